@@ -1,0 +1,87 @@
+"""A certificate that needs nobody: signed by an authority of this stack's own."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import pulumi
+import pulumi_tls as tls
+
+from components.keeping import kept
+
+_CA_HOURS = 10 * 365 * 24
+# Apple and the browsers refuse server certificates that are valid for longer than 398 days (CA/Browser Forum, SC31).
+_LEAF_HOURS = 397 * 24
+
+
+class SelfSignedCertificateArgs(TypedDict):
+    """What the certificate is for."""
+
+    common_name: str
+    """The name that a person sees, at most 64 characters (RFC 5280)."""
+    dns_names: Sequence[str]
+    ip_addresses: Sequence[str]
+
+
+class SelfSignedCertificate(pulumi.ComponentResource):
+    """A server certificate signed by this stack's own certificate authority."""
+
+    certificate_pem: pulumi.Output[str]
+    """The server's certificate."""
+    private_key_pem: pulumi.Output[str]
+    """The server's key; secret."""
+    ca_certificate_pem: pulumi.Output[str]
+    """The authority's certificate, for those who are to trust it."""
+
+    def __init__(self, name: str, args: SelfSignedCertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make the authority once, and a certificate that is renewed by any update in its last third."""
+        super().__init__("open-webui-edge:index:SelfSignedCertificate", name, {**args}, opts)
+        child = pulumi.ResourceOptions(parent=self)
+
+        authority_key = tls.PrivateKey(f"{name}-ca-key", algorithm="ECDSA", ecdsa_curve="P256", opts=kept(self))
+        authority = tls.SelfSignedCert(
+            f"{name}-ca",
+            private_key_pem=authority_key.private_key_pem,
+            is_ca_certificate=True,
+            # It signs servers, never another authority.
+            max_path_length=0,
+            set_subject_key_id=True,
+            allowed_uses=["cert_signing", "crl_signing"],
+            subject=tls.SelfSignedCertSubjectArgs(
+                common_name=f"{name} {pulumi.get_stack()} CA"[:64],
+                organization="open-webui-edge",
+            ),
+            validity_period_hours=_CA_HOURS,
+            opts=kept(self),
+        )
+
+        key = tls.PrivateKey(f"{name}-key", algorithm="ECDSA", ecdsa_curve="P256", opts=child)
+        request = tls.CertRequest(
+            f"{name}-request",
+            private_key_pem=key.private_key_pem,
+            dns_names=list(args["dns_names"]),
+            ip_addresses=list(args["ip_addresses"]),
+            subject=tls.CertRequestSubjectArgs(common_name=args["common_name"][:64]),
+            opts=child,
+        )
+        certificate = tls.LocallySignedCert(
+            f"{name}-certificate",
+            cert_request_pem=request.cert_request_pem,
+            ca_private_key_pem=authority_key.private_key_pem,
+            ca_cert_pem=authority.cert_pem,
+            allowed_uses=["digital_signature", "server_auth"],
+            set_subject_key_id=True,
+            validity_period_hours=_LEAF_HOURS,
+            early_renewal_hours=_LEAF_HOURS // 3,
+            opts=child,
+        )
+
+        self.certificate_pem = certificate.cert_pem
+        self.private_key_pem = pulumi.Output.secret(key.private_key_pem)
+        self.ca_certificate_pem = authority.cert_pem
+        self.register_outputs(
+            {
+                "certificate_pem": self.certificate_pem,
+                "private_key_pem": self.private_key_pem,
+                "ca_certificate_pem": self.ca_certificate_pem,
+            },
+        )

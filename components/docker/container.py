@@ -1,0 +1,134 @@
+"""Our one way to make a container: limits, logs, labels and rights are the same for all."""
+
+from collections.abc import Mapping, Sequence
+from typing import NotRequired, TypedDict, Unpack
+
+import pulumi
+import pulumi_docker as docker
+
+APP = "open-webui-edge"
+_LOG_SIZE = "10m"
+_LOG_FILES = "3"
+
+
+def physical_name(role: str) -> str:
+    """Return the name that a person sees in `docker ps`, the same for every update of a stack."""
+    return f"edge-{pulumi.get_stack()}-{role}"
+
+
+def labels(role: str) -> dict[str, str]:
+    """Return the labels of everything that this stack makes on an engine."""
+    return {"app": APP, "stack": pulumi.get_stack(), "role": role}
+
+
+class ContainerDefinition(TypedDict):
+    """What differs from one container to the next."""
+
+    role: str
+    image: pulumi.Input[str]
+    """Its id, so that a moved tag replaces nothing."""
+    memory: pulumi.Input[int]
+    """Limit in bytes; there is no swap on top of it."""
+    entrypoint: NotRequired[Sequence[str]]
+    command: NotRequired[Sequence[str]]
+    capabilities: NotRequired[Sequence[str]]
+    """What of root's rights it needs; all others are dropped."""
+    volumes: NotRequired[Sequence[docker.ContainerVolumeArgs]]
+    tmpfs: NotRequired[Mapping[str, str]]
+    files: NotRequired[Mapping[str, pulumi.Input[str]]]
+    """Path -> content, readable for root alone. A secret's path lies in a volume."""
+    network: NotRequired[pulumi.Input[str]]
+    aliases: NotRequired[Sequence[str]]
+    """Names by which others on the network find it."""
+    hosts: NotRequired[Mapping[str, str]]
+    ports: NotRequired[Sequence[docker.ContainerPortArgs]]
+    health: NotRequired[Sequence[str]]
+    """The command of its health check, in Docker's form."""
+    start_period: NotRequired[str]
+    """Until when failing checks do not count, as Go writes durations (1m0s): the engine gives it back so."""
+    stop_signal: NotRequired[str]
+    stop_timeout: NotRequired[int]
+    """Seconds until a container that was asked to stop is killed."""
+    init: NotRequired[bool]
+    read_only: NotRequired[bool]
+    gpus: NotRequired[str]
+    runs_beside: NotRequired[pulumi.Input[str]]
+    """Id of a container whose processes and network this one shares. It runs once and ends: its exit code and output
+    are the resource's."""
+
+
+def container(
+    name: str,
+    opts: pulumi.ResourceOptions,
+    **definition: Unpack[ContainerDefinition],
+) -> docker.Container:
+    """Make a container.
+
+    It is replaced by deleting first, since its name and ports can be held by one only.
+    """
+    role = definition["role"]
+    megabytes = pulumi.Output.from_input(definition["memory"]).apply(lambda size: size >> 20)
+    beside = definition.get("runs_beside")
+    network = definition.get("network")
+    health = definition.get("health")
+    mode = None if beside is None else pulumi.Output.concat("container:", beside)
+    return docker.Container(
+        name,
+        name=physical_name(role),
+        image=definition["image"],
+        entrypoints=definition.get("entrypoint"),
+        command=definition.get("command"),
+        labels=[docker.ContainerLabelArgs(label=key, value=value) for key, value in labels(role).items()],
+        memory=megabytes,
+        memory_swap=megabytes,
+        capabilities=docker.ContainerCapabilitiesArgs(
+            drops=["ALL"],
+            adds=[f"CAP_{capability}" for capability in sorted(definition.get("capabilities", ()))],
+        ),
+        security_opts=["no-new-privileges:true"],
+        log_driver="json-file",
+        log_opts={"max-size": _LOG_SIZE, "max-file": _LOG_FILES},
+        volumes=definition.get("volumes"),
+        tmpfs=definition.get("tmpfs"),
+        uploads=[
+            docker.ContainerUploadArgs(file=path, content=content, permissions="0600")
+            for path, content in sorted(definition.get("files", {}).items())
+        ],
+        network_mode=mode,
+        pid_mode=mode,
+        networks_advanced=None
+        if network is None
+        else [docker.ContainerNetworksAdvancedArgs(name=network, aliases=definition.get("aliases"))],
+        hosts=[docker.ContainerHostArgs(host=host, ip=ip) for host, ip in definition.get("hosts", {}).items()],
+        ports=definition.get("ports"),
+        healthcheck=None
+        if health is None
+        else docker.ContainerHealthcheckArgs(
+            tests=health,
+            interval="5s",
+            timeout="5s",
+            retries=6,
+            start_period=definition.get("start_period", "10s"),
+        ),
+        stop_signal=definition.get("stop_signal"),
+        stop_timeout=definition.get("stop_timeout"),
+        destroy_grace_seconds=definition.get("stop_timeout"),
+        init=definition.get("init"),
+        read_only=definition.get("read_only"),
+        gpus=definition.get("gpus"),
+        restart="no" if beside is not None else "unless-stopped",
+        must_run=beside is None,
+        attach=beside is not None,
+        logs=beside is not None,
+        opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(delete_before_replace=True)),
+    )
+
+
+def volume(name: str, role: str, opts: pulumi.ResourceOptions) -> docker.Volume:
+    """Make a volume; `opts` says whether it is kept."""
+    return docker.Volume(
+        name,
+        name=physical_name(role),
+        labels=[docker.VolumeLabelArgs(label=key, value=value) for key, value in labels(role).items()],
+        opts=opts,
+    )

@@ -1,0 +1,260 @@
+"""What is asked of an engine directly: before an update, whether it can succeed; after it, whether it did."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import docker
+import docker.errors
+import requests
+from docker.models.containers import Container
+
+_TIMEOUT = 30
+_PATIENCE = 600
+"""Seconds until a container that is still starting is called a failure: a migration takes minutes."""
+_UNHEALTHY_PATIENCE = 60
+"""Seconds for an unhealthy container to recover, as after a restart of the engine."""
+_CRASHES = 3
+_LAST_WORDS = 8
+
+
+class EngineError(Exception):
+    """The engine cannot be asked, or its answer ends the update; the text is for the user."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A port of the host that a container has published."""
+
+    address: str
+    port: int
+    container: str
+    stack: str | None
+    """The stack of ours that the container belongs to."""
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What decides whether the settings fit the engine."""
+
+    local: bool
+    """Whether the engine runs on this machine, so that its ports can be tried."""
+    rootless: bool = False
+    first_unprivileged_port: int = 1024
+    publications: tuple[Publication, ...] = ()
+    images: frozenset[str] = field(default_factory=frozenset[str])
+
+
+class Engine:
+    """A connection to a Docker engine, opened when first used."""
+
+    def __init__(self, host: str | None) -> None:
+        """Keep the address: unix:// or ssh://; None for DOCKER_HOST, else /var/run/docker.sock."""
+        self.host = host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+        self._client: docker.DockerClient | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether it runs on this machine."""
+        return self.host.startswith("unix://")
+
+    @contextmanager
+    def connection(self) -> Iterator[docker.DockerClient]:
+        """Lend the client; whatever goes wrong with the engine becomes an EngineError."""
+        try:
+            if self._client is None:
+                self._client = docker.DockerClient(
+                    base_url=self.host, timeout=_TIMEOUT, use_ssh_client=self.host.startswith("ssh://")
+                )
+            yield self._client
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            raise EngineError(self._unreachable(error)) from error
+
+    def _unreachable(self, error: Exception) -> str:
+        if "Permission denied" in str(error):
+            return (
+                f"This user may not talk to the Docker engine at {self.host}; join the group `docker` and log in anew,"
+                " or run as root."
+            )
+        return (
+            f"The Docker engine at {self.host} does not answer; start it (`make up` does), or name another in"
+            f" platform.docker.host. It says: {_innermost(error)}"
+        )
+
+    def facts(self) -> EngineFacts:
+        """Ask what decides whether settings fit.
+
+        Raises:
+            EngineError: the engine does not answer.
+
+        """
+        with self.connection() as client:
+            information = client.info()
+            return EngineFacts(
+                local=self.local,
+                rootless=any("rootless" in option for option in information.get("SecurityOptions") or ()),
+                first_unprivileged_port=_first_unprivileged_port(),
+                publications=tuple(_publications(client)),
+                images=frozenset(tag for image in client.images.list() for tag in image.tags),
+            )
+
+    def wait_until_healthy(
+        self,
+        container_ids: Sequence[str],
+        report: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Return when each container is healthy.
+
+        Args:
+            container_ids: the containers.
+            report: told what is awaited, now and then.
+            clock: seconds, for deadlines.
+
+        Raises:
+            EngineError: one is not, with its last words.
+
+        """
+        began = reported = clock()
+        pending = list(container_ids)
+        while pending:
+            with self.connection() as client:
+                pending = [identity for identity in pending if not _is_healthy(client, identity, clock() - began)]
+            if not pending:
+                return
+            if clock() - reported > 10:  # noqa: PLR2004 - seconds between two signs of life
+                reported = clock()
+                report(f"waiting for {len(pending)} container(s) to be healthy, for {reported - began:.0f} s so far")
+            time.sleep(0.5)
+
+    def require_image(self, identity: str) -> None:
+        """Make sure that a container can be made from an image.
+
+        Raises:
+            EngineError: the engine does not have it.
+
+        """
+        with self.connection() as client:
+            try:
+                client.images.get(identity)
+            except docker.errors.ImageNotFound:
+                pass
+            else:
+                return
+        raise EngineError(
+            f"The image {identity} that this stack is pinned to is no longer in the Docker engine. To take what its"
+            " name means today, find the resource named …-image-pin in `pulumi stack --show-urns` and run"
+            " pulumi up --replace URN",
+        )
+
+    def clear_the_way(self, kind: str, name: str, deployment: str) -> None:
+        """Make room for a container or volume that is about to be made.
+
+        An interrupted update can leave a container that the state does not know; it is removed. What carries the name
+        but belongs to somebody else is left alone.
+
+        Raises:
+            EngineError: the name is taken by what is not this deployment's.
+
+        """
+        with self.connection() as client:
+            try:
+                found = client.volumes.get(name) if kind == "volume" else client.containers.get(name)
+            except docker.errors.NotFound:
+                return
+            labels = (found.attrs.get("Labels") if kind == "volume" else found.labels) or {}
+            if labels.get("deployment") == deployment:
+                if isinstance(found, Container):
+                    found.remove(force=True)
+                return
+        if kind == "volume":
+            raise EngineError(
+                f"The volume {name} exists and belongs to another deployment, or to this one before its state was"
+                f" lost. Choose another stack name; or, if its data is not needed: docker volume rm {name}",
+            )
+        raise EngineError(
+            f"A container named {name} exists and belongs to another deployment. Choose another stack name; or, if"
+            f" it is not needed: docker rm --force {name}",
+        )
+
+
+def address_is_free(address: str, port: int) -> bool:
+    """Whether a program on this machine could listen there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address, port))
+        except PermissionError:
+            # The engine binds, not this process; whether it may is another check.
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def _innermost(error: BaseException) -> str:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return str(error).strip() or type(error).__name__
+
+
+def _first_unprivileged_port() -> int:
+    try:
+        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="ascii") as setting:  # noqa: PTH123 - a kernel's file
+            return int(setting.read())
+    except (OSError, ValueError):
+        return 1024
+
+
+def _publications(client: docker.DockerClient) -> Iterator[Publication]:
+    for running in client.containers.list():
+        ports = running.attrs["NetworkSettings"]["Ports"] or {}
+        for bindings in ports.values():
+            for binding in bindings or ():
+                yield Publication(
+                    address=binding["HostIp"],
+                    port=int(binding["HostPort"]),
+                    container=running.name or running.short_id,
+                    stack=running.labels.get("stack") if running.labels.get("app") == "open-webui-edge" else None,
+                )
+
+
+def _is_healthy(client: docker.DockerClient, identity: str, waited: float) -> bool:
+    try:
+        found = client.containers.get(identity)
+    except docker.errors.NotFound:
+        raise EngineError(f"A container was removed while it was awaited ({identity[:12]}); run the update again.") from None
+    state = found.attrs["State"]
+    health = state.get("Health") or {}
+    status = health.get("Status", "none")
+    if state["Running"] and status in {"healthy", "none"} and not state.get("Restarting"):
+        return True
+    crashed = found.attrs["RestartCount"] >= _CRASHES and not state["Running"]
+    ended = state["Status"] in {"exited", "dead"}
+    unhealthy = status == "unhealthy" and waited > _UNHEALTHY_PATIENCE
+    if crashed or ended or unhealthy or waited > _PATIENCE:
+        raise EngineError(_obituary(found, status, waited))
+    return False
+
+
+def _obituary(found: Container, status: str, waited: float) -> str:
+    state = found.attrs["State"]
+    if state.get("OOMKilled"):
+        reason = "was killed because it reached its memory limit; raise it in the settings"
+    elif not state["Running"]:
+        reason = f"ended with exit code {state['ExitCode']} (restarted {found.attrs['RestartCount']} times)"
+    elif status == "unhealthy":
+        reason = "is unhealthy"
+    else:
+        reason = f"is still starting after {waited:.0f} seconds; if it migrates a large database, run the update again"
+    checks = (state.get("Health") or {}).get("Log") or []
+    check = f"\nIts last health check said: {checks[-1]['Output'].strip() or 'nothing'}" if checks else ""
+    words = found.logs(tail=_LAST_WORDS).decode(errors="replace").strip()
+    role = found.labels.get("role", found.name)
+    return (
+        f"{found.name} {reason}.{check}\nIts last words:\n{words}\n"
+        f"More: make logs STACK={found.labels.get('stack')} ROLE={role}"
+    )

@@ -1,0 +1,41 @@
+"""A Docker engine that containers run on, and the network between them."""
+
+from typing import NotRequired, TypedDict
+
+import pulumi
+import pulumi_docker as docker
+
+from components.docker.container import labels, physical_name
+
+
+class DockerHostArgs(TypedDict):
+    """Which engine."""
+
+    host: NotRequired[str]
+    """unix:///path/of/socket or ssh://user@host; left out: DOCKER_HOST, else /var/run/docker.sock."""
+
+
+class DockerHost(pulumi.ComponentResource):
+    """One Docker engine with a network of its own for this deployment."""
+
+    provider: docker.Provider
+    network: pulumi.Output[str]
+    """Name of the network that the containers share."""
+    subnet: pulumi.Output[str]
+    """Its IPv4 network in CIDR form, given by the engine."""
+
+    def __init__(self, name: str, args: DockerHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Configure the provider and make the network."""
+        super().__init__("open-webui-edge:index:DockerHost", name, {**args}, opts)
+        self.provider = docker.Provider(
+            f"{name}-engine", host=args.get("host"), opts=pulumi.ResourceOptions(parent=self)
+        )
+        network = docker.Network(
+            f"{name}-network",
+            name=physical_name("network"),
+            labels=[docker.NetworkLabelArgs(label=key, value=value) for key, value in labels("network").items()],
+            opts=pulumi.ResourceOptions(parent=self, provider=self.provider),
+        )
+        self.network = network.name
+        self.subnet = network.ipam_configs.apply(lambda configs: configs[0].subnet if configs else "")
+        self.register_outputs({"network": self.network, "subnet": self.subnet})

@@ -1,0 +1,46 @@
+"""Whose a container or volume is: a label on all that a deployment makes, and room made for what is about to be."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+
+from components.docker.engine import Engine
+
+_KINDS = {
+    "docker:index/container:Container": "container",
+    "docker:index/volume:Volume": "volume",
+    "docker:index/network:Network": "network",
+}
+
+
+class Ownership:
+    """Marks everything on an engine as one deployment's.
+
+    Container names are the same for every update, so that people find them; and two deployments with the same stack
+    name, from two backends, may meet on one engine. The label tells theirs from ours.
+    """
+
+    def __init__(self, engine: Engine, deployment: pulumi.Input[str]) -> None:
+        """Register the hook; `deployment` is unique to it and never changes."""
+        self._engine = engine
+        self._deployment = deployment
+        self._hook = pulumi.ResourceHook("clear-the-way", self._clear_the_way)
+
+    def claim(self, args: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
+        """Transform a resource: label it, and have the engine asked before it is made."""
+        kind = _KINDS.get(args.type_)
+        if kind is None:
+            return None
+        props = {**args.props, "labels": [*args.props["labels"], {"label": "deployment", "value": self._deployment}]}
+        if kind != "network":
+            args.opts.hooks = pulumi.ResourceHookBinding(before_create=[self._hook])
+        return pulumi.ResourceTransformResult(props=props, opts=args.opts)
+
+    def _clear_the_way(self, args: pulumi.ResourceHookArgs) -> None:
+        inputs: Mapping[str, Any] = args.new_inputs or {}
+        labels = {label["label"]: label["value"] for label in inputs.get("labels", ())}
+        kind = _KINDS[args.type]
+        self._engine.clear_the_way(kind, inputs["name"], labels["deployment"])
+        if kind == "container":
+            self._engine.require_image(inputs["image"])

@@ -1,0 +1,84 @@
+"""Whether the settings fit the machine, asked before any resource is registered."""
+
+from collections.abc import Callable, Iterator
+
+from components import images
+from components.docker.engine import EngineFacts, Publication, address_is_free
+from components.images import ImageSource
+from stacks.faults import Fault
+from stacks.models import OllamaMode
+from stacks.settings import StackSettings
+
+
+def faults_on(
+    facts: EngineFacts,
+    settings: StackSettings,
+    stack: str,
+    *,
+    is_free: Callable[[str, int], bool] = address_is_free,
+) -> list[Fault]:
+    """Return what the engine cannot give.
+
+    Args:
+        facts: what the engine said.
+        settings: what is wanted.
+        stack: name of the stack; its own containers are in nobody's way.
+        is_free: whether a program on this machine could listen on an address and port.
+
+    """
+    return [*_ports(facts, settings, stack, is_free), *_images(facts, settings)]
+
+
+def _ports(
+    facts: EngineFacts,
+    settings: StackSettings,
+    stack: str,
+    is_free: Callable[[str, int], bool],
+) -> Iterator[Fault]:
+    listen = settings.site.listen
+    for key, port in (("http_port", listen.http_port), ("https_port", listen.https_port)):
+        path = f"site.listen.{key}"
+        if facts.rootless and port < facts.first_unprivileged_port:
+            yield Fault(
+                path,
+                f"{port} is a privileged port and this Docker engine runs without root; choose one from"
+                f" {facts.first_unprivileged_port} up, or lower net.ipv4.ip_unprivileged_port_start",
+            )
+            continue
+        holders = [held for held in facts.publications if held.port == port and _overlap(held, listen.address)]
+        others = [held for held in holders if held.stack != stack]
+        if others:
+            yield Fault(
+                path,
+                f"{port} on {listen.address} is published by the container {others[0].container}; choose another port,"
+                f" or stop it: docker stop {others[0].container}",
+            )
+        elif not holders and facts.local and not is_free(listen.address, port):
+            yield Fault(
+                path,
+                f"{port} on {listen.address} cannot be listened on: another program does (`ss -ltnp 'sport = :{port}'`"
+                " names it), or the address is not this machine's; choose another port or stop the program",
+            )
+
+
+def _overlap(held: Publication, address: str) -> bool:
+    everywhere = {"0.0.0.0", "::", ""}  # noqa: S104 - compared, not bound
+    return held.address == address or held.address in everywhere or address in everywhere
+
+
+def _images(facts: EngineFacts, settings: StackSettings) -> Iterator[Fault]:
+    if settings.images.source is not ImageSource.BUILT:
+        return
+    if settings.models.ollama.mode is OllamaMode.CONTAINER:
+        yield Fault(
+            "models.ollama.mode",
+            "container needs the official Ollama image, and images.source is built; set images.registry to a registry"
+            " that can be reached and images.source to pulled, or run Ollama yourself and write mode: url",
+        )
+    for image in (images.NGINX, images.open_webui(settings.open_webui.version)):
+        name = image.reference(ImageSource.BUILT, None)
+        if name not in facts.images:
+            yield Fault(
+                "images.source",
+                f"built, but this Docker engine has no image {name}; `make up` builds it",
+            )

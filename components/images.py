@@ -1,0 +1,75 @@
+"""Every container image: its repository and version. The only place with a version besides requirements.txt.
+
+The digest that a name resolved to is kept in the stack's state, so the same settings keep running the same image.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ImageSource(StrEnum):
+    """Where a stack's images come from."""
+
+    PULLED = "pulled"
+    BUILT = "built"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: the official name, and the name of the one that `bootstrap` builds where nothing can be pulled."""
+
+    role: str
+    registry: str
+    """Host of the registry that publishes the official image."""
+    repository: str
+    version: str
+    tag: str
+    """The official tag for `version`."""
+    built_tag: str | None
+    """Tag of the image built from distribution packages; None where it cannot be built."""
+
+    def reference(self, source: ImageSource, registry: str | None) -> str:
+        """Return the name to run: below `registry` (a mirror) where one is set, else the official or built one.
+
+        Raises:
+            LookupError: the image cannot be built from packages.
+
+        """
+        if source is ImageSource.PULLED:
+            return f"{registry or self.registry}/{self.repository}:{self.tag}"
+        if self.built_tag is None:
+            raise LookupError(self.role)
+        return f"open-webui-edge/{self.role}:{self.built_tag}"
+
+
+NGINX = Image(
+    role="nginx",
+    registry="docker.io",
+    repository="library/nginx",
+    version="1.30.6",
+    tag="1.30.6",
+    built_tag="1.30-debian",
+)
+
+OLLAMA = Image(
+    role="ollama",
+    registry="docker.io",
+    repository="ollama/ollama",
+    version="0.12.6",
+    tag="0.12.6",
+    built_tag=None,
+)
+
+OPEN_WEBUI_VERSION = "0.12.4"
+
+
+def open_webui(version: str) -> Image:
+    """Return the Open WebUI image of a release, such as 0.12.4."""
+    return Image(
+        role="open-webui",
+        registry="ghcr.io",
+        repository="open-webui/open-webui",
+        version=version,
+        tag=f"v{version}",
+        built_tag=f"{version}-debian",
+    )

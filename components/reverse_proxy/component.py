@@ -1,0 +1,116 @@
+"""The Nginx container and the way a configuration gets into it: docs/decisions/0001-checked-reload.md."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import pulumi
+import pulumi_docker as docker
+
+from components.docker.container import container, volume
+
+_DIRECTORY = "/etc/open-webui-edge"
+_INSTALL = Path(__file__).with_name("install.sh")
+_START = (
+    f"until [ -e {_DIRECTORY}/current/nginx.conf ]; do sleep 0.1; done;"
+    f" exec nginx -c {_DIRECTORY}/current/nginx.conf -g 'daemon off;'"
+)
+# Nginx's master binds 80 and 443, hands its temporary folders to its workers, becomes them and signals them.
+_CAPABILITIES = ("CHOWN", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
+_TMPFS = {"/run/nginx": "mode=0755", "/var/cache/nginx": "mode=0755", "/tmp": "mode=1777"}  # noqa: S108 - a container's own
+_INSTALLER_MEMORY = 128 << 20
+
+
+class NginxReverseProxyArgs(TypedDict):
+    """What the proxy serves, and where."""
+
+    image: pulumi.Input[str]
+    """Id of the image."""
+    configuration: pulumi.Input[str]
+    """The whole nginx.conf."""
+    certificate_pem: pulumi.Input[str]
+    """The server's certificate and what chains it to a root."""
+    private_key_pem: pulumi.Input[str]
+    network: pulumi.Input[str]
+    listen_address: str
+    http_port: int
+    https_port: int
+    memory: int
+    """Limit in bytes."""
+
+
+class NginxReverseProxy(pulumi.ComponentResource):
+    """Nginx in front of the application. A changed configuration or certificate is a checked reload."""
+
+    containers: pulumi.Output[Sequence[str]]
+    container_ids: pulumi.Output[Sequence[str]]
+    generation: pulumi.Output[str]
+    """What the installer said last."""
+
+    def __init__(self, name: str, args: NginxReverseProxyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make the container, and beside it the one that tests and installs the configuration."""
+        super().__init__("open-webui-edge:index:NginxReverseProxy", name, {}, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        configuration = volume(f"{name}-configuration", "nginx-configuration", child)
+        proxy = container(
+            f"{name}-server",
+            child,
+            role="nginx",
+            image=args["image"],
+            memory=args["memory"],
+            entrypoint=["/bin/sh", "-c"],
+            command=[_START],
+            capabilities=_CAPABILITIES,
+            read_only=True,
+            tmpfs=_TMPFS,
+            volumes=[_mount(configuration, read_only=True)],
+            network=args["network"],
+            aliases=["nginx"],
+            ports=[
+                docker.ContainerPortArgs(internal=80, external=args["http_port"], ip=args["listen_address"]),
+                docker.ContainerPortArgs(internal=443, external=args["https_port"], ip=args["listen_address"]),
+            ],
+            health=["CMD", "curl", "--fail", "--silent", "--max-time", "4", "http://127.0.0.1:8081/health"],
+            start_period="1m0s",
+            # Requests in flight are answered before it ends.
+            stop_signal="SIGQUIT",
+            stop_timeout=10,
+        )
+        installer = container(
+            f"{name}-installer",
+            child,
+            role="nginx-installer",
+            image=args["image"],
+            memory=_INSTALLER_MEMORY,
+            entrypoint=["/bin/sh", "-c"],
+            command=[f"EDGE_DIRECTORY={_DIRECTORY}\n{_INSTALL.read_text()}"],
+            capabilities=_CAPABILITIES,
+            tmpfs=_TMPFS,
+            volumes=[_mount(configuration, read_only=False)],
+            files={
+                f"{_DIRECTORY}/candidate/nginx.conf": args["configuration"],
+                f"{_DIRECTORY}/candidate/tls/certificate.pem": args["certificate_pem"],
+                f"{_DIRECTORY}/candidate/tls/private_key.pem": pulumi.Output.secret(args["private_key_pem"]),
+            },
+            runs_beside=proxy.id,
+        )
+        self.generation = pulumi.Output.all(installer.exit_code, installer.container_logs).apply(_accepted)
+        self.containers = pulumi.Output.all(proxy.name)
+        # Whoever waits for the proxy waits for its configuration too.
+        self.container_ids = pulumi.Output.all(proxy.id, self.generation).apply(lambda both: [both[0]])
+        self.register_outputs({"containers": self.containers, "generation": self.generation})
+
+
+def _mount(configuration: docker.Volume, *, read_only: bool) -> docker.ContainerVolumeArgs:
+    return docker.ContainerVolumeArgs(
+        volume_name=configuration.name, container_path=_DIRECTORY, read_only=read_only
+    )
+
+
+def _accepted(ended: Sequence[object]) -> str:
+    exit_code, words = ended
+    if exit_code != 0:
+        raise pulumi.RunError(
+            f"Nginx refused the configuration; the one before is still served. It says:\n{str(words).strip()}"
+        )
+    return str(words).strip()

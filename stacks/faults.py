@@ -1,0 +1,135 @@
+"""A wrong setting, told to the person who wrote it: which key, what was found, what is allowed, how to mend it."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+
+_KINDS = {
+    "bool_type": "is not true or false; write it without quotes",
+    "string_type": "is not text; put it in quotes",
+    "int_type": "is not a whole number; write it without quotes",
+    "int_from_float": "is not a whole number",
+    "tuple_type": "is not a list; write one entry a line, each after a dash",
+    "dict_type": "is not a mapping; write `name: value` lines below it",
+    "model_type": "is not a mapping; write `name: value` lines below it",
+    "missing": "is missing; add it",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing to mend."""
+
+    path: str
+    """The key, such as proxy.timeouts.read or models.providers[0].url; "" for the machine."""
+    message: str
+    """What was found, what is allowed, what to do."""
+
+    def __str__(self) -> str:
+        """Write the line that a person sees."""
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class SettingsError(Exception):
+    """All faults of a stack at once. No resource has been touched."""
+
+    def __init__(self, source: str, faults: Sequence[Fault]) -> None:
+        """Keep the faults; `source` is the stack file."""
+        super().__init__("\n".join(f"{source}: {fault}" if fault.path else str(fault) for fault in faults))
+        self.faults = tuple(faults)
+
+
+def faults_of(error: ValidationError, root: type[BaseModel]) -> list[Fault]:
+    """Turn pydantic's findings into faults that speak to a person."""
+    return [_fault(details, root) for details in error.errors(include_url=False)]
+
+
+def _fault(details: ErrorDetails, root: type[BaseModel]) -> Fault:
+    path = _path(details)
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        return Fault(path, _unknown_key(details, root))
+    if kind == "value_error":
+        message = str(context["error"])
+        if message.startswith(_RELATIVE):
+            return _relative(path, message)
+        return Fault(path, _found(details, message))
+    if kind == "enum":
+        return Fault(path, _found(details, f"is not one of: {str(context['expected']).replace(' or ', ', ')}"))
+    if kind in {"greater_than_equal", "less_than_equal"}:
+        bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
+        return Fault(path, _found(details, f"is out of range; allowed is {bound}"))
+    if kind == "string_pattern_mismatch":
+        return Fault(path, _found(details, f"does not look like {context['pattern']}"))
+    if kind in {"string_too_short", "string_too_long"}:
+        return Fault(path, _found(details, details["msg"].removeprefix("String ")))
+    if kind in _KINDS:
+        return Fault(path, _KINDS[kind] if kind == "missing" else _found(details, _KINDS[kind]))
+    return Fault(path, _found(details, details["msg"]))
+
+
+# A validator of a whole model names the key below it first: "listen: …".
+_RELATIVE = ("aliases: ", "listen: ", "site.", "url is set", "container is set")
+
+
+def _relative(path: str, message: str) -> Fault:
+    head, separator, rest = message.partition(": ")
+    if not separator or " " in head:
+        return Fault(path, message)
+    return Fault(f"{path}.{head}" if path else head, rest)
+
+
+def _path(details: ErrorDetails) -> str:
+    path = ""
+    for part in details["loc"]:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part != "[key]":
+            path += f".{part}" if path else str(part)
+    return path
+
+
+def _found(details: ErrorDetails, message: str) -> str:
+    value = details["input"]
+    if isinstance(value, SecretStr) or any(part in {"password", "api_key", "environment"} for part in details["loc"]):
+        return message
+    if isinstance(value, dict | list):
+        return message
+    shown = {True: "true", False: "false", None: "null"}.get(value) if isinstance(value, bool | None) else None
+    return f"{shown or _quoted(value)} {message}"
+
+
+def _quoted(value: object) -> str:
+    if not isinstance(value, str):
+        return str(value)
+    escaped = "".join(character if character.isprintable() else repr(character)[1:-1] for character in value)
+    return f'"{escaped}"'
+
+
+def _unknown_key(details: ErrorDetails, root: type[BaseModel]) -> str:
+    *parents, name = details["loc"]
+    allowed = _fields_at(root, parents)
+    close = difflib.get_close_matches(str(name), allowed, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"allowed here: {', '.join(allowed)}"
+    return f"is not a setting; {hint}"
+
+
+def _fields_at(root: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    model = root
+    for part in path:
+        if isinstance(part, str):
+            model = _model_in(model.model_fields[part].annotation) or model
+    return sorted(model.model_fields)
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None

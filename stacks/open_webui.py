@@ -1,0 +1,114 @@
+"""The application: version, first account, what else it is told."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from stacks.values import Bytes, Settings, between_bytes
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# RFC 5321 leaves more room; this is what Open WebUI's own form and every provider accept.
+_EMAIL = re.compile(r"[A-Za-z0-9.!#%&*+/=?^_|~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+_PASSWORD_MIN = 8
+# bcrypt reads 72 bytes and no more.
+_PASSWORD_MAX_BYTES = 72
+
+DERIVED_VARIABLES = {
+    "CORS_ALLOW_ORIGIN": "site.domain and site.aliases",
+    "ENABLE_OLLAMA_API": "models.ollama.mode",
+    "ENABLE_OPENAI_API": "models.providers",
+    "ENABLE_PERSISTENT_CONFIG": "nothing: the stack's settings are applied at each start",
+    "ENABLE_SIGNUP": "open_webui.admin",
+    "FORWARDED_ALLOW_IPS": "nothing: it is the network of the proxy",
+    "OLLAMA_BASE_URL": "models.ollama",
+    "OLLAMA_BASE_URLS": "models.ollama",
+    "OPENAI_API_BASE_URL": "models.providers",
+    "OPENAI_API_BASE_URLS": "models.providers",
+    "OPENAI_API_KEY": "models.providers",
+    "OPENAI_API_KEYS": "models.providers",
+    "PORT": "site.listen",
+    "RAG_FILE_MAX_SIZE": "proxy.limits.max_upload",
+    "RESET_CONFIG_ON_START": "nothing: the stack's settings are applied at each start",
+    "UVICORN_WORKERS": "nothing: one process serves a replica",
+    "UVICORN_WS_PER_MESSAGE_DEFLATE": "nothing: compressing each token costs more than it saves",
+    "WEBUI_ADMIN_EMAIL": "open_webui.admin",
+    "WEBUI_ADMIN_NAME": "open_webui.admin",
+    "WEBUI_ADMIN_PASSWORD": "open_webui.admin",
+    "WEBUI_AUTH_COOKIE_SAME_SITE": "nothing: it follows from HTTPS",
+    "WEBUI_AUTH_COOKIE_SECURE": "nothing: it follows from HTTPS",
+    "WEBUI_SECRET_KEY": "nothing: it is generated and kept in the stack's state",
+    "WEBUI_SECRET_KEY_FILE": "nothing: the key is generated and kept in the stack's state",
+    "WEBUI_SESSION_COOKIE_SAME_SITE": "nothing: it follows from HTTPS",
+    "WEBUI_SESSION_COOKIE_SECURE": "nothing: it follows from HTTPS",
+    "WEBUI_URL": "site.domain",
+}
+"""Variables that the program sets, and the setting that each follows from."""
+
+
+def _email(value: str) -> str:
+    if not _EMAIL.fullmatch(value):
+        raise ValueError("is not an e-mail address; write one such as admin@example.com")
+    return value.lower()
+
+
+def _password(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if len(text) < _PASSWORD_MIN:
+        raise ValueError(f"is too short; write at least {_PASSWORD_MIN} characters, or leave it out to have one made")
+    if len(text.encode()) > _PASSWORD_MAX_BYTES:
+        raise ValueError(f"is too long; Open WebUI reads at most {_PASSWORD_MAX_BYTES} bytes of a password")
+    if not text.isprintable():
+        raise ValueError("holds a control character; a password is made of printable characters")
+    return value
+
+
+def _variable(name: str) -> str:
+    if not _VARIABLE.fullmatch(name):
+        raise ValueError("is not a name for a variable; write letters, digits and _, no digit first")
+    if name in DERIVED_VARIABLES:
+        source = DERIVED_VARIABLES[name]
+        if source.startswith("nothing: "):
+            raise ValueError(f"is set by the program; drop it ({source.removeprefix('nothing: ')})")
+        raise ValueError(f"is set by the program; drop it and use {source}")
+    return name
+
+
+def _variable_value(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("holds a NUL character, which no environment variable can carry; drop it")
+    return value
+
+
+class AdminSettings(Settings):
+    """The first account, made at the first start; sign-up is closed then."""
+
+    email: Annotated[str, AfterValidator(_email)]
+    """Its e-mail address, which is its login."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")] = "Admin"
+    """The name that others see."""
+
+    password: Annotated[SecretStr, AfterValidator(_password)] | None = None
+    """Its first password (8 characters to 72 bytes), encrypted: `pulumi config set --path --secret
+    open_webui.admin.password`. Left out, one is made: `pulumi stack output admin_password --show-secrets`.
+    Later it is changed in Open WebUI."""
+
+
+class OpenWebUISettings(Settings):
+    """The application."""
+
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "0.12.4"
+    """Release of Open WebUI."""
+
+    admin: AdminSettings | None = None
+    """The first account. Left out, whoever signs up first is the administrator; only allowed on loopback."""
+
+    environment: dict[Annotated[str, AfterValidator(_variable)], Annotated[str, AfterValidator(_variable_value)]] = (
+        Field(default_factory=dict)
+    )
+    """Further variables from Open WebUI's reference, as text. Variables that the program sets are refused. One that
+    Open WebUI copies into its saved settings belongs to the stack from then on."""
+
+    memory: Annotated[Bytes, between_bytes("512MiB", "1024GiB")] = 4 << 30
+    """Memory limit of its container."""

@@ -1,0 +1,177 @@
+"""All that a stack may say, composed from its topics, and how a stack file becomes Settings or a list of faults."""
+
+import json
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+
+from components.images import ImageSource
+from stacks.faults import Fault, SettingsError, faults_of
+from stacks.models import ModelSettings
+from stacks.open_webui import OpenWebUISettings
+from stacks.proxy import ProxySettings
+from stacks.site import SiteSettings
+from stacks.values import Settings, is_loopback
+
+PROJECT = "open-webui-edge"
+
+
+class PlatformKind(StrEnum):
+    """What the deployment runs on."""
+
+    DOCKER = "docker"
+
+
+class CertificateMode(StrEnum):
+    """Who vouches for the site."""
+
+    SELF_SIGNED = "self-signed"
+
+
+def _engine(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if not separator or scheme not in {"unix", "ssh"} or not rest or not value.isprintable() or " " in value:
+        raise ValueError("is not a Docker host; write unix:///path/of/socket or ssh://user@host")
+    return value
+
+
+def _registry(value: str) -> str:
+    allowed = set("abcdefghijklmnopqrstuvwxyz0123456789.-_:/")
+    if not value or not set(value) <= allowed or "//" in value or value[0] in "/:.-" or value[-1] in "/:.-":
+        raise ValueError("is not a registry; write a host and, where needed, a port and a path, without scheme or tag")
+    return value
+
+
+class DockerSettings(Settings):
+    """A Docker engine."""
+
+    host: Annotated[str, AfterValidator(_engine)] | None = None
+    """Where the engine listens: unix:///path/of/socket, or ssh://user@host. Left out: the engine that `docker` on
+    this machine talks to (DOCKER_HOST, else /var/run/docker.sock)."""
+
+
+class PlatformSettings(Settings):
+    """What the deployment runs on."""
+
+    kind: PlatformKind = PlatformKind.DOCKER
+    """docker: containers on one Docker engine."""
+
+    docker: DockerSettings = DockerSettings()
+    """With kind docker: which engine."""
+
+
+class CertificateSettings(Settings):
+    """Who vouches for the site."""
+
+    mode: CertificateMode = CertificateMode.SELF_SIGNED
+    """self-signed: a certificate authority of this stack's own, which browsers must be told to trust."""
+
+
+class DataSettings(Settings):
+    """What outlives an update and `make down`."""
+
+    keep: bool = True
+    """Protect volumes and generated keys from deletion. `make down DATA=delete` switches it off for its own run."""
+
+
+class ImageSettings(Settings):
+    """Where the container images come from."""
+
+    source: ImageSource = ImageSource.PULLED
+    """pulled: the official images; built: made on this machine from distribution packages. `make up` records what it
+    could do, and keeps to it."""
+
+    registry: Annotated[str, AfterValidator(_registry)] | None = None
+    """A mirror that holds the official images under their own paths, such as registry.example.com/mirror.
+    Left out: each image's own registry."""
+
+
+class StackSettings(Settings):
+    """All that a stack may say. Every key can be left out."""
+
+    platform: PlatformSettings = PlatformSettings()
+    """What the deployment runs on."""
+
+    site: SiteSettings = SiteSettings()
+    """Where people find the deployment."""
+
+    certificate: CertificateSettings = CertificateSettings()
+    """Who vouches for the site."""
+
+    proxy: ProxySettings = ProxySettings()
+    """How the reverse proxy treats connections, requests and answers."""
+
+    open_webui: OpenWebUISettings = Field(default_factory=OpenWebUISettings)
+    """The application."""
+
+    models: ModelSettings = ModelSettings()
+    """Where answers come from."""
+
+    data: DataSettings = DataSettings()
+    """What outlives an update and `make down`."""
+
+    images: ImageSettings = ImageSettings()
+    """Where the container images come from."""
+
+    @model_validator(mode="after")
+    def _strangers_do_not_become_administrators(self) -> Self:
+        if self.open_webui.admin is None and not is_loopback(self.site.listen.address):
+            raise ValueError(
+                f"site.listen.address: {self.site.listen.address} can be reached from other machines, and whoever"
+                " signs up first becomes the administrator; set open_webui.admin.email, or listen on 127.0.0.1",
+            )
+        return self
+
+
+def read_settings(config: Mapping[str, str], *, secret_keys: Collection[str], source: str) -> StackSettings:
+    """Turn a stack's configuration into settings.
+
+    Args:
+        config: key with namespace (open-webui-edge:site) -> its value, JSON for objects, as Pulumi hands it out.
+        secret_keys: the keys that hold a secret anywhere.
+        source: the stack file, for messages.
+
+    Raises:
+        SettingsError: with every fault that can be seen from the settings alone.
+
+    """
+    faults: list[Fault] = []
+    tree: dict[str, object] = {}
+    for key, text in sorted(config.items()):
+        namespace, _, name = key.partition(":")
+        if namespace != PROJECT:
+            continue
+        try:
+            tree[name] = json.loads(text)
+        except ValueError:
+            tree[name] = text
+    try:
+        settings = StackSettings.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        raise SettingsError(source, faults_of(error, StackSettings)) from None
+    secret_names = {key.partition(":")[2] for key in secret_keys}
+    faults.extend(
+        Fault(path, "stands in the file in clear; encrypt it: pulumi config set --path --secret "
+              f"'{PROJECT}:{path}' (and change it where it was in use)")
+        for path in _secrets_in(settings)
+        if path.split(".")[0] not in secret_names
+    )  # fmt: skip
+    if faults:
+        raise SettingsError(source, faults)
+    return settings
+
+
+def _secrets_in(value: object, path: str = "") -> list[str]:
+    if isinstance(value, SecretStr):
+        return [path]
+    if isinstance(value, Settings):
+        return [
+            found
+            for name in type(value).model_fields
+            for found in _secrets_in(getattr(value, name), f"{path}.{name}" if path else name)
+        ]
+    if isinstance(value, tuple):
+        return [found for index, item in enumerate(value) for found in _secrets_in(item, f"{path}[{index}]")]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] - a tuple of settings
+    return []

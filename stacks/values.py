@@ -1,0 +1,176 @@
+"""The kinds of value that a setting can have: durations, sizes, host names, addresses, URLs.
+
+Each refuses what it cannot mean with a sentence that says what to write instead. What reaches Nginx, a container's
+environment or a certificate is safe there because of its kind, so that nothing downstream quotes or checks again.
+"""
+
+import ipaddress
+import re
+from datetime import timedelta
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+_DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
+_DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_BYTES = re.compile(r"(\d+) ?(KiB|MiB|GiB)")
+_BYTES_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+# RFC 1123 section 2.1 (letters, digits, hyphens, 63 octets a label) and RFC 1035 section 3.1 (255 on the wire).
+_HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_HOST_NAME_LENGTH = 253
+_URL_TOKEN = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!&()*+,=%-]+")
+_PORT_MAX = 65535
+
+
+class Settings(BaseModel):
+    """A part of what a stack file says: plain values, all known at once, never changed."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+
+def parse_duration(value: object) -> timedelta:
+    """Read a number and a unit (ms, s, m, h, d), such as 90s; raise ValueError for anything else."""
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("is not a duration; write a number and a unit, such as 90s or 1h")
+    return timedelta(seconds=int(match[1]) * _DURATION_UNITS[match[2]])
+
+
+def write_duration(value: timedelta) -> str:
+    """Write a duration in its largest whole unit: 90s, 1h. Nginx reads it the same way."""
+    milliseconds = round(value.total_seconds() * 1000)
+    for unit, seconds in sorted(_DURATION_UNITS.items(), key=lambda item: -item[1]):
+        count, rest = divmod(milliseconds, round(seconds * 1000))
+        if rest == 0 and count:
+            return f"{count}{unit}"
+    return "0s"
+
+
+def parse_bytes(value: object) -> int:
+    """Read a number and a binary unit (KiB, MiB, GiB), such as 100MiB; raise ValueError for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError("has no unit; write a number and KiB, MiB or GiB, such as 100MiB")  # noqa: TRY004 - pydantic collects ValueError
+    match = _BYTES.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("is not a size; write a number and KiB, MiB or GiB, such as 100MiB")
+    return int(match[1]) * _BYTES_UNITS[match[2]]
+
+
+def write_bytes(value: int) -> str:
+    """Write a size in its largest whole binary unit: 100MiB."""
+    for unit, size in sorted(_BYTES_UNITS.items(), key=lambda item: -item[1]):
+        if value % size == 0:
+            return f"{value // size}{unit}"
+    return f"{value}B"
+
+
+def between_durations(low: str, high: str) -> AfterValidator:
+    shortest, longest = parse_duration(low), parse_duration(high)
+
+    def check(value: timedelta) -> timedelta:
+        if not shortest <= value <= longest:
+            raise ValueError(f"is out of range; allowed is {low} to {high}")
+        return value
+
+    return AfterValidator(check)
+
+
+def between_bytes(low: str, high: str) -> AfterValidator:
+    smallest, largest = parse_bytes(low), parse_bytes(high)
+
+    def check(value: int) -> int:
+        if not smallest <= value <= largest:
+            raise ValueError(f"is out of range; allowed is {low} to {high}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _host_name(value: str) -> str:
+    name = value.lower()
+    if "/" in name or ":" in name:
+        raise ValueError(
+            "is not a host name; write the name alone, without scheme, port or path"
+            " (Open WebUI cannot be served below a path)",
+        )
+    if not name.isascii():
+        raise ValueError("is not a host name in ASCII; write its punycode form (xn--…)")
+    labels = name.split(".")
+    if len(name) > _HOST_NAME_LENGTH or not all(_HOST_LABEL.fullmatch(label) for label in labels):
+        raise ValueError("is not a host name; write one such as chat.example.com")
+    if labels[-1].isdigit():
+        raise ValueError("is neither a host name nor an IP address; write one such as chat.example.com or 192.0.2.10")
+    return name
+
+
+def _host(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        return _host_name(value)
+
+
+def _ipv4_address(value: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(value))
+    except ValueError:
+        raise ValueError(
+            "is not an IPv4 address; write one of this host's, such as 127.0.0.1, or 0.0.0.0 for all",
+        ) from None
+
+
+def _http_url(value: str) -> str:
+    if not _URL_TOKEN.fullmatch(value):
+        raise ValueError("is not a URL; blanks, quotes, control characters and ; $ { } must be percent-encoded")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise ValueError("is not a URL; write one such as https://api.example.com/v1") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise ValueError("is not an http or https URL; write one such as https://api.example.com/v1")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("carries a user name or password; a secret belongs in api_key")
+    return value.rstrip("/")
+
+
+def is_ip_address(host: str) -> bool:
+    """Whether `host`, a value of kind Host, is an address and not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach `address`."""
+    return ipaddress.ip_address(address).is_loopback
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(write_duration),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(ms|s|m|h|d)$", "examples": ["90s", "1h"]}),
+]
+Bytes = Annotated[
+    int,
+    BeforeValidator(parse_bytes),
+    PlainSerializer(write_bytes),
+    WithJsonSchema({"type": "string", "pattern": "^\\d+ ?(KiB|MiB|GiB)$", "examples": ["100MiB"]}),
+]
+Host = Annotated[str, AfterValidator(_host), WithJsonSchema({"type": "string", "format": "hostname"})]
+Ipv4Address = Annotated[str, AfterValidator(_ipv4_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
+HttpUrl = Annotated[str, AfterValidator(_http_url), WithJsonSchema({"type": "string", "format": "uri"})]
+Port = Annotated[int, Field(ge=1, le=_PORT_MAX)]
+
