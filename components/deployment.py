@@ -16,7 +16,7 @@ from components.docker.ownership import Ownership
 from components.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from components.images import Image
 from components.keeping import kept, release
-from components.open_webui import AdminArgs, OpenWebUI, OpenWebUIArgs, ProviderArgs
+from components.open_webui import PORT, AdminArgs, OpenWebUI, OpenWebUIArgs, ProviderArgs
 from components.reverse_proxy.component import NginxReverseProxy, NginxReverseProxyArgs
 from components.reverse_proxy.rendering import render_configuration
 from stacks.models import OllamaMode, OllamaSettings, ProviderSettings
@@ -63,7 +63,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
                     settings.site,
                     settings.proxy,
                     stack=pulumi.get_stack(),
-                    upstreams=[application.upstream],
+                    upstreams=[f"{application.upstream}:{PORT}"],
                 ),
                 certificate_pem=certificate.certificate_pem,
                 private_key_pem=certificate.private_key_pem,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
+from stacks.values import SecretInsideError
+
 _KINDS = {
     "bool_type": "is not true or false; write it without quotes",
     "string_type": "is not text; put it in quotes",
@@ -44,7 +46,12 @@ class SettingsError(Exception):
 
 def faults_of(error: ValidationError, root: type[BaseModel]) -> list[Fault]:
     """Turn pydantic's findings into faults that speak to a person."""
-    return [_fault(details, root) for details in error.errors(include_url=False)]
+    # A default that depends on a faulty key is that key's fault.
+    return [
+        _fault(details, root)
+        for details in error.errors(include_url=False)
+        if details["type"] != "default_factory_not_called"
+    ]
 
 
 def _fault(details: ErrorDetails, root: type[BaseModel]) -> Fault:
@@ -54,6 +61,8 @@ def _fault(details: ErrorDetails, root: type[BaseModel]) -> Fault:
         return Fault(path, _unknown_key(details, root))
     if kind == "value_error":
         message = str(context["error"])
+        if isinstance(context["error"], SecretInsideError):
+            return Fault(path, message)
         if message.startswith(_RELATIVE):
             return _relative(path, message)
         return Fault(path, _found(details, message))
@@ -62,10 +71,6 @@ def _fault(details: ErrorDetails, root: type[BaseModel]) -> Fault:
     if kind in {"greater_than_equal", "less_than_equal"}:
         bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
         return Fault(path, _found(details, f"is out of range; allowed is {bound}"))
-    if kind == "string_pattern_mismatch":
-        return Fault(path, _found(details, f"does not look like {context['pattern']}"))
-    if kind in {"string_too_short", "string_too_long"}:
-        return Fault(path, _found(details, details["msg"].removeprefix("String ")))
     if kind in _KINDS:
         return Fault(path, _KINDS[kind] if kind == "missing" else _found(details, _KINDS[kind]))
     return Fault(path, _found(details, details["msg"]))

@@ -5,11 +5,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from components.images import OPEN_WEBUI_VERSION
 from stacks.values import Bytes, Settings, between_bytes
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # RFC 5321 leaves more room; this is what Open WebUI's own form and every provider accept.
 _EMAIL = re.compile(r"[A-Za-z0-9.!#%&*+/=?^_|~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_NAME_MAX = 64
 _PASSWORD_MIN = 8
 # bcrypt reads 72 bytes and no more.
 _PASSWORD_MAX_BYTES = 72
@@ -80,13 +83,25 @@ def _variable_value(value: str) -> str:
     return value
 
 
+def _display_name(value: str) -> str:
+    if not 1 <= len(value) <= _NAME_MAX or not value.isprintable():
+        raise ValueError(f"is not a name; write 1 to {_NAME_MAX} printable characters")
+    return value
+
+
+def _release(value: str) -> str:
+    if not _VERSION.fullmatch(value):
+        raise ValueError("is not a release of Open WebUI; write one such as 0.12.4 (no v before it, no latest)")
+    return value
+
+
 class AdminSettings(Settings):
     """The first account, made at the first start; sign-up is closed then."""
 
     email: Annotated[str, AfterValidator(_email)]
     """Its e-mail address, which is its login."""
 
-    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")] = "Admin"
+    name: Annotated[str, AfterValidator(_display_name)] = "Admin"
     """The name that others see."""
 
     password: Annotated[SecretStr, AfterValidator(_password)] | None = None
@@ -98,7 +113,7 @@ class AdminSettings(Settings):
 class OpenWebUISettings(Settings):
     """The application."""
 
-    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "0.12.4"
+    version: Annotated[str, AfterValidator(_release)] = OPEN_WEBUI_VERSION
     """Release of Open WebUI."""
 
     admin: AdminSettings | None = None

@@ -23,6 +23,10 @@ _URL_TOKEN = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!&()*+,=%-]+")
 _PORT_MAX = 65535
 
 
+class SecretInsideError(ValueError):
+    """The value holds a secret where none belongs: the message must not repeat it."""
+
+
 class Settings(BaseModel):
     """A part of what a stack file says: plain values, all known at once, never changed."""
 
@@ -139,7 +143,7 @@ def _http_url(value: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
         raise ValueError("is not an http or https URL; write one such as https://api.example.com/v1")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("carries a user name or password; a secret belongs in api_key")
+        raise SecretInsideError("carries a user name or password; a secret belongs in api_key")
     return value.rstrip("/")
 
 

@@ -17,7 +17,7 @@ _START = (
 )
 # Nginx's master binds 80 and 443, hands its temporary folders to its workers, becomes them and signals them.
 _CAPABILITIES = ("CHOWN", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
-_TMPFS = {"/run/nginx": "mode=0755", "/var/cache/nginx": "mode=0755", "/tmp": "mode=1777"}  # noqa: S108 - a container's own
+_TMPFS = {"/run/nginx": "mode=0755"}
 _INSTALLER_MEMORY = 128 << 20
 
 
@@ -52,6 +52,8 @@ class NginxReverseProxy(pulumi.ComponentResource):
         super().__init__("open-webui-edge:index:NginxReverseProxy", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
         configuration = volume(f"{name}-configuration", "nginx-configuration", child)
+        # On disk: what is buffered there would count as the container's memory in a tmpfs.
+        cache = volume(f"{name}-cache", "nginx-cache", child)
         proxy = container(
             f"{name}-server",
             child,
@@ -63,7 +65,10 @@ class NginxReverseProxy(pulumi.ComponentResource):
             capabilities=_CAPABILITIES,
             read_only=True,
             tmpfs=_TMPFS,
-            volumes=[_mount(configuration, read_only=True)],
+            volumes=[
+                _mount(configuration, read_only=True),
+                docker.ContainerVolumeArgs(volume_name=cache.name, container_path="/var/cache/nginx"),
+            ],
             network=args["network"],
             aliases=["nginx"],
             ports=[
@@ -85,7 +90,7 @@ class NginxReverseProxy(pulumi.ComponentResource):
             entrypoint=["/bin/sh", "-c"],
             command=[f"EDGE_DIRECTORY={_DIRECTORY}\n{_INSTALL.read_text()}"],
             capabilities=_CAPABILITIES,
-            tmpfs=_TMPFS,
+            tmpfs={**_TMPFS, "/var/cache/nginx": "mode=0755"},
             volumes=[_mount(configuration, read_only=False)],
             files={
                 f"{_DIRECTORY}/candidate/nginx.conf": args["configuration"],

@@ -1,0 +1,83 @@
+"""Running other programs: their words end up in a sentence, never in a traceback."""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bootstrap.problem import ProblemError
+
+TAIL_LINES = 8
+"""How much of a failed program's output a person is shown; the last lines say why."""
+
+
+def output(
+    arguments: Sequence[str | Path],
+    *,
+    purpose: str,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> str:
+    """Run a program to its end and return what it wrote to standard output.
+
+    Raises:
+        ProblemError: the program is missing or failed; the message has `purpose` and the program's last words.
+
+    """
+    ended = attempt(arguments, environment=environment, folder=folder)
+    if ended.returncode:
+        raise failure(purpose, arguments, ended.returncode, f"{ended.stdout}\n{ended.stderr}")
+    return ended.stdout
+
+
+def attempt(
+    arguments: Sequence[str | Path],
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    timeout: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program whose failure is an answer too.
+
+    As in a shell, a missing program ends with 127 and one out of time with 124.
+    """
+    words = [str(argument) for argument in arguments]
+    try:
+        return subprocess.run(  # noqa: S603  # a list of arguments, no shell
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=None if environment is None else {**os.environ, **environment},
+            cwd=folder,
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError:
+        return subprocess.CompletedProcess(words, 127, "", f"{words[0]}: command not found")
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(words, 124, "", f"{words[0]}: no answer within {timeout:g} s")
+
+
+def failure(purpose: str, arguments: Sequence[str | Path], code: int, words: str) -> ProblemError:
+    """Turn a failed program into the sentence a person gets."""
+    if is_full_disk(words):
+        return ProblemError(f"{purpose}: the disk is full (no space left on device); free some space and run it again.")
+    tail = "\n".join(f"    {line}" for line in words.strip().splitlines()[-TAIL_LINES:])
+    program = " ".join(str(argument) for argument in arguments[:2])
+    return ProblemError(f"{purpose}: `{program}` ended with code {code}:\n{tail}")
+
+
+def is_full_disk(words: str) -> bool:
+    """Tell whether a program's output says that a disk is full."""
+    return "no space left on device" in words.lower() or "enospc" in words.lower()
+
+
+def pass_through(
+    arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> int:
+    """Run a program before the person's eyes and return its exit code."""
+    words = [str(argument) for argument in arguments]
+    whole = None if environment is None else {**os.environ, **environment}
+    return subprocess.run(words, env=whole, cwd=folder, check=False).returncode  # noqa: S603  # no shell

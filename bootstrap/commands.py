@@ -1,0 +1,300 @@
+"""What `make` offers: each function is one target. Runs in `.venv`, which `__main__` has made."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bootstrap import command, console, containers, debian, engine, front_door, images, places, pulumi_cli, stack
+from bootstrap.console import step
+from bootstrap.engine import Engine
+from bootstrap.images import rootfs
+from bootstrap.problem import ProblemError
+from bootstrap.stack import Stack
+
+TEST_PACKAGES = places.CHECKOUT / "bootstrap" / "test-packages.txt"
+BUILD = places.CHECKOUT / "build"
+
+
+def up(name: str) -> int:
+    """Bring a stack up from whatever there is, and say how to use it."""
+    target, host = _ready_stack(name)
+    with step("images") as shown:
+        settings = stack.settings_of(name)
+        source = images.ensure(host, stack.wanted_images(settings), shown)
+        if stack.setting(settings, "images.source") != source:
+            target.set("images.source", source)
+    target.run("up", "--yes", "--skip-preview")
+    _greet(target, host)
+    return 0
+
+
+def preview(name: str) -> int:
+    """Show what `up` would change."""
+    target, _ = _ready_stack(name)
+    target.run("preview")
+    return 0
+
+
+def down(name: str) -> int:
+    """Remove a stack; its data only when DATA=delete says so and the person confirms it."""
+    with_data = _asked_to_delete_data()
+    target = _stack(name)
+    if not target.exists():
+        console.say(f"There is no stack {name}; nothing to remove.")
+        return 0
+    _reach(name)
+    if not with_data:
+        target.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
+        console.say(
+            "Everything but the data is gone: `make up` brings it back, `make down DATA=delete` removes that too."
+        )
+        return 0
+    confirm(name)
+    _delete_with_data(target)
+    return 0
+
+
+def status(name: str) -> int:
+    """Show the stack's containers; 1 when one of them is not well, or there are none."""
+    found = containers.of_stack(_reach(name), name)
+    if not found:
+        console.say(f"No containers of the stack {name} are here; `make up STACK={name}` starts it.")
+        return 1
+    console.put(containers.table(found))
+    return 0 if all(containers.is_well(container) for container in found) else 1
+
+
+def logs(name: str) -> int:
+    """Show what the stack's containers wrote: ROLE chooses, FOLLOW=1 goes on."""
+    role = os.environ.get("ROLE") or None
+    host = _reach(name)
+    found = containers.of_stack(host, name, role)
+    if not found:
+        with_role = f" with the role {role}" if role else ""
+        message = f"No container of the stack {name}{with_role} is here; `make status STACK={name}` lists them."
+        raise ProblemError(message)
+    containers.show_logs(host, found, follow=os.environ.get("FOLLOW") == "1")
+    return 0
+
+
+def env(name: str) -> int:
+    """Print the exports with which plain `pulumi` works in the shell that evaluates them."""
+    given = _stack(name).given
+    used = engine.chosen()
+    if used.origin.startswith("the docker context"):
+        given = {**given, "DOCKER_HOST": used.address}  # Pulumi's provider knows that variable, but no contexts
+    for line in exports(given, os.environ.get("PATH", "")):
+        console.put(line)
+    return 0
+
+
+def exports(given: dict[str, str], search_path: str) -> list[str]:
+    """Return the lines for a shell; a folder that is on PATH already is not put there again."""
+    lines = []
+    for key, value in given.items():
+        if key != "PATH":
+            lines.append(f"export {key}={shlex.quote(value)}")
+        elif value not in search_path.split(os.pathsep):
+            lines.append(f'export PATH={shlex.quote(value)}:"$PATH"')
+    return lines
+
+
+def test(*arguments: str) -> int:
+    """Run all tests, after making the machine ready for them."""
+    given = _ready_for_tests()
+    return _python("-m", "pytest", "tests", *arguments, environment=given)
+
+
+def check() -> int:
+    """Format, lint, types, generated files, unit tests: all of them, so that one run shows all faults."""
+    parts: list[tuple[str, tuple[str, ...]]] = [
+        ("format", ("-m", "ruff", "format", "--check", ".")),
+        ("lint", ("-m", "ruff", "check", ".")),
+        ("types", ("-m", "pyright")),
+        ("generated files", ("-m", "stacks.documents", "--check")),
+        ("unit tests", ("-m", "pytest", "-q", "tests/unit")),
+    ]
+    failed = []
+    for name, words in parts:
+        console.say(f"--- {name}")
+        if _python(*words):
+            failed.append(name)
+    console.say(f"failed: {', '.join(failed)}" if failed else "all well")
+    return 1 if failed else 0
+
+
+def docs() -> int:
+    """Write the generated files anew."""
+    return _python("-m", "stacks.documents")
+
+
+def fmt() -> int:
+    """Format the code, and mend what the linter can mend."""
+    return _python("-m", "ruff", "check", "--fix", "--exit-zero", "--quiet", ".") or _python(
+        "-m", "ruff", "format", "."
+    )
+
+
+def _stack(name: str) -> Stack:
+    stack.file_of(name)  # a name that cannot be is refused before anything is made
+    with step("Pulumi") as shown:
+        pulumi = pulumi_cli.find(shown)
+        shown.done(f"{pulumi.origin}: {pulumi.executable}")
+    return Stack(name, pulumi, stack.environment(pulumi))
+
+
+def _ready_stack(name: str) -> tuple[Stack, Engine]:
+    made = stack.make_file(name)
+    settings = stack.settings_of(name)
+    host = _engine(name, install=True)
+    target = _stack(name)
+    with step("stack") as shown:
+        shown.done(f"{name}, its file made from the example" if made else name)
+        if not target.exists():
+            target.create()
+            if stack.setting(settings, "images.source") is None:
+                shown.done(f"{name}, new")
+    return target, host
+
+
+def _engine(name: str, *, install: bool) -> Engine:
+    settings = stack.settings_of(name)
+    found = engine.chosen(
+        stack.setting(settings, "platform.docker.host"), stack.setting(settings, "platform.docker.host_key")
+    )
+    if not install:
+        return found
+    with step("Docker engine") as shown:
+        engine.ensure(found, shown)
+        shown.done(f"{found.address} ({found.origin})")
+    return found
+
+
+def _reach(name: str) -> Engine:
+    """Return the stack's engine, which must answer; nothing is installed for a question."""
+    found = _engine(name, install=False)
+    words = engine.unanswered(found)
+    if words is not None:
+        raise ProblemError(engine.explanation(found, words))
+    return found
+
+
+def _greet(target: Stack, host: Engine) -> None:
+    outputs = target.outputs()
+    url, certificate = outputs.get("url"), outputs.get("ca_certificate")
+    if not isinstance(url, str):
+        message = "The stack has no output `url`; its program should export one."
+        raise ProblemError(message)
+    there = containers.of_stack(host, target.name)
+    address = front_door.listening_address(there, url) if host.is_local else outputs.get("host")
+    door = front_door.FrontDoor(url, address, certificate)
+    with step("ready") as shown:
+        shown.now(f"waiting for {url}/ready")
+        door.wait_until_ready()
+        shown.done("Open WebUI answers through the proxy")
+    settings = stack.settings_of(target.name)
+    lines = ["", f"Open WebUI is at {url}"]
+    if certificate:
+        file = front_door.write_ca(certificate, BUILD, target.name).relative_to(places.CHECKOUT)
+        lines += [f"Its certificate is signed by this stack's own CA ({file}). To trust it on this machine:"]
+        lines += [f"  {line}" for line in front_door.how_to_trust(file, target.name)]
+    lines += front_door.next_thing(
+        stack=target.name,
+        url=url,
+        admin=stack.setting(settings, "open_webui.admin.email"),
+        no_account_yet=door.has_no_account_yet(),
+        has_models=bool(stack.setting(settings, "models.providers")),
+    )
+    for line in lines:
+        console.put(line)
+
+
+def _asked_to_delete_data() -> bool:
+    value = os.environ.get("DATA", "")
+    if value not in {"", "keep", "delete"}:
+        message = f"DATA={value} says nothing: DATA=delete removes the data too, and without it the data stays."
+        raise ProblemError(message)
+    return value == "delete"
+
+
+def confirm(name: str) -> None:
+    """Ask whether the data may go.
+
+    Raises:
+        ProblemError: it may not.
+
+    """
+    if os.environ.get("YES") == "1":
+        return
+    if sys.stdin is None or not sys.stdin.isatty():
+        message = "Deleting the data asks first, and nobody is there to answer; YES=1 answers for automation."
+        raise ProblemError(message)
+    sys.stderr.write(f"This deletes all users, chats, files, keys and the CA of {name}. Type {name} to go on: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip() != name:
+        message = "That is not its name; nothing was deleted."
+        raise ProblemError(message)
+
+
+def _delete_with_data(target: Stack) -> None:
+    """Lift what protects the data by an update, then remove everything.
+
+    A volume that the state says to retain would outlive a destroy that reports it deleted. The lifted setting stands
+    in a copy of the stack file, so that the file stays as it is whatever happens.
+    """
+    with rootfs.workplace("down") as folder:
+        lifted = folder / "settings.yaml"
+        lifted.write_bytes(stack.file_of(target.name).read_bytes())
+        target.set("data.keep", "false", file=lifted)
+        kept = [
+            resource["urn"]
+            for resource in target.resources()
+            if resource.get("protect") or resource.get("retainOnDelete")
+        ]
+        if kept:
+            targets = [word for urn in kept for word in ("--target", urn)]
+            target.run("up", "--yes", "--skip-preview", "--config-file", str(lifted), *targets)
+        target.run("destroy", "--yes", "--skip-preview", "--config-file", str(lifted))
+    console.say(f"The stack {target.name} and its data are gone; its file and its history stay.")
+
+
+def _ready_for_tests() -> dict[str, str]:
+    with step("packages for the tests") as shown:
+        wanted = rootfs.packages_in(TEST_PACKAGES)
+        if debian.can_install():
+            debian.install(wanted, shown)
+            shown.done("there")
+        else:
+            _miss(f"only root on Debian installs them: {' '.join(wanted)}", shown.done)
+    with step("Pulumi") as shown:
+        pulumi = pulumi_cli.find(shown)
+        shown.done(pulumi.origin)
+    # Neither the backend nor the passphrase of this person: a test cannot touch their stacks.
+    given = {
+        **pulumi.environment,
+        "PATH": f"{pulumi.environment.get('PATH', '')}:{os.environ.get('PATH', '')}".lstrip(":"),
+    }
+    with step("Docker engine") as shown:
+        host = engine.chosen()
+        try:
+            engine.ensure(host, shown)
+        except ProblemError as problem:
+            _miss(str(problem), shown.done)
+            return given
+        shown.done(host.address)
+    with step("images") as shown:
+        given["OPEN_WEBUI_EDGE_IMAGES"] = images.ensure(host, images.Wanted(source=images.there(host)), shown).value
+    return given
+
+
+def _miss(what: str, otherwise: Callable[[str], None]) -> None:
+    """Go on without something that only some tests need; in CI, where no test may be left out, that is a failure."""
+    if os.environ.get("CI") == "1":
+        raise ProblemError(what)
+    otherwise(f"going on without: {what}")
+
+
+def _python(*arguments: str, environment: dict[str, str] | None = None) -> int:
+    return command.pass_through([places.PYTHON, *arguments], environment=environment, folder=Path(places.CHECKOUT))

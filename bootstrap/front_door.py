@@ -1,0 +1,157 @@
+"""A running deployment, asked as a browser would ask it: by name, over TLS, at the address where the proxy listens."""
+
+import http.client
+import json
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from bootstrap.problem import ProblemError
+
+SECONDS_TO_BE_READY = 180
+_SECONDS_BETWEEN = 0.5
+
+
+@dataclass(frozen=True)
+class FrontDoor:
+    """Where the proxy is, and who vouches for it."""
+
+    url: str
+    address: str | None
+    """Where to connect to, when that is known better than by the name in the URL, which need not resolve here."""
+    ca_certificate: str | None
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and body of one request.
+
+        Raises:
+            OSError: nobody answered, or not with a certificate that this deployment's CA (or this machine) trusts.
+
+        """
+        parts = urlsplit(self.url)
+        context = ssl.create_default_context(cadata=self.ca_certificate)
+        name = parts.hostname or ""
+        connection = _ConnectionTo(self.address or name, name, parts.port or 443, context)
+        try:
+            connection.request("GET", path, headers={"Accept": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(errors="replace")
+        except http.client.HTTPException as fault:
+            raise OSError(f"an answer that is no HTTP ({fault!r})") from fault
+        finally:
+            connection.close()
+
+    def wait_until_ready(
+        self, deadline: float = SECONDS_TO_BE_READY, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Wait until the application answers that it is ready.
+
+        Raises:
+            ProblemError: it did not in time; the message has the last answer.
+
+        """
+        end = now() + deadline
+        while True:
+            try:
+                status, body = self.get("/ready")
+                if status == http.client.OK and _says_ready(body):
+                    return
+                last = f"{status} {' '.join(body.split())[:200]}"
+            except ssl.SSLCertVerificationError as fault:
+                message = f"{self.url} answers with a certificate that is not trusted here: {fault.verify_message}."
+                raise ProblemError(message) from None
+            except OSError as fault:
+                last = str(fault)
+            if now() > end:
+                message = (
+                    f"{self.url}/ready did not say that Open WebUI is ready within {deadline:g} s (last: {last}); "
+                    "`make status` and `make logs` show more."
+                )
+                raise ProblemError(message)
+            time.sleep(_SECONDS_BETWEEN)
+
+    def has_no_account_yet(self) -> bool:
+        """Tell whether the first visitor will be asked to create the administrator."""
+        try:
+            status, body = self.get("/api/config")
+            return status == http.client.OK and bool(json.loads(body).get("onboarding"))
+        except (OSError, ValueError, AttributeError):
+            return False
+
+
+def listening_address(containers: list[dict[str, Any]], url: str) -> str | None:
+    """Find, in what the engine says of the stack's containers, the address that serves the URL's port."""
+    port = urlsplit(url).port or 443
+    for container in containers:
+        for bindings in (container.get("NetworkSettings", {}).get("Ports") or {}).values():
+            for binding in bindings or ():
+                if binding.get("HostPort") == str(port):
+                    address = binding.get("HostIp") or "0.0.0.0"  # noqa: S104  # compared, not bound
+                    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  # compared, not bound
+    return None
+
+
+def write_ca(certificate: str, folder: Path, stack: str) -> Path:
+    """Keep the CA's certificate where the person can hand it to browsers; return the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{stack}-ca.pem"
+    file.write_text(certificate, encoding="utf-8")
+    return file
+
+
+def how_to_trust(file: Path, stack: str) -> list[str]:
+    """Return the commands that make this machine trust the CA."""
+    name = f"open-webui-edge-{stack}"
+    anchors = "/usr/local/share/ca-certificates"
+    return [
+        f"Debian, Ubuntu     sudo cp {file} {anchors}/{name}.crt && sudo update-ca-certificates",
+        f"macOS              sudo security add-trusted-cert -d -k /Library/Keychains/System.keychain {file}",
+        f"Chromium on Linux  certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n {name} -i {file}",
+        "Firefox            Settings, Privacy & Security, View Certificates, Authorities, Import",
+    ]
+
+
+def next_thing(*, stack: str, url: str, admin: str | None, no_account_yet: bool, has_models: bool) -> list[str]:
+    """Return what to do after the first start."""
+    lines = []
+    if admin:
+        lines.append(f"Sign in at {url} as {admin}.")
+        lines.append(
+            "The password is the one in the stack file, or a generated one: "
+            f'`pulumi stack output admin_password --show-secrets --stack {stack}` (first: eval "$(make -s env)").'
+        )
+    elif no_account_yet:
+        lines.append(f"Open {url} and create the first account: it becomes the administrator.")
+    else:
+        lines.append(f"Open {url} and sign in.")
+    if not has_models:
+        lines.append(
+            "Then add a model provider: models.providers in the stack file, or Admin Panel, Settings, Connections."
+        )
+    return lines
+
+
+def _says_ready(body: str) -> bool:
+    try:
+        return json.loads(body).get("status") is True
+    except (ValueError, AttributeError):
+        return False
+
+
+class _ConnectionTo(http.client.HTTPSConnection):
+    """A connection to an address that speaks to a name."""
+
+    def __init__(self, address: str, name: str, port: int, context: ssl.SSLContext) -> None:
+        super().__init__(name, port, timeout=10, context=context)
+        self._address = address
+        self._tls = context
+
+    def connect(self) -> None:
+        """Connect to the address, and prove the name."""
+        plain = socket.create_connection((self._address, self.port), self.timeout)
+        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)

@@ -1,0 +1,61 @@
+"""Recipe of the nginx image: Debian's package, with the official image's user, paths and signals."""
+
+import os
+import re
+from pathlib import Path
+
+from bootstrap.console import Step
+from bootstrap.images import rootfs
+from bootstrap.problem import ProblemError
+
+HERE = Path(__file__).parent
+SUITE = "forky"
+"""The first Debian with nginx 1.30."""
+OLDEST = (1, 30)
+USER_ID = 101
+"""Of the official image: what one image wrote into a volume, the other can read."""
+OWNED_BY_NGINX = ("var/cache/nginx", "var/lib/nginx")
+
+
+def fill(root: Path, step: Step) -> None:
+    """Make the image's file system in the folder `root`."""
+    rootfs.make(SUITE, root, rootfs.packages_in(HERE / "packages.txt"), step)
+    step.now("user, paths and version")
+    _require_version(rootfs.run_inside(root, ["nginx", "-V"], purpose="Asking the built nginx for its version"))
+    _add_user(root)
+    for name in OWNED_BY_NGINX:
+        (root / name).mkdir(parents=True, exist_ok=True)
+        os.chown(root / name, USER_ID, USER_ID)
+    for log, stream in (("access.log", "/dev/stdout"), ("error.log", "/dev/stderr")):
+        (root / "var/log/nginx" / log).unlink(missing_ok=True)
+        (root / "var/log/nginx" / log).symlink_to(stream)
+    (root / "etc/nginx/modules").symlink_to("/usr/lib/nginx/modules")
+    main = root / "etc/nginx/nginx.conf"
+    main.write_text(re.sub(r"(?m)^user .*;", "user nginx;", main.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _require_version(answer: str) -> None:
+    found = re.search(r"nginx/(\d+)\.(\d+)", answer)
+    if found is None or (int(found[1]), int(found[2])) < OLDEST:
+        version = found[0] if found else "an nginx without a version"
+        message = (
+            f"Debian {SUITE} on this machine's mirror has {version}, and the proxy needs {OLDEST[0]}.{OLDEST[1]} or "
+            "later; use a newer mirror, or pull the official image (images.registry)."
+        )
+        raise ProblemError(message)
+
+
+def _add_user(root: Path) -> None:
+    for file, line in (
+        ("passwd", f"nginx:x:{USER_ID}:{USER_ID}:nginx:/nonexistent:/bin/false"),
+        ("group", f"nginx:x:{USER_ID}:"),
+        ("shadow", "nginx:!:19000::::::"),
+    ):
+        path = root / "etc" / file
+        text = path.read_text(encoding="utf-8")
+        if re.search(rf"(?m)^[^:]+:[^:]*:{USER_ID}:", text) and file != "shadow":
+            message = (
+                f"Debian {SUITE} gives the official nginx user's id {USER_ID} to something else; nothing was built."
+            )
+            raise ProblemError(message)
+        path.write_text(f"{text}{line}\n", encoding="utf-8")

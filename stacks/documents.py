@@ -1,0 +1,254 @@
+"""Writes what is generated from the settings: JSON schema, reference page, an example that uses every setting.
+
+`python -m stacks.documents` writes them; with --check it says which differ, and ends with 1 if any does.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from stacks.settings import PROJECT, StackSettings, read_settings
+
+_ROOT = Path(__file__).parent.parent
+_WIDTH = 100
+# One value for each setting, so that the example shows all of them; a test reads it back.
+_EXAMPLE: dict[str, Any] = {
+    "platform": {"kind": "docker", "docker": {"host": "unix:///var/run/docker.sock"}},
+    "site": {
+        "domain": "chat.example.com",
+        "aliases": ["www.chat.example.com"],
+        "listen": {"address": "0.0.0.0", "http_port": 80, "https_port": 443},  # noqa: S104 - what the example shows
+    },
+    "certificate": {"mode": "self-signed"},
+    "proxy": {
+        "timeouts": {
+            "connect": "5s",
+            "read": "30m",
+            "send": "5m",
+            "client": "1m",
+            "keepalive": "75s",
+            "shutdown": "12h",
+        },
+        "limits": {"max_upload": "100MiB"},
+        "websocket": {"idle_timeout": "1h"},
+        "memory": "256MiB",
+    },
+    "open_webui": {
+        "version": "0.12.4",
+        "admin": {"email": "admin@example.com", "name": "Admin", "password": None},
+        "environment": {"WEBUI_NAME": "Our chat"},
+        "memory": "4GiB",
+    },
+    "models": {
+        "providers": [{"url": "https://api.example.com/v1", "api_key": None}],
+        "ollama": {"mode": "container", "container": {"gpu": False, "memory": "8GiB"}},
+    },
+    "data": {"keep": True},
+    "images": {"source": "pulled", "registry": "registry.example.com/mirror"},
+}
+# Of two settings that exclude each other an example can show one: the other stands there as a comment.
+_INSTEAD = {"models.ollama.url": "http://host.docker.internal:11434"}
+
+
+def schema() -> str:
+    """Write the JSON schema of a stack file, for editors that complete and check it."""
+    settings = StackSettings.model_json_schema(mode="validation")
+    definitions = settings.pop("$defs")
+    _accept_encrypted(definitions)
+    topics = {f"{PROJECT}:{name}": topic for name, topic in settings["properties"].items()}
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A stack of open-webui-edge",
+        "type": "object",
+        "properties": {
+            "config": {"type": "object", "properties": topics},
+            "encryptionsalt": {"type": "string"},
+            "secretsprovider": {"type": "string"},
+        },
+        "$defs": definitions,
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _accept_encrypted(definitions: Any) -> None:
+    """Let a secret be what Pulumi writes in its place: {secure: …}."""
+    if isinstance(definitions, dict):
+        if definitions.get("format") == "password":
+            text = dict(definitions)
+            definitions.clear()
+            definitions["anyOf"] = [
+                text,
+                {"type": "object", "properties": {"secure": {"type": "string"}}, "required": ["secure"]},
+            ]
+            return
+        for value in definitions.values():
+            _accept_encrypted(value)
+    elif isinstance(definitions, list):
+        for value in definitions:
+            _accept_encrypted(value)
+
+
+def reference() -> str:
+    """Write docs/settings.md."""
+    lines = [
+        "# Settings",
+        "",
+        "Everything that a stack file may say below `config:`, each key with the prefix",
+        f"`{PROJECT}:`. Every key can be left out. Generated from `stacks/`; `make docs` writes it anew.",
+    ]
+    for name, field in StackSettings.model_fields.items():
+        lines += ["", f"## {name}", "", _prose(field), "", "| key | default | meaning |", "|---|---|---|"]
+        for path, below in _leaves(name, field):
+            lines.append(f"| `{path}` | {_default(below)} | {_prose(below)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _leaves(path: str, field: FieldInfo) -> Iterator[tuple[str, FieldInfo]]:
+    model, item = _model_of(field.annotation)
+    if model is None:
+        yield path, field
+        return
+    if item or not _has_all_defaults(model):
+        yield path, field
+    for name, below in model.model_fields.items():
+        yield from _leaves(f"{path}{item}.{name}", below)
+
+
+def _has_all_defaults(model: type[BaseModel]) -> bool:
+    return all(not field.is_required() for field in model.model_fields.values())
+
+
+def _model_of(annotation: Any) -> tuple[type[BaseModel] | None, str]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, ""
+    item = "[]" if getattr(annotation, "__origin__", None) is tuple else ""
+    for argument in getattr(annotation, "__args__", ()):
+        model, below = _model_of(argument)
+        if model is not None:
+            return model, item or below
+    return None, ""
+
+
+def _prose(field: FieldInfo) -> str:
+    return " ".join((field.description or "").split())
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default_factory is not None or field.default is PydanticUndefined:
+        return "as said" if field.default_factory is None or "Default:" in (field.description or "") else "none"
+    if field.default is None:
+        return "none"
+    written = _serialized(field.default, field)
+    return f"`{written}`"
+
+
+def _serialized(value: Any, field: FieldInfo) -> str:
+    for metadata in field.metadata:
+        function = getattr(metadata, "func", None)
+        if type(metadata).__name__ == "PlainSerializer" and function is not None:
+            return str(function(value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def example() -> str:
+    """Write a stack file that uses every setting, each with what it means above it."""
+    lines = [
+        "# Every setting there is, each with a value; a stack file needs only those that differ from the defaults",
+        "# (docs/settings.md). Generated: `make docs` writes it anew.",
+        "config:",
+    ]
+    for name, field in StackSettings.model_fields.items():
+        lines += _commented(f"{PROJECT}:{name}", name, _EXAMPLE[name], field, 2)
+    return "\n".join(lines) + "\n"
+
+
+def _commented(key: str, path: str, value: Any, field: FieldInfo, indent: int) -> list[str]:
+    space = " " * indent
+    lines = [f"{space}# {line}" for line in _wrapped(_prose(field), _WIDTH - indent)]
+    if value is None:
+        return [*lines, f"{space}# {key}: (encrypted, by the command above)"]
+    model, item = _model_of(field.annotation)
+    if model is None or not isinstance(value, dict | list):
+        text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).strip().removesuffix("...").strip()
+        return [*lines, f"{space}{key}: {text}"]
+    lines.append(f"{space}{key}:")
+    if item:
+        for entry in value:
+            block = _block(model, path, entry, indent + 4)
+            first = next(index for index, line in enumerate(block) if not line.lstrip().startswith("#"))
+            block[first] = f"{space}  - {block[first].lstrip()}"
+            lines += block
+        return lines
+    return [*lines, *_block(model, path, value, indent + 2)]
+
+
+def _block(model: type[BaseModel], path: str, value: dict[str, Any], indent: int) -> list[str]:
+    lines: list[str] = []
+    for name, below in model.model_fields.items():
+        inner = f"{path}.{name}"
+        if inner in _INSTEAD:
+            space = " " * indent
+            lines += [f"{space}# {line}" for line in _wrapped(_prose(below), _WIDTH - indent)]
+            lines.append(f"{space}# {name}: {_INSTEAD[inner]}")
+        else:
+            lines += _commented(name, inner, value[name], below, indent)
+    return lines
+
+
+def _wrapped(text: str, width: int) -> Iterator[str]:
+    line = ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > width:
+            yield line
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    if line:
+        yield line
+
+
+def settings_of(stack_file: str, *, source: str = "example") -> StackSettings:
+    """Read the text of a stack file without secrets, as Pulumi would hand it to the program."""
+    config = yaml.safe_load(stack_file).get("config") or {}
+    return read_settings({key: json.dumps(value) for key, value in config.items()}, secret_keys=(), source=source)
+
+
+DOCUMENTS = {
+    "stacks/settings.schema.json": schema,
+    "docs/settings.md": reference,
+    "stacks/examples/everything.yaml": example,
+}
+
+
+def main() -> int:
+    """Write the documents, or with --check compare them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a document differs")
+    check = parser.parse_args().check
+    stale: list[str] = []
+    for name, write in DOCUMENTS.items():
+        path, text = _ROOT / name, write()
+        if path.exists() and path.read_text() == text:
+            continue
+        if check:
+            stale.append(name)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    for name in stale:
+        sys.stderr.write(f"{name} is not what stacks/ says; run: make docs\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

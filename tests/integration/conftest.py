@@ -1,0 +1,105 @@
+"""Stacks that several tests look at, each made once."""
+
+import ipaddress
+from collections.abc import Iterator
+
+import docker
+import docker.errors
+import pytest
+
+from components import images
+from components.images import ImageSource
+from tests.support.machine import lacks, pulumi_environment
+from tests.support.model_server import ModelServer
+from tests.support.stack import StackUnderTest, Workshop
+
+
+@pytest.fixture(scope="session")
+def engine() -> docker.DockerClient:
+    """The Docker engine of this machine, with the images built."""
+    try:
+        client = docker.from_env()
+        client.ping()
+    except docker.errors.DockerException:
+        lacks("no Docker engine that answers")
+    for image in (images.NGINX, images.open_webui(images.OPEN_WEBUI_VERSION)):
+        name = image.reference(ImageSource.BUILT, None)
+        try:
+            client.images.get(name)
+        except docker.errors.ImageNotFound:
+            lacks(f"no image {name}")
+    return client
+
+
+@pytest.fixture(scope="session")
+def workshop(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """A copy of the program with a state of its own."""
+    del engine
+    return Workshop.at(tmp_path_factory.mktemp("workshop"), pulumi_environment())
+
+
+@pytest.fixture(scope="session")
+def bridge_address(engine: docker.DockerClient) -> str:
+    """The address of this machine that containers know as host.docker.internal."""
+    (network, *_) = engine.networks.get("bridge").attrs["IPAM"]["Config"]
+    # Older engines name the gateway only where somebody chose it; it is the network's first address then.
+    return network.get("Gateway") or str(next(ipaddress.ip_network(network["Subnet"]).hosts()))
+
+
+@pytest.fixture(scope="session")
+def model_server(bridge_address: str) -> Iterator[ModelServer]:
+    """An OpenAI-compatible server that containers can reach."""
+    with ModelServer(bridge_address, keys=[FIRST_KEY]) as server:
+        yield server
+
+
+FIRST_KEY = "sk-first \"key\"; with $all {of} 'it' \\ % & <>|`~"
+"""Every printable character that has a meaning somewhere, and none may."""
+
+
+@pytest.fixture(scope="session")
+def chat(workshop: Workshop, model_server: ModelServer) -> Iterator[StackUnderTest]:
+    """A stack with an administrator and a provider, up and running."""
+    stack = StackUnderTest(
+        workshop,
+        "it-chat",
+        {
+            "open_webui": {"admin": {"email": "admin@example.com"}},
+            "models": {
+                "providers": [{"url": f"http://host.docker.internal:{model_server.port}/v1"}],
+                "ollama": {"mode": "none"},
+            },
+        },
+        secrets={"models.providers[0].api_key": FIRST_KEY, "open_webui.admin.password": ADMIN_PASSWORD},
+    )
+    try:
+        stack.create().up().succeeded()
+        stack.outputs()
+        yield stack
+    finally:
+        stack.remove()
+
+
+ADMIN_PASSWORD = "p'a\"s;s $w{o}r\\d% ü€"
+
+
+@pytest.fixture(scope="session")
+def side(workshop: Workshop, model_server: ModelServer) -> Iterator[StackUnderTest]:
+    """A second stack beside the first: nobody has an account there."""
+    stack = StackUnderTest(
+        workshop,
+        "it-side",
+        {
+            "models": {
+                "providers": [{"url": f"http://host.docker.internal:{model_server.port}/v1"}],
+                "ollama": {"mode": "none"},
+            },
+        },
+        secrets={"models.providers[0].api_key": FIRST_KEY},
+    )
+    try:
+        stack.create().up().succeeded()
+        stack.outputs()
+        yield stack
+    finally:
+        stack.remove()

@@ -1,0 +1,1 @@
+"""What tests of a running deployment stand on: a model, a user, a load, a browser."""

@@ -1,0 +1,168 @@
+"""A person at a browser: Debian's Chromium, driven by Playwright, with the deployment's CA among those it trusts."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+from playwright.sync_api import ConsoleMessage, Page, Request, Response, WebSocket, sync_playwright
+
+from tests.support.waiting import wait_until
+
+ARTEFACTS = Path(__file__).parents[2] / "build" / "test-artefacts"
+"""Where screenshots go, to be looked at after a run."""
+
+DEADLINE = 60.0
+"""Seconds that a page may take for one step; the frontend is 800 files, and the machine may be small."""
+
+# No sandbox, for tests run as root in containers. The rest keeps Chromium from calling home.
+_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+class OpenWebUIPage:
+    """Open WebUI in a tab, used by what a person sees: labels, buttons, texts."""
+
+    def __init__(self, page: Page, url: str, artefacts: Path) -> None:
+        """Note from the start what the browser complains of."""
+        self.page = page
+        self.url = url
+        self.complaints: list[str] = []
+        """Errors on the console, requests that failed, answers from 400 up."""
+        self.websockets: list[str] = []
+        """The URLs of the WebSockets that the page opened."""
+        self._artefacts = artefacts
+        page.set_default_timeout(DEADLINE * 1000)
+        page.on("console", self._note_console)
+        page.on("requestfailed", self._note_failed_request)
+        page.on("response", self._note_response)
+        page.on("websocket", self._note_websocket)
+
+    def sign_up(self, email: str, password: str, name: str = "Test User") -> None:
+        """Create the first account, which is the admin, and read the release notes away."""
+        self.page.goto(self.url)
+        self.page.get_by_role("button", name="Get started").click()
+        self.page.get_by_label("Name").fill(name)
+        self._fill_in_and_submit(email, password, "Create Admin Account")
+        self.page.get_by_role("button", name="Okay, Let's Go!").click()
+
+    def sign_in(self, email: str, password: str) -> None:
+        """Sign in to an account."""
+        self.page.goto(f"{self.url}/auth")
+        self._fill_in_and_submit(email, password, "Sign in")
+
+    def choose_model(self, name: str) -> None:
+        """Pick a model for the chat."""
+        selector = self.page.locator("#model-selector-model-button")
+        selector.click()
+        self.page.get_by_role("option", name=f"Select {name} model").click()
+
+    def send(self, prompt: str) -> None:
+        """Type a message and send it."""
+        self.page.locator("#chat-input").fill(prompt)
+        self.page.get_by_role("button", name="Send message").click()
+
+    def answer(self) -> str:
+        """Return what can be read of the newest answer at this moment; "" when there is none yet."""
+        answers = self.page.locator("#response-content-container")
+        return answers.last.inner_text().strip() if answers.count() else ""
+
+    def watch_answer(self, whole: str) -> list[str]:
+        """Wait until the newest answer reads `whole`, and return every text that was seen on the way, it included."""
+        seen: list[str] = []
+
+        def is_whole() -> bool:
+            text = self.answer()
+            if text and text not in seen:
+                seen.append(text)
+            return text == whole
+
+        wait_until(is_whole, what=f"the answer {whole!r} on the page", deadline=DEADLINE, every=0.05)
+        return seen
+
+    def screenshot(self, name: str) -> Path:
+        """Take a picture for the artefacts, and return its path."""
+        path = self._artefacts / f"{name}.png"
+        self.page.screenshot(path=path)
+        return path
+
+    def _fill_in_and_submit(self, email: str, password: str, button: str) -> None:
+        self.page.get_by_label("Email").fill(email)
+        self.page.locator("#password").fill(password)
+        self.page.get_by_role("button", name=button, exact=True).click()
+        self.page.locator("#chat-input").wait_for()
+
+    def _note_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(f"console: {message.text}")
+
+    def _note_failed_request(self, request: Request) -> None:
+        # A request that the page gave up itself, as when it navigates, is no fault.
+        if request.failure != "net::ERR_ABORTED":
+            self.complaints.append(f"{request.method} {request.url}: {request.failure}")
+
+    def _note_response(self, response: Response) -> None:
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            self.complaints.append(f"{response.request.method} {response.url}: {response.status}")
+
+    def _note_websocket(self, websocket: WebSocket) -> None:
+        self.websockets.append(websocket.url)
+
+
+@contextmanager
+def open_webui_page(
+    url: str, *, ca_file: str | Path | None, artefacts: Path = ARTEFACTS, width: int = 1280, height: int = 800
+) -> Generator[OpenWebUIPage]:
+    """Open a browser of its own that trusts `ca_file` (None: only what Chromium comes with), and a tab in it.
+
+    When the block fails, a screenshot `failed.png` and the browser's complaints are left among the artefacts.
+    """
+    artefacts.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="chromium-home-", ignore_cleanup_errors=True) as home,
+        sync_playwright() as it,
+    ):
+        _trust(ca_file, Path(home))
+        browser = it.chromium.launch(
+            executable_path=_program("chromium", "chromium"), args=_ARGUMENTS, env={**os.environ, "HOME": home}
+        )
+        try:
+            page = OpenWebUIPage(browser.new_page(viewport={"width": width, "height": height}), url, artefacts)
+            try:
+                yield page
+            except BaseException:
+                page.screenshot("failed")
+                (artefacts / "failed.txt").write_text("\n".join([page.page.url, *page.complaints]) + "\n")
+                raise
+        finally:
+            browser.close()
+
+
+def _trust(ca_file: str | Path | None, home: Path) -> None:
+    """Make the NSS database in which Chromium looks for authorities that a person has added."""
+    certutil = _program("certutil", "libnss3-tools")
+    database = home / ".pki" / "nssdb"
+    database.mkdir(parents=True)
+    commands = [["-N", "--empty-password"]]
+    if ca_file is not None:
+        # "C,,": an authority for servers, and for nothing else.
+        commands.append(["-A", "-n", "deployment", "-t", "C,,", "-i", str(ca_file)])
+    for command in commands:
+        subprocess.run([certutil, "-d", f"sql:{database}", *command], check=True)  # noqa: S603  # our own arguments
+
+
+def _program(name: str, package: str) -> str:
+    if (path := shutil.which(name)) is None:
+        raise RuntimeError(f"{name} is not installed; on Debian: apt-get install {package}")
+    return path

@@ -1,0 +1,251 @@
+"""Stacks of a copy of this project, run by the real engine: `pulumi up` and what comes after."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import docker
+import yaml
+from docker.models.containers import Container
+
+from tests.support.open_webui_client import OpenWebUIClient
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).parent.parent.parent
+_PROGRAM = ("Makefile", "Pulumi.yaml", "__main__.py", "bootstrap", "components", "requirements.txt", "stacks")
+_UP_SECONDS = 600
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    output: str
+    """What it wrote to both streams."""
+
+    def succeeded(self) -> Self:
+        """Return it; fail with what it wrote if it failed."""
+        assert self.code == 0, self.output
+        return self
+
+    def failed(self) -> Self:
+        """Return it; fail unless it failed, and without a traceback."""
+        assert self.code != 0, self.output
+        assert "Traceback" not in self.output, self.output
+        return self
+
+
+@dataclass
+class Workshop:
+    """A copy of the program with a state of its own, so that a test can change both."""
+
+    directory: Path
+    environment: Mapping[str, str]
+
+    @classmethod
+    def at(cls, directory: Path, environment: Mapping[str, str]) -> Self:
+        """Copy the program below `directory`; `environment` makes `pulumi` work."""
+        project = directory / "project"
+        project.mkdir(parents=True)
+        for name in _PROGRAM:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, project / name, ignore=shutil.ignore_patterns("__pycache__", "Pulumi.*.yaml"))
+            else:
+                shutil.copy2(source, project / name)
+        (project / ".venv").symlink_to(ROOT / ".venv")
+        state = directory / "state"
+        state.mkdir()
+        passphrase = directory / "passphrase"
+        passphrase.write_text("a test's own")
+        passphrase.chmod(0o600)
+        kept = {key: value for key, value in environment.items() if not key.startswith("PULUMI_CONFIG_PASSPHRASE")}
+        return cls(
+            project,
+            {
+                **kept,
+                "PULUMI_BACKEND_URL": f"file://{state}",
+                "PULUMI_CONFIG_PASSPHRASE_FILE": str(passphrase),
+                "PULUMI_SKIP_UPDATE_CHECK": "true",
+                "NO_COLOR": "1",
+            },
+        )
+
+    def run(self, *command: str, given: str | None = None, timeout: float = _UP_SECONDS, **variables: str) -> Ended:
+        """Run a command in the project's folder; `variables` are set on top."""
+        ended = subprocess.run(  # noqa: S603 - the test's own words
+            command,
+            cwd=self.directory,
+            env={**self.environment, **variables},
+            input=given,
+            stdin=subprocess.DEVNULL if given is None else None,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Ended(ended.returncode, ended.stdout)
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command in the project's folder and return at once."""
+        return subprocess.Popen(  # noqa: S603 - the test's own words
+            command,
+            cwd=self.directory,
+            env=dict(self.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+
+@dataclass
+class StackUnderTest:
+    """One stack of a workshop."""
+
+    workshop: Workshop
+    name: str
+    config: dict[str, Any]
+    """Topic -> settings; a stack gets free ports and the images that are there."""
+    secrets: dict[str, str] = field(default_factory=dict[str, str])
+    """Path -> clear text."""
+    engine: docker.DockerClient = field(default_factory=docker.from_env)
+
+    @property
+    def file(self) -> Path:
+        """Its stack file."""
+        return self.workshop.directory / f"stacks/Pulumi.{self.name}.yaml"
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate of its authority."""
+        return self.workshop.directory / f"{self.name}-ca.pem"
+
+    @property
+    def https_port(self) -> int:
+        """Where its proxy listens."""
+        return self.config["site"]["listen"]["https_port"]
+
+    def create(self) -> Self:
+        """Write its file and make it known to the backend."""
+        self.config.setdefault("images", {"source": "built"})
+        site = self.config.setdefault("site", {})
+        site.setdefault("listen", {"http_port": free_port(), "https_port": free_port()})
+        self.write()
+        self.pulumi("stack", "init", self.name).succeeded()
+        for path, text in self.secrets.items():
+            self.set_secret(path, text)
+        return self
+
+    def write(self) -> None:
+        """Write the configuration into the stack file, and keep what Pulumi wrote there."""
+        document = yaml.safe_load(self.file.read_text()) if self.file.exists() else {}
+        config = {f"open-webui-edge:{topic}": settings for topic, settings in self.config.items()}
+        for key, value in (document.get("config") or {}).items():
+            _keep_secrets(config.get(key), value)
+        self.file.write_text(yaml.safe_dump({**document, "config": config}))
+
+    def set_secret(self, path: str, text: str) -> None:
+        """Encrypt a setting, as a person does; the text goes by standard input."""
+        self.pulumi(
+            "config", "set", "--path", "--secret", f"open-webui-edge:{path}", "--stack", self.name, given=text
+        ).succeeded()
+
+    def pulumi(self, *arguments: str, given: str | None = None) -> Ended:
+        """Run the CLI."""
+        return self.workshop.run("pulumi", *arguments, "--non-interactive", given=given)
+
+    def up(self, *arguments: str) -> Ended:
+        """Update, without the preview that would come first."""
+        return self.pulumi("up", "--yes", "--skip-preview", "--stack", self.name, *arguments)
+
+    def preview(self, *arguments: str) -> Ended:
+        """Preview."""
+        return self.pulumi("preview", "--stack", self.name, *arguments)
+
+    def outputs(self) -> dict[str, Any]:
+        """Return the stack's outputs in clear, and write the authority's certificate for clients."""
+        ended = self.pulumi("stack", "output", "--json", "--show-secrets", "--stack", self.name).succeeded()
+        outputs = json.loads(ended.output)
+        self.ca_file.write_text(outputs["ca_certificate"])
+        return outputs
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"https://localhost:{self.https_port}"
+
+    def client(self, url: str | None = None) -> OpenWebUIClient:
+        """Return a user in front of the proxy."""
+        return OpenWebUIClient(url or self.url, ca_file=self.ca_file)
+
+    def container(self, role: str) -> Container:
+        """Return its container of a role."""
+        return self.engine.containers.get(f"edge-{self.name}-{role}")
+
+    def direct_url(self) -> str:
+        """Return where the application answers without the proxy."""
+        container = self.container("open-webui")
+        (network,) = container.attrs["NetworkSettings"]["Networks"].values()
+        return f"http://{network['IPAddress']}:8080"
+
+    def owned(self, collection: str) -> list[str]:
+        """Return the names of its containers, volumes or networks that the engine has."""
+        found = getattr(self.engine, collection).list(
+            filters={"label": [f"stack={self.name}", "app=open-webui-edge"]},
+            **({"all": True} if collection == "containers" else {}),
+        )
+        return sorted(item.name for item in found)
+
+    def wait_until_ready(self) -> None:
+        """Wait until the application answers through the proxy."""
+        with self.client() as client:
+            wait_until(client.ready, what=f"{self.url}/ready", deadline=180, ignoring=(Exception,))
+
+    def remove(self) -> None:
+        """Remove everything, data too; a test's last act."""
+        if self.file.exists():
+            self.pulumi("state", "unprotect", "--all", "--yes", "--stack", self.name)
+            self.pulumi("destroy", "--yes", "--skip-preview", "--stack", self.name)
+        for container in self.owned("containers"):
+            self.engine.containers.get(container).remove(force=True)
+        for volume in self.owned("volumes"):
+            self.engine.volumes.get(volume).remove(force=True)
+        for network in self.owned("networks"):
+            self.engine.networks.get(network).remove()
+
+
+def _keep_secrets(written: Any, before: Any) -> None:
+    if isinstance(written, dict) and isinstance(before, dict):
+        for key, value in before.items():
+            if isinstance(value, dict) and set(value) == {"secure"}:
+                written.setdefault(key, value)
+            else:
+                _keep_secrets(written.get(key), value)
+    elif isinstance(written, list) and isinstance(before, list):
+        for new, old in zip(written, before, strict=False):
+            _keep_secrets(new, old)
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    """Kill a command that `Workshop.start` started, with its children, and return what it wrote."""
+    os.killpg(process.pid, signal.SIGKILL)
+    output, _ = process.communicate(timeout=30)
+    return output

@@ -1,0 +1,214 @@
+"""Runs a program under Pulumi's mocks and returns what it registered, as plain data."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+from google.protobuf import struct_pb2
+from pulumi.runtime import mocks, rpc
+
+from components.docker.engine import Engine
+
+STACK = "unit"
+PROJECT = "open-webui-edge"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One registration."""
+
+    type: str
+    name: str
+    parent: str
+    """Name of its parent; "" for the stack."""
+    inputs: Mapping[str, Any]
+    secret_inputs: frozenset[str]
+    protect: bool
+    retain: bool
+    provider: str
+    hooks: bool
+
+    @property
+    def custom(self) -> bool:
+        """Whether a provider makes it, and not this program."""
+        return not self.type.startswith("open-webui-edge:")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of a Docker resource."""
+        return {label["label"]: label["value"] for label in self.inputs.get("labels", ())}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All registrations, and what the program returned."""
+
+    resources: Sequence[Resource]
+    returned: Mapping[str, Any]
+    secret_outputs: frozenset[str]
+
+    def of(self, type_: str) -> list[Resource]:
+        """Return the resources of a type, by its last part: Container."""
+        return [resource for resource in self.resources if resource.type.rpartition(":")[2] == type_]
+
+    def named(self, name: str) -> Resource:
+        """Return the one resource of that logical name."""
+        (found,) = (resource for resource in self.resources if resource.name == name)
+        return found
+
+    def identities(self) -> str:
+        """Write one line a resource: what an existing stack knows it by."""
+        rows = sorted(
+            f"{resource.type} {resource.name} parent={resource.parent or '-'}"
+            f"{' protect' if resource.protect else ''}{' retain' if resource.retain else ''}"
+            for resource in self.resources
+        )
+        return "\n".join(rows) + "\n"
+
+
+class _Cloud(mocks.Mocks):
+    """Providers that invent what a real one would compute, and nothing in a preview."""
+
+    def __init__(self, *, preview: bool, computed: Mapping[str, Mapping[str, Any]]) -> None:
+        self._preview = preview
+        self._computed = {**_COMPUTED, **computed}
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        inputs = dict(args.inputs)
+        if self._preview:
+            return None, inputs
+        return f"{args.name}-id", {**self._computed.get(args.typ, {}), **inputs}
+
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        raise AssertionError(f"the program calls {args.token}; teach the mocks what it answers")
+
+
+_COMPUTED: Mapping[str, Mapping[str, Any]] = {
+    "tls:index/privateKey:PrivateKey": {
+        "privateKeyPem": "PRIVATE KEY",
+        "publicKeyFingerprintSha256": "SHA256:fingerprint",
+    },
+    "tls:index/selfSignedCert:SelfSignedCert": {"certPem": "CA CERTIFICATE"},
+    "tls:index/certRequest:CertRequest": {"certRequestPem": "REQUEST"},
+    "tls:index/locallySignedCert:LocallySignedCert": {"certPem": "CERTIFICATE"},
+    "docker:index/network:Network": {"ipamConfigs": [{"subnet": "172.30.0.0/16"}]},
+    "docker:index/tag:Tag": {"sourceImageId": "sha256:0123"},
+    "docker:index/container:Container": {"exitCode": 0, "containerLogs": "serving generation 0123"},
+}
+
+
+class _RecordingMonitor(mocks.MockMonitor):
+    def __init__(self, cloud: _Cloud, registered: list[Resource] | None) -> None:
+        super().__init__(cloud)
+        self.recorded: list[Resource] = [] if registered is None else registered
+        self._protected: dict[str, bool] = {}
+        self._transforms: dict[str, list[Callable[..., Any]]] = {}
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
+        """Record what the engine would see, transforms of the parents applied as the engine would."""
+        if request.type == "pulumi:pulumi:Stack":
+            return super().RegisterResource(request)
+        transforms = [
+            *mocks._resolve_callbacks(request.transforms),  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            *self._transforms.get(request.parent, ()),
+        ]
+        urn = self.make_urn(request.parent, request.type, request.name)
+        self._transforms[urn] = transforms
+        inputs = rpc.deserialize_properties(request.object, keep_unknowns=True)
+        options = pulumi.ResourceOptions(protect=request.protect, retain_on_delete=request.retainOnDelete)
+        # protect is inherited; retainOnDelete is not.
+        options.protect = bool(options.protect) or self._protected.get(request.parent, False)
+        for transform in transforms:
+            plain = _plain(inputs)
+            result = transform(
+                pulumi.ResourceTransformArgs(request.custom, request.type, request.name, plain, options),
+            )
+            if result is not None:
+                inputs, options = dict(result.props), result.opts
+        self._protected[urn] = bool(options.protect)
+        self.recorded.append(
+            Resource(
+                type=request.type,
+                name=request.name,
+                parent=request.parent.rpartition("::")[2] if "Stack::" not in request.parent else "",
+                inputs=_plain(inputs),
+                secret_inputs=frozenset(_secret_keys(request.object)),
+                protect=bool(options.protect),
+                retain=bool(options.retain_on_delete),
+                provider=request.provider,
+                hooks=options.hooks is not None,
+            ),
+        )
+        return super().RegisterResource(request)
+
+
+def _plain(value: Any) -> Any:
+    if rpc.is_rpc_secret(value):
+        return _plain(rpc.unwrap_rpc_secret(value))
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _secret_keys(value: struct_pb2.Struct) -> set[str]:
+    return {key for key, item in value.fields.items() if _holds_secret(item)}
+
+
+def _holds_secret(value: struct_pb2.Value) -> bool:
+    if value.HasField("struct_value"):
+        fields = value.struct_value.fields
+        signature = fields.get(rpc._special_sig_key)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        return (
+            signature is not None
+            and signature.string_value == rpc._special_secret_sig  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        ) or any(map(_holds_secret, fields.values()))
+    return value.HasField("list_value") and any(map(_holds_secret, value.list_value.values))
+
+
+def graph_of(
+    program: Callable[[], Mapping[str, Any] | None],
+    *,
+    preview: bool = False,
+    computed: Mapping[str, Mapping[str, Any]] | None = None,
+    registered: list[Resource] | None = None,
+) -> Graph:
+    """Run `program` once and return its graph.
+
+    Args:
+        program: builds resources; what it returns are outputs to resolve.
+        preview: leave everything unknown that a provider computes.
+        computed: type -> properties, over those that the mocks invent.
+        registered: filled with what was registered, for a program that fails.
+
+    """
+    monitor = _RecordingMonitor(_Cloud(preview=preview, computed=computed or {}), registered)
+    pulumi.runtime.set_mocks(monitor.mocks, project=PROJECT, stack=STACK, preview=preview, monitor=monitor)
+    resolved: dict[str, Any] = {}
+    secrets: set[str] = set()
+
+    async def resolve(outputs: Mapping[str, Any]) -> None:
+        for key, value in outputs.items():
+            output = pulumi.Output.from_input(value)
+            known = await output.is_known()
+            resolved[key] = await output.future() if known else UNKNOWN
+            if await output.is_secret():
+                secrets.add(key)
+
+    @pulumi.runtime.test
+    def run() -> Any:
+        outputs = program() or {}
+        return pulumi.Output.from_input(resolve(outputs))
+
+    original, Engine.wait_until_healthy = Engine.wait_until_healthy, lambda *_: None
+    try:
+        run()
+    finally:
+        Engine.wait_until_healthy = original
+    return Graph(tuple(monitor.recorded), resolved, frozenset(secrets))
+
+
+UNKNOWN = "<unknown>"
+"""What an output is in a preview."""

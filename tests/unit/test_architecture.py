@@ -1,0 +1,98 @@
+"""Dependencies point one way, components are usable from every Pulumi language, and every test file is collected."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pulumi.provider.experimental.analyzer import Analyzer
+
+from components.backing_services import Ollama
+from components.certificates.self_signed import SelfSignedCertificate
+from components.docker.host import DockerHost
+from components.generated_secret import GeneratedSecret
+from components.open_webui import OpenWebUI
+from components.reverse_proxy.component import NginxReverseProxy
+
+ROOT = Path(__file__).parent.parent.parent
+EXPORTED = [DockerHost, GeneratedSecret, NginxReverseProxy, Ollama, OpenWebUI, SelfSignedCertificate]
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def modules(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", list(modules("stacks")), ids=lambda path: path.name)
+def test_settings_know_no_pulumi_and_no_component(path: Path) -> None:
+    # images.py holds versions, and nothing but data.
+    known = {name for name in imports(path) if name.startswith("components")}
+    assert known <= {"components.images"}
+    assert not {name for name in imports(path) if name.split(".")[0].startswith("pulumi")}
+
+
+@pytest.mark.parametrize("path", [ROOT / "components/reverse_proxy/rendering.py", ROOT / "components/images.py"], ids=lambda path: path.name)
+def test_pure_code_knows_no_pulumi(path: Path) -> None:
+    assert not {name for name in imports(path) if name.split(".")[0].startswith("pulumi")}
+
+
+@pytest.mark.parametrize("path", list(modules("components")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_the_deployment_knows_settings_and_components(path: Path) -> None:
+    knows_settings = any(name.startswith("stacks.") for name in imports(path))
+    knows_components = "pulumi" in imports(path)
+    if knows_settings and knows_components:
+        assert path.relative_to(ROOT).as_posix() in {"components/deployment.py", "components/configuration.py"}
+
+
+@pytest.mark.parametrize("path", list(modules("components", "stacks")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_bootstrap_is_never_needed_by_a_running_stack(path: Path) -> None:
+    assert not {name for name in imports(path) if name.split(".")[0] in {"bootstrap", "tests", "diagnostics"}}
+
+
+def test_the_launcher_needs_nothing_of_this_program() -> None:
+    own = {"pulumi", "components", "stacks", "pydantic"}
+    assert not {name.split(".")[0] for name in imports(ROOT / "components/launch.py")} & own
+    third_party = {name.split(".")[0] for name in imports(ROOT / "components/launch.py")} - sys.stdlib_module_names
+    assert third_party == {"sqlalchemy"}
+
+
+def test_every_component_passes_the_component_analyser() -> None:
+    analyzer = Analyzer("open-webui-edge")
+    analyzed = analyzer.analyze(components=EXPORTED)
+    assert set(analyzed["component_definitions"]) == {component.__name__ for component in EXPORTED}
+
+
+def test_every_component_but_the_deployment_is_among_the_exported() -> None:
+    written = {
+        node.name
+        for path in modules("components")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and any("ComponentResource" in ast.unparse(base) for base in node.bases)
+    }
+    assert written - {"OpenWebUIDeployment"} == {component.__name__ for component in EXPORTED}
+
+
+@pytest.mark.parametrize("component", EXPORTED, ids=lambda component: component.__name__)
+def test_token_is_package_index_class(component: type) -> None:
+    source = Path(sys.modules[component.__module__].__file__ or "").read_text()
+    assert f'"open-webui-edge:index:{component.__name__}"' in source
+
+
+def test_every_file_that_defines_a_test_is_collected() -> None:
+    for path in modules("tests"):
+        defines = any(
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+            for node in ast.parse(path.read_text()).body
+        )
+        assert not defines or path.name.startswith("test_"), path

@@ -1,0 +1,233 @@
+"""What a stack is made of: resources, parents, protections, secrets and outputs, as an update and as a preview."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+
+from components.deployment import OpenWebUIDeployment
+from stacks.settings import StackSettings
+from tests.unit.graph import UNKNOWN, Graph, graph_of
+
+IDENTITIES = Path(__file__).with_name("identities")
+API_KEY = "sk-a;b\"c'd$e\\f{g}%h"
+PASSWORD = "correct horse; battery staple"
+EVERYTHING = {
+    "site": {"domain": "chat.example.com", "aliases": ["192.0.2.10"], "listen": {"address": "0.0.0.0"}},
+    "open_webui": {"admin": {"email": "admin@example.com", "password": PASSWORD}, "environment": {"WEBUI_NAME": "Chat"}},
+    "models": {
+        "providers": [{"url": "https://api.example.com/v1", "api_key": API_KEY}],
+        "ollama": {"mode": "container", "container": {"gpu": True}},
+    },
+    "images": {"registry": "registry.example.com/mirror"},
+}
+STACKS: Mapping[str, Mapping[str, Any]] = {
+    "local": {},
+    "everything": EVERYTHING,
+    "generated-password": {"open_webui": {"admin": {"email": "admin@example.com"}}},
+}
+
+
+def deployed(stack: str, *, preview: bool = False, **changes: Any) -> Graph:
+    settings = StackSettings.model_validate_json(json.dumps({**STACKS[stack], **changes}))
+    return graph_of(lambda: OpenWebUIDeployment("edge", settings).outputs, preview=preview)
+
+
+@pytest.fixture(params=[(stack, preview) for stack in STACKS for preview in (False, True)], ids=str)
+def graph(request: pytest.FixtureRequest) -> Graph:
+    stack, preview = request.param
+    return deployed(stack, preview=preview)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_identities_are_a_contract(stack: str, *, update: bool) -> None:
+    expected = IDENTITIES / f"{stack}.txt"
+    found = deployed(stack).identities()
+    if update:
+        expected.write_text(found)
+    assert found == expected.read_text()
+
+
+def test_every_resource_has_a_component_above_it(graph: Graph) -> None:
+    assert [resource.name for resource in graph.resources if not resource.parent] == ["edge"]
+
+
+def test_only_the_proxy_publishes_ports(graph: Graph) -> None:
+    published = {container.name for container in graph.of("Container") if container.inputs.get("ports")}
+    assert published == {"edge-nginx-server"}
+
+
+def test_what_holds_data_is_protected_and_retained(graph: Graph) -> None:
+    held = {
+        resource.name
+        for resource in graph.resources
+        if resource.type.endswith((":PrivateKey", ":Volume", ":SelfSignedCert"))
+        and resource.name not in {"edge-certificate-key", "edge-open-webui-given", "edge-nginx-configuration", "edge-nginx-cache"}
+    }
+    assert {resource.name for resource in graph.resources if resource.protect and resource.custom} == held
+    assert {resource.name for resource in graph.resources if resource.retain and resource.custom} == held
+
+
+def test_data_can_be_released_on_purpose() -> None:
+    graph = deployed("everything", data={"keep": False})
+    assert not [resource.name for resource in graph.resources if resource.custom and (resource.protect or resource.retain)]
+
+
+def test_every_docker_resource_is_on_the_host_that_the_settings_name(graph: Graph) -> None:
+    for resource in graph.resources:
+        if resource.type.startswith("docker:"):
+            assert "edge-host-engine" in resource.provider, resource.name
+
+
+def test_everything_on_the_engine_says_whose_it_is(graph: Graph) -> None:
+    for resource in graph.resources:
+        if resource.type in {"docker:index/container:Container", "docker:index/volume:Volume"}:
+            assert {"app", "stack", "role", "deployment"} <= set(resource.labels), resource.name
+            assert resource.hooks, resource.name
+
+
+def test_containers_keep_the_house_rules(graph: Graph) -> None:
+    for container in graph.of("Container"):
+        inputs = container.inputs
+        assert inputs["securityOpts"] == ["no-new-privileges:true"], container.name
+        assert inputs["capabilities"]["drops"] == ["ALL"], container.name
+        assert inputs["memory"] == inputs["memorySwap"] != 0, container.name
+        assert inputs["logOpts"] == {"max-file": "3", "max-size": "10m"}, container.name
+        assert not inputs.get("privileged"), container.name
+        assert not inputs.get("mounts"), container.name
+        assert all("hostPath" not in mount for mount in inputs.get("volumes", ())), container.name
+        if inputs["mustRun"]:
+            assert inputs["restart"] == "unless-stopped", container.name
+            assert inputs["healthcheck"]["tests"], container.name
+
+
+def test_images_are_run_by_id() -> None:
+    for container in deployed("everything").of("Container"):
+        assert container.inputs["image"] == "sha256:0123", container.name
+
+
+def test_a_mirror_holds_the_official_images_under_their_own_paths() -> None:
+    names = {image.inputs["name"] for image in deployed("everything").of("RemoteImage")}
+    assert names == {
+        "registry.example.com/mirror/library/nginx:1.30.6",
+        "registry.example.com/mirror/open-webui/open-webui:v0.12.4",
+        "registry.example.com/mirror/ollama/ollama:0.12.6",
+    }
+
+
+def test_no_secret_is_in_a_property_that_is_not_secret() -> None:
+    secrets = {API_KEY, PASSWORD, "PRIVATE KEY"}
+    for resource in deployed("everything").resources:
+        for key, value in resource.inputs.items():
+            if any(secret in text for text in _texts(value) for secret in secrets):
+                assert key in resource.secret_inputs or resource.type.startswith("tls:"), f"{resource.name}.{key}"
+
+
+def test_secrets_reach_a_container_as_a_file_that_only_root_reads() -> None:
+    for container in deployed("everything").of("Container"):
+        assert "envs" not in container.inputs, container.name
+        mounted = tuple(mount["containerPath"] for mount in container.inputs.get("volumes", ()))
+        for upload in container.inputs.get("uploads", ()):
+            assert upload["permissions"] == "0600"
+            assert upload["file"].startswith(mounted), upload["file"]
+
+
+def test_the_application_is_told_what_follows_from_the_settings() -> None:
+    given = _given(deployed("everything"))
+    assert given["environment"] == {
+        "CORS_ALLOW_ORIGIN": "https://chat.example.com:8443;https://192.0.2.10:8443",
+        "ENABLE_OLLAMA_API": "true",
+        "ENABLE_OPENAI_API": "true",
+        "ENABLE_SIGNUP": "false",
+        "FORWARDED_ALLOW_IPS": "172.30.0.0/16",
+        "OLLAMA_BASE_URL": "http://ollama:11434",
+        "PORT": "8080",
+        "RAG_FILE_MAX_SIZE": "100",
+        "UVICORN_WORKERS": "1",
+        "UVICORN_WS_PER_MESSAGE_DEFLATE": "false",
+        "WEBUI_ADMIN_EMAIL": "admin@example.com",
+        "WEBUI_ADMIN_NAME": "Admin",
+        "WEBUI_ADMIN_PASSWORD": PASSWORD,
+        "WEBUI_AUTH_COOKIE_SAME_SITE": "lax",
+        "WEBUI_AUTH_COOKIE_SECURE": "true",
+        "WEBUI_NAME": "Chat",
+        "WEBUI_SECRET_KEY": given["environment"]["WEBUI_SECRET_KEY"],
+        "WEBUI_SESSION_COOKIE_SAME_SITE": "lax",
+        "WEBUI_SESSION_COOKIE_SECURE": "true",
+        "WEBUI_URL": "https://chat.example.com:8443",
+    }
+    assert len(given["environment"]["WEBUI_SECRET_KEY"]) >= 32
+    assert given["saved_settings"] == {
+        "openai.api_base_urls": ["https://api.example.com/v1"],
+        "openai.api_configs": {},
+        "openai.api_keys": [API_KEY],
+    }
+
+
+def test_providers_left_out_belong_to_the_admin_panel() -> None:
+    given = _given(deployed("local"))
+    assert given["saved_settings"] == {}
+    assert "ENABLE_OPENAI_API" not in given["environment"]
+    assert given["environment"]["OLLAMA_BASE_URL"] == "http://host.docker.internal:11434"
+
+
+def test_generated_secrets_differ_by_purpose() -> None:
+    graph = deployed("generated-password")
+    given = _given(graph)["environment"]
+    assert given["WEBUI_ADMIN_PASSWORD"] != given["WEBUI_SECRET_KEY"]
+    assert graph.returned["admin_password"] == given["WEBUI_ADMIN_PASSWORD"]
+    assert graph.secret_outputs == {"admin_password"}
+
+
+def test_the_authority_signs_servers_only() -> None:
+    authority = deployed("local").named("edge-certificate-ca").inputs
+    assert authority["isCaCertificate"] is True
+    assert authority["maxPathLength"] == 0
+    assert authority["allowedUses"] == ["cert_signing", "crl_signing"]
+    request = deployed("local").named("edge-certificate-request").inputs
+    assert (request["dnsNames"], request["ipAddresses"]) == (["localhost"], ["127.0.0.1"])
+
+
+def test_outputs_are_the_contract() -> None:
+    assert deployed("local").returned == {
+        "url": "https://localhost:8443",
+        "ca_certificate": "CA CERTIFICATE",
+        "certificate": {"mode": "self-signed", "subject_names": ["localhost", "127.0.0.1"]},
+        "containers": {"nginx": ["edge-unit-nginx"], "open-webui": ["edge-unit-open-webui"]},
+        "host": None,
+    }
+
+
+def test_a_preview_knows_what_the_settings_say_and_nothing_more() -> None:
+    returned = deployed("local", preview=True).returned
+    assert returned["url"] == "https://localhost:8443"
+    assert returned["ca_certificate"] is UNKNOWN
+
+
+def test_a_refused_configuration_fails_with_the_words_of_nginx() -> None:
+    words = 'nginx: [emerg] unknown directive "nope" in nginx.conf:3'
+    with pytest.raises(pulumi.RunError, match="unknown directive"):
+        graph_of(
+            lambda: OpenWebUIDeployment("edge", StackSettings()).outputs,
+            computed={"docker:index/container:Container": {"exitCode": 1, "containerLogs": words}},
+        )
+
+
+def _given(graph: Graph) -> dict[str, Any]:
+    uploads = graph.named("edge-open-webui-replica").inputs["uploads"]
+    (content,) = (upload["content"] for upload in uploads if upload["file"].endswith("environment.json"))
+    return json.loads(content)
+
+
+def _texts(value: object) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)

@@ -1,0 +1,104 @@
+"""Bad input gets one clear message before anything is touched: a file a case."""
+
+import json
+import runpy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+
+from components import images
+from components.docker.engine import Engine, EngineFacts, Publication
+from components.docker.preflight import faults_on
+from components.images import ImageSource
+from stacks.faults import SettingsError
+from stacks.settings import StackSettings, read_settings
+from tests.support.case_files import Case, case_files, read_case
+from tests.unit.graph import STACK, Resource, graph_of
+
+SOURCE = f"stacks/Pulumi.{STACK}.yaml"
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(params=case_files("refused"), ids=lambda path: path.stem)
+def case(request: pytest.FixtureRequest) -> Case:
+    return read_case(request.param)
+
+
+def test_message_is_exactly_what_the_case_says(case: Case, *, update: bool) -> None:
+    with pytest.raises(SettingsError) as refused:
+        _check(case)
+    message = f"{refused.value}\n"
+    if update:
+        case.rewrite(message)
+    else:
+        assert message == case.expected
+
+
+def test_nothing_is_registered_and_no_traceback_is_shown(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine, "facts", lambda _: _facts(case.machine))
+    is_free = partial(faults_on, is_free=lambda _, port: port not in _taken(case))
+    monkeypatch.setattr("components.configuration.faults_on", is_free)
+    registered: list[Resource] = []
+
+    def program() -> None:
+        pulumi.runtime.config.set_all_config(case.config, sorted(case.secret_keys))
+        runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
+
+    # RunError is what Pulumi shows without a traceback, and ends with an exit code that is not 0.
+    with pytest.raises(pulumi.RunError) as refused:
+        graph_of(program, registered=registered)
+    assert f"{refused.value}\n" == case.expected
+    assert registered == []
+
+
+def test_there_are_enough_cases() -> None:
+    assert len(case_files("refused")) >= 40
+
+
+def test_no_secret_is_in_a_message() -> None:
+    for path in case_files("refused"):
+        assert "hunter22" not in read_case(path).expected
+        assert "correct-horse" not in read_case(path).expected
+
+
+@pytest.mark.parametrize("value", [{}, {"domain": "CHAT.Example.com"}, {"domain": "2001:db8::1"}, {"domain": "192.0.2.1"}])
+def test_good_names_are_accepted(value: dict[str, Any]) -> None:
+    settings = read_settings({"open-webui-edge:site": json.dumps(value)}, secret_keys=(), source=SOURCE)
+    assert settings.site.domain == value.get("domain", "localhost").lower()
+
+
+def test_a_stack_s_own_containers_are_not_in_its_way() -> None:
+    facts = EngineFacts(local=True, publications=(Publication("127.0.0.1", 8443, "edge-unit-nginx", STACK),))
+    assert faults_on(facts, StackSettings(), STACK, is_free=lambda _, port: port != 8443) == []
+
+
+def test_a_port_of_another_address_is_not_in_the_way() -> None:
+    facts = EngineFacts(local=True, publications=(Publication("192.0.2.1", 8443, "blog", None),))
+    assert faults_on(facts, StackSettings(), STACK, is_free=lambda *_: True) == []
+
+
+def _check(case: Case) -> None:
+    settings = read_settings(case.config, secret_keys=case.secret_keys, source=SOURCE)
+    faults = faults_on(_facts(case.machine), settings, STACK, is_free=lambda _, port: port not in _taken(case))
+    if faults:
+        raise SettingsError(SOURCE, faults)
+
+
+def _taken(case: Case) -> list[int]:
+    return case.machine.get("taken", [])
+
+
+def _facts(machine: dict[str, Any]) -> EngineFacts:
+    everything = [image.reference(ImageSource.BUILT, None) for image in (images.NGINX, images.open_webui("0.12.4"))]
+    return EngineFacts(
+        local=True,
+        rootless=machine.get("rootless", False),
+        publications=tuple(
+            Publication("0.0.0.0", port, name, None)  # noqa: S104 - as the engine reports it
+            for name, port in machine.get("published", {}).items()
+        ),
+        images=frozenset(machine.get("images", everything)),
+    )
