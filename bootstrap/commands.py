@@ -244,6 +244,8 @@ def _delete_with_data(target: Stack) -> None:
     A volume that the state says to retain would outlive a destroy that reports it deleted. The lifted setting stands
     in a copy of the stack file, so that the file stays as it is whatever happens.
     """
+    # First what is not protected: an update would fail, and keep the data, for as long as a container is not well.
+    target.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
     with rootfs.workplace("down") as folder:
         lifted = folder / "settings.yaml"
         lifted.write_bytes(stack.file_of(target.name).read_bytes())

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001  # a program of its own, not a module of this package
 """The engine's Python side, where Pulumi's own language host cannot be downloaded.
 
 The engine starts it, reads a port from its first line of output, and asks it over gRPC to run `__main__.py`. The SDK

@@ -232,7 +232,8 @@ def _is_healthy(client: docker.DockerClient, identity: str, waited: float) -> bo
     status = health.get("Status", "none")
     if state["Running"] and status in {"healthy", "none"} and not state.get("Restarting"):
         return True
-    crashed = found.attrs["RestartCount"] >= _CRASHES and not state["Running"]
+    # While it waits for its next try it counts as running, too.
+    crashed = found.attrs["RestartCount"] >= _CRASHES and state["Restarting"]
     ended = state["Status"] in {"exited", "dead"}
     unhealthy = status == "unhealthy" and waited > _UNHEALTHY_PATIENCE
     if crashed or ended or unhealthy or waited > _PATIENCE:
@@ -244,7 +245,7 @@ def _obituary(found: Container, status: str, waited: float) -> str:
     state = found.attrs["State"]
     if state.get("OOMKilled"):
         reason = "was killed because it reached its memory limit; raise it in the settings"
-    elif not state["Running"]:
+    elif state["Restarting"] or not state["Running"]:
         reason = f"ended with exit code {state['ExitCode']} (restarted {found.attrs['RestartCount']} times)"
     elif status == "unhealthy":
         reason = "is unhealthy"

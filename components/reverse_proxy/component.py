@@ -10,6 +10,9 @@ import pulumi_docker as docker
 from components.docker.container import container, volume
 
 _DIRECTORY = "/etc/open-webui-edge"
+# A folder that no image has: a new volume takes over the owner of the image's, and root without its rights over files
+# could not write into another user's.
+_CACHE = "/var/cache/open-webui-edge"
 _INSTALL = Path(__file__).with_name("install.sh")
 _START = (
     f"until [ -e {_DIRECTORY}/current/nginx.conf ]; do sleep 0.1; done;"
@@ -67,7 +70,7 @@ class NginxReverseProxy(pulumi.ComponentResource):
             tmpfs=_TMPFS,
             volumes=[
                 _mount(configuration, read_only=True),
-                docker.ContainerVolumeArgs(volume_name=cache.name, container_path="/var/cache/nginx"),
+                docker.ContainerVolumeArgs(volume_name=cache.name, container_path=_CACHE),
             ],
             network=args["network"],
             aliases=["nginx"],
@@ -90,7 +93,7 @@ class NginxReverseProxy(pulumi.ComponentResource):
             entrypoint=["/bin/sh", "-c"],
             command=[f"EDGE_DIRECTORY={_DIRECTORY}\n{_INSTALL.read_text()}"],
             capabilities=_CAPABILITIES,
-            tmpfs={**_TMPFS, "/var/cache/nginx": "mode=0755"},
+            tmpfs={**_TMPFS, _CACHE: "mode=0755"},
             volumes=[_mount(configuration, read_only=False)],
             files={
                 f"{_DIRECTORY}/candidate/nginx.conf": args["configuration"],
@@ -113,9 +116,13 @@ def _mount(configuration: docker.Volume, *, read_only: bool) -> docker.Container
 
 
 def _accepted(ended: Sequence[object]) -> str:
-    exit_code, words = ended
-    if exit_code != 0:
+    exit_code, output = ended
+    words = str(output or "").strip()
+    if exit_code == 0:
+        return words
+    if not words:
         raise pulumi.RunError(
-            f"Nginx refused the configuration; the one before is still served. It says:\n{str(words).strip()}"
+            f"The configuration could not be installed: its container ended with exit code {exit_code} and said"
+            " nothing. The one before is still served; the proxy's own log may say why: make logs ROLE=nginx",
         )
-    return str(words).strip()
+    raise pulumi.RunError(f"Nginx refused the configuration; the one before is still served. It says:\n{words}")

@@ -1,6 +1,5 @@
 """Recipe of the nginx image: Debian's package, with the official image's user, paths and signals."""
 
-import os
 import re
 from pathlib import Path
 
@@ -14,7 +13,6 @@ SUITE = "forky"
 OLDEST = (1, 30)
 USER_ID = 101
 """Of the official image: what one image wrote into a volume, the other can read."""
-OWNED_BY_NGINX = ("var/cache/nginx", "var/lib/nginx")
 
 
 def fill(root: Path, step: Step) -> None:
@@ -23,9 +21,9 @@ def fill(root: Path, step: Step) -> None:
     step.now("user, paths and version")
     _require_version(rootfs.run_inside(root, ["nginx", "-V"], purpose="Asking the built nginx for its version"))
     _add_user(root)
-    for name in OWNED_BY_NGINX:
-        (root / name).mkdir(parents=True, exist_ok=True)
-        os.chown(root / name, USER_ID, USER_ID)
+    # Root's, as in the official image: nginx makes its folders there before it gives up root, maybe without root's
+    # capability to write anywhere.
+    (root / "var/cache/nginx").mkdir()
     for log, stream in (("access.log", "/dev/stdout"), ("error.log", "/dev/stderr")):
         (root / "var/log/nginx" / log).unlink(missing_ok=True)
         (root / "var/log/nginx" / log).symlink_to(stream)
