@@ -44,7 +44,7 @@ class Ollama(pulumi.ComponentResource):
             network=args["network"],
             aliases=["ollama"],
             health=["CMD", "ollama", "list"],
-            gpus="all" if args["gpu"] else None,
+            gpus="all" if args["gpu"] else "",
         )
         self.url = pulumi.Output.from_input(f"http://ollama:{_PORT}")
         self.containers = pulumi.Output.all(server.name)

@@ -26,8 +26,8 @@ def settings_of_this_stack() -> StackSettings:
             source=source,
         )
         faults = faults_on(Engine(settings.platform.docker.host).facts(), settings, stack)
-        if faults:
-            raise SettingsError(source, faults)
     except (SettingsError, EngineError) as error:
         raise pulumi.RunError(str(error)) from None
+    if faults:
+        raise pulumi.RunError(str(SettingsError(source, faults)))
     return settings

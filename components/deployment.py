@@ -10,8 +10,8 @@ from components import images
 from components.backing_services import Ollama, OllamaArgs
 from components.certificates.self_signed import SelfSignedCertificate, SelfSignedCertificateArgs
 from components.docker.engine import Engine, EngineError
-from components.docker.image import pinned_image
 from components.docker.host import DockerHost, DockerHostArgs
+from components.docker.image import pinned_image
 from components.docker.ownership import Ownership
 from components.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from components.images import Image
@@ -38,7 +38,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         self._name = name
         engine = Engine(settings.platform.docker.host)
         identity = tls.PrivateKey(f"{name}-identity", algorithm="ED25519", opts=kept(self))
-        owned = [Ownership(engine, identity.public_key_fingerprint_sha256).claim]
+        owned: list[pulumi.ResourceTransform] = [Ownership(engine, identity.public_key_fingerprint_sha256).claim]
 
         host = DockerHost(f"{name}-host", _host_args(settings), pulumi.ResourceOptions(parent=self, transforms=owned))
         on_host = pulumi.ResourceOptions(parent=self, provider=host.provider, transforms=owned)
@@ -76,7 +76,9 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             on_host,
         )
 
-        by_role = {"nginx": proxy, "open-webui": application, **({"ollama": ollama} if isinstance(ollama, Ollama) else {})}
+        by_role: dict[str, NginxReverseProxy | OpenWebUI | Ollama] = {"nginx": proxy, "open-webui": application}
+        if isinstance(ollama, Ollama):
+            by_role["ollama"] = ollama
         healthy = pulumi.Output.all(*(part.container_ids for part in by_role.values())).apply(
             lambda groups: _healthy(engine, [identity for group in groups for identity in group]),
         )
@@ -178,5 +180,3 @@ async def _healthy(engine: Engine, container_ids: Sequence[str]) -> bool:
     except EngineError as error:
         raise pulumi.RunError(str(error)) from None
     return True
-
-

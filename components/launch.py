@@ -35,14 +35,14 @@ def main(directory: Path, command: list[str]) -> None:
     package = package_directory()
     owned = set(given["saved_settings"]) | saved_settings_of(package / "config.py", set(given["environment"]))
     write_saved_settings(package, owned, given["saved_settings"])
-    os.execvp(command[0], command)
+    os.execvp(command[0], command)  # noqa: S606 - becoming it is the point
 
 
 def package_directory() -> Path:
     """Return the folder of the open_webui package, without importing it (that takes seconds)."""
     spec = importlib.util.find_spec("open_webui")
     if spec is None or not spec.submodule_search_locations:
-        sys.exit("launch: this image holds no open_webui package; set images.source or images.registry to one that does")
+        sys.exit("launch: this image holds no open_webui package; name one that does in images.registry")
     return Path(spec.submodule_search_locations[0])
 
 
@@ -70,7 +70,7 @@ def saved_settings_of(source: Path, variables: set[str]) -> set[str]:
     if collected is None:
         sys.exit(f"launch: {source} does not say which settings it saves; this version of Open WebUI is not supported")
     return {
-        key.value
+        str(key.value)
         for key, value in zip(collected.keys, collected.values, strict=True)
         if isinstance(key, ast.Constant)
         and variables & (set(_variables_read(value)) | _closure(_names_used(value), reads, uses))

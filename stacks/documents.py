@@ -6,9 +6,10 @@
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -78,22 +79,18 @@ def schema() -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def _accept_encrypted(definitions: Any) -> None:
+def _accept_encrypted(definition: dict[str, Any]) -> None:
     """Let a secret be what Pulumi writes in its place: {secure: …}."""
-    if isinstance(definitions, dict):
-        if definitions.get("format") == "password":
-            text = dict(definitions)
-            definitions.clear()
-            definitions["anyOf"] = [
-                text,
-                {"type": "object", "properties": {"secure": {"type": "string"}}, "required": ["secure"]},
-            ]
-            return
-        for value in definitions.values():
-            _accept_encrypted(value)
-    elif isinstance(definitions, list):
-        for value in definitions:
-            _accept_encrypted(value)
+    if definition.get("format") == "password":
+        text = dict(definition)
+        definition.clear()
+        secure = {"type": "object", "properties": {"secure": {"type": "string"}}, "required": ["secure"]}
+        definition["anyOf"] = [text, secure]
+        return
+    for value in definition.values():
+        for item in cast("list[Any]", value if isinstance(value, list) else [value]):
+            if isinstance(item, dict):
+                _accept_encrypted(cast("dict[str, Any]", item))
 
 
 def reference() -> str:
@@ -129,8 +126,8 @@ def _has_all_defaults(model: type[BaseModel]) -> bool:
 def _model_of(annotation: Any) -> tuple[type[BaseModel] | None, str]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, ""
-    item = "[]" if getattr(annotation, "__origin__", None) is tuple else ""
-    for argument in getattr(annotation, "__args__", ()):
+    item = "[]" if get_origin(annotation) is tuple else ""
+    for argument in get_args(annotation):
         model, below = _model_of(argument)
         if model is not None:
             return model, item or below
@@ -174,11 +171,11 @@ def example() -> str:
 
 def _commented(key: str, path: str, value: Any, field: FieldInfo, indent: int) -> list[str]:
     space = " " * indent
-    lines = [f"{space}# {line}" for line in _wrapped(_prose(field), _WIDTH - indent)]
+    lines = [f"{space}# {line}" for line in textwrap.wrap(_prose(field), _WIDTH - indent)]
     if value is None:
         return [*lines, f"{space}# {key}: (encrypted, by the command above)"]
     model, item = _model_of(field.annotation)
-    if model is None or not isinstance(value, dict | list):
+    if model is None:
         text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).strip().removesuffix("...").strip()
         return [*lines, f"{space}{key}: {text}"]
     lines.append(f"{space}{key}:")
@@ -198,28 +195,16 @@ def _block(model: type[BaseModel], path: str, value: dict[str, Any], indent: int
         inner = f"{path}.{name}"
         if inner in _INSTEAD:
             space = " " * indent
-            lines += [f"{space}# {line}" for line in _wrapped(_prose(below), _WIDTH - indent)]
+            lines += [f"{space}# {line}" for line in textwrap.wrap(_prose(below), _WIDTH - indent)]
             lines.append(f"{space}# {name}: {_INSTEAD[inner]}")
         else:
             lines += _commented(name, inner, value[name], below, indent)
     return lines
 
 
-def _wrapped(text: str, width: int) -> Iterator[str]:
-    line = ""
-    for word in text.split():
-        if line and len(line) + 1 + len(word) > width:
-            yield line
-            line = word
-        else:
-            line = f"{line} {word}" if line else word
-    if line:
-        yield line
-
-
 def settings_of(stack_file: str, *, source: str = "example") -> StackSettings:
     """Read the text of a stack file without secrets, as Pulumi would hand it to the program."""
-    config = yaml.safe_load(stack_file).get("config") or {}
+    config: dict[str, Any] = yaml.safe_load(stack_file).get("config") or {}
     return read_settings({key: json.dumps(value) for key, value in config.items()}, secret_keys=(), source=source)
 
 

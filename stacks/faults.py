@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -55,25 +56,31 @@ def faults_of(error: ValidationError, root: type[BaseModel]) -> list[Fault]:
 
 
 def _fault(details: ErrorDetails, root: type[BaseModel]) -> Fault:
-    path = _path(details)
-    kind, context = details["type"], details.get("ctx", {})
-    if kind == "extra_forbidden":
-        return Fault(path, _unknown_key(details, root))
-    if kind == "value_error":
-        message = str(context["error"])
-        if isinstance(context["error"], SecretInsideError):
-            return Fault(path, message)
-        if message.startswith(_RELATIVE):
-            return _relative(path, message)
-        return Fault(path, _found(details, message))
-    if kind == "enum":
-        return Fault(path, _found(details, f"is not one of: {str(context['expected']).replace(' or ', ', ')}"))
-    if kind in {"greater_than_equal", "less_than_equal"}:
-        bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
-        return Fault(path, _found(details, f"is out of range; allowed is {bound}"))
-    if kind in _KINDS:
-        return Fault(path, _KINDS[kind] if kind == "missing" else _found(details, _KINDS[kind]))
-    return Fault(path, _found(details, details["msg"]))
+    path, kind, context = _path(details), details["type"], details.get("ctx", {})
+    match kind:
+        case "extra_forbidden":
+            message = _unknown_key(details, root)
+        case "missing":
+            message = _KINDS[kind]
+        case "value_error":
+            return _own_words(path, details, context["error"])
+        case "enum":
+            message = _found(details, f"is not one of: {str(context['expected']).replace(' or ', ', ')}")
+        case "greater_than_equal" | "less_than_equal":
+            bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
+            message = _found(details, f"is out of range; allowed is {bound}")
+        case _:
+            message = _found(details, _KINDS.get(kind, details["msg"]))
+    return Fault(path, message)
+
+
+def _own_words(path: str, details: ErrorDetails, error: Exception) -> Fault:
+    message = str(error)
+    if isinstance(error, SecretInsideError):
+        return Fault(path, message)
+    if message.startswith(_RELATIVE):
+        return _relative(path, message)
+    return Fault(path, _found(details, message))
 
 
 # A validator of a whole model names the key below it first: "listen: …".
@@ -133,7 +140,7 @@ def _fields_at(root: type[BaseModel], path: Sequence[int | str]) -> list[str]:
 def _model_in(annotation: object) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    for argument in getattr(annotation, "__args__", ()):
+    for argument in get_args(annotation):
         found = _model_in(argument)
         if found is not None:
             return found

@@ -78,6 +78,7 @@ def write_bytes(value: int) -> str:
 
 
 def between_durations(low: str, high: str) -> AfterValidator:
+    """Allow durations from `low` to `high`, both included."""
     shortest, longest = parse_duration(low), parse_duration(high)
 
     def check(value: timedelta) -> timedelta:
@@ -89,6 +90,7 @@ def between_durations(low: str, high: str) -> AfterValidator:
 
 
 def between_bytes(low: str, high: str) -> AfterValidator:
+    """Allow sizes from `low` to `high`, both included."""
     smallest, largest = parse_bytes(low), parse_bytes(high)
 
     def check(value: int) -> int:
@@ -177,4 +179,3 @@ Host = Annotated[str, AfterValidator(_host), WithJsonSchema({"type": "string", "
 Ipv4Address = Annotated[str, AfterValidator(_ipv4_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
 HttpUrl = Annotated[str, AfterValidator(_http_url), WithJsonSchema({"type": "string", "format": "uri"})]
 Port = Annotated[int, Field(ge=1, le=_PORT_MAX)]
-

@@ -52,6 +52,7 @@ class ContainerDefinition(TypedDict):
     init: NotRequired[bool]
     read_only: NotRequired[bool]
     gpus: NotRequired[str]
+    """Which GPUs of the host it gets, in Docker's form; "" for none."""
     runs_beside: NotRequired[pulumi.Input[str]]
     """Id of a container whose processes and network this one shares. It runs once and ends: its exit code and output
     are the resource's."""
@@ -115,7 +116,7 @@ def container(
         destroy_grace_seconds=definition.get("stop_timeout"),
         init=definition.get("init"),
         read_only=definition.get("read_only"),
-        gpus=definition.get("gpus"),
+        gpus=definition.get("gpus") or None,
         restart="no" if beside is not None else "unless-stopped",
         must_run=beside is None,
         attach=beside is not None,

@@ -1,9 +1,12 @@
 """What is asked of an engine directly: before an update, whether it can succeed; after it, whether it did."""
 
+# The engine's answers are JSON, and the package `docker` says nothing of their types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -62,7 +65,7 @@ class Engine:
         return self.host.startswith("unix://")
 
     @contextmanager
-    def connection(self) -> Iterator[docker.DockerClient]:
+    def connection(self) -> Generator[docker.DockerClient]:
         """Lend the client; whatever goes wrong with the engine becomes an EngineError."""
         try:
             if self._client is None:
@@ -165,7 +168,7 @@ class Engine:
                 found = client.volumes.get(name) if kind == "volume" else client.containers.get(name)
             except docker.errors.NotFound:
                 return
-            labels = (found.attrs.get("Labels") if kind == "volume" else found.labels) or {}
+            labels = (found.labels if isinstance(found, Container) else found.attrs.get("Labels")) or {}
             if labels.get("deployment") == deployment:
                 if isinstance(found, Container):
                     found.remove(force=True)
@@ -226,7 +229,8 @@ def _is_healthy(client: docker.DockerClient, identity: str, waited: float) -> bo
     try:
         found = client.containers.get(identity)
     except docker.errors.NotFound:
-        raise EngineError(f"A container was removed while it was awaited ({identity[:12]}); run the update again.") from None
+        message = f"A container was removed while it was awaited ({identity[:12]}); run the update again."
+        raise EngineError(message) from None
     state = found.attrs["State"]
     health = state.get("Health") or {}
     status = health.get("Status", "none")

@@ -37,5 +37,5 @@ class DockerHost(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, provider=self.provider),
         )
         self.network = network.name
-        self.subnet = network.ipam_configs.apply(lambda configs: configs[0].subnet if configs else "")
+        self.subnet = network.ipam_configs.apply(lambda configs: (configs[0].subnet if configs else None) or "")
         self.register_outputs({"network": self.network, "subnet": self.subnet})

@@ -1,6 +1,6 @@
 """Whose a container or volume is: a label on all that a deployment makes, and room made for what is about to be."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -32,7 +32,8 @@ class Ownership:
         kind = _KINDS.get(args.type_)
         if kind is None:
             return None
-        props = {**args.props, "labels": [*args.props["labels"], {"label": "deployment", "value": self._deployment}]}
+        labels: Sequence[Mapping[str, Any]] = args.props["labels"]  # pyright: ignore[reportAssignmentType] - ours are plain
+        props = {**args.props, "labels": [*labels, {"label": "deployment", "value": self._deployment}]}
         if kind != "network":
             args.opts.hooks = pulumi.ResourceHookBinding(before_create=[self._hook])
         return pulumi.ResourceTransformResult(props=props, opts=args.opts)

@@ -110,9 +110,7 @@ class NginxReverseProxy(pulumi.ComponentResource):
 
 
 def _mount(configuration: docker.Volume, *, read_only: bool) -> docker.ContainerVolumeArgs:
-    return docker.ContainerVolumeArgs(
-        volume_name=configuration.name, container_path=_DIRECTORY, read_only=read_only
-    )
+    return docker.ContainerVolumeArgs(volume_name=configuration.name, container_path=_DIRECTORY, read_only=read_only)
 
 
 def _accepted(ended: Sequence[object]) -> str:

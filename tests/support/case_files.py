@@ -23,6 +23,8 @@ class Case:
     """Keys that hold a secret; a case writes one as {secure: its clear text}."""
     machine: dict[str, Any]
     """What is special about the machine."""
+    upstreams: list[str]
+    """Replicas of the application, host:port."""
     expected: str
 
     def rewrite(self, expected: str) -> None:
@@ -45,7 +47,14 @@ def read_case(path: Path) -> Case:
     config = {
         key: json.dumps(_in_clear(value, key, secret_keys)) for key, value in (document.get("config") or {}).items()
     }
-    return Case(path, config, secret_keys, document.get("machine") or {}, expected)
+    return Case(
+        path,
+        config,
+        secret_keys,
+        document.get("machine") or {},
+        document.get("upstreams") or ["open-webui:8080"],
+        expected,
+    )
 
 
 def _in_clear(value: Any, key: str, secret_keys: set[str]) -> Any:

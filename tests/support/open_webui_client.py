@@ -90,7 +90,7 @@ class OpenWebUIClient:
         """Close its connections."""
         self.http.close()
 
-    def request(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401  # JSON is what it is
+    def request(self, method: str, path: str, body: object = None) -> Any:  # JSON is what it is
         """Ask the API and return the JSON it answers; raises OpenWebUIError for any status but 2xx."""
         return _json_of(self.http.request(method, path, json=body, headers=self._headers()))
 
@@ -265,7 +265,7 @@ def _add_chunk(answer: Answer, chunk: dict[str, Any], at: float) -> None:
             answer.deltas.append(Delta(at, text))
 
 
-def _json_of(response: httpx.Response) -> Any:  # noqa: ANN401  # JSON is what it is
+def _json_of(response: httpx.Response) -> Any:  # JSON is what it is
     if response.is_success:
         return response.json()
     raise OpenWebUIError(

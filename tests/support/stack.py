@@ -200,6 +200,13 @@ class StackUnderTest:
         """Return its container of a role."""
         return self.engine.containers.get(f"edge-{self.name}-{role}")
 
+    def read(self, role: str, *command: str) -> str:
+        """Return what a command in a container writes; fail when it fails."""
+        ended = self.container(role).exec_run(list(command))
+        assert isinstance(ended.output, bytes)
+        assert ended.exit_code == 0, ended.output
+        return ended.output.decode()
+
     def direct_url(self) -> str:
         """Return where the application answers without the proxy."""
         container = self.container("open-webui")

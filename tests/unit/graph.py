@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import pulumi
 from google.protobuf import struct_pb2
@@ -162,8 +163,7 @@ def _holds_secret(value: struct_pb2.Value) -> bool:
         fields = value.struct_value.fields
         signature = fields.get(rpc._special_sig_key)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         return (
-            signature is not None
-            and signature.string_value == rpc._special_secret_sig  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            signature is not None and signature.string_value == rpc._special_secret_sig  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         ) or any(map(_holds_secret, fields.values()))
     return value.HasField("list_value") and any(map(_holds_secret, value.list_value.values))
 
@@ -202,11 +202,9 @@ def graph_of(
         outputs = program() or {}
         return pulumi.Output.from_input(resolve(outputs))
 
-    original, Engine.wait_until_healthy = Engine.wait_until_healthy, lambda *_: None
-    try:
+    # No engine is there to be asked.
+    with patch.object(Engine, "wait_until_healthy"):
         run()
-    finally:
-        Engine.wait_until_healthy = original
     return Graph(tuple(monitor.recorded), resolved, frozenset(secrets))
 
 

@@ -42,7 +42,9 @@ def test_settings_know_no_pulumi_and_no_component(path: Path) -> None:
     assert not {name for name in imports(path) if name.split(".")[0].startswith("pulumi")}
 
 
-@pytest.mark.parametrize("path", [ROOT / "components/reverse_proxy/rendering.py", ROOT / "components/images.py"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [ROOT / "components/reverse_proxy/rendering.py", ROOT / "components/images.py"], ids=lambda path: path.name
+)
 def test_pure_code_knows_no_pulumi(path: Path) -> None:
     assert not {name for name in imports(path) if name.split(".")[0].startswith("pulumi")}
 

@@ -17,7 +17,10 @@ API_KEY = "sk-a;b\"c'd$e\\f{g}%h"
 PASSWORD = "correct horse; battery staple"
 EVERYTHING = {
     "site": {"domain": "chat.example.com", "aliases": ["192.0.2.10"], "listen": {"address": "0.0.0.0"}},
-    "open_webui": {"admin": {"email": "admin@example.com", "password": PASSWORD}, "environment": {"WEBUI_NAME": "Chat"}},
+    "open_webui": {
+        "admin": {"email": "admin@example.com", "password": PASSWORD},
+        "environment": {"WEBUI_NAME": "Chat"},
+    },
     "models": {
         "providers": [{"url": "https://api.example.com/v1", "api_key": API_KEY}],
         "ollama": {"mode": "container", "container": {"gpu": True}},
@@ -65,7 +68,8 @@ def test_what_holds_data_is_protected_and_retained(graph: Graph) -> None:
         resource.name
         for resource in graph.resources
         if resource.type.endswith((":PrivateKey", ":Volume", ":SelfSignedCert"))
-        and resource.name not in {"edge-certificate-key", "edge-open-webui-given", "edge-nginx-configuration", "edge-nginx-cache"}
+        and resource.name
+        not in {"edge-certificate-key", "edge-open-webui-given", "edge-nginx-configuration", "edge-nginx-cache"}
     }
     assert {resource.name for resource in graph.resources if resource.protect and resource.custom} == held
     assert {resource.name for resource in graph.resources if resource.retain and resource.custom} == held
@@ -73,7 +77,9 @@ def test_what_holds_data_is_protected_and_retained(graph: Graph) -> None:
 
 def test_data_can_be_released_on_purpose() -> None:
     graph = deployed("everything", data={"keep": False})
-    assert not [resource.name for resource in graph.resources if resource.custom and (resource.protect or resource.retain)]
+    assert not [
+        resource.name for resource in graph.resources if resource.custom and (resource.protect or resource.retain)
+    ]
 
 
 def test_every_docker_resource_is_on_the_host_that_the_settings_name(graph: Graph) -> None:

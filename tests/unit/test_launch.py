@@ -8,9 +8,9 @@ import pytest
 
 from components import launch
 
-CONFIG = '''
+CONFIG = """
 import os
-PROVIDER_KEY = os.getenv("PROVIDER_KEY", "")
+PROVIDER_KEY = os.getenv("PROVIDER_KEY", None)
 URLS = os.environ.get("URLS", PROVIDER_KEY)
 URLS = [url for url in URLS.split(";")]
 TYPED: int = int(os.getenv("LIMIT", "5"))
@@ -25,7 +25,7 @@ DEFAULT_CONFIG = {
     "inline": os.getenv("INLINE"),
     "flag": FLAG,
 }
-'''
+"""
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_version_that_says_nothing_of_its_settings_is_refused(tmp_path: Path) 
 
 def _saved(package: Path) -> dict[str, object]:
     with sqlite3.connect(package.parent / "data/webui.db") as database:
-        return {key: json.loads(value) for key, value in database.execute("SELECT key, value FROM config")}
+        return {key: json.loads(str(value)) for key, value in database.execute("SELECT key, value FROM config")}
 
 
 def test_owned_settings_are_forgotten_and_exact_ones_written(package: Path) -> None:

@@ -64,7 +64,9 @@ def test_no_secret_is_in_a_message() -> None:
         assert "correct-horse" not in read_case(path).expected
 
 
-@pytest.mark.parametrize("value", [{}, {"domain": "CHAT.Example.com"}, {"domain": "2001:db8::1"}, {"domain": "192.0.2.1"}])
+@pytest.mark.parametrize(
+    "value", [{}, {"domain": "CHAT.Example.com"}, {"domain": "2001:db8::1"}, {"domain": "192.0.2.1"}]
+)
 def test_good_names_are_accepted(value: dict[str, Any]) -> None:
     settings = read_settings({"open-webui-edge:site": json.dumps(value)}, secret_keys=(), source=SOURCE)
     assert settings.site.domain == value.get("domain", "localhost").lower()
@@ -97,8 +99,7 @@ def _facts(machine: dict[str, Any]) -> EngineFacts:
         local=True,
         rootless=machine.get("rootless", False),
         publications=tuple(
-            Publication("0.0.0.0", port, name, None)  # noqa: S104 - as the engine reports it
-            for name, port in machine.get("published", {}).items()
+            Publication("0.0.0.0", port, name, None) for name, port in machine.get("published", {}).items()
         ),
         images=frozenset(machine.get("images", everything)),
     )

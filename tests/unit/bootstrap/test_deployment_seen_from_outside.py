@@ -48,7 +48,7 @@ def test_the_table_has_a_line_a_container() -> None:
 
 @pytest.mark.parametrize(
     ("published", "address"),
-    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("", "127.0.0.1"), ("10.1.2.3", "10.1.2.3")],  # noqa: S104 - data
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("", "127.0.0.1"), ("10.1.2.3", "10.1.2.3")],
 )
 def test_the_proxy_is_asked_where_it_listens_whatever_its_name_resolves_to(published: str, address: str) -> None:
     container = _container(status="running")
