@@ -64,6 +64,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
                     settings.proxy,
                     stack=pulumi.get_stack(),
                     upstreams=[f"{application.upstream}:{PORT}"],
+                    identity_headers=settings.open_webui.identity_headers,
                 ),
                 certificate_pem=certificate.certificate_pem,
                 private_key_pem=certificate.private_key_pem,

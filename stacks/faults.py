@@ -84,7 +84,7 @@ def _own_words(path: str, details: ErrorDetails, error: Exception) -> Fault:
 
 
 # A validator of a whole model names the key below it first: "listen: …".
-_RELATIVE = ("aliases: ", "listen: ", "site.", "url is set", "container is set")
+_RELATIVE = ("aliases: ", "environment.", "listen: ", "site.", "url is set", "container is set")
 
 
 def _relative(path: str, message: str) -> Fault:

@@ -1,9 +1,9 @@
 """The application: version, first account, what else it is told."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from components.images import OPEN_WEBUI_VERSION
 from stacks.values import Bytes, Settings, between_bytes
@@ -11,6 +11,8 @@ from stacks.values import Bytes, Settings, between_bytes
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # RFC 5321 leaves more room; this is what Open WebUI's own form and every provider accept.
 _EMAIL = re.compile(r"[A-Za-z0-9.!#%&*+/=?^_|~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+_NAMES_A_HEADER = re.compile(r"WEBUI_AUTH_TRUSTED_[A-Z_]+_HEADER")
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,128}")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _NAME_MAX = 64
 _PASSWORD_MIN = 8
@@ -127,3 +129,18 @@ class OpenWebUISettings(Settings):
 
     memory: Annotated[Bytes, between_bytes("512MiB", "1024GiB")] = 4 << 30
     """Memory limit of its container."""
+
+    @model_validator(mode="after")
+    def _identity_headers_are_names_of_headers(self) -> Self:
+        for name, value in self.environment.items():
+            if _NAMES_A_HEADER.fullmatch(name) and not _HEADER.fullmatch(value):
+                raise ValueError(
+                    f"environment.{name}: is not the name of a header; write letters, digits and hyphens, such as"
+                    " X-User-Email",
+                )
+        return self
+
+    @property
+    def identity_headers(self) -> tuple[str, ...]:
+        """Request headers by which the application lets a sign-in proxy say who somebody is."""
+        return tuple(value for name, value in self.environment.items() if _NAMES_A_HEADER.fullmatch(name))

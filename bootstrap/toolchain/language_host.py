@@ -46,7 +46,9 @@ class PythonLanguageHost(LanguageServer):
         """Run the project once."""
         self._project_folder = request.info.program_directory or request.pwd
         request.args.insert(0, self._engine_address)
-        return super().Run(request, context)
+        answer = super().Run(request, context)
+        # The SDK has logged the error already; told of it, the engine would print it once more.
+        return language_pb2.RunResponse(bail=True) if answer.error else answer
 
     def GetPluginInfo(self, request: Message, context: Message) -> Message:  # noqa: ARG002, N802  # the protocol's
         """Answer with the SDK's version."""

@@ -14,6 +14,7 @@ import docker
 import docker.errors
 import requests
 from docker.models.containers import Container
+from docker.models.networks import Network
 
 _TIMEOUT = 30
 _PATIENCE = 600
@@ -73,6 +74,8 @@ class Engine:
                     base_url=self.host, timeout=_TIMEOUT, use_ssh_client=self.host.startswith("ssh://")
                 )
             yield self._client
+        except docker.errors.APIError as error:
+            raise EngineError(f"The Docker engine at {self.host} refused: {error.explanation or error}") from error
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             raise EngineError(self._unreachable(error)) from error
 
@@ -154,33 +157,32 @@ class Engine:
         )
 
     def clear_the_way(self, kind: str, name: str, deployment: str) -> None:
-        """Make room for a container or volume that is about to be made.
+        """Make room for a container, network or volume that is about to be made.
 
-        An interrupted update can leave a container that the state does not know; it is removed. What carries the name
-        but belongs to somebody else is left alone.
+        An interrupted update can leave something that the state does not know: a container or network is removed, a
+        volume is taken over. What carries the name but belongs to somebody else is left alone.
 
         Raises:
             EngineError: the name is taken by what is not this deployment's.
 
         """
         with self.connection() as client:
+            collection = {"container": client.containers, "network": client.networks, "volume": client.volumes}[kind]
             try:
-                found = client.volumes.get(name) if kind == "volume" else client.containers.get(name)
+                found = collection.get(name)
             except docker.errors.NotFound:
                 return
-            labels = (found.labels if isinstance(found, Container) else found.attrs.get("Labels")) or {}
-            if labels.get("deployment") == deployment:
+            labels = found.labels if isinstance(found, Container) else found.attrs.get("Labels")
+            if (labels or {}).get("deployment") == deployment:
                 if isinstance(found, Container):
                     found.remove(force=True)
+                elif isinstance(found, Network):
+                    found.remove()
                 return
-        if kind == "volume":
-            raise EngineError(
-                f"The volume {name} exists and belongs to another deployment, or to this one before its state was"
-                f" lost. Choose another stack name; or, if its data is not needed: docker volume rm {name}",
-            )
+        remove = f"docker {kind} rm {'--force ' if kind == 'container' else ''}{name}"
         raise EngineError(
-            f"A container named {name} exists and belongs to another deployment. Choose another stack name; or, if"
-            f" it is not needed: docker rm --force {name}",
+            f"The {kind} {name} exists and belongs to another deployment, or to this one before its state was lost."
+            f" Choose another stack name; or, if it is not needed: {remove}",
         )
 
 

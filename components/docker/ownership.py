@@ -34,8 +34,7 @@ class Ownership:
             return None
         labels: Sequence[Mapping[str, Any]] = args.props["labels"]  # pyright: ignore[reportAssignmentType] - ours are plain
         props = {**args.props, "labels": [*labels, {"label": "deployment", "value": self._deployment}]}
-        if kind != "network":
-            args.opts.hooks = pulumi.ResourceHookBinding(before_create=[self._hook])
+        args.opts.hooks = pulumi.ResourceHookBinding(before_create=[self._hook])
         return pulumi.ResourceTransformResult(props=props, opts=args.opts)
 
     def _clear_the_way(self, args: pulumi.ResourceHookArgs) -> None:

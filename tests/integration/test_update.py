@@ -225,13 +225,14 @@ def test_a_moved_tag_replaces_nothing(chat: StackUnderTest) -> None:
 
 
 def test_an_update_fails_until_its_containers_are_healthy(side: StackUnderTest) -> None:
-    side.config["open_webui"] = {"environment": {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}}
+    side.config["open_webui"] = {"environment": {"DATABASE_URL": "sqlite:////nowhere/webui.db"}}
     side.write()
     for _ in range(2):
         began = time.monotonic()
         output = side.up().failed().output
         assert "edge-it-side-open-webui ended with exit code" in output
-        assert "Connection refused" in output, output
+        assert "unable to open database file" in output, output
+        assert output.count("Its last words") == 1, "the reason stands there twice"
         assert f"make logs STACK={side.name} ROLE=open-webui" in output
         assert time.monotonic() - began < 120
     del side.config["open_webui"]

@@ -1,0 +1,136 @@
+"""What is asked of an engine, on invented answers; the real one is asked in tests/integration."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import docker.errors
+import pytest
+import requests
+from docker.models.containers import Container
+from docker.models.networks import Network
+
+from components.docker.engine import Engine, EngineError
+
+OURS = "SHA256:ours"
+
+
+def engine_with(client: MagicMock) -> Engine:
+    engine = Engine("unix:///run/invented.sock")
+    engine._client = client  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    return engine
+
+
+def container(**state: Any) -> SimpleNamespace:
+    restarts = state.pop("RestartCount", 0)
+    return SimpleNamespace(
+        name="edge-unit-open-webui",
+        labels={"role": "open-webui", "stack": "unit"},
+        attrs={
+            "RestartCount": restarts,
+            "State": {"Running": True, "Restarting": False, "Status": "running", "ExitCode": 0, **state},
+        },
+        logs=lambda tail: b"the last line\n",  # noqa: ARG005 - the library's name
+    )
+
+
+def clock_of(*seconds: float) -> Callable[[], float]:
+    ticks = iter([*seconds, *[seconds[-1]] * 100])
+    return lambda: next(ticks)
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds", "words"),
+    [
+        (
+            {"Health": {"Status": "unhealthy", "Log": [{"Output": "503\n"}]}},
+            61,
+            "is unhealthy.\nIts last health check said: 503",
+        ),
+        ({"Running": False, "Status": "exited", "ExitCode": 3}, 0, "ended with exit code 3"),
+        ({"Restarting": True, "RestartCount": 3, "ExitCode": 1}, 0, r"ended with exit code 1 \(restarted 3 times\)"),
+        ({"Running": False, "Status": "exited", "OOMKilled": True}, 0, "reached its memory limit"),
+        ({"Health": {"Status": "starting"}}, 601, "still starting after 601 seconds"),
+    ],
+    ids=["unhealthy", "exited", "crash loop", "out of memory", "slow start"],
+)
+def test_a_sick_container_is_reported_with_its_last_words(state: dict[str, Any], seconds: float, words: str) -> None:
+    client = MagicMock()
+    client.containers.get.return_value = container(**state)
+    with pytest.raises(EngineError, match=words) as failed:
+        engine_with(client).wait_until_healthy(["0123"], report=print, clock=clock_of(0, seconds))
+    assert "the last line" in str(failed.value)
+    assert "make logs STACK=unit ROLE=open-webui" in str(failed.value)
+
+
+def test_a_container_that_recovers_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("components.docker.engine.time.sleep", lambda _: None)
+    client = MagicMock()
+    client.containers.get.side_effect = [
+        container(Health={"Status": "unhealthy"}),
+        container(Restarting=True, RestartCount=1, Health={"Status": "unhealthy"}),
+        container(Health={"Status": "starting"}),
+        container(Health={"Status": "healthy"}),
+    ]
+    engine_with(client).wait_until_healthy(["0123"], report=print, clock=clock_of(0))
+    assert client.containers.get.call_count == 4
+
+
+def test_a_container_that_vanished_is_said_so() -> None:
+    client = MagicMock()
+    client.containers.get.side_effect = docker.errors.NotFound("gone")
+    with pytest.raises(EngineError, match="was removed while it was awaited"):
+        engine_with(client).wait_until_healthy(["0123"], report=print, clock=clock_of(0))
+
+
+@pytest.mark.parametrize(("kind", "model"), [("container", Container), ("network", Network)])
+def test_what_an_interrupted_update_left_behind_is_removed(kind: str, model: type) -> None:
+    found = MagicMock(spec=model, labels={"deployment": OURS}, attrs={"Labels": {"deployment": OURS}})
+    client = MagicMock()
+    getattr(client, f"{kind}s").get.return_value = found
+    engine_with(client).clear_the_way(kind, "edge-unit-x", OURS)
+    found.remove.assert_called_once()
+
+
+@pytest.mark.parametrize("kind", ["container", "network", "volume"])
+@pytest.mark.parametrize("labels", [{"deployment": "SHA256:theirs"}, {}, None], ids=["theirs", "none", "null"])
+def test_what_belongs_to_somebody_else_is_left_alone(kind: str, labels: dict[str, str] | None) -> None:
+    model = {"container": Container, "network": Network, "volume": object}[kind]
+    found = MagicMock(spec=model, labels=labels, attrs={"Labels": labels}, remove=MagicMock())
+    client = MagicMock()
+    getattr(client, f"{kind}s").get.return_value = found
+    with pytest.raises(EngineError, match=f"The {kind} edge-unit-x exists and belongs to another deployment"):
+        engine_with(client).clear_the_way(kind, "edge-unit-x", OURS)
+    found.remove.assert_not_called()
+
+
+def test_a_volume_of_our_own_is_taken_over() -> None:
+    found = MagicMock(spec=object, attrs={"Labels": {"deployment": OURS}}, remove=MagicMock())
+    client = MagicMock()
+    client.volumes.get.return_value = found
+    engine_with(client).clear_the_way("volume", "edge-unit-open-webui-data", OURS)
+    found.remove.assert_not_called()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (requests.ConnectionError("connection refused"), "does not answer; start it"),
+        (docker.errors.DockerException("PermissionError(13, 'Permission denied')"), "join the group `docker`"),
+        (docker.errors.APIError("no space left on device"), "refused: no space left on device"),
+    ],
+    ids=["nobody listens", "not allowed", "full disk"],
+)
+def test_an_engine_s_trouble_is_one_sentence(error: Exception, words: str) -> None:
+    client = MagicMock()
+    client.info.side_effect = error
+    with pytest.raises(EngineError, match=words):
+        engine_with(client).facts()
+
+
+def test_a_pinned_image_that_is_gone_says_what_to_do() -> None:
+    client = MagicMock()
+    client.images.get.side_effect = docker.errors.ImageNotFound("gone")
+    with pytest.raises(EngineError, match="pulumi up --replace"):
+        engine_with(client).require_image("sha256:0123")

@@ -1,0 +1,126 @@
+"""The rendered nginx.conf: whole, in files that a reviewer reads, and asked about every place that can answer."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import crossplane
+import pytest
+
+from components.reverse_proxy.rendering import CLEARED_HEADERS, LOCATIONS, render_configuration, token
+from stacks.settings import StackSettings, read_settings
+from tests.support.case_files import Case, case_files, read_case
+
+STACK = "unit"
+OVERWRITTEN = {
+    "Host",
+    "X-Real-IP",
+    "X-Forwarded-For",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Host",
+    "X-Forwarded-Port",
+    "Upgrade",
+    "Connection",
+    *CLEARED_HEADERS,
+}
+Block = list[dict[str, Any]]
+
+
+@pytest.fixture(params=case_files("rendered"), ids=lambda path: path.stem)
+def case(request: pytest.FixtureRequest) -> Case:
+    return read_case(request.param)
+
+
+def rendered(case: Case) -> str:
+    settings = read_settings(case.config, secret_keys=(), source="a case")
+    return render_configuration(settings.site, settings.proxy, stack=STACK, upstreams=case.upstreams)
+
+
+def parsed(text: str, directory: Path) -> Block:
+    """Read an nginx.conf back as Nginx would."""
+    file = directory / "nginx.conf"
+    file.write_text(text)
+    payload = crossplane.parse(str(file), single=True, catch_errors=False)
+    return payload["config"][0]["parsed"]
+
+
+def within(block: Block, *names: str) -> Iterator[dict[str, Any]]:
+    """Walk to the directives at the end of a path of names, such as http, server."""
+    for directive in block:
+        if directive["directive"] == names[0]:
+            if len(names) == 1:
+                yield directive
+            else:
+                yield from within(directive["block"], *names[1:])
+
+
+def test_configuration_is_exactly_what_the_case_says(case: Case, *, update: bool) -> None:
+    found = rendered(case)
+    if update:
+        case.rewrite(found)
+    else:
+        assert found == case.expected
+
+
+def test_each_forgeable_header_is_overwritten_wherever_a_request_is_passed_on(case: Case, tmp_path: Path) -> None:
+    passing = 0
+    for server in within(parsed(rendered(case), tmp_path), "http", "server"):
+        inherited = [directive["args"][0] for directive in within(server["block"], "proxy_set_header")]
+        for location in within(server["block"], "location"):
+            if not list(within(location["block"], "proxy_pass")):
+                continue
+            passing += 1
+            own = [directive["args"][0] for directive in within(location["block"], "proxy_set_header")]
+            # Nginx drops all inherited ones where there is one of its own.
+            in_force = own or inherited
+            assert set(in_force) == OVERWRITTEN
+            assert len(in_force) == len(OVERWRITTEN), "a header is sent twice"
+    assert passing >= len(LOCATIONS)
+
+
+def test_no_location_forgets_inherited_answer_headers(case: Case, tmp_path: Path) -> None:
+    for server in within(parsed(rendered(case), tmp_path), "http", "server"):
+        inherited = {directive["args"][0] for directive in within(server["block"], "add_header")}
+        for location in within(server["block"], "location"):
+            own = {directive["args"][0] for directive in within(location["block"], "add_header")}
+            answers_itself = bool(list(within(location["block"], "return")))
+            assert not own or own >= inherited or answers_itself
+
+
+def test_the_access_log_knows_no_query_and_no_header_of_the_client(case: Case, tmp_path: Path) -> None:
+    (log_format,) = within(parsed(rendered(case), tmp_path), "http", "log_format")
+    for variable in ("$request ", "$request_uri", "$args", "$http_", "$cookie_", "$query_string"):
+        assert variable not in " ".join(log_format["args"])
+
+
+def test_every_name_of_the_site_is_served_and_no_other(case: Case, tmp_path: Path) -> None:
+    settings = read_settings(case.config, secret_keys=(), source="a case")
+    names = [
+        name
+        for server in within(parsed(rendered(case), tmp_path), "http", "server")
+        for directive in within(server["block"], "server_name")
+        for name in directive["args"]
+        if "listen" in {inner["directive"] for inner in server["block"]}
+    ]
+    expected = {f"[{host}]" if ":" in host else host for host in settings.site.hosts}
+    assert set(names) == {*expected, "_", "status"}
+
+
+def test_same_settings_give_the_same_text(case: Case) -> None:
+    assert rendered(case) == rendered(case)
+
+
+def test_nothing_changes_but_what_a_setting_says() -> None:
+    before, after = StackSettings(), StackSettings()
+    timeouts = after.proxy.timeouts.model_copy(update={"read": timedelta(minutes=31)})
+    proxy = after.proxy.model_copy(update={"timeouts": timeouts})
+    old = render_configuration(before.site, before.proxy, stack=STACK, upstreams=["a:1"]).splitlines()
+    new = render_configuration(after.site, proxy, stack=STACK, upstreams=["a:1"]).splitlines()
+    assert [line.strip() for line in set(new) - set(old)] == ["proxy_read_timeout 1860s;"]
+
+
+@pytest.mark.parametrize("value", ["a b", "a;b", "a{b", "a}b", "$a", 'a"b', "a'b", "a\\b", "a\nb", "a#b", ""])
+def test_what_does_not_mean_itself_in_nginx_is_never_written(value: str) -> None:
+    with pytest.raises(ValueError, match="cannot stand unquoted"):
+        token(value)
