@@ -1,0 +1,39 @@
+"""A deployment for the browser: nobody has an account there yet."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import FIRST_KEY, bridge_address, engine, model_server, workshop
+from tests.support.model_server import ModelServer
+from tests.support.stack import StackUnderTest, Workshop
+
+__all__ = ["bridge_address", "engine", "model_server", "workshop"]
+
+
+@dataclass(frozen=True)
+class RunningDeployment:
+    """What a person with a browser knows of it."""
+
+    url: str
+    ca_file: Path
+    model_server: ModelServer
+
+
+@pytest.fixture(scope="session")
+def deployment(workshop: Workshop, model_server: ModelServer) -> Iterator[RunningDeployment]:  # noqa: F811 - the fixtures
+    provider = {"url": f"http://host.docker.internal:{model_server.port}/v1"}
+    stack = StackUnderTest(
+        workshop,
+        "it-browser",
+        {"models": {"providers": [provider], "ollama": {"mode": "none"}}},
+        secrets={"models.providers[0].api_key": FIRST_KEY},
+    )
+    try:
+        stack.create().up().succeeded()
+        stack.outputs()
+        yield RunningDeployment(stack.url, stack.ca_file, model_server)
+    finally:
+        stack.remove()
