@@ -3,6 +3,8 @@
 import json
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from bootstrap import places
@@ -52,11 +54,16 @@ def _passphrase_is_given() -> bool:
 def _passphrase_file() -> Path:
     file = places.configuration() / "passphrase"
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        # Never overwritten: it is the only key to the secrets of every stack made with it.
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    if file.exists():
         return file
-    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-        opened.write(f"{secrets.token_urlsafe(32)}\n")
+    # Whole or not at all: on a full disk an empty file would be left, and taken for the passphrase from then on.
+    descriptor, unfinished = tempfile.mkstemp(dir=file.parent)  # with mode 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            opened.write(f"{secrets.token_urlsafe(32)}\n")
+        # Never overwritten: it is the only key to the secrets of every stack made with it.
+        with suppress(FileExistsError):
+            os.link(unfinished, file)
+    finally:
+        Path(unfinished).unlink()
     return file

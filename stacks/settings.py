@@ -1,6 +1,7 @@
 """All that a stack may say, composed from its topics, and how a stack file becomes Settings or a list of faults."""
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Annotated, Self
@@ -18,6 +19,12 @@ from stacks.values import Settings, is_loopback
 PROJECT = "open-webui-edge"
 
 
+# Nothing that ssh could take for an option.
+_ENGINE = re.compile(
+    r"unix:///[A-Za-z0-9._/-]+|ssh://([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(:\d{1,5})?"
+)
+
+
 class PlatformKind(StrEnum):
     """What the deployment runs on."""
 
@@ -31,8 +38,7 @@ class CertificateMode(StrEnum):
 
 
 def _engine(value: str) -> str:
-    scheme, separator, rest = value.partition("://")
-    if not separator or scheme not in {"unix", "ssh"} or not rest or not value.isprintable() or " " in value:
+    if not _ENGINE.fullmatch(value):
         raise ValueError("is not a Docker host; write unix:///path/of/socket or ssh://user@host")
     return value
 

@@ -16,6 +16,8 @@ import requests
 from docker.models.containers import Container
 from docker.models.networks import Network
 
+from components.docker.ssh import forwarded_socket
+
 _TIMEOUT = 30
 _PATIENCE = 600
 """Seconds until a container that is still starting is called a failure: a migration takes minutes."""
@@ -70,9 +72,8 @@ class Engine:
         """Lend the client; whatever goes wrong with the engine becomes an EngineError."""
         try:
             if self._client is None:
-                self._client = docker.DockerClient(
-                    base_url=self.host, timeout=_TIMEOUT, use_ssh_client=self.host.startswith("ssh://")
-                )
+                address = forwarded_socket(self.host) if self.host.startswith("ssh://") else self.host
+                self._client = docker.DockerClient(base_url=address, timeout=_TIMEOUT)
             yield self._client
         except docker.errors.APIError as error:
             raise EngineError(f"The Docker engine at {self.host} refused: {error.explanation or error}") from error

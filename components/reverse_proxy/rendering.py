@@ -19,7 +19,7 @@ _TEMPLATES = Path(__file__).with_name("templates")
 # Where a part is included, it is one level in.
 _INDENT = "\n    "
 # What stands in an nginx.conf unquoted and means itself: no blank, quote, semicolon, brace, dollar, backslash or hash.
-_TOKEN = re.compile(r"[A-Za-z0-9._:/\[\]-]+")
+_TOKEN = re.compile(r"[A-Za-z0-9_.:/\[\]-]+")
 # RFC 9110 section 5.1, without the characters that Nginx reads as its own and those for which it drops a header.
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 _FORM_AROUND_A_FILE = 1 << 20

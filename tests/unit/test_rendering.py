@@ -8,7 +8,13 @@ from typing import Any
 import crossplane
 import pytest
 
-from components.reverse_proxy.rendering import CLEARED_HEADERS, LOCATIONS, render_configuration, token
+from components.reverse_proxy.rendering import (
+    CLEARED_HEADERS,
+    LOCATIONS,
+    in_single_quotes,
+    render_configuration,
+    token,
+)
 from stacks.settings import StackSettings, read_settings
 from tests.support.case_files import Case, case_files, read_case
 
@@ -82,10 +88,11 @@ def test_each_forgeable_header_is_overwritten_wherever_a_request_is_passed_on(ca
 def test_no_location_forgets_inherited_answer_headers(case: Case, tmp_path: Path) -> None:
     for server in within(parsed(rendered(case), tmp_path), "http", "server"):
         inherited = {directive["args"][0] for directive in within(server["block"], "add_header")}
+        merged = [directive["args"] for directive in within(server["block"], "add_header_inherit")] == [["merge"]]
         for location in within(server["block"], "location"):
             own = {directive["args"][0] for directive in within(location["block"], "add_header")}
-            answers_itself = bool(list(within(location["block"], "return")))
-            assert not own or own >= inherited or answers_itself
+            assert merged or not own or own >= inherited
+            assert not list(within(location["block"], "add_header_inherit"))
 
 
 def test_the_access_log_knows_no_query_and_no_header_of_the_client(case: Case, tmp_path: Path) -> None:
@@ -118,6 +125,50 @@ def test_nothing_changes_but_what_a_setting_says() -> None:
     old = render_configuration(before.site, before.proxy, stack=STACK, upstreams=["a:1"]).splitlines()
     new = render_configuration(after.site, proxy, stack=STACK, upstreams=["a:1"]).splitlines()
     assert [line.strip() for line in set(new) - set(old)] == ["proxy_read_timeout 1860s;"]
+
+
+def test_identity_headers_of_the_environment_are_cleared_once_each(tmp_path: Path) -> None:
+    settings = StackSettings()
+    text = render_configuration(
+        settings.site,
+        settings.proxy,
+        stack=STACK,
+        upstreams=["a:1"],
+        identity_headers=["X-Our-Email", "x-our-email", "REMOTE-USER"],
+    )
+    for server in within(parsed(text, tmp_path), "http", "server"):
+        for location in within(server["block"], "location"):
+            if list(within(location["block"], "proxy_pass")):
+                names = [directive["args"][0].lower() for directive in within(server["block"], "proxy_set_header")]
+                assert names.count("x-our-email") == 1
+                assert names.count("remote-user") == 1
+
+
+@pytest.mark.parametrize("name", ["X Our", "X-Our;", "X-{Our}", "$x", "X_Our", "X-Our\n", ""])
+def test_what_is_no_name_of_a_header_is_never_written(name: str) -> None:
+    settings = StackSettings()
+    with pytest.raises(ValueError, match="is not the name of a header"):
+        render_configuration(settings.site, settings.proxy, stack=STACK, upstreams=["a:1"], identity_headers=[name])
+
+
+@pytest.mark.parametrize("text", ["it's", "a\\b", "$a", "a\nb", "a\0b"])
+def test_what_would_end_its_quotes_is_never_quoted(text: str) -> None:
+    with pytest.raises(ValueError, match="would read as its own"):
+        in_single_quotes(text)
+
+
+@pytest.mark.parametrize("stack", ["prod", "my_stack", "eu-1.blue"])
+def test_every_name_that_pulumi_gives_a_stack_can_be_written(stack: str) -> None:
+    settings = StackSettings()
+    text = render_configuration(settings.site, settings.proxy, stack=stack, upstreams=["a:1"])
+    assert text.startswith(f"# Nginx for the stack {stack}, ")
+
+
+@pytest.mark.parametrize("upstream", ["a:1; return 200", "a:1\n}", "a:$port", ""])
+def test_no_value_adds_a_directive(upstream: str) -> None:
+    settings = StackSettings()
+    with pytest.raises(ValueError, match="cannot stand unquoted"):
+        render_configuration(settings.site, settings.proxy, stack=STACK, upstreams=[upstream])
 
 
 @pytest.mark.parametrize("value", ["a b", "a;b", "a{b", "a}b", "$a", 'a"b', "a'b", "a\\b", "a\nb", "a#b", ""])
