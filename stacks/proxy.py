@@ -55,5 +55,6 @@ class ProxySettings(Settings):
     websocket: WebSocketSettings = WebSocketSettings()
     """The browser's socket."""
 
-    memory: Annotated[Bytes, between_bytes("64MiB", "64GiB")] = 256 << 20
-    """Memory limit of the proxy's container."""
+    memory: Annotated[Bytes, between_bytes("64MiB", "64GiB")] = 512 << 20
+    """Memory limit of the proxy's container. Workers of earlier configurations live on beside the new ones until their
+    connections end, a few MiB a worker and core."""

@@ -1,0 +1,165 @@
+"""Nginx, what stands behind it, and the names by which it finds that."""
+
+import socket
+import subprocess
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from components.images import NGINX, ImageSource
+from stacks.settings import StackSettings
+from tests.nginx.backend import EchoBackend
+from tests.nginx.name_server import NameServer
+from tests.nginx.nginx_under_test import NginxUnderTest, network, settings_of
+from tests.support.machine import lacks
+
+_LOG_LINES = 50
+UPSTREAM = "open-webui"
+SITE = {"domain": "localhost", "aliases": ["127.0.0.1", "chat.example.com", "2001:db8::1"]}
+StartBackend = Callable[[int], EchoBackend]
+PROXY = {"limits": {"max_upload": "1MiB"}}
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """The image with the real Nginx; a machine that has none is no place for these tests."""
+    name = NGINX.reference(ImageSource.BUILT, None)
+    try:
+        found = subprocess.run(["docker", "image", "inspect", name], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    except FileNotFoundError:
+        lacks("no docker client")
+    if found.returncode != 0:
+        lacks(f"no image {name} in a Docker engine ({found.stderr.strip()})")
+    return name
+
+
+@dataclass
+class Workshop:
+    """Makes what a test needs, and ends it afterwards."""
+
+    image: str
+    network: str
+    gateway: str
+    """This machine's address in the network: where backends listen."""
+    names: NameServer
+    directory: Path
+    made: list[NginxUnderTest] = field(default_factory=list[NginxUnderTest])
+
+    def nginx(self, settings: StackSettings, *, port: int) -> NginxUnderTest:
+        """Start Nginx before an application that it knows by name, at `port`."""
+        made = NginxUnderTest(
+            image=self.image,
+            network=self.network,
+            directory=self.directory,
+            settings=settings,
+            upstreams=[f"{UPSTREAM}:{port}"],
+            resolver=self.names.resolver,
+        )
+        self.made.append(made)
+        made.start()
+        return made
+
+
+@pytest.fixture(scope="session")
+def network_and_gateway(image: str) -> Iterator[tuple[str, str]]:
+    """A network of its own, and this machine's address in it."""
+    del image
+    with network() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def shared_workshop(
+    image: str,
+    network_and_gateway: tuple[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Workshop]:
+    """What all tests share that change nothing."""
+    yield from _workshop(image, network_and_gateway, tmp_path_factory.mktemp("nginx"))
+
+
+@pytest.fixture
+def workshop(image: str, network_and_gateway: tuple[str, str], tmp_path: Path) -> Iterator[Workshop]:
+    """What a test has for itself."""
+    yield from _workshop(image, network_and_gateway, tmp_path)
+
+
+def _workshop(image: str, network_and_gateway: tuple[str, str], directory: Path) -> Iterator[Workshop]:
+    name, gateway = network_and_gateway
+    with NameServer(gateway) as names:
+        made = Workshop(image, name, gateway, names, directory)
+        try:
+            yield made
+            for nginx in made.made:
+                nginx.assert_nothing_serious_in(nginx.error_log())
+        finally:
+            for nginx in made.made:
+                nginx.remove()
+
+
+@pytest.fixture(scope="session")
+def shared_backend(shared_workshop: Workshop) -> Iterator[EchoBackend]:
+    """A backend that is always there."""
+    with EchoBackend(shared_workshop.gateway) as backend:
+        yield backend
+
+
+@pytest.fixture(scope="session")
+def shared_nginx(shared_workshop: Workshop, shared_backend: EchoBackend) -> NginxUnderTest:
+    """Nginx before it."""
+    shared_workshop.names.addresses[UPSTREAM] = shared_workshop.gateway
+    return shared_workshop.nginx(settings_of(site=SITE, proxy=PROXY), port=shared_backend.port)
+
+
+@pytest.fixture
+def backend(shared_backend: EchoBackend) -> EchoBackend:
+    """The backend, as if no other test had asked it anything."""
+    shared_backend.forget()
+    return shared_backend
+
+
+@pytest.fixture
+def nginx(shared_nginx: NginxUnderTest, backend: EchoBackend) -> Iterator[NginxUnderTest]:
+    """Nginx with a backend; whoever makes it complain fails."""
+    del backend
+    before = len(shared_nginx.error_log())
+    yield shared_nginx
+    shared_nginx.assert_nothing_serious_in(shared_nginx.error_log()[before:])
+
+
+@pytest.fixture
+def start_backend(workshop: Workshop) -> Iterator[StartBackend]:
+    """Start a backend of the test's own at a port; it ends with the test."""
+    with ExitStack() as running:
+        yield lambda port: running.enter_context(EchoBackend(workshop.gateway, port))
+
+
+@pytest.fixture
+def free_port(workshop: Workshop) -> int:
+    """A port where nothing listens."""
+    with socket.socket() as taken:
+        taken.bind((workshop.gateway, 0))
+        return taken.getsockname()[1]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach to a failure what Nginx ran with, and what it said."""
+    report = yield
+    if report.failed:
+        fixtures = getattr(item, "funcargs", {}).values()
+        of_workshops = [nginx for one in fixtures if isinstance(one, Workshop) for nginx in one.made]
+        for nginx in {one.name: one for one in [*fixtures, *of_workshops] if isinstance(one, NginxUnderTest)}.values():
+            report.sections += [
+                (f"{nginx.name}: nginx.conf", nginx.configuration),
+                (f"{nginx.name}: access log", _end_of(nginx.access_log())),
+                (f"{nginx.name}: error log", _end_of(nginx.error_log())),
+            ]
+    return report
+
+
+def _end_of(log: str) -> str:
+    return "\n".join(log.splitlines()[-_LOG_LINES:])

@@ -1,0 +1,338 @@
+"""A real Nginx in a container, with the configuration that the settings render to."""
+
+import http.client
+import io
+import json
+import re
+import secrets
+import socket
+import ssl
+import subprocess
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from components.reverse_proxy.rendering import render_configuration
+from stacks.settings import PROJECT, StackSettings, read_settings
+from stacks.values import is_ip_address
+from tests.support.waiting import wait_until
+
+PATIENCE = 10.0
+"""Seconds without a byte after which a client gives up."""
+
+_DIRECTORY = "/etc/open-webui-edge"
+_CONFIGURATION = f"{_DIRECTORY}/nginx.conf"
+_CACHE = "/var/cache/open-webui-edge"
+_HTTP, _HTTPS = 80, 443
+_CAPABILITIES = ("CHOWN", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
+_SERIOUS = re.compile(r"\[(?:alert|crit|emerg)\]")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client got."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def all(self, name: str) -> list[str]:
+        """Return the values of a header, in the order in which they came."""
+        return [value for found, value in self.headers if found.lower() == name.lower()]
+
+    def header(self, name: str) -> str | None:
+        """Return the value of a header that comes once at most."""
+        values = self.all(name)
+        assert len(values) <= 1, f"{name} comes {len(values)} times: {values}"
+        return values[0] if values else None
+
+    def json(self) -> Any:
+        """Read the body, which says that it is JSON."""
+        assert (self.header("Content-Type") or "").startswith("application/json"), self
+        return json.loads(self.body)
+
+
+def settings_of(**topics: object) -> StackSettings:
+    """Read settings as a stack file says them: site={…}, proxy={…}."""
+    config = {f"{PROJECT}:{topic}": json.dumps(value) for topic, value in topics.items()}
+    return read_settings(config, secret_keys=(), source="a test")
+
+
+@dataclass
+class NginxUnderTest:
+    """One Nginx. It runs as in a deployment: without rights, its root filesystem read-only."""
+
+    image: str
+    network: str
+    directory: Path
+    """Where the test keeps what it knows: the certificate that clients trust."""
+    settings: StackSettings
+    upstreams: Sequence[str]
+    resolver: str
+    name: str = field(default_factory=lambda: f"nginx-under-test-{secrets.token_hex(4)}")
+    configuration: str = ""
+    generation: int = 0
+    announced: list[str] = field(default_factory=list[str])
+    """Patterns of [alert], [crit] and [emerg] lines that a test expects."""
+
+    def __post_init__(self) -> None:
+        """Make a certificate for the names of the site."""
+        self.domain = self.settings.site.domain
+        self._certificate, self._private_key = _certificate(self.settings.site.hosts)
+        self.ca_file = self.directory / f"{self.name}.pem"
+        self.ca_file.write_text(self._certificate)
+
+    def start(self) -> None:
+        """Run it, and wait until it serves."""
+        rights = [f"--cap-add={capability}" for capability in _CAPABILITIES]
+        scratch = ["--tmpfs=/run/nginx:mode=0755", f"--tmpfs={_CACHE}:mode=0755"]
+        ports = [f"--publish=127.0.0.1::{port}" for port in (_HTTP, _HTTPS)]
+        _docker(
+            *("create", f"--name={self.name}", f"--network={self.network}", "--cap-drop=ALL", *rights),
+            *("--security-opt=no-new-privileges", "--read-only", *scratch, f"--volume={_DIRECTORY}", *ports),
+            *(self.image, "nginx", "-c", _CONFIGURATION, "-g", "daemon off;"),
+        )
+        self._install(self.settings)
+        _docker("start", self.name)
+        published = json.loads(_docker("inspect", "--format={{json .NetworkSettings.Ports}}", self.name))
+        self.http_port = int(published[f"{_HTTP}/tcp"][0]["HostPort"])
+        self.https_port = int(published[f"{_HTTPS}/tcp"][0]["HostPort"])
+        self._wait_until_served()
+
+    def reload(self, settings: StackSettings) -> None:
+        """Replace the configuration as the installer does: tested first, then by a signal."""
+        self._install(settings)
+        _docker("exec", self.name, "nginx", "-t", "-q", "-c", _CONFIGURATION)
+        _docker("kill", "--signal=HUP", self.name)
+        self._wait_until_served()
+
+    def remove(self) -> None:
+        """End it, and what it wrote."""
+        subprocess.run(["docker", "rm", "--force", "--volumes", self.name], capture_output=True, check=False)  # noqa: S603, S607
+
+    def access_log(self) -> str:
+        """Return what it wrote about requests."""
+        return self._log().stdout
+
+    def error_log(self) -> str:
+        """Return what it wrote about itself."""
+        return self._log().stderr
+
+    def assert_nothing_serious_in(self, error_log: str) -> None:
+        """Fail on lines that an operator would be woken up by, unless the test announced them."""
+        serious = [
+            line
+            for line in error_log.splitlines()
+            if _SERIOUS.search(line) and not any(re.search(pattern, line) for pattern in self.announced)
+        ]
+        assert not serious, "\n".join(serious)
+
+    def trust(self, *protocols: str) -> ssl.SSLContext:
+        """Return what a client needs to talk TLS to it, offering `protocols` (ALPN)."""
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        context.set_alpn_protocols(list(protocols) or ["http/1.1"])
+        return context
+
+    @contextmanager
+    def connection(
+        self,
+        *,
+        scheme: str = "https",
+        port: int | None = None,
+        context: ssl.SSLContext | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> Iterator[socket.socket]:
+        """Connect, with TLS for https, to the scheme's port if no other is named."""
+        if port is None:
+            port = self.http_port if scheme == "http" else self.https_port
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as plain:
+            if scheme == "http":
+                yield plain
+            else:
+                # It has one certificate for all names.
+                context = context or self.trust()
+                with context.wrap_socket(plain, server_hostname=self.domain, session=session) as encrypted:
+                    yield encrypted
+
+    @contextmanager
+    def exchange(self, *, scheme: str = "https") -> Iterator[http.client.HTTPConnection]:
+        """Connect, for one request or several by hand; nothing is sent again by itself."""
+        with self.connection(scheme=scheme) as connected:
+            client = http.client.HTTPConnection("127.0.0.1")
+            client.auto_open = 0
+            client.sock = connected
+            yield client
+
+    def ask(  # noqa: PLR0913 - keywords, each a part of a request
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        scheme: str = "https",
+        host: str | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+    ) -> Answer:
+        """Ask once over a new connection."""
+        with self.exchange(scheme=scheme) as client:
+            send_head(client, method, path, [("Host", host or self.domain), *headers], length=body)
+            client.send(body or b"")
+            return answer_of(client.getresponse())
+
+    @contextmanager
+    def client(self, protocol: str) -> Iterator[httpx.Client]:
+        """Make a client that speaks h2 or http/1.1; a request needs the extension sni_hostname."""
+        with httpx.Client(
+            base_url=f"https://127.0.0.1:{self.https_port}",
+            headers={"Host": self.domain},
+            verify=self.trust(protocol),
+            http1=protocol == "http/1.1",
+            http2=protocol == "h2",
+            timeout=PATIENCE,
+        ) as client:
+            yield client
+
+    def ask_in_bytes(self, request: bytes, *, scheme: str = "https", port: int | None = None) -> Answer:
+        """Send exactly these bytes, and read one answer."""
+        with self.connection(scheme=scheme, port=port) as connected:
+            connected.sendall(request)
+            response = http.client.HTTPResponse(connected)
+            response.begin()
+            return answer_of(response)
+
+    def ask_upgrade(self, path: str, headers: Sequence[tuple[str, str]]) -> Answer:
+        """Ask for another protocol, and read the head of the answer; what would follow is hung up on."""
+        with self.exchange() as client:
+            send_head(client, "GET", path, [("Host", self.domain), *headers])
+            response = client.getresponse()
+            body = b"" if response.status == http.HTTPStatus.SWITCHING_PROTOCOLS else response.read()
+            return Answer(response.status, response.getheaders(), body)
+
+    def ask_inside(self, path: str) -> str:
+        """Ask the server that is there for the container alone; raises DockerError unless the answer is a good one."""
+        return _docker("exec", self.name, "curl", "--silent", "--fail", f"http://127.0.0.1:8081{path}")
+
+    def test(self, configuration: str) -> str:
+        """Have Nginx test another configuration than the one it runs with, and return what it says to it."""
+        shell = f"cat > /run/nginx/nginx.conf; cp -R {_DIRECTORY}/tls {_DIRECTORY}/generation.conf /run/nginx;"
+        return _docker(
+            *("exec", "--interactive", self.name, "/bin/sh", "-c", f"{shell} nginx -t -c /run/nginx/nginx.conf 2>&1"),
+            given=configuration.encode(),
+        )
+
+    def _install(self, settings: StackSettings) -> None:
+        self.generation += 1
+        self.configuration = render_configuration(
+            settings.site,
+            settings.proxy,
+            stack="test",
+            upstreams=self.upstreams,
+            resolver=self.resolver,
+        )
+        files = {
+            "nginx.conf": self.configuration,
+            "generation.conf": f'set $generation "{self.generation}";\n',
+            "tls/certificate.pem": self._certificate,
+            "tls/private_key.pem": self._private_key,
+        }
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for name, text in files.items():
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = len(text.encode()), 0o600
+                tar.addfile(entry, io.BytesIO(text.encode()))
+        _docker("cp", "-", f"{self.name}:{_DIRECTORY}", given=archive.getvalue())
+
+    def _wait_until_served(self) -> None:
+        def served() -> bool:
+            return self.ask_inside("/generation").strip() == str(self.generation)
+
+        try:
+            wait_until(served, what="Nginx with what was installed", every=0.05, ignoring=(DockerError,))
+        except TimeoutError as error:
+            raise AssertionError(f"{error}\n{self.error_log()}") from None
+
+    def _log(self) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["docker", "logs", self.name], capture_output=True, text=True, check=False)  # noqa: S603, S607
+
+
+def send_head(
+    client: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    headers: Sequence[tuple[str, str]],
+    *,
+    length: bytes | int | None = None,
+) -> None:
+    """Send these headers and no others, but the length of a body."""
+    client.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+    for name, value in headers:
+        client.putheader(name, value)
+    if length is not None:
+        client.putheader("Content-Length", str(length if isinstance(length, int) else len(length)))
+    client.endheaders()
+
+
+def answer_of(response: http.client.HTTPResponse) -> Answer:
+    """Read an answer to its end."""
+    return Answer(response.status, response.getheaders(), response.read())
+
+
+class DockerError(Exception):
+    """The engine refused, in its own words."""
+
+
+def _docker(*arguments: str, given: bytes | None = None) -> str:
+    ended = subprocess.run(["docker", *arguments], input=given, capture_output=True, check=False)  # noqa: S603, S607
+    if ended.returncode != 0:
+        raise DockerError(f"docker {' '.join(arguments)}: {ended.stderr.decode().strip()}")
+    return ended.stdout.decode()
+
+
+@contextmanager
+def network() -> Iterator[tuple[str, str]]:
+    """Make a network, and hand out its name and this machine's address in it."""
+    name = f"nginx-under-test-{secrets.token_hex(4)}"
+    _docker("network", "create", name)
+    try:
+        (addresses, *_) = json.loads(_docker("network", "inspect", "--format={{json .IPAM.Config}}", name))
+        yield name, addresses["Gateway"]
+    finally:
+        _docker("network", "rm", name)
+
+
+def _certificate(hosts: Sequence[str]) -> tuple[str, str]:
+    """Make a certificate that vouches for itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Nginx under test")])
+    names = [
+        x509.IPAddress(ip_address(host)) if is_ip_address(host) else x509.DNSName(host)
+        for host in hosts
+    ]  # fmt: skip
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
