@@ -74,7 +74,12 @@ def main() -> None:
     )  # Ctrl-C reaches the whole group; the engine handles it and sends Cancel
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
-    server.wait_for_termination()
+    # An engine that was killed says nothing; its children are given to another parent.
+    engine = os.getppid()
+    while server.wait_for_termination(timeout=1) and os.getppid() == engine:
+        pass
+    # A program that waits for a killed engine would wait for ever.
+    os._exit(0)
 
 
 if __name__ == "__main__":
