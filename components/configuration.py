@@ -1,12 +1,21 @@
 """This stack's settings: read from Pulumi's configuration, checked against the machine, before anything is made."""
 
+import re
+from pathlib import Path
+from typing import cast
+
 import pulumi
+import yaml
 from pulumi.runtime.config import CONFIG
 
 from components.docker.engine import Engine, EngineError
 from components.docker.preflight import faults_on
 from stacks.faults import SettingsError
-from stacks.settings import StackSettings, read_settings
+from stacks.settings import StackSettings, encrypted_paths, read_settings
+
+# What is a valid part of the name of a container, a volume and an image alike.
+_STACK = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
+_STACK_RULE = "name the stack with small letters and digits, with single '-', '_' or '.' between"
 
 
 def settings_of_this_stack() -> StackSettings:
@@ -19,15 +28,29 @@ def settings_of_this_stack() -> StackSettings:
     stack = pulumi.get_stack()
     source = f"stacks/Pulumi.{stack}.yaml"
     config = dict(CONFIG.get())
+    if not _STACK.fullmatch(stack):
+        raise pulumi.RunError(f"The name {stack} cannot be part of a container's and an image's; {_STACK_RULE}.")
     try:
         settings = read_settings(
             config,
             secret_keys=[key for key in config if pulumi.runtime.is_config_secret(key)],
             source=source,
+            encrypted_paths=_encrypted_paths(Path(source)),
         )
-        faults = faults_on(Engine(settings.platform.docker.host).facts(), settings, stack)
+        # Who removes data needs no free port and no image for it.
+        faults = faults_on(Engine(settings.platform.docker.host).facts(), settings, stack) if settings.data.keep else []
     except (SettingsError, EngineError) as error:
         raise pulumi.RunError(str(error)) from None
     if faults:
         raise pulumi.RunError(str(SettingsError(source, faults)))
     return settings
+
+
+def _encrypted_paths(file: Path) -> set[str] | None:
+    """Read which settings are encrypted: Pulumi itself only says which topics hold a secret somewhere."""
+    try:
+        document: object = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError):
+        # Another file was named on the command line.
+        return None
+    return encrypted_paths(cast("dict[str, object]", document).get("config")) if isinstance(document, dict) else None

@@ -30,6 +30,8 @@ OWNED_BEFORE = "open-webui-edge-settings.json"
 
 def main(directory: Path, command: list[str]) -> None:
     """Prepare the environment and the saved settings, then become the image's own command."""
+    # The official image finds the package in its working directory, and nowhere else.
+    sys.path.insert(0, str(Path.cwd()))
     given = json.loads((directory / "environment.json").read_text())
     os.environ.update(given["environment"])
     package = package_directory()

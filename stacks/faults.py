@@ -1,7 +1,7 @@
 """A wrong setting, told to the person who wrote it: which key, what was found, what is allowed, how to mend it."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -45,14 +45,25 @@ class SettingsError(Exception):
         self.faults = tuple(faults)
 
 
-def faults_of(error: ValidationError, root: type[BaseModel]) -> list[Fault]:
-    """Turn pydantic's findings into faults that speak to a person."""
+def faults_of(error: ValidationError, root: type[BaseModel], secret_topics: Collection[str] = ()) -> list[Fault]:
+    """Turn pydantic's findings into faults that speak to a person.
+
+    What stands below a topic in `secret_topics` may be a secret that slipped to the wrong key: no text of it is
+    repeated.
+    """
     # A default that depends on a faulty key is that key's fault.
     return [
-        _fault(details, root)
+        _fault(_without_secrets(details, secret_topics), root)
         for details in error.errors(include_url=False)
         if details["type"] != "default_factory_not_called"
     ]
+
+
+def _without_secrets(details: ErrorDetails, secret_topics: Collection[str]) -> ErrorDetails:
+    outside = not details["loc"]
+    if outside or (details["loc"][0] in secret_topics and isinstance(details["input"], str)):
+        return {**details, "input": {}}
+    return details
 
 
 def _fault(details: ErrorDetails, root: type[BaseModel]) -> Fault:
@@ -84,7 +95,7 @@ def _own_words(path: str, details: ErrorDetails, error: Exception) -> Fault:
 
 
 # A validator of a whole model names the key below it first: "listen: …".
-_RELATIVE = ("aliases: ", "environment.", "listen: ", "site.", "url is set", "container is set")
+_RELATIVE = ("aliases: ", "open_webui.", "environment.", "listen: ", "site.", "url is set", "container is set")
 
 
 def _relative(path: str, message: str) -> Fault:

@@ -13,7 +13,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EMAIL = re.compile(r"[A-Za-z0-9.!#%&*+/=?^_|~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _NAMES_A_HEADER = re.compile(r"WEBUI_AUTH_TRUSTED_[A-Z_]+_HEADER")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,128}")
-_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_VERSION = re.compile(r"\d+\.\d+\.\d+", re.ASCII)
 _NAME_MAX = 64
 _PASSWORD_MIN = 8
 # bcrypt reads 72 bytes and no more.
@@ -21,11 +21,13 @@ _PASSWORD_MAX_BYTES = 72
 
 DERIVED_VARIABLES = {
     "CORS_ALLOW_ORIGIN": "site.domain and site.aliases",
+    "DATA_DIR": "nothing: it is where the volume with the data is",
     "ENABLE_OLLAMA_API": "models.ollama.mode",
     "ENABLE_OPENAI_API": "models.providers",
     "ENABLE_PERSISTENT_CONFIG": "nothing: the stack's settings are applied at each start",
     "ENABLE_SIGNUP": "open_webui.admin",
     "FORWARDED_ALLOW_IPS": "nothing: it is the network of the proxy",
+    "HOST": "nothing: the application listens for the proxy",
     "OLLAMA_BASE_URL": "models.ollama",
     "OLLAMA_BASE_URLS": "models.ollama",
     "OPENAI_API_BASE_URL": "models.providers",
@@ -42,6 +44,7 @@ DERIVED_VARIABLES = {
     "WEBUI_ADMIN_PASSWORD": "open_webui.admin",
     "WEBUI_AUTH_COOKIE_SAME_SITE": "nothing: it follows from HTTPS",
     "WEBUI_AUTH_COOKIE_SECURE": "nothing: it follows from HTTPS",
+    "WEBUI_JWT_SECRET_KEY": "nothing: the key is generated and kept in the stack's state",
     "WEBUI_SECRET_KEY": "nothing: it is generated and kept in the stack's state",
     "WEBUI_SECRET_KEY_FILE": "nothing: the key is generated and kept in the stack's state",
     "WEBUI_SESSION_COOKIE_SAME_SITE": "nothing: it follows from HTTPS",

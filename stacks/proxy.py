@@ -3,6 +3,8 @@
 from datetime import timedelta
 from typing import Annotated
 
+from pydantic import AfterValidator
+
 from stacks.values import Bytes, Duration, Settings, between_bytes, between_durations
 
 
@@ -29,10 +31,16 @@ class TimeoutSettings(Settings):
     the browser connects anew."""
 
 
+def _whole_mebibytes(value: int) -> int:
+    if value % (1 << 20):
+        raise ValueError("is not a whole number of MiB, in which Open WebUI counts; write one such as 100MiB")
+    return value
+
+
 class LimitSettings(Settings):
     """What a request may cost."""
 
-    max_upload: Annotated[Bytes, between_bytes("1MiB", "100GiB")] = 100 << 20
+    max_upload: Annotated[Bytes, between_bytes("1MiB", "100GiB"), AfterValidator(_whole_mebibytes)] = 100 << 20
     """Largest file a person may upload; the proxy and Open WebUI refuse more. Whole MiB."""
 
 

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Self, cast
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 
@@ -93,6 +93,12 @@ class ImageSettings(Settings):
     """A mirror that holds the official images under their own paths, such as registry.example.com/mirror.
     Left out: each image's own registry."""
 
+    @model_validator(mode="after")
+    def _a_registry_is_pulled_from(self) -> Self:
+        if self.registry is not None and self.source is ImageSource.BUILT:
+            raise ValueError("registry is set, but source is built; drop registry or write source: pulled")
+        return self
+
 
 class StackSettings(Settings):
     """All that a stack may say. Every key can be left out."""
@@ -128,22 +134,38 @@ class StackSettings(Settings):
                 f"site.listen.address: {self.site.listen.address} can be reached from other machines, and whoever"
                 " signs up first becomes the administrator; set open_webui.admin.email, or listen on 127.0.0.1",
             )
+        if self.open_webui.environment.get("WEBUI_AUTH", "true").lower() != "true" and not is_loopback(
+            self.site.listen.address
+        ):
+            raise ValueError(
+                "open_webui.environment.WEBUI_AUTH: without sign-in everybody who can reach site.listen.address is the"
+                " administrator; drop it, or listen on 127.0.0.1",
+            )
         return self
 
 
-def read_settings(config: Mapping[str, str], *, secret_keys: Collection[str], source: str) -> StackSettings:
+def read_settings(
+    config: Mapping[str, str],
+    *,
+    secret_keys: Collection[str],
+    source: str,
+    encrypted_paths: Collection[str] | None = None,
+) -> StackSettings:
     """Turn a stack's configuration into settings.
 
     Args:
         config: key with namespace (open-webui-edge:site) -> its value, JSON for objects, as Pulumi hands it out.
         secret_keys: the keys that hold a secret anywhere.
         source: the stack file, for messages.
+        encrypted_paths: which settings, or topics as a whole, are encrypted in the file, where that could be read;
+            else all below a key in `secret_keys` count as such.
 
     Raises:
         SettingsError: with every fault that can be seen from the settings alone.
 
     """
     faults: list[Fault] = []
+    secret_topics = {key.partition(":")[2] for key in secret_keys}
     tree: dict[str, object] = {}
     for key, text in sorted(config.items()):
         namespace, _, name = key.partition(":")
@@ -156,17 +178,33 @@ def read_settings(config: Mapping[str, str], *, secret_keys: Collection[str], so
     try:
         settings = StackSettings.model_validate_json(json.dumps(tree))
     except ValidationError as error:
-        raise SettingsError(source, faults_of(error, StackSettings)) from None
-    secret_names = {key.partition(":")[2] for key in secret_keys}
+        raise SettingsError(source, faults_of(error, StackSettings, secret_topics)) from None
+    encrypted = secret_topics if encrypted_paths is None else encrypted_paths
     faults.extend(
         Fault(path, "stands in the file in clear; encrypt it: pulumi config set --path --secret "
               f"'{PROJECT}:{path}' (and change it where it was in use)")
         for path in _secrets_in(settings)
-        if path.split(".")[0] not in secret_names
+        if not any(path == prefix or path.startswith((f"{prefix}.", f"{prefix}[")) for prefix in encrypted)
     )  # fmt: skip
     if faults:
         raise SettingsError(source, faults)
     return settings
+
+
+def encrypted_paths(document: object, path: str = "") -> set[str]:
+    """Return the paths in a stack file's `config` at which Pulumi has put {secure: …}."""
+    found: set[str] = set()
+    if isinstance(document, dict):
+        entries = cast("dict[str, object]", document)
+        if path and set(entries) == {"secure"}:
+            return {path}
+        for key, value in entries.items():
+            name = str(key).removeprefix(f"{PROJECT}:")
+            found |= encrypted_paths(value, f"{path}.{name}" if path else name)
+    elif isinstance(document, list):
+        for index, value in enumerate(cast("list[object]", document)):
+            found |= encrypted_paths(value, f"{path}[{index}]")
+    return found
 
 
 def _secrets_in(value: object, path: str = "") -> list[str]:

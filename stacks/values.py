@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-_DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
+# Nine digits: more is no duration, and no number that every machine can hold.
+_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)", re.ASCII)
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_BYTES = re.compile(r"(\d+) ?(KiB|MiB|GiB)")
+_BYTES = re.compile(r"(\d{1,9}) ?(KiB|MiB|GiB)", re.ASCII)
 _BYTES_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 # RFC 1123 section 2.1 (letters, digits, hyphens, 63 octets a label) and RFC 1035 section 3.1 (255 on the wire).
 _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -119,6 +120,8 @@ def _host_name(value: str) -> str:
 
 
 def _host(value: str) -> str:
+    if "%" in value:
+        raise ValueError("names an interface of one machine (%…); write an address that others can use")
     try:
         return str(ipaddress.ip_address(value))
     except ValueError:
@@ -135,6 +138,8 @@ def _ipv4_address(value: str) -> str:
 
 
 def _http_url(value: str) -> str:
+    if "@" in value:
+        raise SecretInsideError("carries a user name or password; a secret belongs in api_key")
     if not _URL_TOKEN.fullmatch(value):
         raise ValueError("is not a URL; blanks, quotes, control characters and ; $ { } must be percent-encoded")
     try:
@@ -144,8 +149,6 @@ def _http_url(value: str) -> str:
         raise ValueError("is not a URL; write one such as https://api.example.com/v1") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
         raise ValueError("is not an http or https URL; write one such as https://api.example.com/v1")
-    if parts.username is not None or parts.password is not None:
-        raise SecretInsideError("carries a user name or password; a secret belongs in api_key")
     return value.rstrip("/")
 
 

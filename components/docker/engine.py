@@ -16,6 +16,7 @@ import requests
 from docker.models.containers import Container
 from docker.models.networks import Network
 
+from components.docker.container import APP
 from components.docker.ssh import forwarded_socket
 
 _TIMEOUT = 30
@@ -105,7 +106,7 @@ class Engine:
                 rootless=any("rootless" in option for option in information.get("SecurityOptions") or ()),
                 first_unprivileged_port=_first_unprivileged_port(),
                 publications=tuple(_publications(client)),
-                images=frozenset(tag for image in client.images.list() for tag in image.tags),
+                images=frozenset(tag for image in client.api.images() for tag in image.get("RepoTags") or ()),
             )
 
     def wait_until_healthy(
@@ -216,7 +217,8 @@ def _first_unprivileged_port() -> int:
 
 
 def _publications(client: docker.DockerClient) -> Iterator[Publication]:
-    for running in client.containers.list():
+    # Somebody else's may end while they are listed.
+    for running in client.containers.list(ignore_removed=True):
         ports = running.attrs["NetworkSettings"]["Ports"] or {}
         for bindings in ports.values():
             for binding in bindings or ():
@@ -224,7 +226,7 @@ def _publications(client: docker.DockerClient) -> Iterator[Publication]:
                     address=binding["HostIp"],
                     port=int(binding["HostPort"]),
                     container=running.name or running.short_id,
-                    stack=running.labels.get("stack") if running.labels.get("app") == "open-webui-edge" else None,
+                    stack=running.labels.get("stack") if running.labels.get("app") == APP else None,
                 )
 
 

@@ -44,7 +44,8 @@ def forwarded_socket(host: str) -> str:
     deadline = time.monotonic() + _PATIENCE
     while not here.exists():
         if tunnel.poll() is not None or time.monotonic() > deadline:
-            _, words = tunnel.communicate()
+            # Without its standard input it ends.
+            _, words = tunnel.communicate(timeout=_PATIENCE)
             raise TunnelError(words.strip() or f"no connection to {host} within {_PATIENCE} seconds")
         time.sleep(0.05)
     return f"unix://{here}"

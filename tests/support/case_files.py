@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from stacks.settings import encrypted_paths
+
 CASES = Path(__file__).parent.parent / "cases"
 _SEPARATOR = "----\n"
 
@@ -21,6 +23,8 @@ class Case:
     """What Pulumi would hand to the program: key -> JSON."""
     secret_keys: Collection[str]
     """Keys that hold a secret; a case writes one as {secure: its clear text}."""
+    encrypted_paths: Collection[str]
+    """Settings that are written so."""
     machine: dict[str, Any]
     """What is special about the machine."""
     upstreams: list[str]
@@ -51,6 +55,7 @@ def read_case(path: Path) -> Case:
         path,
         config,
         secret_keys,
+        encrypted_paths(document.get("config")),
         document.get("machine") or {},
         document.get("upstreams") or ["open-webui:8080"],
         expected,

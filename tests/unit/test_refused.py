@@ -39,6 +39,7 @@ def test_message_is_exactly_what_the_case_says(case: Case, *, update: bool) -> N
 
 def test_nothing_is_registered_and_no_traceback_is_shown(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Engine, "facts", lambda _: _facts(case.machine))
+    monkeypatch.setattr("components.configuration._encrypted_paths", lambda _: case.encrypted_paths)
     is_free = partial(faults_on, is_free=lambda _, port: port not in _taken(case))
     monkeypatch.setattr("components.configuration.faults_on", is_free)
     registered: list[Resource] = []
@@ -83,7 +84,9 @@ def test_a_port_of_another_address_is_not_in_the_way() -> None:
 
 
 def _check(case: Case) -> None:
-    settings = read_settings(case.config, secret_keys=case.secret_keys, source=SOURCE)
+    settings = read_settings(
+        case.config, secret_keys=case.secret_keys, source=SOURCE, encrypted_paths=case.encrypted_paths
+    )
     faults = faults_on(_facts(case.machine), settings, STACK, is_free=lambda _, port: port not in _taken(case))
     if faults:
         raise SettingsError(SOURCE, faults)
