@@ -44,15 +44,17 @@ def down(name: str) -> int:
     if not target.exists():
         console.say(f"There is no stack {name}; nothing to remove.")
         return 0
-    _reach(name)
+    host = _reach(name)
     if not with_data:
         target.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
+        containers.untag_images(host, name)
         console.say(
             "Everything but the data is gone: `make up` brings it back, `make down DATA=delete` removes that too."
         )
         return 0
     confirm(name)
     _delete_with_data(target)
+    containers.untag_images(host, name)
     return 0
 
 
@@ -81,11 +83,7 @@ def logs(name: str) -> int:
 
 def env(name: str) -> int:
     """Print the exports with which plain `pulumi` works in the shell that evaluates them."""
-    given = _stack(name).given
-    used = engine.chosen()
-    if used.origin.startswith("the docker context"):
-        given = {**given, "DOCKER_HOST": used.address}  # Pulumi's provider knows that variable, but no contexts
-    for line in exports(given, os.environ.get("PATH", "")):
+    for line in exports(_stack(name).given, os.environ.get("PATH", "")):
         console.put(line)
     return 0
 
@@ -142,7 +140,10 @@ def _stack(name: str) -> Stack:
     with step("Pulumi") as shown:
         pulumi = pulumi_cli.find(shown)
         shown.done(f"{pulumi.origin}: {pulumi.executable}")
-    return Stack(name, pulumi, stack.environment(pulumi))
+    used = engine.chosen()
+    # Pulumi's provider knows that variable, but no contexts: the images would be in one engine, the stack in another.
+    given = {"DOCKER_HOST": used.address} if used.origin.startswith("the docker context") else {}
+    return Stack(name, pulumi, {**stack.environment(pulumi), **given})
 
 
 def _ready_stack(name: str) -> tuple[Stack, Engine]:
@@ -161,9 +162,7 @@ def _ready_stack(name: str) -> tuple[Stack, Engine]:
 
 def _engine(name: str, *, install: bool) -> Engine:
     settings = stack.settings_of(name)
-    found = engine.chosen(
-        stack.setting(settings, "platform.docker.host"), stack.setting(settings, "platform.docker.host_key")
-    )
+    found = engine.chosen(stack.setting(settings, "platform.docker.host"))
     if not install:
         return found
     with step("Docker engine") as shown:

@@ -9,6 +9,7 @@ from typing import Any
 from bootstrap import console
 from bootstrap.engine import Engine
 from bootstrap.problem import ProblemError
+from components.images import NGINX, OLLAMA, OPEN_WEBUI_VERSION, open_webui
 
 APP = "open-webui-edge"
 HEADINGS = ("ROLE", "NAME", "STATE", "HEALTH", "PORTS", "IMAGE")
@@ -32,6 +33,12 @@ def of_stack(engine: Engine, stack: str, role: str | None = None) -> list[dict[s
     # One may go between the two questions: what the rest answers still counts.
     inspected = engine.ask("inspect", "--type", "container", *listed.stdout.split())
     return sorted(json.loads(inspected.stdout or "[]"), key=lambda container: container["Name"])
+
+
+def untag_images(engine: Engine, stack: str) -> None:
+    """Drop the names by which a removed stack pinned its images: the provider leaves them, and they keep the images."""
+    for role in (NGINX.role, OLLAMA.role, open_webui(OPEN_WEBUI_VERSION).role):
+        engine.ask("image", "rm", f"edge-{stack}-{role}:pinned")
 
 
 def is_well(container: dict[str, Any]) -> bool:

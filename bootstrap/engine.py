@@ -1,8 +1,6 @@
 """The Docker engine that a stack runs on: found, or installed and started where that is allowed."""
 
-import hashlib
 import os
-import shlex
 import shutil
 import subprocess
 import time
@@ -10,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bootstrap import command, debian, places
+from bootstrap import command, debian
 from bootstrap.console import Step
 from bootstrap.problem import ProblemError
 
@@ -29,32 +27,25 @@ class Engine:
     """Who named it: DOCKER_HOST, a context, a setting, or nobody (the default)."""
     client: tuple[str, ...]
     """The docker client with the options that choose this engine."""
-    search_path: str | None = None
-    """PATH for the client, where it must start our `ssh`, which knows the host's key."""
 
     @property
     def is_local(self) -> bool:
         """Whether the engine shares this machine's disk."""
         return self.address.startswith("unix://")
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What the client needs in its environment besides what is there."""
-        return {} if self.search_path is None else {"PATH": self.search_path}
-
     def ask(self, *arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
         """Run the docker client against this engine."""
-        return command.attempt([*self.client, *arguments], environment=self.environment, timeout=timeout)
+        return command.attempt([*self.client, *arguments], timeout=timeout)
 
     def has_image(self, name: str) -> bool:
         """Tell whether an image is in the engine under a name."""
         return self.ask("image", "inspect", "--format", "{{.Id}}", name).returncode == 0
 
 
-def chosen(host: str | None = None, host_key: str | None = None) -> Engine:
+def chosen(host: str | None = None) -> Engine:
     """Return the engine to use: the stack's, DOCKER_HOST's, the active context's, or the default socket's."""
     if host:
-        return Engine(host, "platform.docker.host", ("docker", "--host", host), _search_path(host, host_key))
+        return Engine(host, "platform.docker.host", ("docker", "--host", host))
     from_environment = os.environ.get("DOCKER_HOST")
     if from_environment:
         return Engine(from_environment, "DOCKER_HOST", ("docker", "--host", from_environment))
@@ -152,23 +143,3 @@ def _ssh_target(address: str) -> str:
     parts = urlsplit(address)
     port = f"-p {parts.port} " if parts.port else ""
     return f"{port}{parts.username + '@' if parts.username else ''}{parts.hostname}"
-
-
-def _search_path(host: str, host_key: str | None) -> str | None:
-    """Make an `ssh` that trusts only the stack's host key, and return the PATH on which the docker client finds it.
-
-    The client takes no options for ssh; it starts whatever `ssh` is first on PATH.
-    """
-    ssh = shutil.which("ssh")
-    parts = urlsplit(host)
-    if parts.scheme != "ssh" or not host_key or ssh is None:
-        return None
-    folder = places.cache() / "ssh" / hashlib.sha256(f"{host}\0{host_key}\0{ssh}".encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    known_hosts = folder / "known_hosts"
-    name = f"[{parts.hostname}]:{parts.port}" if parts.port not in {None, 22} else parts.hostname
-    known_hosts.write_text(f"{name} {host_key.strip()}\n", encoding="utf-8")
-    options = ["-o", f"UserKnownHostsFile={known_hosts}", "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes"]
-    (folder / "ssh").write_text(f'#!/bin/sh\nexec {shlex.join([ssh, *options])} "$@"\n', encoding="utf-8")
-    (folder / "ssh").chmod(0o755)
-    return f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"

@@ -24,8 +24,8 @@ from components.images import OPEN_WEBUI_VERSION, ImageSource
 FOLDER = places.CHECKOUT / "stacks"
 EXAMPLES = FOLDER / "examples"
 PROJECT = "open-webui-edge"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-"""What is valid as a file's, a container's and a Pulumi stack's name alike."""
+_NAME = re.compile(r"(?=.{1,100}$)[a-z0-9]+(?:[._-][a-z0-9]+)*")
+"""What is valid in a file's, a container's, an image's and a Pulumi stack's name alike."""
 
 
 def file_of(stack: str) -> Path:
@@ -36,7 +36,10 @@ def file_of(stack: str) -> Path:
 
     """
     if not _NAME.fullmatch(stack):
-        message = f"{stack!r} is not a name for a stack; use letters, digits, '-', '_' and '.', at most 100 of them."
+        message = (
+            f"{stack!r} is not a name for a stack; use small letters and digits with single '-', '_' or '.' between, "
+            "at most 100 of them."
+        )
         raise ProblemError(message)
     return FOLDER / f"Pulumi.{stack}.yaml"
 

@@ -96,7 +96,13 @@ def _first_source(engine: Engine, wanted: Wanted, step: Step) -> ImageSource:
             # Somebody chose this registry; building something else behind their back would hide their mistake.
             _pull_or_stop(engine, name, step)
             continue
-        refused = _pull(engine, name, step)
+        try:
+            _require_room(engine, BYTES_TO_PULL)
+        except ProblemError as too_little:
+            # Building takes less.
+            refused = str(too_little)
+        else:
+            refused = _pull(engine, name, step)
         if refused:
             step.now(f"{name} cannot be pulled ({refused}); the images get built instead")
             return ImageSource.BUILT
@@ -124,7 +130,6 @@ def _pull(engine: Engine, name: str, step: Step) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env={**os.environ, **engine.environment},
     ) as client:
         silent = threading.Timer(SECONDS_TO_FIRST_ANSWER, client.kill)
         silent.start()
@@ -159,8 +164,7 @@ def _provide(engine: Engine, image: Image, name: str, step: Step) -> None:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         description = archive.configuration(settings, layer_digest=digest, machine=platform.machine())
         step.now(f"loading {name} into the engine at {engine.address}")
-        environment = {**os.environ, **engine.environment}
-        archive.load([*engine.client], environment, name, description, place / "layer.tar")
+        archive.load([*engine.client], dict(os.environ), name, description, place / "layer.tar")
 
 
 def _recipe(image: Image) -> tuple[Path, Callable[[Path, Step], None]]:
@@ -183,7 +187,6 @@ def transfer(name: str, source: Engine, target: Engine) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, **source.environment},
     ) as sending:
         loaded = subprocess.run(  # noqa: S603  # a list of arguments, no shell
             load,
@@ -192,7 +195,6 @@ def transfer(name: str, source: Engine, target: Engine) -> None:
             text=True,
             errors="replace",
             check=False,
-            env={**os.environ, **target.environment},
         )
         if sending.stdout is not None:
             sending.stdout.close()  # so that the sender ends when the receiver gave up

@@ -26,6 +26,9 @@ _UNHEALTHY_PATIENCE = 60
 """Seconds for an unhealthy container to recover, as after a restart of the engine."""
 _CRASHES = 3
 _LAST_WORDS = 8
+_NEVER = "0001-01-01"
+REMADE = "remade-after"
+"""Label of a container that replaced one whose making was cut short."""
 
 
 class EngineError(Exception):
@@ -157,6 +160,25 @@ class Engine:
             " name means today, find the resource named …-image-pin in `pulumi stack --show-urns` and run"
             " pulumi up --replace URN",
         )
+
+    def remade_after(self, name: str) -> str | None:
+        """Return which half-made container this one replaces, or must be replaced for; None where all is well.
+
+        An engine that goes away while a container is being made leaves one that the state knows and takes for whole,
+        though it may lack its files: it has never run. What replaced one says so by a label, and goes on saying it.
+
+        Raises:
+            EngineError: the engine does not answer.
+
+        """
+        with self.connection() as client:
+            try:
+                found = client.containers.get(name)
+            except docker.errors.NotFound:
+                return None
+            if found.attrs["State"]["StartedAt"].startswith(_NEVER):
+                return found.short_id
+            return found.labels.get(REMADE)
 
     def clear_the_way(self, kind: str, name: str, deployment: str) -> None:
         """Make room for a container, network or volume that is about to be made.

@@ -5,7 +5,7 @@ from typing import Any
 
 import pulumi
 
-from components.docker.engine import Engine
+from components.docker.engine import REMADE, Engine
 
 _KINDS = {
     "docker:index/container:Container": "container",
@@ -33,7 +33,10 @@ class Ownership:
         if kind is None:
             return None
         labels: Sequence[Mapping[str, Any]] = args.props["labels"]  # pyright: ignore[reportAssignmentType] - ours are plain
-        props = {**args.props, "labels": [*labels, {"label": "deployment", "value": self._deployment}]}
+        added: list[Mapping[str, pulumi.Input[str]]] = [{"label": "deployment", "value": self._deployment}]
+        if kind == "container" and (half_made := self._engine.remade_after(str(args.props["name"]))):
+            added.append({"label": REMADE, "value": half_made})
+        props = {**args.props, "labels": [*labels, *added]}
         args.opts.hooks = pulumi.ResourceHookBinding(before_create=[self._hook])
         return pulumi.ResourceTransformResult(props=props, opts=args.opts)
 

@@ -116,7 +116,8 @@ def _mount(configuration: docker.Volume, *, read_only: bool) -> docker.Container
 def _accepted(ended: Sequence[object]) -> str:
     exit_code, output = ended
     words = str(output or "").strip()
-    if exit_code == 0:
+    # Without a word it has not run to its end, whatever its exit code says.
+    if exit_code == 0 and words:
         return words
     if not words:
         raise pulumi.RunError(

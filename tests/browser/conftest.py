@@ -23,7 +23,7 @@ class RunningDeployment:
 
 
 @pytest.fixture(scope="session")
-def deployment(workshop: Workshop, model_server: ModelServer) -> Iterator[RunningDeployment]:  # noqa: F811 - the fixtures
+def deployment(workshop: Workshop, model_server: ModelServer) -> Iterator[RunningDeployment]:
     provider = {"url": f"http://host.docker.internal:{model_server.port}/v1"}
     stack = StackUnderTest(
         workshop,

@@ -53,7 +53,7 @@ def model_server(bridge_address: str) -> Iterator[ModelServer]:
         yield server
 
 
-FIRST_KEY = "sk-first \"key\"; with $all {of} 'it' \\ % & <>|`~"
+FIRST_KEY = "sk-MARK7f3a-first \"key\"; with $all {of} 'it' \\ % & <>|`~"
 """Every printable character that has a meaning somewhere, and none may."""
 
 
@@ -80,7 +80,7 @@ def chat(workshop: Workshop, model_server: ModelServer) -> Iterator[StackUnderTe
         stack.remove()
 
 
-ADMIN_PASSWORD = "p'a\"s;s $w{o}r\\d% ü€"
+ADMIN_PASSWORD = "MARK9c1e-p'a\"s;s $w{o}r\\d% ü€"
 
 
 @pytest.fixture(scope="session")

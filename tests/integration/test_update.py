@@ -151,10 +151,14 @@ def test_a_changed_key_reaches_the_provider(
     admin.chat_over_sse(count_to(1), model_server.models[0])
     assert model_server.keys_seen[-1] == FIRST_KEY
     model_server.keys = {FIRST_KEY, SECOND_KEY}
-    chat.set_secret("models.providers[0].api_key", SECOND_KEY)
-    chat.up().succeeded()
-    admin.chat_over_sse(count_to(2), model_server.models[0])
-    assert model_server.keys_seen[-1] == SECOND_KEY
+    try:
+        for key in (SECOND_KEY, FIRST_KEY):
+            chat.set_secret("models.providers[0].api_key", key)
+            chat.up().succeeded()
+            admin.chat_over_sse(count_to(2), model_server.models[0])
+            assert model_server.keys_seen[-1] == key
+    finally:
+        model_server.keys = {FIRST_KEY}
 
 
 def test_what_the_admin_panel_changed_stays_unless_the_stack_says_it(
@@ -176,7 +180,11 @@ def test_no_secret_is_where_others_can_read_it(chat: StackUnderTest, admin: Open
     keys = admin.openai_settings()["OPENAI_API_KEYS"]
     private_key = chat.read("nginx", "cat", "/etc/open-webui-edge/current/tls/private_key.pem")
     secret_key = _environment_of(chat)["WEBUI_SECRET_KEY"]
-    secrets = {ADMIN_PASSWORD, FIRST_KEY, *keys, secret_key, private_key.splitlines()[1]}
+    # Plain words inside the secrets, which no quoting or escaping changes.
+    secrets = {"MARK9c1e", "MARK7f3a", *keys, secret_key, private_key.splitlines()[1]}
+    assert any("MARK9c1e" in secret for secret in (ADMIN_PASSWORD, FIRST_KEY))
+    clear = chat.pulumi("stack", "export", "--show-secrets", "--stack", chat.name).succeeded().output
+    assert {secret for secret in ("MARK9c1e", secret_key) if secret in clear} == {"MARK9c1e", secret_key}
     for name in chat.owned("containers"):
         container = chat.engine.containers.get(name)
         places = {
@@ -186,15 +194,12 @@ def test_no_secret_is_where_others_can_read_it(chat: StackUnderTest, admin: Open
         if container.status == "running":
             places["argv"] = json.dumps(container.top()["Processes"], ensure_ascii=False)
         for place, text in places.items():
-            assert not [secret for secret in secrets if secret in text or json.dumps(secret)[1:-1] in text], (
-                name,
-                place,
-            )
+            assert not [secret for secret in secrets if secret in text], (name, place)
     update = chat.up().succeeded().output
     state = chat.pulumi("stack", "export", "--stack", chat.name).succeeded().output
     outputs = chat.pulumi("stack", "output", "--json", "--stack", chat.name).succeeded().output
     for place, text in {"update": update, "state": state, "outputs": outputs}.items():
-        assert not [secret for secret in secrets if secret in text or json.dumps(secret)[1:-1] in text], place
+        assert not [secret for secret in secrets if secret in text], place
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def graph_of(
         return pulumi.Output.from_input(resolve(outputs))
 
     # No engine is there to be asked.
-    with patch.object(Engine, "wait_until_healthy"):
+    with patch.object(Engine, "wait_until_healthy"), patch.object(Engine, "remade_after", return_value=None):
         run()
     return Graph(tuple(monitor.recorded), resolved, frozenset(secrets))
 

@@ -84,6 +84,25 @@ def test_a_container_that_vanished_is_said_so() -> None:
         engine_with(client).wait_until_healthy(["0123"], report=print, clock=clock_of(0))
 
 
+@pytest.mark.parametrize(
+    ("started", "labels", "mark"),
+    [
+        ("0001-01-01T00:00:00Z", {}, "0123456789ab"),
+        ("2026-01-02T03:04:05Z", {}, None),
+        ("2026-01-02T03:04:05Z", {"remade-after": "ba9876543210"}, "ba9876543210"),
+    ],
+    ids=["never ran", "ran", "replaced one"],
+)
+def test_a_container_whose_making_was_cut_short_is_made_anew_once(
+    started: str, labels: dict[str, str], mark: str | None
+) -> None:
+    client = MagicMock()
+    client.containers.get.return_value = SimpleNamespace(
+        short_id="0123456789ab", labels=labels, attrs={"State": {"StartedAt": started}}
+    )
+    assert engine_with(client).remade_after("edge-unit-nginx") == mark
+
+
 @pytest.mark.parametrize(("kind", "model"), [("container", Container), ("network", Network)])
 def test_what_an_interrupted_update_left_behind_is_removed(kind: str, model: type) -> None:
     found = MagicMock(spec=model, labels={"deployment": OURS}, attrs={"Labels": {"deployment": OURS}})

@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,6 @@ DEFAULT_CONFIG = {
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    pytest.importorskip("sqlalchemy", reason="needs sqlalchemy, which Open WebUI's image brings: see tests/integration")
     package = tmp_path / "open_webui"
     package.mkdir()
     (package / "config.py").write_text(CONFIG)
@@ -84,3 +85,16 @@ def test_owned_settings_are_forgotten_and_exact_ones_written(package: Path) -> N
     # The stack names neither any more: both go back to the application once, and `flag` was never the stack's.
     launch.write_saved_settings(package, {"limit"}, {})
     assert _saved(package) == {"flag": "edited"}
+
+
+def test_the_package_is_found_in_the_working_directory(package: Path, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "environment.json").write_text(json.dumps({"environment": {"LIMIT": "6"}, "saved_settings": {}}))
+    (package / "__init__.py").touch()
+    with sqlite3.connect(package.parent / "data/webui.db") as database:
+        database.execute("CREATE TABLE config (key TEXT PRIMARY KEY, value JSON NOT NULL, updated_at BIGINT)")
+    # As in the official image: the package lies where the container starts, and is installed nowhere.
+    command = [sys.executable, launch.__file__, str(given), "printenv", "LIMIT"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    assert ended.stdout == "launch: 1 saved settings come from the stack\n6\n", ended.stderr

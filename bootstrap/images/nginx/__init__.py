@@ -27,6 +27,9 @@ def fill(root: Path, step: Step) -> None:
     for log, stream in (("access.log", "/dev/stdout"), ("error.log", "/dev/stderr")):
         (root / "var/log/nginx" / log).unlink(missing_ok=True)
         (root / "var/log/nginx" / log).symlink_to(stream)
+    entry_point = root / "docker-entrypoint.sh"
+    entry_point.write_text('#!/bin/sh\nexec "$@"\n', encoding="utf-8")
+    entry_point.chmod(0o755)
     (root / "etc/nginx/modules").symlink_to("/usr/lib/nginx/modules")
     main = root / "etc/nginx/nginx.conf"
     main.write_text(re.sub(r"(?m)^user .*;", "user nginx;", main.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,8 +1,5 @@
 """Which engine is used, and what is said when it cannot be."""
 
-import os
-from pathlib import Path
-
 import pytest
 
 from bootstrap import debian, engine
@@ -37,25 +34,6 @@ def test_the_active_context_comes_before_the_default_socket(docker: FakeDocker) 
 def test_the_default_socket_is_the_last_resort(docker: FakeDocker, answer: tuple[str, int, str]) -> None:
     docker.answers(answer)
     assert engine.chosen() == DEFAULT
-
-
-@pytest.mark.parametrize(
-    ("host", "name"),
-    [("ssh://root@127.0.0.1:2222", "[127.0.0.1]:2222"), ("ssh://me@chat.example.com", "chat.example.com")],
-)
-def test_over_ssh_only_the_stacks_host_key_is_trusted(
-    host: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "ssh").write_text('#!/bin/sh\necho "$@"\n')
-    (tmp_path / "ssh").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    found = engine.chosen(host, "ssh-ed25519 AAAA")
-    ours = Path(found.environment["PATH"].split(os.pathsep)[0])
-    assert (ours / "known_hosts").read_text() == f"{name} ssh-ed25519 AAAA\n"
-    assert (
-        f"{tmp_path}/ssh -o UserKnownHostsFile={ours}/known_hosts -o StrictHostKeyChecking=yes"
-        in (ours / "ssh").read_text()
-    )
 
 
 @pytest.mark.parametrize(

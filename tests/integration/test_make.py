@@ -1,0 +1,489 @@
+"""What a person does with `make`, in a home of their own: up, look, down, up again, and what it says when it cannot."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+import yaml
+
+from bootstrap import places
+from components import images
+from components.images import ImageSource
+from tests.support.case_files import CASES, read_case
+from tests.support.machine import lacks, pulumi_environment
+from tests.support.stack import Ended, StackUnderTest, Workshop, free_port
+from tests.support.waiting import wait_until
+
+NO_CHANGE = re.compile(r"Resources:\n +\d+ unchanged\n")
+_NOT_OURS = ("PULUMI_", "XDG_", "MAKE", "MFLAGS", "BOOTSTRAP_")
+_ASKED = {"STACK", "DATA", "YES", "ROLE", "FOLLOW"}
+_NOBODY_LISTENS = 9
+"""The port of a protocol that nobody speaks any more (RFC 863)."""
+
+
+@dataclass
+class Checkout:
+    """A copy of the program, and a person whose home holds nothing yet but the toolchain's cache."""
+
+    workshop: Workshop
+    home: Path
+
+    @classmethod
+    def at(cls, directory: Path) -> "Checkout":
+        """Copy the program below `directory`."""
+        home = directory / "home"
+        home.mkdir(parents=True)
+        inherited = {
+            key: value for key, value in os.environ.items() if key not in _ASKED and not key.startswith(_NOT_OURS)
+        }
+        environment = {
+            **inherited,
+            "HOME": str(home),
+            "XDG_CONFIG_HOME": str(home / "configuration"),
+            "XDG_DATA_HOME": str(home / "data"),
+            # What takes minutes to make is this machine's.
+            "XDG_CACHE_HOME": str(places.cache().parent),
+            "NO_COLOR": "1",
+        }
+        return cls(Workshop(Workshop.at(directory, {}).directory, environment), home)
+
+    @property
+    def passphrase(self) -> Path:
+        """The file that opens the secrets of this person's stacks."""
+        return self.home / "configuration/open-webui-edge/passphrase"
+
+    def make(self, target: str, stack: str, **variables: str) -> Ended:
+        """Run `make`, with nobody there to answer a question."""
+        return Workshop(self.workshop.directory, {**self.workshop.environment, **variables}).run(
+            "make", target, f"STACK={stack}"
+        )
+
+    def make_answering(self, answer: str, target: str, stack: str, **variables: str) -> Ended:
+        """Run `make` at a terminal where a person types `answer`."""
+        person, terminal = os.openpty()
+        try:
+            os.write(person, f"{answer}\n".encode())
+            ended = subprocess.run(  # noqa: S603 - the test's own words
+                ["make", target, f"STACK={stack}"],  # noqa: S607 - whichever is first on PATH
+                cwd=self.workshop.directory,
+                env={**self.workshop.environment, **variables},
+                stdin=terminal,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+        finally:
+            os.close(person)
+            os.close(terminal)
+        return Ended(ended.returncode, ended.stdout)
+
+    def in_shell(self, line: str, stack: str, **variables: str) -> Ended:
+        """Run a line in a shell that has evaluated `make env`."""
+        script = f'eval "$(make -s env 2>/dev/null)"; {line}'
+        environment = {**self.workshop.environment, "STACK": stack, **variables}
+        return Workshop(self.workshop.directory, environment).run("bash", "-c", script)
+
+    def write(self, stack: str, config: dict[str, Any], *, as_example: bool = False) -> Path:
+        """Write a stack's file, or the example that it is made from."""
+        file = f"examples/{stack}.yaml" if as_example else f"Pulumi.{stack}.yaml"
+        path = self.workshop.directory / "stacks" / file
+        topics = {f"open-webui-edge:{topic}": settings for topic, settings in config.items()}
+        path.write_text(yaml.safe_dump({"config": topics}))
+        return path
+
+    def stack(self, name: str, config: dict[str, Any]) -> StackUnderTest:
+        """Return a stack of this person's, to look at and to remove."""
+        return StackUnderTest(self._with_pulumi, name, config)
+
+    @cached_property
+    def _with_pulumi(self) -> Workshop:
+        ended = self.workshop.run("bash", "-c", 'eval "$(make -s env 2>/dev/null)" && env -0').succeeded()
+        environment = dict(entry.split("=", 1) for entry in ended.output.split("\0") if "=" in entry)
+        return Workshop(self.workshop.directory, environment)
+
+
+@pytest.fixture(scope="module")
+def checkout(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    del engine
+    pulumi_environment()  # builds the toolchain, or says that it cannot
+    return Checkout.at(tmp_path_factory.mktemp("checkout"))
+
+
+def settings(**topics: Any) -> dict[str, Any]:
+    """Return settings with ports that nobody has."""
+    listen = {"http_port": free_port(), "https_port": free_port()}
+    return {"site": {"listen": listen}, "models": {"ollama": {"mode": "none"}}, **topics}
+
+
+@pytest.fixture(scope="module")
+def stack(checkout: Checkout, first_up: Ended) -> StackUnderTest:
+    """The stack after its first `make up`."""
+    first_up.succeeded()
+    return checkout.stack("it-make", _config_in(checkout.workshop.directory / "stacks/examples/it-make.yaml"))
+
+
+@pytest.fixture(scope="module")
+def first_up(checkout: Checkout) -> Iterator[Ended]:
+    config = settings()
+    checkout.write("it-make", config, as_example=True)
+    try:
+        yield checkout.make("up", "it-make")
+    finally:
+        checkout.stack("it-make", config).remove()
+
+
+@dataclass(frozen=True)
+class DownAndUp:
+    """What was seen on the way."""
+
+    authority_before: str
+    down: Ended
+    left: dict[str, list[str]]
+    up: Ended
+
+
+@pytest.fixture(scope="module")
+def down_and_up(stack: StackUnderTest, checkout: Checkout) -> DownAndUp:
+    """The stack down and up again, with an administrator in its file from then on."""
+    authority = stack.outputs()["ca_certificate"]
+    down = checkout.make("down", stack.name)
+    left = {kind: stack.owned(kind) for kind in ("containers", "networks", "volumes")}
+    document = yaml.safe_load(stack.file.read_text())
+    document["config"]["open-webui-edge:open_webui"] = {"admin": {"email": "admin@example.com"}}
+    stack.file.write_text(yaml.safe_dump(document))
+    return DownAndUp(authority, down, left, checkout.make("up", stack.name))
+
+
+def test_up_ends_with_where_to_go_whom_to_trust_and_what_to_do(first_up: Ended, stack: StackUnderTest) -> None:
+    said = first_up.output
+    assert f"Open WebUI is at {stack.url}" in said
+    assert "To trust it on this machine:" in said
+    for system in ("Debian, Ubuntu", "macOS", "Chromium on Linux", "Firefox"):
+        assert f"  {system}  " in said
+    assert f"Open {stack.url} and create the first account: it becomes the administrator." in said
+    assert "Then add a model provider" in said
+    shown_ca = stack.workshop.directory / "build/it-make-ca.pem"
+    assert "build/it-make-ca.pem" in said
+    assert shown_ca.read_text() == stack.outputs()["ca_certificate"]
+    with stack.client() as client:
+        assert client.ready()
+
+
+def test_the_passphrase_is_for_nobody_else(first_up: Ended, checkout: Checkout) -> None:
+    first_up.succeeded()
+    assert checkout.passphrase.stat().st_mode & 0o777 == 0o600
+    assert checkout.passphrase.parent.stat().st_mode & 0o777 == 0o700
+    assert len(checkout.passphrase.read_text().strip()) >= 32
+
+
+def test_the_stack_file_is_made_from_the_example_and_says_where_the_images_come_from(stack: StackUnderTest) -> None:
+    written = _config_in(stack.file)
+    assert written["site"] == stack.config["site"]
+    assert written["images"]["source"] in {source.value for source in ImageSource}
+    assert "images" not in stack.config
+
+
+def test_a_second_up_changes_nothing_and_keeps_the_source_of_the_images(
+    stack: StackUnderTest, checkout: Checkout
+) -> None:
+    before = stack.file.read_text()
+    up = checkout.make("up", stack.name).succeeded()
+    assert NO_CHANGE.search(up.output), up.output
+    assert "there already" in up.output
+    assert stack.file.read_text() == before
+
+
+def test_status_is_0_and_a_table_while_all_is_well_and_1_when_a_container_is_not(
+    stack: StackUnderTest, checkout: Checkout
+) -> None:
+    lines = checkout.make("status", stack.name).succeeded().output.splitlines()
+    assert lines[0].split() == ["ROLE", "NAME", "STATE", "HEALTH", "PORTS", "IMAGE"]
+    assert {line.split()[0] for line in lines[1:]} == {"nginx", "nginx-installer", "open-webui"}
+    assert f"127.0.0.1:{stack.https_port}->443/tcp" in "\n".join(lines)
+    nginx = stack.container("nginx")
+    nginx.stop()
+    try:
+        assert "exited" in checkout.make("status", stack.name).failed().output
+    finally:
+        nginx.start()
+        wait_until(lambda: _health(stack, "nginx") == "healthy", what="a healthy proxy")
+    checkout.make("status", stack.name).succeeded()
+
+
+def test_logs_shows_what_one_role_wrote(stack: StackUnderTest, checkout: Checkout) -> None:
+    with stack.client() as client:
+        client.ready()
+    lines = checkout.make("logs", stack.name, ROLE="nginx").succeeded().output.splitlines()
+    assert lines
+    assert [line for line in lines if not line.startswith("edge-it-make-nginx | ")] == []
+    assert "no container" in checkout.make("logs", stack.name, ROLE="teapot").failed().output.lower()
+
+
+def test_plain_pulumi_works_in_a_shell_that_evaluated_make_env(stack: StackUnderTest, checkout: Checkout) -> None:
+    # The last `make` for a stack selected it.
+    up = checkout.in_shell("pulumi up --yes --skip-preview --non-interactive", stack.name).succeeded()
+    assert NO_CHANGE.search(up.output), up.output
+
+
+def test_preview_says_what_up_would_change(stack: StackUnderTest, checkout: Checkout) -> None:
+    before = stack.file.read_text()
+    document = yaml.safe_load(before)
+    document["config"]["open-webui-edge:proxy"] = {"timeouts": {"read": "7m"}}
+    stack.file.write_text(yaml.safe_dump(document))
+    try:
+        assert "edge-nginx-installer replace" in checkout.make("preview", stack.name).succeeded().output
+    finally:
+        stack.file.write_text(before)
+
+
+def test_down_removes_everything_but_data(down_and_up: DownAndUp) -> None:
+    down_and_up.down.succeeded()
+    assert down_and_up.left == {"containers": [], "networks": [], "volumes": ["edge-it-make-open-webui-data"]}
+
+
+def test_up_after_down_finds_the_same_authority(down_and_up: DownAndUp, stack: StackUnderTest) -> None:
+    down_and_up.up.succeeded()
+    assert stack.outputs()["ca_certificate"] == down_and_up.authority_before
+
+
+def test_up_ends_with_how_to_sign_in_where_there_is_an_administrator(
+    down_and_up: DownAndUp, stack: StackUnderTest
+) -> None:
+    said = down_and_up.up.succeeded().output
+    assert f"Sign in at {stack.url} as admin@example.com." in said
+    assert f"`pulumi stack output admin_password --show-secrets --stack {stack.name}`" in said
+    assert "create the first account" not in said
+    with stack.client() as client:
+        client.sign_in("admin@example.com", stack.outputs()["admin_password"])
+
+
+def test_deleting_data_asks_and_another_answer_than_its_name_deletes_nothing(
+    down_and_up: DownAndUp, stack: StackUnderTest, checkout: Checkout
+) -> None:
+    down_and_up.up.succeeded()
+    before = (stack.owned("containers"), stack.owned("volumes"))
+    asked = checkout.make_answering("yes", "down", stack.name, DATA="delete").failed()
+    assert f"Type {stack.name} to go on" in asked.output
+    assert "nothing was deleted" in asked.output
+    unasked = checkout.make("down", stack.name, DATA="delete").failed()
+    assert "nobody is there to answer; YES=1 answers for automation" in unasked.output
+    misspelt = checkout.make("down", stack.name, DATA="deleted").failed()
+    assert "DATA=deleted says nothing" in misspelt.output
+    assert (stack.owned("containers"), stack.owned("volumes")) == before
+    with stack.client() as client:
+        assert client.ready()
+
+
+def test_deleting_data_deletes_it_when_its_name_is_typed(
+    down_and_up: DownAndUp, stack: StackUnderTest, checkout: Checkout
+) -> None:
+    down_and_up.up.succeeded()
+    before = stack.file.read_text()
+    down = checkout.make_answering(stack.name, "down", stack.name, DATA="delete").succeeded()
+    assert f"The stack {stack.name} and its data are gone" in down.output
+    assert [stack.owned(kind) for kind in ("containers", "networks", "volumes")] == [[], [], []]
+    assert _resources(stack) == []
+    assert stack.file.read_text() == before
+
+
+def test_deleting_data_deletes_it_after_a_plain_down_too(checkout: Checkout) -> None:
+    name = "it-make-data"
+    config = settings(images={"source": "built"})
+    checkout.write(name, config)
+    stack = checkout.stack(name, config)
+    try:
+        stack.pulumi("stack", "init", name).succeeded()
+        # Its data without its containers, which take longer and are not what this is about.
+        stack.up("--exclude", "**-image", "--exclude", "**-network", "--exclude-dependents").succeeded()
+        assert f"edge-{name}-open-webui-data" in stack.owned("volumes")
+        checkout.make("down", name).succeeded()
+        assert stack.owned("volumes") == [f"edge-{name}-open-webui-data"]
+        checkout.make("down", name, DATA="delete", YES="1").succeeded()
+        assert stack.owned("volumes") == []
+        assert _resources(stack) == []
+    finally:
+        _remove_what_is_there(stack)
+
+
+@contextmanager
+def a_new_stack(checkout: Checkout, name: str, **topics: Any) -> Iterator[StackUnderTest]:
+    """Write a stack's file; afterwards make sure that nothing of it is left."""
+    config = settings(**{"images": {"source": "built"}, **topics})
+    checkout.write(name, config)
+    stack = checkout.stack(name, config)
+    try:
+        yield stack
+    finally:
+        _remove_what_is_there(stack)
+
+
+@pytest.fixture
+def passphrase(checkout: Checkout) -> Path:
+    """The person's passphrase, which an earlier `make` has made."""
+    checkout.in_shell("true", "it-make").succeeded()
+    return checkout.passphrase
+
+
+def test_a_port_taken_by_another_program_is_one_sentence(checkout: Checkout) -> None:
+    with a_new_stack(checkout, "it-make-port") as stack:
+        port = stack.https_port
+        said = (
+            f"stacks/Pulumi.it-make-port.yaml: site.listen.https_port: {port} on 127.0.0.1 cannot be listened on: "
+            f"another program does (`ss -ltnp 'sport = :{port}'` names it)"
+        )
+        with socket.create_server(("127.0.0.1", port)):
+            by_make = checkout.make("up", stack.name).failed()
+            by_pulumi = checkout.in_shell("pulumi up --yes --non-interactive", stack.name).failed()
+        for ended in (by_make, by_pulumi):
+            assert said in ended.output
+            assert "unhandled" not in ended.output
+        assert _resources(stack) == []
+
+
+def test_no_docker_engine_is_one_sentence(checkout: Checkout) -> None:
+    nowhere = {"DOCKER_HOST": "unix:///nonexistent", "BOOTSTRAP_DOCKER": "0"}
+    with a_new_stack(checkout, "it-make-nowhere") as stack:
+        by_make = checkout.make("up", stack.name, **nowhere).failed()
+        assert "No Docker engine answers at unix:///nonexistent (DOCKER_HOST): start it" in by_make.output
+        stack.pulumi("stack", "init", stack.name).succeeded()
+        by_pulumi = checkout.in_shell("pulumi up --yes --non-interactive", stack.name, **nowhere).failed()
+        assert "The Docker engine at unix:///nonexistent does not answer; start it" in by_pulumi.output
+        for target in ("status", "down"):
+            ended = checkout.make(target, stack.name, **nowhere).failed()
+            assert "No Docker engine answers at unix:///nonexistent (DOCKER_HOST): start it" in ended.output
+        assert _resources(stack) == []
+
+
+def test_a_missing_built_image_is_one_sentence(checkout: Checkout) -> None:
+    with a_new_stack(checkout, "it-make-image", open_webui={"version": "0.0.1"}) as stack:
+        stack.pulumi("stack", "init", stack.name).succeeded()
+        said = stack.up().failed().output
+        assert (
+            "images.source: built, but this Docker engine has no image open-webui-edge/open-webui:0.0.1-debian" in said
+        )
+        assert "`make up` builds it" in said
+        assert _resources(stack) == []
+
+
+def test_a_registry_that_cannot_be_reached_is_one_sentence(checkout: Checkout) -> None:
+    registry = f"127.0.0.1:{_NOBODY_LISTENS}"
+    pulled = {"source": "pulled", "registry": registry}
+    with a_new_stack(checkout, "it-make-registry", images=pulled) as stack:
+        said = checkout.make("up", stack.name).failed().output
+        assert f"{images.NGINX.reference(ImageSource.PULLED, registry)} cannot be pulled: " in said
+        assert "connection refused. Check the network, images.registry and `docker login`." in said
+        assert _resources(stack) == []
+
+
+def test_a_wrong_passphrase_is_one_sentence(checkout: Checkout, passphrase: Path) -> None:
+    right = passphrase.read_text()
+    with a_new_stack(checkout, "it-make-passphrase") as stack:
+        stack.pulumi("stack", "init", stack.name).succeeded()
+        try:
+            passphrase.write_text("a wrong one\n")
+            by_make = checkout.make("up", stack.name).failed()
+            by_pulumi = checkout.in_shell("pulumi up --yes --non-interactive", stack.name).failed()
+        finally:
+            passphrase.write_text(right)
+        assert f"The passphrase in the file {passphrase} is not the one that this stack was made with" in by_make.output
+        assert "incorrect passphrase" in by_pulumi.output
+        assert _resources(stack) == []
+
+
+@contextmanager
+def a_full_disk(at: Path) -> Iterator[None]:
+    """Mount a disk without room for anything."""
+    at.mkdir()
+    mount = shutil.which("mount")
+    if os.geteuid() != 0 or mount is None:
+        lacks("no right to mount a small disk")
+    mounted = subprocess.run(  # noqa: S603 - the test's own words
+        [mount, "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(at)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        lacks(f"no way to mount a small disk ({mounted.stderr.strip()})")
+    try:
+        with suppress(OSError):
+            (at / "filler").write_bytes(b"\0" * (65 << 10))
+        yield
+    finally:
+        subprocess.run(["umount", str(at)], check=True)  # noqa: S607, S603 - the test's own words
+
+
+@pytest.mark.parametrize("variable", ["XDG_DATA_HOME", "XDG_CONFIG_HOME"])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
+    checkout: Checkout, tmp_path: Path, variable: str
+) -> None:
+    disk = tmp_path / "disk"
+    with a_new_stack(checkout, "it-make-disk") as stack, a_full_disk(disk):
+        said = checkout.make("up", stack.name, **{variable: str(disk)}).failed().output
+        assert "The disk is full" in said
+        assert "free some space and run it again." in said
+        # An empty passphrase would be taken for the right one from then on.
+        assert not (disk / "open-webui-edge/passphrase").exists()
+        assert stack.owned("containers") == []
+
+
+def test_a_disk_too_small_to_build_on_is_one_sentence_before_anything_is_built(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    if shutil.which("go") is None:
+        lacks("no Go")
+    search_path = checkout.workshop.environment["PATH"].split(os.pathsep)
+    without_pulumi = os.pathsep.join(folder for folder in search_path if not Path(folder, "pulumi").exists())
+    disk = tmp_path / "disk"
+    with a_new_stack(checkout, "it-make-disk") as stack, a_full_disk(disk):
+        said = checkout.make("up", stack.name, XDG_CACHE_HOME=str(disk), PATH=without_pulumi).failed().output
+        assert f"Building Pulumi needs 1.0 GB at {disk}/open-webui-edge, but only 0.0 GB are free there" in said
+
+
+@pytest.mark.parametrize("case", ["unknown-key", "port-used-twice", "many-faults-at-once"])
+def test_a_wrong_stack_file_is_refused_before_anything_is_registered(workshop: Workshop, case: str) -> None:
+    path = CASES / f"refused/{case}.yaml"
+    stack = StackUnderTest(workshop, f"it-make-{case}", {})
+    stack.file.write_text(path.read_text().partition("----\n")[0])
+    try:
+        stack.pulumi("stack", "init", stack.name).succeeded()
+        said = stack.up().failed().output
+        for line in read_case(path).expected.strip().splitlines():
+            assert line.replace("Pulumi.unit.yaml", stack.file.name) in said
+        assert _resources(stack) == []
+    finally:
+        _remove_what_is_there(stack)
+
+
+def _remove_what_is_there(stack: StackUnderTest) -> None:
+    """Remove a stack that should not have been made: nothing, in most cases, which needs no update."""
+    if any(stack.owned(kind) for kind in ("containers", "networks", "volumes")):
+        stack.remove()
+
+
+def _config_in(file: Path) -> dict[str, Any]:
+    config = yaml.safe_load(file.read_text())["config"]
+    return {key.removeprefix("open-webui-edge:"): value for key, value in config.items()}
+
+
+def _health(stack: StackUnderTest, role: str) -> str:
+    return stack.container(role).attrs["State"]["Health"]["Status"]
+
+
+def _resources(stack: StackUnderTest) -> list[str]:
+    """Return what the state holds besides the stack itself, which an update registers before any program runs."""
+    exported = stack.pulumi("stack", "export", "--stack", stack.name)
+    if "no stack named" in exported.output:
+        return []
+    resources = json.loads(exported.succeeded().output)["deployment"].get("resources") or []
+    return [resource["urn"] for resource in resources if resource["type"] != "pulumi:pulumi:Stack"]

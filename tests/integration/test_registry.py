@@ -1,0 +1,246 @@
+"""Images out of a real registry: pulled by name once, pinned from then on, and an Ollama of the stack's own.
+
+Nginx is the real one. Ollama's image cannot be had everywhere, and Open WebUI's takes a registry on a small machine a
+minute to swallow and half a minute to give back: small ones stand in for both, with the parts that a stack relies on.
+"""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import httpx
+import pytest
+from docker.models.images import Image as EngineImage
+
+from components import images
+from components.images import Image, ImageSource
+from tests.support.machine import lacks
+from tests.support.stack import StackUnderTest, Workshop, free_port
+from tests.support.waiting import wait_until
+
+NO_CHANGE = re.compile(r"Resources:\n +\d+ unchanged\n")
+OPEN_WEBUI = images.open_webui(images.OPEN_WEBUI_VERSION)
+_BUILT_NGINX = images.NGINX.reference(ImageSource.BUILT, None)
+
+_REMOTE_IMAGE = "docker:index/remoteImage:RemoteImage"
+
+_CONFIGURATION = """
+version: 0.1
+log: {{accesslog: {{disabled: false}}}}
+storage: {{filesystem: {{rootdirectory: {directory}/data}}}}
+http: {{addr: "127.0.0.1:{port}"}}
+"""
+
+_SERVER = """
+user root; daemon off; pid /run/stand-in.pid; error_log /dev/stderr;
+events {{}}
+http {{
+    access_log off;
+    default_type application/json;
+    server {{ listen {port}; location / {{ return 200 '{body}'; }} }}
+}}
+"""
+
+_STAND_INS: Mapping[Image, dict[str, str]] = {
+    # What the stack starts is `python3 launch.py DIRECTORY bash start.sh`; what launch.py does has tests of its own.
+    OPEN_WEBUI: {
+        "usr/local/bin/python3": '#!/bin/sh\nshift 2\nexec "$@"\n',
+        "app/backend/start.sh": "exec nginx -c /app/backend/stand-in.conf\n",
+        "app/backend/stand-in.conf": _SERVER.format(port=8080, body='{"status": true}'),
+    },
+    images.OLLAMA: {
+        "bin/ollama": (
+            "#!/bin/sh\n"
+            "case $1 in\n"
+            "serve) exec nginx -c /etc/stand-in.conf ;;\n"
+            "list) exec curl --fail --silent http://127.0.0.1:11434/api/tags ;;\n"
+            "esac\n"
+        ),
+        "etc/stand-in.conf": _SERVER.format(port=11434, body='{"models": []}'),
+    },
+}
+_COMMANDS: Mapping[Image, dict[str, Any]] = {
+    OPEN_WEBUI: {"WorkingDir": "/app/backend", "Cmd": ["bash", "start.sh"]},
+    images.OLLAMA: {"Entrypoint": ["/bin/ollama"], "Cmd": ["serve"]},
+}
+
+
+@dataclass
+class Registry:
+    """A registry on loopback, which an engine trusts without a certificate."""
+
+    engine: docker.DockerClient
+    address: str
+    log: Path
+
+    def push(self, image: Image, content: EngineImage) -> str:
+        """Publish an image under its official path and tag, and forget it here; return its digest."""
+        name = image.reference(ImageSource.PULLED, self.address)
+        repository, _, tag = name.rpartition(":")
+        content.tag(repository, tag)
+        try:
+            for event in self.engine.images.push(repository, tag, stream=True, decode=True):
+                assert "error" not in event, event
+            (digest,) = self.engine.images.get(name).attrs["RepoDigests"][-1:]
+        finally:
+            self.engine.images.remove(name)
+        return digest.rpartition("@")[2]
+
+
+@pytest.fixture(scope="module")
+def registry(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    program = shutil.which("docker-registry")
+    if program is None:
+        lacks("no docker-registry")
+    directory = tmp_path_factory.mktemp("registry")
+    address = f"127.0.0.1:{free_port()}"
+    configuration = directory / "configuration.yaml"
+    configuration.write_text(_CONFIGURATION.format(directory=directory, port=address.rpartition(":")[2]))
+    log = directory / "log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen([program, "serve", str(configuration)], stdout=stream, stderr=stream)  # noqa: S603 - the test's own words
+    try:
+        wait_until(
+            lambda: httpx.get(f"http://{address}/v2/").status_code == 200,
+            what=f"the registry at {address}; its log: {log}",
+            ignoring=(httpx.TransportError,),
+        )
+        yield Registry(engine, address, log)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def derived(engine: docker.DockerClient, files: Mapping[str, str], configuration: Mapping[str, Any]) -> EngineImage:
+    """Return an image of no name: the built nginx with more files and another configuration."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for path, text in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(text), 0o755
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    container = engine.containers.create(_BUILT_NGINX)
+    try:
+        container.put_archive("/", archive.getvalue())
+        return container.commit(conf=dict(configuration))
+    finally:
+        container.remove()
+
+
+@pytest.fixture(scope="module")
+def digests(registry: Registry) -> Iterator[dict[str, str]]:
+    """What the registry holds: role -> digest."""
+    found = {images.NGINX.role: registry.push(images.NGINX, registry.engine.images.get(_BUILT_NGINX))}
+    for image, files in _STAND_INS.items():
+        stand_in = derived(registry.engine, files, _COMMANDS[image])
+        # With its last name its content goes: what runs afterwards was pulled.
+        found[image.role] = registry.push(image, stand_in)
+        with pytest.raises(docker.errors.ImageNotFound):
+            registry.engine.images.get(stand_in.id or "")
+    yield found
+    for image in registry.engine.images.list():
+        for name in [*image.attrs["RepoTags"], *image.attrs["RepoDigests"]]:
+            if name.startswith(registry.address):
+                with suppress(docker.errors.ImageNotFound):  # the digest goes with the last tag
+                    registry.engine.images.remove(name)
+
+
+@pytest.fixture(scope="module")
+def stack(workshop: Workshop, registry: Registry, digests: dict[str, str]) -> Iterator[StackUnderTest]:
+    """A stack with an Ollama of its own, all of it out of the registry."""
+    assert digests
+    stack = StackUnderTest(
+        workshop,
+        "it-registry",
+        {
+            "images": {"source": "pulled", "registry": registry.address},
+            "models": {"ollama": {"mode": "container", "container": {"memory": "512MiB"}}},
+        },
+    )
+    try:
+        stack.create().up().succeeded()
+        stack.outputs()
+        yield stack
+    finally:
+        stack.remove()
+        for role in digests:
+            with suppress(docker.errors.ImageNotFound):
+                registry.engine.images.remove(f"edge-{stack.name}-{role}:pinned")
+
+
+def test_images_are_pulled_from_the_registry_and_their_digests_stand_in_the_state(
+    stack: StackUnderTest, registry: Registry, digests: dict[str, str]
+) -> None:
+    asked = registry.log.read_text()
+    for image in (images.NGINX, OPEN_WEBUI, images.OLLAMA):
+        name = image.reference(ImageSource.PULLED, registry.address)
+        digest = digests[image.role]
+        (outputs,) = (found for found in _remote_images(stack) if found["name"] == name)
+        assert outputs["repoDigest"] == f"{name.rpartition(':')[0]}@{digest}"
+        assert f"/v2/{image.repository}/manifests/{image.tag} " in asked
+
+
+def test_every_container_runs_by_the_id_of_its_image(stack: StackUnderTest, registry: Registry) -> None:
+    for role, image in {"nginx": images.NGINX, "open-webui": OPEN_WEBUI, "ollama": images.OLLAMA}.items():
+        container = stack.container(role)
+        pulled = registry.engine.images.get(image.reference(ImageSource.PULLED, registry.address))
+        assert container.attrs["Config"]["Image"] == container.attrs["Image"] == pulled.id
+
+
+def test_an_ollama_of_the_stacks_own_is_healthy_and_found_by_the_application(stack: StackUnderTest) -> None:
+    assert stack.container("ollama").attrs["State"]["Health"]["Status"] == "healthy"
+    assert stack.outputs()["containers"]["ollama"] == ["edge-it-registry-ollama"]
+    url = _answer(stack, "cat", "/run/open-webui-edge/environment.json")["environment"]["OLLAMA_BASE_URL"]
+    assert _answer(stack, "curl", "--fail", "--silent", f"{url}/api/tags") == {"models": []}
+    with stack.client() as client:
+        assert client.ready()
+
+
+def test_a_new_image_under_the_same_tag_replaces_nothing(
+    stack: StackUnderTest, registry: Registry, digests: dict[str, str]
+) -> None:
+    name = OPEN_WEBUI.reference(ImageSource.PULLED, registry.address)
+    before = stack.container("open-webui").id
+    newer = derived(registry.engine, {**_STAND_INS[OPEN_WEBUI], "newer": ""}, _COMMANDS[OPEN_WEBUI])
+    assert registry.push(OPEN_WEBUI, newer) != digests[OPEN_WEBUI.role]
+    repository, _, tag = name.rpartition(":")
+    pulled = registry.engine.images.pull(repository, tag=tag)
+    assert pulled.id == newer.id
+    assert NO_CHANGE.search(stack.up().succeeded().output)
+    assert stack.container("open-webui").id == before
+
+
+def test_a_name_that_was_cleaned_up_is_pulled_again_and_replaces_nothing(
+    stack: StackUnderTest, registry: Registry
+) -> None:
+    name = OPEN_WEBUI.reference(ImageSource.PULLED, registry.address)
+    before = stack.container("open-webui").id
+    registry.engine.images.remove(name)
+    stack.up().succeeded()
+    # What the name means by now is another image.
+    assert registry.engine.images.get(name).id != stack.container("open-webui").attrs["Image"]
+    assert stack.container("open-webui").id == before
+    assert NO_CHANGE.search(stack.up().succeeded().output)
+
+
+def _answer(stack: StackUnderTest, *command: str) -> dict[str, Any]:
+    """Run a command in the application's container."""
+    answer = stack.container("open-webui").exec_run([*command])
+    assert answer.exit_code == 0, answer.output
+    assert isinstance(answer.output, bytes)
+    return json.loads(answer.output)
+
+
+def _remote_images(stack: StackUnderTest) -> list[dict[str, Any]]:
+    exported = json.loads(stack.pulumi("stack", "export", "--stack", stack.name).succeeded().output)
+    return [found["outputs"] for found in exported["deployment"]["resources"] if found["type"] == _REMOTE_IMAGE]
