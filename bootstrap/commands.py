@@ -49,7 +49,8 @@ def down(name: str) -> int:
         target.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
         containers.untag_images(host, name)
         console.say(
-            "Everything but the data is gone: `make up` brings it back, `make down DATA=delete` removes that too."
+            f"Everything but the data is gone: `make up STACK={name}` brings it back, "
+            f"`make down STACK={name} DATA=delete` removes that too."
         )
         return 0
     confirm(name)

@@ -70,7 +70,7 @@ class FrontDoor:
             if now() > end:
                 message = (
                     f"{self.url}/ready did not say that Open WebUI is ready within {deadline:g} s (last: {last}); "
-                    "`make status` and `make logs` show more."
+                    "`make status` and `make logs` (STACK=…) show more."
                 )
                 raise ProblemError(message)
             time.sleep(_SECONDS_BETWEEN)

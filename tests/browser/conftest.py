@@ -31,9 +31,5 @@ def deployment(workshop: Workshop, model_server: ModelServer) -> Iterator[Runnin
         {"models": {"providers": [provider], "ollama": {"mode": "none"}}},
         secrets={"models.providers[0].api_key": FIRST_KEY},
     )
-    try:
-        stack.create().up().succeeded()
-        stack.outputs()
+    with stack.running():
         yield RunningDeployment(stack.url, stack.ca_file, model_server)
-    finally:
-        stack.remove()

@@ -72,12 +72,8 @@ def chat(workshop: Workshop, model_server: ModelServer) -> Iterator[StackUnderTe
         },
         secrets={"models.providers[0].api_key": FIRST_KEY, "open_webui.admin.password": ADMIN_PASSWORD},
     )
-    try:
-        stack.create().up().succeeded()
-        stack.outputs()
+    with stack.running():
         yield stack
-    finally:
-        stack.remove()
 
 
 ADMIN_PASSWORD = "MARK9c1e-p'a\"s;s $w{o}r\\d% ü€"
@@ -97,9 +93,5 @@ def side(workshop: Workshop, model_server: ModelServer) -> Iterator[StackUnderTe
         },
         secrets={"models.providers[0].api_key": FIRST_KEY},
     )
-    try:
-        stack.create().up().succeeded()
-        stack.outputs()
+    with stack.running():
         yield stack
-    finally:
-        stack.remove()

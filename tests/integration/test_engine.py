@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -21,10 +20,9 @@ import requests
 from components import images
 from components.images import ImageSource
 from tests.support.machine import lacks
-from tests.support.stack import StackUnderTest, Workshop
+from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop
 from tests.support.waiting import wait_until
 
-NO_CHANGE = re.compile(r"Resources:\n +\d+ unchanged\n")
 NAMESPACE = "edge-it-engine"
 _NO_ANSWER = (docker.errors.DockerException, requests.RequestException, OSError)
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -22,10 +21,9 @@ from components import images
 from components.images import ImageSource
 from tests.support.case_files import CASES, read_case
 from tests.support.machine import lacks, pulumi_environment
-from tests.support.stack import Ended, StackUnderTest, Workshop, free_port
+from tests.support.stack import NO_CHANGE, Ended, StackUnderTest, Workshop, free_port
 from tests.support.waiting import wait_until
 
-NO_CHANGE = re.compile(r"Resources:\n +\d+ unchanged\n")
 _NOT_OURS = ("PULUMI_", "XDG_", "MAKE", "MFLAGS", "BOOTSTRAP_")
 _ASKED = {"STACK", "DATA", "YES", "ROLE", "FOLLOW"}
 _NOBODY_LISTENS = 9

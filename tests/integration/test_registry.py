@@ -6,7 +6,6 @@ minute to swallow and half a minute to give back: small ones stand in for both, 
 
 import io
 import json
-import re
 import shutil
 import subprocess
 import tarfile
@@ -25,10 +24,9 @@ from docker.models.images import Image as EngineImage
 from components import images
 from components.images import Image, ImageSource
 from tests.support.machine import lacks
-from tests.support.stack import StackUnderTest, Workshop, free_port
+from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop, free_port
 from tests.support.waiting import wait_until
 
-NO_CHANGE = re.compile(r"Resources:\n +\d+ unchanged\n")
 OPEN_WEBUI = images.open_webui(images.OPEN_WEBUI_VERSION)
 _BUILT_NGINX = images.NGINX.reference(ImageSource.BUILT, None)
 
@@ -167,15 +165,8 @@ def stack(workshop: Workshop, registry: Registry, digests: dict[str, str]) -> It
             "models": {"ollama": {"mode": "container", "container": {"memory": "512MiB"}}},
         },
     )
-    try:
-        stack.create().up().succeeded()
-        stack.outputs()
+    with stack.running():
         yield stack
-    finally:
-        stack.remove()
-        for role in digests:
-            with suppress(docker.errors.ImageNotFound):
-                registry.engine.images.remove(f"edge-{stack.name}-{role}:pinned")
 
 
 def test_images_are_pulled_from_the_registry_and_their_digests_stand_in_the_state(

@@ -9,9 +9,8 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.integration.test_update import NO_CHANGE
 from tests.support.machine import lacks, pulumi_environment
-from tests.support.stack import StackUnderTest, Workshop, free_port
+from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop, free_port
 from tests.support.waiting import wait_until
 
 

@@ -1,7 +1,6 @@
 """A stack by the real engine: what an update gives, changes, refuses and mends."""
 
 import json
-import re
 import statistics
 import time
 from collections.abc import Iterator
@@ -13,10 +12,9 @@ from tests.integration.conftest import ADMIN_PASSWORD, FIRST_KEY
 from tests.support.load import Http1, Http2, Load, SocketIo
 from tests.support.model_server import ModelServer, count_to
 from tests.support.open_webui_client import Answer, OpenWebUIClient, OpenWebUIError
-from tests.support.stack import StackUnderTest, end
+from tests.support.stack import NO_CHANGE, StackUnderTest, end
 from tests.support.waiting import wait_until
 
-NO_CHANGE = re.compile(r"Resources:\n +\d+ unchanged\n")
 SECOND_KEY = "sk-second"
 
 

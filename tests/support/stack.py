@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +23,8 @@ from tests.support.waiting import wait_until
 ROOT = Path(__file__).parent.parent.parent
 _PROGRAM = ("Makefile", "Pulumi.yaml", "__main__.py", "bootstrap", "components", "requirements.txt", "stacks")
 _UP_SECONDS = 600
+NO_CHANGE = re.compile(r"Resources:\n +\d+ unchanged\n")
+"""What Pulumi says of an update that changes nothing."""
 
 
 def free_port() -> int:
@@ -226,6 +230,16 @@ class StackUnderTest:
         with self.client() as client:
             wait_until(client.ready, what=f"{self.url}/ready", deadline=180, ignoring=(Exception,))
 
+    @contextmanager
+    def running(self) -> Generator[Self]:
+        """Bring it up, and remove it when the block ends."""
+        try:
+            self.create().up().succeeded()
+            self.outputs()
+            yield self
+        finally:
+            self.remove()
+
     def remove(self) -> None:
         """Remove everything, data too; a test's last act."""
         if self.file.exists():
@@ -237,6 +251,10 @@ class StackUnderTest:
             self.engine.volumes.get(volume).remove(force=True)
         for network in self.owned("networks"):
             self.engine.networks.get(network).remove()
+        for image in self.engine.images.list(filters={"reference": f"edge-{self.name}-*:pinned"}):
+            for tag in image.tags:
+                if tag.startswith(f"edge-{self.name}-"):
+                    self.engine.images.remove(tag, noprune=True)
 
 
 def _keep_secrets(written: Any, before: Any) -> None:

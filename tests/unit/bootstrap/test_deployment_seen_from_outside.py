@@ -68,7 +68,7 @@ def test_an_application_that_does_not_get_ready_is_told_with_its_last_answer(mon
         FrontDoor("https://localhost:8443", None, None).wait_until_ready(3, now=lambda: next(clock))
     assert str(late.value) == (
         'https://localhost:8443/ready did not say that Open WebUI is ready within 3 s (last: 503 {"status":false}); '
-        "`make status` and `make logs` show more."
+        "`make status` and `make logs` (STACK=…) show more."
     )
 
 
