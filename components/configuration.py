@@ -9,8 +9,8 @@ import yaml
 from pulumi.runtime.config import CONFIG
 
 from components.docker.engine import Engine, EngineError
-from components.docker.preflight import faults_on
-from stacks.faults import SettingsError
+from components.docker.preflight import faults_on, wanted_images
+from stacks.faults import Fault, SettingsError
 from stacks.settings import StackSettings, encrypted_paths, read_settings
 
 # What is a valid part of the name of a container, a volume and an image alike.
@@ -37,13 +37,20 @@ def settings_of_this_stack() -> StackSettings:
             source=source,
             encrypted_paths=_encrypted_paths(Path(source)),
         )
-        # Who removes data needs no free port and no image for it.
-        faults = faults_on(Engine(settings.platform.docker.host).facts(), settings, stack) if settings.data.keep else []
+        faults = _faults_of_the_machine(settings, stack)
     except (SettingsError, EngineError) as error:
         raise pulumi.RunError(str(error)) from None
     if faults:
         raise pulumi.RunError(str(SettingsError(source, faults)))
     return settings
+
+
+def _faults_of_the_machine(settings: StackSettings, stack: str) -> list[Fault]:
+    # Who removes data needs no free port and no image for it.
+    if not settings.data.keep:
+        return []
+    wanted = {str(settings.images.source): wanted_images(settings)}
+    return faults_on(Engine(settings.platform.docker.host).facts(**wanted), settings, stack)
 
 
 def _encrypted_paths(file: Path) -> set[str] | None:

@@ -6,7 +6,7 @@
 import os
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -55,7 +55,8 @@ class EngineFacts:
     rootless: bool = False
     first_unprivileged_port: int = 1024
     publications: tuple[Publication, ...] = ()
-    images: frozenset[str] = field(default_factory=frozenset[str])
+    missing_images: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Images that the engine neither has nor can pull, and why not ("" where nobody asked a registry)."""
 
 
 class Engine:
@@ -95,8 +96,12 @@ class Engine:
             f" platform.docker.host. It says: {_innermost(error)}"
         )
 
-    def facts(self) -> EngineFacts:
+    def facts(self, *, built: Sequence[str] = (), pulled: Sequence[str] = ()) -> EngineFacts:
         """Ask what decides whether settings fit.
+
+        Args:
+            built: names of images that it must have.
+            pulled: names of images that it must have or be able to pull.
 
         Raises:
             EngineError: the engine does not answer.
@@ -109,7 +114,10 @@ class Engine:
                 rootless=any("rootless" in option for option in information.get("SecurityOptions") or ()),
                 first_unprivileged_port=_first_unprivileged_port(),
                 publications=tuple(_publications(client)),
-                images=frozenset(tag for image in client.api.images() for tag in image.get("RepoTags") or ()),
+                missing_images={
+                    **{name: "" for name in built if not _has_image(client, name)},
+                    **{name: why for name in pulled if (why := _why_not_pulled(client, name))},
+                },
             )
 
     def wait_until_healthy(
@@ -236,6 +244,25 @@ def _first_unprivileged_port() -> int:
             return int(setting.read())
     except (OSError, ValueError):
         return 1024
+
+
+def _has_image(client: docker.DockerClient, name: str) -> bool:
+    try:
+        client.api.inspect_image(name)
+    except docker.errors.ImageNotFound:
+        return False
+    return True
+
+
+def _why_not_pulled(client: docker.DockerClient, name: str) -> str:
+    if _has_image(client, name):
+        return ""
+    try:
+        # The engine asks the registry: it may be elsewhere, and know another way there.
+        client.api.inspect_distribution(name)
+    except docker.errors.APIError as error:
+        return str(error.explanation or error)
+    return ""
 
 
 def _publications(client: docker.DockerClient) -> Iterator[Publication]:

@@ -66,19 +66,28 @@ def _overlap(held: Publication, address: str) -> bool:
     return held.address == address or held.address in everywhere or address in everywhere
 
 
+def wanted_images(settings: StackSettings) -> list[str]:
+    """Return the names of the images that the settings ask for and that can be had from their source."""
+    wanted = [images.NGINX, images.open_webui(settings.open_webui.version)]
+    if settings.models.ollama.mode is OllamaMode.CONTAINER and settings.images.source is ImageSource.PULLED:
+        wanted.append(images.OLLAMA)
+    return [image.reference(settings.images.source, settings.images.registry) for image in wanted]
+
+
 def _images(facts: EngineFacts, settings: StackSettings) -> Iterator[Fault]:
-    if settings.images.source is not ImageSource.BUILT:
-        return
-    if settings.models.ollama.mode is OllamaMode.CONTAINER:
+    built = settings.images.source is ImageSource.BUILT
+    if built and settings.models.ollama.mode is OllamaMode.CONTAINER:
         yield Fault(
             "models.ollama.mode",
             "container needs the official Ollama image, and images.source is built; set images.registry to a registry"
             " that can be reached and images.source to pulled, or run Ollama yourself and write mode: url",
         )
-    for image in (images.NGINX, images.open_webui(settings.open_webui.version)):
-        name = image.reference(ImageSource.BUILT, None)
-        if name not in facts.images:
+    for name, why in facts.missing_images.items():
+        if built:
+            yield Fault("images.source", f"built, but this Docker engine has no image {name}; `make up` builds it")
+        else:
             yield Fault(
                 "images.source",
-                f"built, but this Docker engine has no image {name}; `make up` builds it",
+                f"pulled, but {name} is not in this Docker engine and cannot be pulled; check the network,"
+                f" images.registry and `docker login`, or let `make up` build images. The engine says: {why}",
             )

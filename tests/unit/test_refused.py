@@ -2,6 +2,7 @@
 
 import json
 import runpy
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,8 @@ from typing import Any
 import pulumi
 import pytest
 
-from components import images
 from components.docker.engine import Engine, EngineFacts, Publication
-from components.docker.preflight import faults_on
-from components.images import ImageSource
+from components.docker.preflight import faults_on, wanted_images
 from stacks.faults import SettingsError
 from stacks.settings import StackSettings, read_settings
 from tests.support.case_files import Case, case_files, read_case
@@ -38,7 +37,7 @@ def test_message_is_exactly_what_the_case_says(case: Case, *, update: bool) -> N
 
 
 def test_nothing_is_registered_and_no_traceback_is_shown(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Engine, "facts", lambda _: _facts(case.machine))
+    monkeypatch.setattr(Engine, "facts", lambda _, **wanted: _facts(case.machine, *wanted.values()))
     monkeypatch.setattr("components.configuration._encrypted_paths", lambda _: case.encrypted_paths)
     is_free = partial(faults_on, is_free=lambda _, port: port not in _taken(case))
     monkeypatch.setattr("components.configuration.faults_on", is_free)
@@ -87,7 +86,8 @@ def _check(case: Case) -> None:
     settings = read_settings(
         case.config, secret_keys=case.secret_keys, source=SOURCE, encrypted_paths=case.encrypted_paths
     )
-    faults = faults_on(_facts(case.machine), settings, STACK, is_free=lambda _, port: port not in _taken(case))
+    facts = _facts(case.machine, wanted_images(settings))
+    faults = faults_on(facts, settings, STACK, is_free=lambda _, port: port not in _taken(case))
     if faults:
         raise SettingsError(SOURCE, faults)
 
@@ -96,13 +96,14 @@ def _taken(case: Case) -> list[int]:
     return case.machine.get("taken", [])
 
 
-def _facts(machine: dict[str, Any]) -> EngineFacts:
-    everything = [image.reference(ImageSource.BUILT, None) for image in (images.NGINX, images.open_webui("0.12.4"))]
+def _facts(machine: dict[str, Any], wanted: Sequence[str]) -> EngineFacts:
     return EngineFacts(
         local=True,
         rootless=machine.get("rootless", False),
         publications=tuple(
             Publication("0.0.0.0", port, name, None) for name, port in machine.get("published", {}).items()
         ),
-        images=frozenset(machine.get("images", everything)),
+        missing_images={
+            name: machine.get("registry", "") for name in wanted if name not in machine.get("images", wanted)
+        },
     )
