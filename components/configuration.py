@@ -50,6 +50,9 @@ def _faults_of_the_machine(settings: StackSettings, stack: str) -> list[Fault]:
     if not settings.data.keep:
         return []
     wanted = {str(settings.images.source): wanted_images(settings)}
+    if pulumi.runtime.is_dry_run():
+        # A preview needs no registry; an update may even come from a machine that builds what is missing first.
+        wanted.clear()
     return faults_on(Engine(settings.platform.docker.host).facts(**wanted), settings, stack)
 
 
