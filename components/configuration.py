@@ -10,6 +10,7 @@ from pulumi.runtime.config import CONFIG
 
 from components.docker.engine import Engine, EngineError
 from components.docker.preflight import faults_on, wanted_images
+from components.images import ImageSource
 from stacks.faults import Fault, SettingsError
 from stacks.settings import StackSettings, encrypted_paths, read_settings
 
@@ -49,10 +50,10 @@ def _faults_of_the_machine(settings: StackSettings, stack: str) -> list[Fault]:
     # Who removes data needs no free port and no image for it.
     if not settings.data.keep:
         return []
-    wanted = {str(settings.images.source): wanted_images(settings)}
-    if pulumi.runtime.is_dry_run():
-        # A preview needs no registry; an update may even come from a machine that builds what is missing first.
-        wanted.clear()
+    source = settings.images.source
+    # A preview asks no registry.
+    asks = source is ImageSource.BUILT or not pulumi.runtime.is_dry_run()
+    wanted = {str(source): wanted_images(settings)} if asks else {}
     return faults_on(Engine(settings.platform.docker.host).facts(**wanted), settings, stack)
 
 
