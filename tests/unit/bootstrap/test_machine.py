@@ -85,7 +85,13 @@ def test_a_pulumi_on_path_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.M
     assert pulumi_cli.find(Step("Pulumi")) == pulumi_cli.PulumiCLI(tmp_path / "pulumi", "on PATH", {})
 
 
-def test_a_pulumi_that_was_built_before_is_found_at_once_and_leaves_the_login_alone(home: Path) -> None:
+def test_a_pulumi_that_was_built_before_is_found_at_once_and_leaves_the_login_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whoever runs the tests may have a Pulumi of their own, or ours.
+    monkeypatch.setenv("PATH", str(home))
+    for variable in ("PULUMI_HOME", "PULUMI_CREDENTIALS_PATH"):
+        monkeypatch.delenv(variable, raising=False)
     folder = home / ".cache/open-webui-edge/toolchain" / pulumi_cli.built_folder().name
     (folder / "bin").mkdir(parents=True)
     (folder / "bin/pulumi").touch()
