@@ -1,5 +1,6 @@
 """Runs a program under Pulumi's mocks and returns what it registered, as plain data."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -184,6 +185,9 @@ def graph_of(
         registered: filled with what was registered, for a program that fails.
 
     """
+    # A test before this one may have closed the loop that the SDK looks for.
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
     monitor = _RecordingMonitor(_Cloud(preview=preview, computed=computed or {}), registered)
     pulumi.runtime.set_mocks(monitor.mocks, project=PROJECT, stack=STACK, preview=preview, monitor=monitor)
     resolved: dict[str, Any] = {}
@@ -204,7 +208,10 @@ def graph_of(
 
     # No engine is there to be asked.
     with patch.object(Engine, "wait_until_healthy"), patch.object(Engine, "remade_after", return_value=None):
-        run()
+        try:
+            run()
+        finally:
+            loop.close()
     return Graph(tuple(monitor.recorded), resolved, frozenset(secrets))
 
 
