@@ -2,13 +2,14 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
 import socket
 import subprocess
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -23,15 +24,22 @@ from tests.support.waiting import wait_until
 ROOT = Path(__file__).parent.parent.parent
 _PROGRAM = ("Makefile", "Pulumi.yaml", "__main__.py", "bootstrap", "components", "requirements.txt", "stacks")
 _UP_SECONDS = 600
+_PORTS = iter(random.sample(range(20000, 30000), 10000))
 NO_CHANGE = re.compile(r"Resources:\n +\d+ unchanged\n")
 """What Pulumi says of an update that changes nothing."""
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """Return a port of 127.0.0.1 that nobody listens on.
+
+    Below the range out of which the kernel takes those of outgoing connections, or one of these would have it by the
+    time it is wanted; and never the same twice.
+    """
+    for port in _PORTS:
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port is free below 30000")
 
 
 @dataclass(frozen=True)
