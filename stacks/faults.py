@@ -8,7 +8,7 @@ from typing import get_args
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from stacks.values import SecretInsideError
+from stacks.values import BelowError, SecretInsideError
 
 _KINDS = {
     "bool_type": "is not true or false; write it without quotes",
@@ -89,20 +89,9 @@ def _own_words(path: str, details: ErrorDetails, error: Exception) -> Fault:
     message = str(error)
     if isinstance(error, SecretInsideError):
         return Fault(path, message)
-    if message.startswith(_RELATIVE):
-        return _relative(path, message)
+    if isinstance(error, BelowError):
+        return Fault(f"{path}.{error.key}" if path else error.key, message)
     return Fault(path, _found(details, message))
-
-
-# A validator of a whole model names the key below it first: "listen: …".
-_RELATIVE = ("aliases: ", "open_webui.", "environment.", "listen: ", "site.", "url is set", "container is set")
-
-
-def _relative(path: str, message: str) -> Fault:
-    head, separator, rest = message.partition(": ")
-    if not separator or " " in head:
-        return Fault(path, message)
-    return Fault(f"{path}.{head}" if path else head, rest)
 
 
 def _path(details: ErrorDetails) -> str:

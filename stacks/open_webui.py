@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from components.images import OPEN_WEBUI_VERSION
-from stacks.values import Bytes, Settings, between_bytes
+from stacks.values import BelowError, Bytes, Settings, between_bytes
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # RFC 5321 leaves more room; this is what Open WebUI's own form and every provider accept.
@@ -137,9 +137,9 @@ class OpenWebUISettings(Settings):
     def _identity_headers_are_names_of_headers(self) -> Self:
         for name, value in self.environment.items():
             if _NAMES_A_HEADER.fullmatch(name) and not _HEADER.fullmatch(value):
-                raise ValueError(
-                    f"environment.{name}: is not the name of a header; write letters, digits and hyphens, such as"
-                    " X-User-Email",
+                raise BelowError(
+                    f"environment.{name}",
+                    "is not the name of a header; write letters, digits and hyphens, such as X-User-Email",
                 )
         return self
 

@@ -14,7 +14,7 @@ from stacks.models import ModelSettings
 from stacks.open_webui import OpenWebUISettings
 from stacks.proxy import ProxySettings
 from stacks.site import SiteSettings
-from stacks.values import Settings, is_loopback
+from stacks.values import BelowError, Settings, is_loopback
 
 PROJECT = "open-webui-edge"
 
@@ -130,15 +130,17 @@ class StackSettings(Settings):
     @model_validator(mode="after")
     def _strangers_do_not_become_administrators(self) -> Self:
         if self.open_webui.admin is None and not is_loopback(self.site.listen.address):
-            raise ValueError(
-                f"site.listen.address: {self.site.listen.address} can be reached from other machines, and whoever"
+            raise BelowError(
+                "site.listen.address",
+                f"{self.site.listen.address} can be reached from other machines, and whoever"
                 " signs up first becomes the administrator; set open_webui.admin.email, or listen on 127.0.0.1",
             )
         if self.open_webui.environment.get("WEBUI_AUTH", "true").lower() != "true" and not is_loopback(
             self.site.listen.address
         ):
-            raise ValueError(
-                "open_webui.environment.WEBUI_AUTH: without sign-in everybody who can reach site.listen.address is the"
+            raise BelowError(
+                "open_webui.environment.WEBUI_AUTH",
+                "without sign-in everybody who can reach site.listen.address is the"
                 " administrator; drop it, or listen on 127.0.0.1",
             )
         return self

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from stacks.values import Host, Ipv4Address, Port, Settings
+from stacks.values import BelowError, Host, Ipv4Address, Port, Settings
 
 _LOCAL_DOMAIN = "localhost"
 
@@ -46,10 +46,11 @@ class SiteSettings(Settings):
         names = [self.domain, *self.aliases]
         for name in self.aliases:
             if names.count(name) > 1:
-                raise ValueError(f"aliases: {name} is named twice; write each name once, and not the domain's")
+                raise BelowError("aliases", f"{name} is named twice; write each name once, and not the domain's")
         if self.listen.http_port == self.listen.https_port:
-            raise ValueError(
-                f"listen: http_port and https_port are both {self.listen.http_port}; choose two different ports",
+            raise BelowError(
+                "listen",
+                f"http_port and https_port are both {self.listen.http_port}; choose two different ports",
             )
         return self
 

@@ -28,6 +28,15 @@ class SecretInsideError(ValueError):
     """The value holds a secret where none belongs: the message must not repeat it."""
 
 
+class BelowError(ValueError):
+    """What a check of several settings together found, at the one key below them that is to be mended."""
+
+    def __init__(self, key: str, message: str) -> None:
+        """Keep the key, relative to the checked settings, and what a person is told."""
+        super().__init__(message)
+        self.key = key
+
+
 class Settings(BaseModel):
     """A part of what a stack file says: plain values, all known at once, never changed."""
 
