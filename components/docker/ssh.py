@@ -9,8 +9,8 @@ _ENGINE_SOCKET = "/var/run/docker.sock"
 _PATIENCE = 30
 """Seconds for a connection to be made."""
 
-_tunnels: list[subprocess.Popen[str]] = []
-"""Kept until this process ends: a forgotten one would lose its standard input, and end."""
+_tunnels: dict[str, tuple[subprocess.Popen[str], Path]] = {}
+"""Host -> its tunnel and socket: one serves the checks before an update and those after it, until this process ends."""
 
 
 class TunnelError(OSError):
@@ -27,6 +27,9 @@ def forwarded_socket(host: str) -> str:
         TunnelError: there is no connection.
 
     """
+    tunnel, here = _tunnels.get(host, (None, None))
+    if tunnel is not None and tunnel.poll() is None:
+        return f"unix://{here}"
     # Readable by this user alone: whoever reaches the socket commands the engine.
     folder = Path(tempfile.mkdtemp(prefix="open-webui-edge-"))
     here = folder / "docker.sock"
@@ -40,7 +43,7 @@ def forwarded_socket(host: str) -> str:
         stderr=subprocess.PIPE,
         text=True,
     )
-    _tunnels.append(tunnel)
+    _tunnels[host] = (tunnel, here)
     deadline = time.monotonic() + _PATIENCE
     while not here.exists():
         if tunnel.poll() is not None or time.monotonic() > deadline:
