@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import FIRST_KEY, bridge_address, engine, model_server, workshop
+from tests.integration.conftest import FIRST_KEY, answered_by, bridge_address, engine, model_server, workshop
 from tests.support.model_server import ModelServer
 from tests.support.stack import StackUnderTest, Workshop
 
@@ -24,11 +24,10 @@ class RunningDeployment:
 
 @pytest.fixture(scope="session")
 def deployment(workshop: Workshop, model_server: ModelServer) -> Iterator[RunningDeployment]:
-    provider = {"url": f"http://host.docker.internal:{model_server.port}/v1"}
     stack = StackUnderTest(
         workshop,
         "it-browser",
-        {"models": {"providers": [provider], "ollama": {"mode": "none"}}},
+        {"models": answered_by(model_server)},
         secrets={"models.providers[0].api_key": FIRST_KEY},
     )
     with stack.running():

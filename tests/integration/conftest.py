@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterator
+from typing import Any
 
 import docker
 import docker.errors
@@ -57,6 +58,12 @@ FIRST_KEY = "sk-MARK7f3a-first \"key\"; with $all {of} 'it' \\ % & <>|`~"
 """Every printable character that has a meaning somewhere, and none may."""
 
 
+def answered_by(model_server: ModelServer) -> dict[str, Any]:
+    """Return the `models` of a stack whose one provider is the test's own server; its key is a secret of the stack."""
+    provider = {"url": f"http://host.docker.internal:{model_server.port}/v1"}
+    return {"providers": [provider], "ollama": {"mode": "none"}}
+
+
 @pytest.fixture(scope="session")
 def chat(workshop: Workshop, model_server: ModelServer) -> Iterator[StackUnderTest]:
     """A stack with an administrator and a provider, up and running."""
@@ -65,10 +72,7 @@ def chat(workshop: Workshop, model_server: ModelServer) -> Iterator[StackUnderTe
         "it-chat",
         {
             "open_webui": {"admin": {"email": "admin@example.com"}},
-            "models": {
-                "providers": [{"url": f"http://host.docker.internal:{model_server.port}/v1"}],
-                "ollama": {"mode": "none"},
-            },
+            "models": answered_by(model_server),
         },
         secrets={"models.providers[0].api_key": FIRST_KEY, "open_webui.admin.password": ADMIN_PASSWORD},
     )
@@ -86,10 +90,7 @@ def side(workshop: Workshop, model_server: ModelServer) -> Iterator[StackUnderTe
         workshop,
         "it-side",
         {
-            "models": {
-                "providers": [{"url": f"http://host.docker.internal:{model_server.port}/v1"}],
-                "ollama": {"mode": "none"},
-            },
+            "models": answered_by(model_server),
         },
         secrets={"models.providers[0].api_key": FIRST_KEY},
     )
