@@ -60,11 +60,9 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             NginxReverseProxyArgs(
                 image=self._image(images.NGINX, on_host),
                 configuration=render_configuration(
-                    settings.site,
-                    settings.proxy,
+                    settings,
                     stack=pulumi.get_stack(),
                     upstreams=[f"{application.upstream}:{PORT}"],
-                    identity_headers=settings.open_webui.identity_headers,
                 ),
                 certificate_pem=certificate.certificate_pem,
                 private_key_pem=certificate.private_key_pem,

@@ -30,17 +30,60 @@ _EXAMPLE: dict[str, Any] = {
     },
     "certificate": {"mode": "self-signed"},
     "proxy": {
+        "tls_profile": "modern",
+        "http3": False,
+        "proxy_protocol": False,
+        "trusted_proxies": ["10.0.0.0/8", "2001:db8::/32"],
+        "identity_headers_from": [],
         "timeouts": {
             "connect": "5s",
             "read": "30m",
             "send": "5m",
-            "client": "1m",
+            "client_header": "1m",
+            "client_body": "1m",
+            "client_send": "1m",
             "keepalive": "75s",
             "shutdown": "12h",
         },
-        "limits": {"max_upload": "100MiB"},
-        "websocket": {"idle_timeout": "1h"},
-        "memory": "256MiB",
+        "limits": {
+            "max_upload": "1GiB",
+            "request_header": "32KiB",
+            "answer_header": "16KiB",
+            "connections_per_client": 500,
+            "sign_in": {"per_minute": 30, "burst": 20},
+        },
+        "websocket": {"enabled": True, "idle_timeout": "1h"},
+        "cache": {"enabled": True, "max_size": "1GiB"},
+        "cors": {"allowed_origins": ["https://portal.example.com"]},
+        "embedding": {"allowed_origins": ["https://intranet.example.com"]},
+        "headers": {
+            "hsts": {"enabled": True, "max_age": "365d", "include_subdomains": False, "preload": False},
+            "content_security_policy": {"mode": "report-only", "policy": "default-src 'self'; img-src * data:"},
+            "referrer_policy": "strict-origin-when-cross-origin",
+            "permissions_policy": "camera=(self), microphone=(self)",
+        },
+        "authentication": {
+            "mode": "external",
+            "external": {
+                "url": "http://authelia:9091/api/authz/auth-request",
+                "sign_in_url": "https://auth.example.com/",
+                "identity": {"X-User-Email": "Remote-Email"},
+            },
+        },
+        "locations": {
+            "/docs/": {
+                "url": "http://wiki:3000",
+                "websocket": False,
+                "credentials": False,
+                "allowed_from": ["192.0.2.0/24"],
+                "max_upload": "1MiB",
+            },
+            "/robots.txt": {},
+        },
+        "log": {"requests": "json", "level": "warn"},
+        "metrics": {"enabled": False, "port": 9113},
+        "maintenance": False,
+        "memory": "512MiB",
     },
     "open_webui": {
         "version": "0.12.4",
@@ -56,7 +99,10 @@ _EXAMPLE: dict[str, Any] = {
     "images": {"source": "pulled", "registry": "registry.example.com/mirror"},
 }
 # Of two settings that exclude each other an example can show one: the other stands there as a comment.
-_INSTEAD = {"models.ollama.url": "http://host.docker.internal:11434"}
+_INSTEAD = {
+    "models.ollama.url": "http://host.docker.internal:11434",
+    "proxy.authentication.client_certificates": '{authorities: "-----BEGIN CERTIFICATE-----…", depth: 2}',
+}
 
 
 def schema() -> str:
@@ -126,7 +172,8 @@ def _has_all_defaults(model: type[BaseModel]) -> bool:
 def _model_of(annotation: Any) -> tuple[type[BaseModel] | None, str]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, ""
-    item = "[]" if get_origin(annotation) is tuple else ""
+    origin = get_origin(annotation)
+    item = "[]" if origin is tuple else ".*" if origin is dict else ""
     for argument in get_args(annotation):
         model, below = _model_of(argument)
         if model is not None:
@@ -143,7 +190,7 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if field.default_factory is not None or field.default is PydanticUndefined:
         return "as said" if field.default_factory is None or "Default:" in (field.description or "") else "none"
-    if field.default is None:
+    if field.default is None or field.default == ():
         return "none"
     written = _serialized(field.default, field)
     return f"`{written}`"
@@ -179,6 +226,13 @@ def _commented(key: str, path: str, value: Any, field: FieldInfo, indent: int) -
         text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).strip().removesuffix("...").strip()
         return [*lines, f"{space}{key}: {text}"]
     lines.append(f"{space}{key}:")
+    if item == ".*":
+        for name, entry in value.items():
+            # What a setting means is said once; a further entry shows how little it may be.
+            lines += (
+                [f"{space}  {name}:", *_block(model, path, entry, indent + 4)] if entry else [f"{space}  {name}: {{}}"]
+            )
+        return lines
     if item:
         for entry in value:
             block = _block(model, path, entry, indent + 4)

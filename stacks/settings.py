@@ -74,6 +74,11 @@ class CertificateSettings(Settings):
     mode: CertificateMode = CertificateMode.SELF_SIGNED
     """self-signed: a certificate authority of this stack's own, which browsers must be told to trust."""
 
+    @property
+    def trusted(self) -> bool:
+        """Whether browsers trust it by themselves."""
+        return self.mode is not CertificateMode.SELF_SIGNED
+
 
 class DataSettings(Settings):
     """What outlives an update and `make down`."""

@@ -22,6 +22,13 @@ _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _HOST_NAME_LENGTH = 253
 _URL_TOKEN = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!&()*+,=%-]+")
 _PORT_MAX = 65535
+_PATH_MAX = 512
+# RFC 9110 section 5.1, without what Nginx drops (underscores) and what no header in use has.
+_HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
+# What a policy header is made of: printable ASCII; Nginx would read a dollar as the beginning of a variable.
+_HEADER_VALUE = re.compile(r"[ -#%-~]{1,4096}")
+# RFC 3986 section 3.3, without what must be percent-encoded there and what Nginx reads as its own (; and $).
+_PATH = re.compile(r"/[A-Za-z0-9._~!&'()*+,=:@/-]*")
 
 
 class SecretInsideError(ValueError):
@@ -161,6 +168,69 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _network(value: str) -> str:
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError(
+            "is not a network; write an address or a network in CIDR form without host bits, such as 10.0.0.0/8 or"
+            " 2001:db8::/32",
+        ) from None
+    if network.prefixlen == 0:
+        raise ValueError("is the whole internet; name the addresses of those that are meant")
+    return str(network)
+
+
+def _origin(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    if (
+        parts.scheme not in {"http", "https"}
+        or not host
+        or port == 0
+        or value.lower() != _written(parts.scheme, host, port)
+    ):
+        raise ValueError(
+            "is not an origin; write scheme, host and, where it is not the scheme's own, the port, and nothing behind"
+            " it, such as https://portal.example.com",
+        )
+    return _written(parts.scheme, _host(host), port)
+
+
+def _written(scheme: str, host: str, port: int | None) -> str:
+    if port == {"http": 80, "https": 443}[scheme]:
+        raise ValueError(f"names the port that {scheme} has anyway, and no browser writes it; drop :{port}")
+    name = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{name}" + ("" if port is None else f":{port}")
+
+
+def _header_name(value: str) -> str:
+    if not _HEADER_NAME.fullmatch(value):
+        raise ValueError("is not the name of a header; write letters, digits and hyphens, such as X-User-Email")
+    return value
+
+
+def _header_value(value: str) -> str:
+    if not _HEADER_VALUE.fullmatch(value) or value != value.strip():
+        raise ValueError(
+            "cannot be a header's value here; write one line of printable ASCII without $, at most 4096 characters",
+        )
+    return value
+
+
+def _path(value: str) -> str:
+    if not _PATH.fullmatch(value) or len(value) > _PATH_MAX:
+        raise ValueError(
+            "is not a path; write one that begins with / and is made of letters, digits and -._~!&'()*+,=:@/",
+        )
+    if "//" in value or any(segment in {".", ".."} for segment in value.split("/")):
+        raise ValueError("is a path with empty or dot segments, which no request has once it is read; drop them")
+    return value
+
+
 def is_ip_address(host: str) -> bool:
     """Whether `host`, a value of kind Host, is an address and not a name."""
     try:
@@ -191,3 +261,11 @@ Host = Annotated[str, AfterValidator(_host), WithJsonSchema({"type": "string", "
 Ipv4Address = Annotated[str, AfterValidator(_ipv4_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
 HttpUrl = Annotated[str, AfterValidator(_http_url), WithJsonSchema({"type": "string", "format": "uri"})]
 Port = Annotated[int, Field(ge=1, le=_PORT_MAX)]
+Network = Annotated[str, AfterValidator(_network), WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]})]
+"""An address or a network, in CIDR form."""
+Origin = Annotated[str, AfterValidator(_origin), WithJsonSchema({"type": "string", "format": "uri"})]
+"""As a browser writes it in the header Origin (RFC 6454)."""
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderValue = Annotated[str, AfterValidator(_header_value)]
+RequestPath = Annotated[str, AfterValidator(_path), WithJsonSchema({"type": "string", "pattern": "^/"})]
+"""The path of a request, or its beginning."""

@@ -1,16 +1,33 @@
 """From settings to the whole nginx.conf: a pure function and templates, no Pulumi."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from stacks.proxy import ProxySettings
-from stacks.site import SiteSettings
-from stacks.values import write_bytes
+from components.images import ImageSource
+from components.reverse_proxy.headers import (
+    HIDDEN_HEADERS,
+    cleared_with,
+    security_headers,
+    strict_transport_security,
+)
+from components.reverse_proxy.tls_profiles import policy_of
+from stacks.proxy import (
+    FRONTEND_PATHS,
+    SIGN_IN_PATHS,
+    AuthenticationMode,
+    ExternalAuthenticatorSettings,
+    LocationSettings,
+    ProxySettings,
+)
+from stacks.settings import StackSettings
+from stacks.values import write_bytes, write_duration
 
 DOCKER_RESOLVER = "127.0.0.11"
 """The name server of every user-defined Docker network (Docker's manual, Networking overview)."""
@@ -23,128 +40,94 @@ _TOKEN = re.compile(r"[A-Za-z0-9_.:/\[\]-]+")
 # RFC 9110 section 5.1, without the characters that Nginx reads as its own and those for which it drops a header.
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 _FORM_AROUND_A_FILE = 1 << 20
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
-
-@dataclass(frozen=True)
-class TlsProfile:
-    """A policy of protocols, ciphers and groups, as its publisher wrote it."""
-
-    source: str
-    protocols: tuple[str, ...]
-    ciphers: tuple[str, ...]
-    """For TLS 1.2, in OpenSSL's names; those of TLS 1.3 are OpenSSL's default in all profiles."""
-    curves: tuple[str, ...]
-    """Groups for the key exchange, the preferred one first. X25519MLKEM768 needs OpenSSL 3.5."""
-
-
-INTERMEDIATE = TlsProfile(
-    source="Mozilla's intermediate profile, April 2026: https://ssl-config.mozilla.org/guidelines/6.0.json",
-    protocols=("TLSv1.2", "TLSv1.3"),
-    ciphers=("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"),
-    curves=("X25519MLKEM768", "X25519", "prime256v1", "secp384r1"),
+LOCATIONS = (
+    "sockets",
+    "other_sockets",
+    "api",
+    "sign_in",
+    "oauth",
+    "frontend",
+    "anonymous",
+    "private_files",
+    "health",
+    "extra",
+    "authenticator",
+    "pages",
 )
-
-
-@dataclass(frozen=True)
-class ClearedHeaders:
-    """Request headers that no client may send to the application."""
-
-    reason: str
-    names: tuple[str, ...]
-
-
-# A name with an underscore needs no entry: Nginx drops such headers (underscores_in_headers off, its default).
-_CLEARED = (
-    ClearedHeaders(
-        "Other ways to say what is said above (RFC 7239 and the customs of proxies), and httpoxy (CVE-2016-5385).",
-        (
-            "Forwarded",
-            "X-Forwarded-Server",
-            "X-Forwarded-Scheme",
-            "X-Forwarded-Ssl",
-            "X-Forwarded-Prefix",
-            "X-Client-IP",
-            "X-Cluster-Client-IP",
-            "True-Client-IP",
-            "CF-Connecting-IP",
-            "Proxy",
-        ),
-    ),
-    ClearedHeaders(
-        "Who somebody is, as sign-in proxies say it: Open WebUI believes what its WEBUI_AUTH_TRUSTED_* name.",
-        (
-            # oauth2-proxy, --pass-user-headers and --set-xauthrequest; Open WebUI's manual uses them too.
-            "X-Forwarded-User",
-            "X-Forwarded-Email",
-            "X-Forwarded-Groups",
-            "X-Forwarded-Preferred-Username",
-            "X-Forwarded-Access-Token",
-            "X-Auth-Request-User",
-            "X-Auth-Request-Email",
-            "X-Auth-Request-Groups",
-            "X-Auth-Request-Preferred-Username",
-            "X-Auth-Request-Access-Token",
-            # Authelia, trusted header SSO.
-            "Remote-User",
-            "Remote-Email",
-            "Remote-Name",
-            "Remote-Groups",
-            # authentik, proxy provider.
-            "X-Authentik-Username",
-            "X-Authentik-Email",
-            "X-Authentik-Name",
-            "X-Authentik-Groups",
-            "X-Authentik-Uid",
-            "X-Authentik-Jwt",
-            # Cloudflare Access; Google's identity-aware proxy; AWS's load balancer; Tailscale Serve.
-            "Cf-Access-Authenticated-User-Email",
-            "Cf-Access-Jwt-Assertion",
-            "X-Goog-Authenticated-User-Email",
-            "X-Goog-Authenticated-User-Id",
-            "X-Amzn-Oidc-Identity",
-            "X-Amzn-Oidc-Data",
-            "X-Amzn-Oidc-Accesstoken",
-            "Tailscale-User-Login",
-            "Tailscale-User-Name",
-            # Grafana's and Gitea's proxy sign-in, taken up by others.
-            "X-WebAuth-User",
-            "X-WebAuth-Email",
-            "X-WebAuth-Name",
-            "X-WebAuth-Groups",
-            # The examples in Open WebUI's manual.
-            "X-User-Email",
-            "X-User-Name",
-            "X-User-Groups",
-            "X-User-Role",
-        ),
-    ),
-)
-
-CLEARED_HEADERS = tuple(name for group in _CLEARED for name in group.names)
-"""The names of all of them."""
-
-LOCATIONS = ("sockets", "other_sockets", "api", "sign_in", "static", "pages")
 """In the order in which a reader meets them; Nginx takes the longest prefix."""
 
 
+@dataclass(frozen=True)
+class OtherService:
+    """Something besides the application that requests are passed to."""
+
+    upstream: str
+    """Name of its block in the configuration."""
+    scheme: str
+    host: str
+    port: int
+    path: str
+    """What takes the place of the location's path; "" to pass that on."""
+    netloc: str
+    """Host and port as its URL writes them."""
+
+    @classmethod
+    def at(cls, url: str, upstream: str) -> "OtherService":
+        """Read a URL."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        return cls(upstream, parts.scheme, host, parts.port or _DEFAULT_PORTS[parts.scheme], path, parts.netloc)
+
+
+@dataclass(frozen=True)
+class ExtraLocation:
+    """A location of the settings."""
+
+    path: str
+    settings: LocationSettings
+    service: OtherService | None
+
+
+@dataclass(frozen=True)
+class Authenticator:
+    """Who is asked about each request."""
+
+    settings: ExternalAuthenticatorSettings
+    service: OtherService
+
+
+@dataclass(frozen=True)
+class PassedIdentity:
+    """A request header that says who somebody is, and where its value comes from."""
+
+    header: str
+    variable: str
+    """Of the configuration: empty where nobody may say it."""
+    source: str
+    """Variable that it is taken from."""
+
+
 def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
-    site: SiteSettings,
-    proxy: ProxySettings,
+    settings: StackSettings,
     *,
     stack: str,
     upstreams: Sequence[str],
+    replicas: int = 1,
     resolver: str = DOCKER_RESOLVER,
-    identity_headers: Sequence[str] = (),
+    ipv6: bool = False,
 ) -> str:
     """Write the whole nginx.conf.
 
     Args:
-        site: names and ports.
-        proxy: time-outs and limits.
+        settings: what the stack says.
         stack: named in the first line.
-        upstreams: host:port of each replica of the application.
-        resolver: address of the name server that knows them.
-        identity_headers: further request headers that the application believes, cleared like the known ones.
+        upstreams: host:port by which the replicas of the application are found; one name may stand for several.
+        replicas: how many there are.
+        resolver: address, and port where it is not 53, of the name server that knows them.
+        ipv6: whether to listen on IPv6 too.
 
     Raises:
         ValueError: a value cannot stand in an nginx.conf; settings that were read never hold one.
@@ -160,34 +143,64 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
     environment.filters.update(  # pyright: ignore[reportUnknownMemberType] - jinja2 leaves its filters' types open
         token=token,
         duration=nginx_time,
+        readable=write_duration,
         server_name=server_name,
+        quoted=quoted,
         in_single_quotes=in_single_quotes,
     )
+    site, proxy = settings.site, settings.proxy
+    passed = _passed_identity(proxy, settings.open_webui.identity_headers)
+    names = tuple(settings.open_webui.identity_headers)
+    for name in (*names, *(identity.header for identity in passed)):
+        header_name(name)
+    pages = {
+        name: " ".join(environment.get_template(f"pages/{name}.html.j2").render().splitlines())
+        for name in ("unavailable", "maintenance", "timed_out", "too_large", "too_many", "unauthorized")
+    }
     values = {
         "stack": stack,
         "proxy": proxy,
-        "tls": INTERMEDIATE,
+        "tls": policy_of(proxy.tls_profile),
         "resolver": resolver,
+        "docker_resolver": DOCKER_RESOLVER,
         "upstreams": upstreams,
+        "replicas": replicas,
+        "ipv6": ipv6,
+        # Debian's package of Nginx has the module; the official image has not.
+        "brotli": settings.images.source is ImageSource.BUILT,
+        "release": settings.open_webui.version,
         "hosts": site.hosts,
         "aliases": site.aliases,
         "domain": site.domain,
         "url": site.url,
         "netloc": site.url.removeprefix("https://"),
         "port": site.listen.https_port,
+        "origins": _origins(settings),
+        "hsts": strict_transport_security(proxy, trusted_certificate=settings.certificate.trusted),
+        "security_headers": security_headers(proxy),
+        "hidden_headers": HIDDEN_HEADERS,
         "locations": LOCATIONS,
-        "cleared_headers": _cleared_with(identity_headers),
+        "frontend_paths": FRONTEND_PATHS,
+        "sign_in_paths": SIGN_IN_PATHS,
+        "extra_locations": _extra_locations(proxy),
+        "authenticator": _authenticator(proxy),
+        "client_certificates": proxy.authentication.mode is AuthenticationMode.CLIENT_CERTIFICATES,
+        "cleared_headers": cleared_with(names, tuple(identity.header for identity in passed)),
+        "passed_identity": passed,
+        # With the PROXY protocol whoever wrote the headers is the client itself.
+        "headers_of_proxies": bool(proxy.trusted_proxies) and not proxy.proxy_protocol,
         "max_upload": write_bytes(proxy.limits.max_upload),
         "max_body": proxy.limits.max_upload + _FORM_AROUND_A_FILE,
-        "unavailable_page": " ".join(environment.get_template("unavailable.html.j2").render().splitlines()),
+        "sign_in_again_after": math.ceil(60 / proxy.limits.sign_in.per_minute),
+        "pages": pages,
     }
 
-    def part(name: str) -> str:
-        text = environment.get_template(f"{name}.conf.j2").render(values, part=part)
+    def part(name: str, **further: object) -> str:
+        text = environment.get_template(f"{name}.conf.j2").render(values, part=part, **further)
         return text.strip("\n").replace("\n", _INDENT)
 
     rendered = environment.get_template("nginx.conf.j2").render(values, part=part)
-    return "\n".join(line.rstrip() for line in rendered.splitlines()) + "\n"
+    return _without_gaps(rendered)
 
 
 def token(value: str) -> str:
@@ -215,13 +228,72 @@ def in_single_quotes(text: str) -> str:
     return f"'{text}'"
 
 
-def _cleared_with(identity_headers: Sequence[str]) -> tuple[ClearedHeaders, ...]:
-    for name in identity_headers:
-        if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not the name of a header; write letters, digits and hyphens")
-    known = {name.lower() for name in CLEARED_HEADERS}
-    # A dictionary: each name once, in whatever case it was written, in the given order.
-    further = tuple({name.lower(): name for name in identity_headers if name.lower() not in known}.values())
-    if not further:
-        return _CLEARED
-    return (*_CLEARED, ClearedHeaders("Likewise, as this stack's environment names them.", further))
+def quoted(text: str) -> str:
+    """Quote `text`, which may hold quotes; raise ValueError for a dollar, which nothing can quote."""
+    if not text.isprintable() or "$" in text:
+        raise ValueError("the text holds a character that Nginx would read as its own")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def header_name(name: str) -> str:
+    """Return `name` if it can be a header's; raise ValueError otherwise."""
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of a header; write letters, digits and hyphens")
+    return name
+
+
+def _without_gaps(rendered: str) -> str:
+    """Drop blank lines that a part which says nothing leaves: never two in a row, none before a closing brace."""
+    lines: list[str] = []
+    for line in (line.rstrip() for line in rendered.splitlines()):
+        if not line and (not lines or not lines[-1] or lines[-1].endswith("{")):
+            continue
+        if line.lstrip() == "}" and lines and not lines[-1]:
+            lines.pop()
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _origins(settings: StackSettings) -> tuple[str, ...]:
+    """Return the origins of pages that may talk to the application: its own names, and those that the settings add."""
+    site = settings.site
+    # A dictionary: each once, in this order.
+    return tuple(dict.fromkeys([*(site.origin(host) for host in site.hosts), *settings.proxy.cors.allowed_origins]))
+
+
+def _extra_locations(proxy: ProxySettings) -> tuple[ExtraLocation, ...]:
+    return tuple(
+        ExtraLocation(
+            path,
+            location,
+            None if location.url is None else OtherService.at(location.url, f"location_{number}"),
+        )
+        for number, (path, location) in enumerate(sorted(proxy.locations.items()), start=1)
+    )
+
+
+def _authenticator(proxy: ProxySettings) -> Authenticator | None:
+    external = proxy.authentication.external
+    if proxy.authentication.mode is not AuthenticationMode.EXTERNAL or external is None:
+        return None
+    return Authenticator(external, OtherService.at(external.url, "authenticator"))
+
+
+def _passed_identity(proxy: ProxySettings, named: Sequence[str]) -> tuple[PassedIdentity, ...]:
+    """Return the headers of identity that are passed on after all: somebody in the settings may say them."""
+    authenticator = _authenticator(proxy)
+    if authenticator is not None:
+        return tuple(
+            PassedIdentity(header, f"identity_{_variable(header)}", f"upstream_http_{_variable(source)}")
+            for header, source in sorted(authenticator.settings.identity.items())
+        )
+    if proxy.identity_headers_from:
+        return tuple(
+            PassedIdentity(header, f"identity_{_variable(header)}", f"http_{_variable(header)}") for header in named
+        )
+    return ()
+
+
+def _variable(header: str) -> str:
+    return header_name(header).lower().replace("-", "_")

@@ -80,6 +80,7 @@ class NginxUnderTest:
     settings: StackSettings
     upstreams: Sequence[str]
     resolver: str
+    replicas: int = 1
     name: str = field(default_factory=lambda: f"nginx-under-test-{secrets.token_hex(4)}")
     configuration: str = ""
     generation: int = 0
@@ -234,11 +235,11 @@ class NginxUnderTest:
     def _install(self, settings: StackSettings) -> None:
         self.generation += 1
         self.configuration = render_configuration(
-            settings.site,
-            settings.proxy,
+            settings,
             stack="test",
             upstreams=self.upstreams,
             resolver=self.resolver,
+            replicas=self.replicas,
         )
         files = {
             "nginx.conf": self.configuration,
@@ -296,7 +297,7 @@ class DockerError(Exception):
 def _docker(*arguments: str, given: bytes | None = None) -> str:
     ended = subprocess.run(["docker", *arguments], input=given, capture_output=True, check=False)  # noqa: S603, S607
     if ended.returncode != 0:
-        raise DockerError(f"docker {' '.join(arguments)}: {ended.stderr.decode().strip()}")
+        raise DockerError(f"docker {' '.join(arguments)}: {(ended.stderr + ended.stdout).decode().strip()}")
     return ended.stdout.decode()
 
 

@@ -20,14 +20,9 @@ SITES: dict[str, dict[str, object]] = {
 
 
 def rendered(site: dict[str, object], identity_headers: Sequence[str] = ()) -> str:
-    settings = settings_of(site=site)
-    return render_configuration(
-        settings.site,
-        settings.proxy,
-        stack="test",
-        upstreams=["open-webui:8080"],
-        identity_headers=identity_headers,
-    )
+    environment = {f"WEBUI_AUTH_TRUSTED_{number}_HEADER": name for number, name in enumerate(identity_headers)}
+    settings = settings_of(site=site, open_webui={"environment": environment})
+    return render_configuration(settings, stack="test", upstreams=["open-webui:8080"])
 
 
 def assert_accepted(said: str) -> None:

@@ -60,7 +60,7 @@ def test_websocket_may_be_asked_for_in_any_case_and_in_a_list(nginx: NginxUnderT
     assert (answer.header("Upgrade") or "").lower() == "websocket"
 
 
-@pytest.mark.parametrize("path", ["/ws/socket.io/?EIO=4&transport=polling", "/ws/", "/ws/x.css", "/ws/../ws/"])
+@pytest.mark.parametrize("path", ["/ws/socket.io/?EIO=4&transport=polling", "/ws/", "/ws/x.css", "//ws/"])
 @pytest.mark.parametrize("headers", NO_UPGRADES.values(), ids=NO_UPGRADES)
 def test_websocket_without_upgrade_is_refused_with_400(
     nginx: NginxUnderTest, backend: EchoBackend, path: str, headers: list[tuple[str, str]]
@@ -118,7 +118,13 @@ def test_changed_timeout_costs_no_request_and_no_socket(
     start_backend(free_port)
     nginx = workshop.nginx(settings_of(site=SITE), port=free_port)
     url = f"https://localhost:{nginx.https_port}"
-    with Load(url, nginx.ca_file, Http1(path="/headers"), Http2(path="/headers"), WebSocketEcho(path="/ws/")) as load:
+    with Load(
+        url,
+        nginx.ca_file,
+        Http1(path="/headers"),
+        Http2(path="/headers"),
+        WebSocketEcho(path="/ws/", origin="https://localhost:8443"),
+    ) as load:
         for read in ("31m", "32m"):
             nginx.reload(settings_of(site=SITE, proxy={"timeouts": {"read": read}}))
     assert load.failures == [], str(load)

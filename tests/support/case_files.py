@@ -30,6 +30,8 @@ class Case:
     upstreams: list[str]
     """Replicas of the application, host:port."""
     expected: str
+    replicas: int = 1
+    ipv6: bool = False
 
     def rewrite(self, expected: str) -> None:
         """Write what the program does today."""
@@ -59,6 +61,8 @@ def read_case(path: Path) -> Case:
         document.get("machine") or {},
         document.get("upstreams") or ["open-webui:8080"],
         expected,
+        document.get("replicas", 1),
+        document.get("ipv6", False),
     )
 
 

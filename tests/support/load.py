@@ -342,6 +342,8 @@ class WebSocketEcho(Client):
 
     every: float = 0.25
     path: str = "/echo"
+    origin: str = ""
+    """What a browser would say; "" for the address that is asked."""
 
     def ask(self, target: Target, tally: Tally) -> None:
         """Hold one WebSocket open."""
@@ -359,7 +361,7 @@ class WebSocketEcho(Client):
     async def _hold(self, target: Target, tally: Tally) -> None:
         host = f"[{target.address}]" if ":" in target.address else target.address
         url = f"wss://{host}:{target.port}{self.path}"
-        origin = {"Host": target.netloc, "Origin": f"https://{target.netloc}"}
+        origin = {"Host": target.netloc, "Origin": self.origin or f"https://{target.netloc}"}
         trust = target.trust("http/1.1")
         async with (
             aiohttp.ClientSession() as http,

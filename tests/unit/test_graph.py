@@ -151,7 +151,7 @@ def test_the_application_is_told_what_follows_from_the_settings() -> None:
         "FORWARDED_ALLOW_IPS": "172.30.0.0/16",
         "OLLAMA_BASE_URL": "http://ollama:11434",
         "PORT": "8080",
-        "RAG_FILE_MAX_SIZE": "100",
+        "RAG_FILE_MAX_SIZE": "1024",
         "UVICORN_WORKERS": "1",
         "UVICORN_WS_PER_MESSAGE_DEFLATE": "false",
         "WEBUI_ADMIN_EMAIL": "admin@example.com",

@@ -8,13 +8,14 @@ from typing import Any
 import crossplane
 import pytest
 
+from components.reverse_proxy.headers import CLEARED_HEADERS
 from components.reverse_proxy.rendering import (
-    CLEARED_HEADERS,
     LOCATIONS,
     in_single_quotes,
     render_configuration,
     token,
 )
+from stacks.proxy import FRONTEND_PATHS
 from stacks.settings import StackSettings, read_settings
 from tests.support.case_files import Case, case_files, read_case
 
@@ -26,10 +27,16 @@ OVERWRITTEN = {
     "X-Forwarded-Proto",
     "X-Forwarded-Host",
     "X-Forwarded-Port",
+    "X-Request-ID",
     "Upgrade",
     "Connection",
-    *CLEARED_HEADERS,
+    "Cookie",
+    "Authorization",
+    "Origin",
+    "Accept-Encoding",
 }
+# The authenticator is no application: it gets the head of a request, and where that was going.
+ASKED = "/_edge/authenticate"
 Block = list[dict[str, Any]]
 
 
@@ -40,14 +47,15 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def rendered(case: Case) -> str:
     settings = read_settings(case.config, secret_keys=(), source="a case")
-    return render_configuration(settings.site, settings.proxy, stack=STACK, upstreams=case.upstreams)
+    return render_configuration(settings, stack=STACK, upstreams=case.upstreams, replicas=case.replicas, ipv6=case.ipv6)
 
 
 def parsed(text: str, directory: Path) -> Block:
     """Read an nginx.conf back as Nginx would."""
     file = directory / "nginx.conf"
     file.write_text(text)
-    payload = crossplane.parse(str(file), single=True, catch_errors=False)
+    payload = crossplane.parse(str(file), single=True, catch_errors=False, check_ctx=False)
+    assert payload["status"] == "ok", payload["errors"]
     return payload["config"][0]["parsed"]
 
 
@@ -74,31 +82,98 @@ def test_each_forgeable_header_is_overwritten_wherever_a_request_is_passed_on(ca
     for server in within(parsed(rendered(case), tmp_path), "http", "server"):
         inherited = [directive["args"][0] for directive in within(server["block"], "proxy_set_header")]
         for location in within(server["block"], "location"):
-            if not list(within(location["block"], "proxy_pass")):
+            if not list(within(location["block"], "proxy_pass")) or ASKED in location["args"]:
                 continue
             passing += 1
             own = [directive["args"][0] for directive in within(location["block"], "proxy_set_header")]
             # Nginx drops all inherited ones where there is one of its own.
             in_force = own or inherited
-            assert set(in_force) == OVERWRITTEN
-            assert len(in_force) == len(OVERWRITTEN), "a header is sent twice"
+            names = {name.lower() for name in in_force}
+            assert names >= {name.lower() for name in (*OVERWRITTEN, *CLEARED_HEADERS)}
+            assert len(in_force) == len(names), "a header is sent twice"
     assert passing >= len(LOCATIONS)
 
 
-def test_no_location_forgets_inherited_answer_headers(case: Case, tmp_path: Path) -> None:
-    for server in within(parsed(rendered(case), tmp_path), "http", "server"):
-        inherited = {directive["args"][0] for directive in within(server["block"], "add_header")}
-        merged = [directive["args"] for directive in within(server["block"], "add_header_inherit")] == [["merge"]]
+SECURITY = {
+    "Content-Security-Policy",
+    "Permissions-Policy",
+    "Referrer-Policy",
+    "X-Content-Type-Options",
+    "X-Request-ID",
+}
+OF_THE_SITE = {
+    "Access-Control-Allow-Credentials",
+    "Access-Control-Allow-Headers",
+    "Access-Control-Allow-Methods",
+    "Access-Control-Allow-Origin",
+    "Access-Control-Max-Age",
+    "Cache-Control",
+    "Vary",
+    "X-Accel-Buffering",
+    "X-Cache-Status",
+}
+
+
+def test_each_location_that_can_answer_says_each_header_once(case: Case, tmp_path: Path) -> None:
+    configuration = parsed(rendered(case), tmp_path)
+    assert [directive["args"] for directive in within(configuration, "http", "add_header_inherit")] == [["merge"]]
+    everywhere = _said_in(next(within(configuration, "http"))["block"])
+    for server in within(configuration, "http", "server"):
+        site = any(within(server["block"], "proxy_set_header"))
         for location in within(server["block"], "location"):
-            own = {directive["args"][0] for directive in within(location["block"], "add_header")}
-            assert merged or not own or own >= inherited
+            # Nothing switches the merging off again.
             assert not list(within(location["block"], "add_header_inherit"))
+            said = [*everywhere, *_said_in(server["block"]), *_said_in(location["block"])]
+            assert len(said) == len(set(said)), (location["args"], "says a header twice")
+            assert set(said) >= SECURITY | (OF_THE_SITE if site else set())
+        assert not list(within(server["block"], "add_header_inherit"))
+
+
+def test_what_the_proxy_says_the_application_cannot(case: Case, tmp_path: Path) -> None:
+    configuration = parsed(rendered(case), tmp_path)
+    (site,) = (
+        server for server in within(configuration, "http", "server") if any(within(server["block"], "proxy_set_header"))
+    )
+    hidden = {directive["args"][0] for directive in within(site["block"], "proxy_hide_header")}
+    said = {*_said_in(next(within(configuration, "http"))["block"]), *_said_in(site["block"])}
+    # Nginx itself drops X-Accel-Buffering; the application has no Alt-Svc to offer.
+    assert said - hidden <= {"X-Accel-Buffering", "Alt-Svc"}
+    for location in within(site["block"], "location"):
+        assert not list(within(location["block"], "proxy_hide_header")), "that forgets those of the server"
+
+
+def test_nothing_private_can_be_kept(case: Case, tmp_path: Path) -> None:
+    kept = {"/_app/immutable/", *FRONTEND_PATHS, "/manifest.json", "/opensearch.xml", "/api/version", "/api/config"}
+    for server in within(parsed(rendered(case), tmp_path), "http", "server"):
+        assert not list(within(server["block"], "proxy_cache"))
+        for location in within(server["block"], "location"):
+            if not list(within(location["block"], "proxy_cache")):
+                continue
+            assert location["args"][-1] in kept
+            (unless,) = within(location["block"], "proxy_no_cache")
+            assert {"$is_page", "$http_authorization"} <= set(unless["args"])
+            (audience,) = (
+                directive["args"][1]
+                for directive in within(location["block"], "set")
+                if directive["args"][0] == "$audience"
+            )
+            # Either it is asked for without a cookie, or nothing with one is kept.
+            assert audience == "everybody" or "$http_cookie" in unless["args"]
+            # What Nginx decided by is what the application is asked for.
+            (passed,) = within(location["block"], "proxy_pass")
+            assert passed["args"] == [f"http://open_webui{location['args'][-1]}"]
+
+
+def _said_in(block: Block) -> list[str]:
+    return [directive["args"][0] for directive in within(block, "add_header")]
 
 
 def test_the_access_log_knows_no_query_and_no_header_of_the_client(case: Case, tmp_path: Path) -> None:
-    (log_format,) = within(parsed(rendered(case), tmp_path), "http", "log_format")
-    for variable in ("$request ", "$request_uri", "$args", "$http_", "$cookie_", "$query_string"):
-        assert variable not in " ".join(log_format["args"])
+    formats = list(within(parsed(rendered(case), tmp_path), "http", "log_format"))
+    assert formats or "access_log off;" in rendered(case)
+    for log_format in formats:
+        for variable in ("$request ", "$request_uri", "$args", "$http_", "$cookie_", "$query_string"):
+            assert variable not in " ".join(log_format["args"])
 
 
 def test_every_name_of_the_site_is_served_and_no_other(case: Case, tmp_path: Path) -> None:
@@ -122,20 +197,25 @@ def test_nothing_changes_but_what_a_setting_says() -> None:
     before, after = StackSettings(), StackSettings()
     timeouts = after.proxy.timeouts.model_copy(update={"read": timedelta(minutes=31)})
     proxy = after.proxy.model_copy(update={"timeouts": timeouts})
-    old = render_configuration(before.site, before.proxy, stack=STACK, upstreams=["a:1"]).splitlines()
-    new = render_configuration(after.site, proxy, stack=STACK, upstreams=["a:1"]).splitlines()
-    assert [line.strip() for line in set(new) - set(old)] == ["proxy_read_timeout 1860s;"]
+    old = render_configuration(before, stack=STACK, upstreams=["a:1"]).splitlines()
+    new = render_configuration(after.model_copy(update={"proxy": proxy}), stack=STACK, upstreams=["a:1"]).splitlines()
+    changed = {line.strip().split(" ")[0] for line in set(new) - set(old)}
+    assert changed == {"proxy_read_timeout", "return"}
+    assert [line.strip() for line in set(new) - set(old) if "said nothing for 31m" in line]
+
+
+def told(*identity_headers: str) -> StackSettings:
+    settings = StackSettings()
+    environment = {f"WEBUI_AUTH_TRUSTED_{'X' * (n + 1)}_HEADER": name for n, name in enumerate(identity_headers)}
+    # Not validated: what is refused by the settings is refused once more.
+    return settings.model_copy(
+        update={"open_webui": settings.open_webui.model_copy(update={"environment": environment})}
+    )
 
 
 def test_identity_headers_of_the_environment_are_cleared_once_each(tmp_path: Path) -> None:
-    settings = StackSettings()
-    text = render_configuration(
-        settings.site,
-        settings.proxy,
-        stack=STACK,
-        upstreams=["a:1"],
-        identity_headers=["X-Our-Email", "x-our-email", "REMOTE-USER"],
-    )
+    settings = told("X-Our-Email", "x-our-email", "REMOTE-USER")
+    text = render_configuration(settings, stack=STACK, upstreams=["a:1"])
     for server in within(parsed(text, tmp_path), "http", "server"):
         for location in within(server["block"], "location"):
             if list(within(location["block"], "proxy_pass")):
@@ -146,9 +226,8 @@ def test_identity_headers_of_the_environment_are_cleared_once_each(tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["X Our", "X-Our;", "X-{Our}", "$x", "X_Our", "X-Our\n", ""])
 def test_what_is_no_name_of_a_header_is_never_written(name: str) -> None:
-    settings = StackSettings()
     with pytest.raises(ValueError, match="is not the name of a header"):
-        render_configuration(settings.site, settings.proxy, stack=STACK, upstreams=["a:1"], identity_headers=[name])
+        render_configuration(told(name), stack=STACK, upstreams=["a:1"])
 
 
 @pytest.mark.parametrize("text", ["it's", "a\\b", "$a", "a\nb", "a\0b"])
@@ -160,7 +239,7 @@ def test_what_would_end_its_quotes_is_never_quoted(text: str) -> None:
 @pytest.mark.parametrize("stack", ["prod", "my_stack", "eu-1.blue"])
 def test_every_name_that_pulumi_gives_a_stack_can_be_written(stack: str) -> None:
     settings = StackSettings()
-    text = render_configuration(settings.site, settings.proxy, stack=stack, upstreams=["a:1"])
+    text = render_configuration(settings, stack=stack, upstreams=["a:1"])
     assert text.startswith(f"# Nginx for the stack {stack}, ")
 
 
@@ -168,7 +247,7 @@ def test_every_name_that_pulumi_gives_a_stack_can_be_written(stack: str) -> None
 def test_no_value_adds_a_directive(upstream: str) -> None:
     settings = StackSettings()
     with pytest.raises(ValueError, match="cannot stand unquoted"):
-        render_configuration(settings.site, settings.proxy, stack=STACK, upstreams=[upstream])
+        render_configuration(settings, stack=STACK, upstreams=[upstream])
 
 
 @pytest.mark.parametrize("value", ["a b", "a;b", "a{b", "a}b", "$a", 'a"b', "a'b", "a\\b", "a\nb", "a#b", ""])

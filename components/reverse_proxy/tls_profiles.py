@@ -1,0 +1,46 @@
+"""Policies of protocols, ciphers and groups, as their publisher wrote them: data with source and date."""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from stacks.proxy import TlsProfile
+
+
+@dataclass(frozen=True)
+class TlsPolicy:
+    """One policy."""
+
+    source: str
+    protocols: tuple[str, ...]
+    ciphers: tuple[str, ...]
+    """For TLS 1.2, in OpenSSL's names; those of TLS 1.3 are OpenSSL's default in all profiles."""
+    curves: tuple[str, ...]
+    """Groups for the key exchange, the preferred one first. X25519MLKEM768 needs OpenSSL 3.5."""
+
+
+_CURVES = ("X25519MLKEM768", "X25519", "prime256v1", "secp384r1")
+
+INTERMEDIATE = TlsPolicy(
+    source="Mozilla's intermediate profile, April 2026: https://ssl-config.mozilla.org/guidelines/6.0.json",
+    protocols=("TLSv1.2", "TLSv1.3"),
+    ciphers=("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"),
+    curves=_CURVES,
+)
+
+MODERN = TlsPolicy(
+    source="Mozilla's modern profile, April 2026: https://ssl-config.mozilla.org/guidelines/6.0.json",
+    protocols=("TLSv1.3",),
+    ciphers=(),
+    curves=_CURVES,
+)
+
+
+def policy_of(profile: TlsProfile) -> TlsPolicy:
+    """Return the policy that a setting names."""
+    match profile:
+        case TlsProfile.INTERMEDIATE:
+            return INTERMEDIATE
+        case TlsProfile.MODERN:
+            return MODERN
+        case _:
+            assert_never(profile)
