@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bootstrap import command, console, containers, debian, engine, front_door, images, places, pulumi_cli, stack
 from bootstrap.console import step
@@ -189,12 +190,18 @@ def _greet(target: Stack, host: Engine) -> None:
         raise ProblemError(message)
     there = containers.of_stack(host, target.name)
     address = front_door.listening_address(there, url) if host.is_local else outputs.get("host")
-    door = front_door.FrontDoor(url, address, certificate)
-    with step("ready") as shown:
-        shown.now(f"waiting for {url}/ready")
-        door.wait_until_ready()
-        shown.done("Open WebUI answers through the proxy")
     settings = stack.settings_of(target.name)
+    door = front_door.FrontDoor(
+        url, address, certificate, proxy_protocol=bool(stack.setting(settings, "proxy.proxy_protocol"))
+    )
+    with step("ready") as shown:
+        closed = _closed_to_us(settings)
+        if closed:
+            shown.done(closed)
+        else:
+            shown.now(f"waiting for {url}/ready")
+            door.wait_until_ready()
+            shown.done("Open WebUI answers through the proxy")
     lines = ["", f"Open WebUI is at {url}"]
     if certificate:
         file = front_door.write_ca(certificate, BUILD, target.name).relative_to(places.CHECKOUT)
@@ -209,6 +216,15 @@ def _greet(target: Stack, host: Engine) -> None:
     )
     for line in lines:
         console.put(line)
+
+
+def _closed_to_us(settings: dict[str, Any]) -> str:
+    """Return why nobody without a further key can ask the deployment how it is; "" where anybody can."""
+    if stack.setting(settings, "proxy.maintenance"):
+        return "its containers are healthy; proxy.maintenance answers everybody"
+    if stack.setting(settings, "proxy.authentication.mode") == "client-certificates":
+        return "its containers are healthy; the proxy lets in only who has a client certificate"
+    return ""
 
 
 def _asked_to_delete_data() -> bool:

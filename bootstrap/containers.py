@@ -9,7 +9,7 @@ from typing import Any
 from bootstrap import console
 from bootstrap.engine import Engine
 from bootstrap.problem import ProblemError
-from components.images import NGINX, OLLAMA, OPEN_WEBUI_VERSION, open_webui
+from components.images import PINNED_ROLES
 
 APP = "open-webui-edge"
 HEADINGS = ("ROLE", "NAME", "STATE", "HEALTH", "PORTS", "IMAGE")
@@ -37,7 +37,7 @@ def of_stack(engine: Engine, stack: str, role: str | None = None) -> list[dict[s
 
 def untag_images(engine: Engine, stack: str) -> None:
     """Drop the names by which a removed stack pinned its images: the provider leaves them, and they keep the images."""
-    for role in (NGINX.role, OLLAMA.role, open_webui(OPEN_WEBUI_VERSION).role):
+    for role in PINNED_ROLES:
         engine.ask("image", "rm", f"edge-{stack}-{role}:pinned")
 
 

@@ -15,6 +15,8 @@ from bootstrap.problem import ProblemError
 
 SECONDS_TO_BE_READY = 180
 _SECONDS_BETWEEN = 0.5
+# The PROXY protocol's specification, section 2.1.
+_UNKNOWN = b"PROXY UNKNOWN\r\n"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class FrontDoor:
     address: str | None
     """Where to connect to, when that is known better than by the name in the URL, which need not resolve here."""
     ca_certificate: str | None
+    proxy_protocol: bool = False
+    """Whether whoever connects says first who the client is; this one says that nothing is known (PROXY UNKNOWN)."""
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body of one request.
@@ -36,7 +40,9 @@ class FrontDoor:
         parts = urlsplit(self.url)
         context = ssl.create_default_context(cadata=self.ca_certificate)
         name = parts.hostname or ""
-        connection = _ConnectionTo(self.address or name, name, parts.port or 443, context)
+        connection = _ConnectionTo(
+            self.address or name, name, parts.port or 443, context, _UNKNOWN if self.proxy_protocol else b""
+        )
         try:
             connection.request("GET", path, headers={"Accept": "application/json"})
             answer = connection.getresponse()
@@ -146,12 +152,14 @@ def _says_ready(body: str) -> bool:
 class _ConnectionTo(http.client.HTTPSConnection):
     """A connection to an address that speaks to a name."""
 
-    def __init__(self, address: str, name: str, port: int, context: ssl.SSLContext) -> None:
+    def __init__(self, address: str, name: str, port: int, context: ssl.SSLContext, preamble: bytes) -> None:
         super().__init__(name, port, timeout=10, context=context)
         self._address = address
+        self._preamble = preamble
         self._tls = context
 
     def connect(self) -> None:
         """Connect to the address, and prove the name."""
         plain = socket.create_connection((self._address, self.port), self.timeout)
+        plain.sendall(self._preamble)
         self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)

@@ -108,6 +108,9 @@ def wanted_images(settings: Mapping[str, Any]) -> Wanted:
         registry=registry if isinstance(registry, str) else None,
         source=ImageSource(source) if source in list(ImageSource) else None,
         ollama=setting(settings, "models.ollama.mode") == "container",
+        postgres=setting(settings, "data.postgres.mode") == "container",
+        redis=setting(settings, "data.redis.mode") == "container",
+        metrics=setting(settings, "proxy.metrics.enabled") is True,
     )
 
 

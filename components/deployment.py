@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import TypedDict
 
 import pulumi
 import pulumi_tls as tls
 
 from components import images
-from components.backing_services import Ollama, OllamaArgs
+from components.backing_services import Ollama, OllamaArgs, Postgres, PostgresArgs, Redis, RedisArgs
 from components.certificates.self_signed import SelfSignedCertificate, SelfSignedCertificateArgs
 from components.docker.engine import Engine, EngineError
+from components.docker.health import once_healthy
 from components.docker.host import DockerHost, DockerHostArgs
 from components.docker.image import pinned_image
 from components.docker.ownership import Ownership
@@ -17,12 +19,15 @@ from components.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from components.images import Image
 from components.keeping import kept, release
 from components.open_webui import PORT, AdminArgs, OpenWebUI, OpenWebUIArgs, ProviderArgs
+from components.readiness.component import Readiness, ReadinessArgs
 from components.reverse_proxy.component import NginxReverseProxy, NginxReverseProxyArgs
+from components.reverse_proxy.metrics import NginxMetrics, NginxMetricsArgs
 from components.reverse_proxy.rendering import render_configuration
+from stacks.data import BackingMode, PostgresSettings, RedisSettings
 from stacks.models import OllamaMode, OllamaSettings, ProviderSettings
 from stacks.open_webui import AdminSettings
 from stacks.settings import StackSettings
-from stacks.values import is_ip_address
+from stacks.values import is_ip_address, is_loopback
 
 
 class OpenWebUIDeployment(pulumi.ComponentResource):
@@ -36,11 +41,16 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         super().__init__("open-webui-edge:index:OpenWebUIDeployment", name, {}, _released(settings, opts))
         self._settings = settings
         self._name = name
-        engine = Engine(settings.platform.docker.host)
+        self._engine = engine = Engine(settings.platform.docker.host)
         identity = tls.PrivateKey(f"{name}-identity", algorithm="ED25519", opts=kept(self))
         owned: list[pulumi.ResourceTransform] = [Ownership(engine, identity.public_key_fingerprint_sha256).claim]
 
-        host = DockerHost(f"{name}-host", _host_args(settings), pulumi.ResourceOptions(parent=self, transforms=owned))
+        ipv6 = self._ipv6(engine)
+        host = DockerHost(
+            f"{name}-host",
+            _host_args(settings, ipv6=ipv6 is not None),
+            pulumi.ResourceOptions(parent=self, transforms=owned),
+        )
         on_host = pulumi.ResourceOptions(parent=self, provider=host.provider, transforms=owned)
 
         certificate = SelfSignedCertificate(
@@ -54,7 +64,10 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         )
         admin = self._admin(settings.open_webui.admin)
         ollama = self._ollama(settings.models.ollama, host, on_host)
-        application = self._open_webui(host, on_host, admin, ollama)
+        postgres = self._postgres(settings.data.postgres, host, on_host)
+        redis = self._redis(settings.data.redis, host, on_host)
+        application = self._open_webui(host, on_host, admin, ollama, postgres, redis)
+        readiness = self._readiness(application, host, on_host)
         proxy = NginxReverseProxy(
             f"{name}-nginx",
             NginxReverseProxyArgs(
@@ -63,21 +76,40 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
                     settings,
                     stack=pulumi.get_stack(),
                     upstreams=[f"{application.upstream}:{PORT}"],
+                    readiness=None if readiness is None else readiness.address,
+                    replicas=len(application.replicas),
+                    ipv6=ipv6 is not None,
                 ),
                 certificate_pem=certificate.certificate_pem,
                 private_key_pem=certificate.private_key_pem,
                 network=host.network,
-                listen_address=settings.site.listen.address,
+                listen_addresses=[settings.site.listen.address, *([] if ipv6 is None else [ipv6])],
                 http_port=settings.site.listen.http_port,
                 https_port=settings.site.listen.https_port,
+                http3=settings.proxy.http3,
                 memory=settings.proxy.memory,
+                **_client_authorities(settings),
             ),
             on_host,
         )
+        metrics = self._metrics(proxy, on_host)
 
-        by_role: dict[str, NginxReverseProxy | OpenWebUI | Ollama] = {"nginx": proxy, "open-webui": application}
-        if isinstance(ollama, Ollama):
-            by_role["ollama"] = ollama
+        by_role: dict[str, NginxReverseProxy | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics] = {
+            "nginx": proxy,
+            "open-webui": application,
+        }
+        further = {
+            "ollama": ollama,
+            "postgres": postgres,
+            "redis": redis,
+            "readiness": readiness,
+            "nginx-metrics": metrics,
+        }
+        by_role |= {
+            role: part
+            for role, part in further.items()
+            if isinstance(part, Ollama | Postgres | Redis | Readiness | NginxMetrics)
+        }
         healthy = pulumi.Output.all(*(part.container_ids for part in by_role.values())).apply(
             lambda groups: _healthy(engine, [identity for group in groups for identity in group]),
         )
@@ -94,9 +126,46 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             self.outputs["admin_password"] = pulumi.Output.secret(admin["password"])
         self.register_outputs(self.outputs)
 
-    def _image(self, image: Image, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    def _image(
+        self,
+        image: Image,
+        opts: pulumi.ResourceOptions,
+        *,
+        role: str | None = None,
+        one_at_a_time: bool = False,
+    ) -> pulumi.Output[str]:
+        """Return an image's id; `role` is of who runs it, where that is not its own."""
         reference = image.reference(self._settings.images.source, self._settings.images.registry)
-        return pinned_image(f"{self._name}-{image.role}", reference, image.role, opts)
+        role = role or image.role
+        return pinned_image(f"{self._name}-{role}", reference, role, opts, one_at_a_time=one_at_a_time)
+
+    def _ipv6(self, engine: Engine) -> str | None:
+        """Return the IPv6 address to publish, where one is wanted and the engine shows who comes."""
+        listen = self._settings.site.listen
+        if listen.ipv6_address is None:
+            return None
+        try:
+            if engine.shows_ipv6_clients():
+                return listen.ipv6_address
+        except EngineError as error:
+            raise pulumi.RunError(str(error)) from None
+        if not is_loopback(listen.address):
+            pulumi.log.info(
+                f"Nothing is published on {listen.ipv6_address}: this Docker engine would show every IPv6 client under"
+                " its own gateway's address. Docker 27 and later show the client's; site.listen.ipv6: false says that"
+                " none is wanted.",
+            )
+        return None
+
+    def _metrics(self, proxy: NginxReverseProxy, opts: pulumi.ResourceOptions) -> NginxMetrics | None:
+        if not self._settings.proxy.metrics.enabled:
+            return None
+        args = NginxMetricsArgs(
+            image=self._image(images.NGINX_METRICS, opts),
+            volume=proxy.metrics_volume,
+            port=self._settings.proxy.metrics.port,
+        )
+        return NginxMetrics(f"{self._name}-nginx-metrics", args, opts)
 
     def _admin(self, admin: AdminSettings | None) -> AdminArgs | None:
         if admin is None:
@@ -127,31 +196,90 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             opts,
         )
 
-    def _open_webui(
+    def _postgres(
+        self, postgres: PostgresSettings, host: DockerHost, opts: pulumi.ResourceOptions
+    ) -> Postgres | pulumi.Output[str] | None:
+        if postgres.mode is BackingMode.CONTAINER:
+            args = PostgresArgs(
+                image=self._image(images.POSTGRES, opts),
+                major=images.POSTGRES_MAJOR,
+                network=host.network,
+                memory=postgres.memory,
+            )
+            return Postgres(f"{self._name}-postgres", args, opts)
+        return None if postgres.url is None else pulumi.Output.secret(postgres.url.get_secret_value())
+
+    def _redis(
+        self, redis: RedisSettings, host: DockerHost, opts: pulumi.ResourceOptions
+    ) -> Redis | pulumi.Output[str] | None:
+        if redis.mode is BackingMode.CONTAINER:
+            args = RedisArgs(image=self._image(images.REDIS, opts), network=host.network, memory=redis.memory)
+            return Redis(f"{self._name}-redis", args, opts)
+        return None if redis.url is None else pulumi.Output.secret(redis.url.get_secret_value())
+
+    def _readiness(self, application: OpenWebUI, host: DockerHost, opts: pulumi.ResourceOptions) -> Readiness | None:
+        if len(application.replicas) == 1:
+            return None
+        return Readiness(
+            f"{self._name}-readiness",
+            ReadinessArgs(
+                # A name of its own for it: it goes on while the application's version changes.
+                image=self._image(images.open_webui(self._settings.open_webui.version), opts, role="readiness"),
+                network=host.network,
+                name=application.upstream,
+                replicas=application.replicas,
+            ),
+            opts,
+        )
+
+    def _open_webui(  # noqa: PLR0913, PLR0917 - what it leans on
         self,
         host: DockerHost,
         opts: pulumi.ResourceOptions,
         admin: AdminArgs | None,
         ollama: Ollama | str | None,
+        postgres: Postgres | pulumi.Output[str] | None,
+        redis: Redis | pulumi.Output[str] | None,
     ) -> OpenWebUI:
-        site, application, models = self._settings.site, self._settings.open_webui, self._settings.models
+        site, proxy = self._settings.site, self._settings.proxy
+        application, models = self._settings.open_webui, self._settings.models
         args = OpenWebUIArgs(
-            image=self._image(images.open_webui(application.version), opts),
+            image=self._image(images.open_webui(application.version), opts, one_at_a_time=True),
             network=host.network,
             proxy_network=host.subnet,
             url=site.url,
-            origins=[site.origin(name) for name in site.hosts],
-            max_upload=self._settings.proxy.limits.max_upload,
+            origins=self._settings.origins,
+            embedded=bool(proxy.embedding.allowed_origins),
+            websocket=proxy.websocket.enabled,
+            max_upload=proxy.limits.max_upload,
             memory=application.memory,
+            drain=round(application.drain.total_seconds()),
+            replicas=application.replicas,
             environment=application.environment,
         )
+        address = self._settings.platform.docker.host
+        if address is not None:
+            args["engine"] = address
+        if postgres is not None:
+            args["database_url"] = postgres.url if isinstance(postgres, Postgres) else postgres
+            args["vector_length"] = self._settings.data.postgres.vector_length
+        if redis is not None:
+            args["redis_url"] = redis.url if isinstance(redis, Redis) else redis
         if models.providers is not None:
             args["providers"] = [_provider(provider) for provider in models.providers]
         if ollama is not None:
             args["ollama_url"] = ollama if isinstance(ollama, str) else ollama.url
         if admin is not None:
             args["admin"] = admin
-        return OpenWebUI(f"{self._name}-open-webui", args, opts)
+        # They start once what they lean on is healthy, and end before it does.
+        below = [service for service in (postgres, redis) if isinstance(service, Postgres | Redis)]
+        identities = pulumi.Output.all(*(service.container_ids for service in below)).apply(
+            lambda groups: [identity for group in groups for identity in group]
+        )
+        after = pulumi.ResourceOptions.merge(
+            opts, pulumi.ResourceOptions(depends_on=once_healthy(below, identities, self._engine))
+        )
+        return OpenWebUI(f"{self._name}-open-webui", args, after)
 
 
 def _released(settings: StackSettings, opts: pulumi.ResourceOptions | None) -> pulumi.ResourceOptions | None:
@@ -160,9 +288,18 @@ def _released(settings: StackSettings, opts: pulumi.ResourceOptions | None) -> p
     return pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(transforms=[release]))
 
 
-def _host_args(settings: StackSettings) -> DockerHostArgs:
+def _host_args(settings: StackSettings, *, ipv6: bool) -> DockerHostArgs:
     host = settings.platform.docker.host
-    return DockerHostArgs() if host is None else DockerHostArgs(host=host)
+    return DockerHostArgs(ipv6=ipv6) if host is None else DockerHostArgs(host=host, ipv6=ipv6)
+
+
+class _ClientAuthorities(TypedDict, total=False):
+    client_authorities_pem: str
+
+
+def _client_authorities(settings: StackSettings) -> _ClientAuthorities:
+    asked = settings.proxy.authentication.client_certificates
+    return {} if asked is None else {"client_authorities_pem": asked.authorities}
 
 
 def _provider(provider: ProviderSettings) -> ProviderArgs:

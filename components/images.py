@@ -48,7 +48,16 @@ NGINX = Image(
     repository="library/nginx",
     version="1.30.6",
     tag="1.30.6",
-    built_tag="1.30-debian",
+    built_tag="1.30-debian-2",
+)
+
+NGINX_METRICS = Image(
+    role="nginx-metrics",
+    registry="docker.io",
+    repository="nginx/nginx-prometheus-exporter",
+    version="1.5.1",
+    tag="1.5.1",
+    built_tag="1-debian",
 )
 
 OLLAMA = Image(
@@ -58,6 +67,27 @@ OLLAMA = Image(
     version="0.12.6",
     tag="0.12.6",
     built_tag=None,
+)
+
+POSTGRES_MAJOR = 18
+"""What the data of a database is tied to: another major version does not read it."""
+
+POSTGRES = Image(
+    role="postgres",
+    registry="docker.io",
+    repository="pgvector/pgvector",
+    version="0.8.7",
+    tag=f"0.8.7-pg{POSTGRES_MAJOR}",
+    built_tag=f"{POSTGRES_MAJOR}-debian",
+)
+
+REDIS = Image(
+    role="redis",
+    registry="docker.io",
+    repository="valkey/valkey",
+    version="9.1.2",
+    tag="9.1.2",
+    built_tag="9-debian",
 )
 
 OPEN_WEBUI_VERSION = "0.12.4"
@@ -71,5 +101,13 @@ def open_webui(version: str) -> Image:
         repository="open-webui/open-webui",
         version=version,
         tag=f"v{version}",
-        built_tag=f"{version}-debian",
+        built_tag=f"{version}-debian-2",
     )
+
+
+PINNED_ROLES = (
+    *(image.role for image in (NGINX, NGINX_METRICS, OLLAMA, POSTGRES, REDIS)),
+    open_webui(OPEN_WEBUI_VERSION).role,
+    "readiness",
+)
+"""For which a stack may hold a name of its own on an engine; readiness runs Open WebUI's image under one of its own."""

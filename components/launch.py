@@ -1,21 +1,29 @@
-"""Starts Open WebUI inside its container: gives it its environment and the saved settings that its stack owns.
+"""Starts Open WebUI inside its container, gives it its environment and its stack's saved settings, and ends it gently.
 
 Runs there with the image's own Python and nothing of this program beside it: `launch.py DIRECTORY COMMAND…`, where
 DIRECTORY holds environment.json. Open WebUI copies many variables into its database at its first start and ignores
 them from then on. So every saved setting whose variable the stack sets is forgotten before each start, and Open WebUI
 takes it from the environment again; what only the admin panel knows stays. A setting that the stack no longer names is
 forgotten once more and then belongs to the admin panel.
+
+It stays the application's parent. Told to end, it says so to whoever asks, waits until the proxy sends nothing here any
+more and until the answers that were begun are complete, and only then tells the application.
 """
 
 import ast
 import importlib.util
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 MIGRATE = """
 import sys
@@ -28,16 +36,180 @@ command.upgrade(config, "head")
 OWNED_BEFORE = "open-webui-edge-settings.json"
 
 
-def main(directory: Path, command: list[str]) -> None:
-    """Prepare the environment and the saved settings, then become the image's own command."""
+DRAIN_PORT = 8079
+"""Where it says whether it is about to end."""
+_UNASKED = 3.0
+"""Seconds in which whoever keeps the list of replicas asks; if nobody does, there is none."""
+_NOTICED = 4.0
+"""Seconds until the proxy has taken up what it was told: an answer holds for one, and is fetched anew each second."""
+_FORCED = 10.0
+"""Seconds between being told twice and being killed."""
+_SERVICES = 300.0
+"""Seconds for the database and Redis to answer at all."""
+
+
+def main(directory: Path, command: list[str]) -> int:
+    """Prepare the environment and the saved settings, run the image's own command and return its exit code."""
     # The official image finds the package in its working directory, and nowhere else.
     sys.path.insert(0, str(Path.cwd()))
     given = json.loads((directory / "environment.json").read_text())
     os.environ.update(given["environment"])
-    package = package_directory()
-    owned = set(given["saved_settings"]) | saved_settings_of(package / "config.py", set(given["environment"]))
-    write_saved_settings(package, owned, given["saved_settings"])
-    os.execvp(command[0], command)  # noqa: S606 - becoming it is the point
+    if given["first"]:
+        package = package_directory()
+        owned = set(given["saved_settings"]) | saved_settings_of(package / "config.py", set(given["environment"]))
+        wait_for_services()
+        write_saved_settings(package, owned, given["saved_settings"])
+    else:
+        wait_for_services()
+    inside = directory / "inside"
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = f"{inside}:{before}" if before else str(inside)
+    return Application(command, inside, drain=given["drain"], announced=given["announced"]).run()
+
+
+class Application:
+    """Open WebUI, as a child that ends only when its answers are complete."""
+
+    def __init__(self, command: list[str], inside: Path, *, drain: float, announced: bool) -> None:
+        """Keep what to run; `inside` is where its process answers, `drain` seconds, `announced` whether others ask."""
+        self._command = command
+        self._process_file, self._answer_file = inside / "process", inside / "running"
+        self._drain = drain
+        self._announced = announced
+        self._changed = threading.Event()
+        self._told = False
+        self._asked_since_told = threading.Event()
+
+    def run(self) -> int:
+        """Start it and return its exit code once it has ended."""
+        # What an earlier start left: the number may be somebody else's by now.
+        self._process_file.unlink(missing_ok=True)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._tell)
+        if self._announced:
+            self._announce()
+        self._child = subprocess.Popen(self._command)  # noqa: S603 - the image's own
+        threading.Thread(target=self._await_child, daemon=True).start()
+        self._changed.wait()
+        if self._told and self._child.poll() is None:
+            self._end()
+        code = self._child.wait()
+        return code if code >= 0 else 128 - code
+
+    def _tell(self, _number: int, _frame: object) -> None:
+        self._told = True
+        self._changed.set()
+
+    def _await_child(self) -> None:
+        self._child.wait()
+        self._changed.set()
+
+    def _announce(self) -> None:
+        application = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                told = application._told
+                body = json.dumps({"draining": told}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+                if told:
+                    application._asked_since_told.set()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's
+                """Say nothing: it is asked each second."""
+
+        server = ThreadingHTTPServer(("", DRAIN_PORT), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def _end(self) -> None:
+        deadline = time.monotonic() + self._drain
+        if self._announced:
+            say("draining: no new requests from now on")
+            if self._asked_since_told.wait(_UNASKED):
+                self._wait_until(lambda: False, time.monotonic() + _NOTICED)
+        begun = self.running()
+        if begun:
+            say(f"draining: {len(begun)} answers are being written, for at most {self._drain:.0f} s")
+        # Without another replica new questions still come; they do not put off the end.
+        self._wait_until(lambda: not begun & self.running(), deadline)
+        say("ending the application")
+        # It ends its sockets, completes what it streams over HTTP, and then ends.
+        self._signal(signal.SIGTERM)
+        if self._wait_until(lambda: False, max(deadline, time.monotonic() + _FORCED)):
+            return
+        say("still answering after the time it had; it is cut")
+        self._signal(signal.SIGINT)
+        if not self._wait_until(lambda: False, time.monotonic() + _FORCED):
+            self._signal(signal.SIGKILL)
+            self._child.kill()
+
+    def running(self) -> set[str]:
+        """Return the names of the answers that the application is writing; none where it cannot say."""
+        number = self._number()
+        if number is None:
+            return set()
+        self._answer_file.unlink(missing_ok=True)
+        try:
+            os.kill(number, signal.SIGUSR1)
+        except ProcessLookupError:
+            return set()
+        # A busy loop answers late, and a hanging one not at all.
+        if not self._wait_until(self._answer_file.exists, time.monotonic() + 5) or not self._answer_file.exists():
+            return set()
+        return set(self._answer_file.read_text().split())
+
+    def _number(self) -> int | None:
+        return int(self._process_file.read_text()) if self._process_file.exists() else None
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Signal the application itself: a shell that started it may wait for it and pass nothing on."""
+        try:
+            os.kill(self._number() or self._child.pid, number)
+        except ProcessLookupError:
+            self._child.send_signal(number)
+
+    def _wait_until(self, condition: Callable[[], bool], deadline: float) -> bool:
+        """Return whether the condition holds or the application has ended, before the deadline."""
+        while time.monotonic() < deadline:
+            if condition() or self._child.poll() is not None:
+                return True
+            time.sleep(0.1)
+        return False
+
+
+def say(words: str) -> None:
+    """Write into the container's log."""
+    print(f"launch: {words}", flush=True)  # noqa: T201 - the container's log
+
+
+def wait_for_services() -> None:
+    """Return once the database and Redis accept connections, which in a new stack start at the same time."""
+    deadline = time.monotonic() + _SERVICES
+    for variable, default_port in (("DATABASE_URL", 5432), ("REDIS_URL", 6379)):
+        parts = urlsplit(os.environ.get(variable, ""))
+        if not parts.hostname:
+            continue
+        address = (parts.hostname, parts.port or default_port)
+        said = False
+        while (why := refusal(address)) is not None:
+            if time.monotonic() > deadline:
+                sys.exit(f"launch: {variable}: nothing accepts connections at {address[0]}:{address[1]} ({why})")
+            if not said:
+                say(f"waiting for {address[0]}:{address[1]}, which {variable} names ({why})")
+                said = True
+            time.sleep(0.5)
+
+
+def refusal(address: tuple[str, int]) -> str | None:
+    """Return why nothing accepts a connection there; None when something does."""
+    try:
+        socket.create_connection(address, timeout=5).close()
+    except OSError as error:
+        return str(error)
+    return None
 
 
 def package_directory() -> Path:
@@ -139,7 +311,7 @@ def write_saved_settings(package: Path, owned: set[str], exact: dict[str, object
     unfinished = remembered.with_suffix(".new")
     unfinished.write_text(json.dumps(sorted(owned)))
     unfinished.replace(remembered)
-    print(f"launch: {len(owned)} saved settings come from the stack", flush=True)  # noqa: T201 - the container's log
+    say(f"{len(owned)} saved settings come from the stack")
 
 
 def _has_current_table(inspector) -> bool:  # noqa: ANN001 # pyright: ignore[reportMissingParameterType, reportUnknownParameterType] - sqlalchemy is not among our own packages
@@ -150,4 +322,4 @@ def _has_current_table(inspector) -> bool:  # noqa: ANN001 # pyright: ignore[rep
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

@@ -1,4 +1,4 @@
-"""The application: image, volumes, environment."""
+"""The application: image, replicas, volumes, environment."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +8,8 @@ import pulumi
 import pulumi_docker as docker
 
 from components.docker.container import container, volume
+from components.docker.engine import Engine
+from components.docker.health import once_healthy
 from components.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from components.keeping import kept
 
@@ -16,8 +18,13 @@ PORT = 8080
 _DATA = "/app/backend/data"
 _GIVEN = "/run/open-webui-edge"
 _LAUNCH = Path(__file__).with_name("launch.py")
+_RUNNING_TASKS = Path(__file__).with_name("running_tasks.py")
 # GET with its body: Open WebUI answers HEAD and unknown paths with 200 whatever happens.
 _READY = f"curl --fail --silent --max-time 4 http://127.0.0.1:{PORT}/ready | grep --quiet '\"status\": *true'"
+_LONGEST_VECTOR = 2000
+"""Of pgvector's type with 32 bits a number, for an index (its README)."""
+_AFTER_DRAIN = 30
+"""Seconds that the launcher needs beside those for the answers, and the application to close what it holds."""
 
 
 class ProviderArgs(TypedDict):
@@ -48,10 +55,27 @@ class OpenWebUIArgs(TypedDict):
     """What the browser's address bar shows, without a path."""
     origins: Sequence[str]
     """Origins from which browsers may call it; the URL's own is among them."""
+    embedded: bool
+    """Whether pages of other sites show it in a frame, which cookies must reach then."""
+    websocket: bool
+    """Whether browsers talk to it over a WebSocket; otherwise they ask again and again."""
     max_upload: int
     """Largest upload, in bytes."""
     memory: int
-    """Limit in bytes."""
+    """Limit of each replica, in bytes."""
+    drain: int
+    """Seconds that a replica that is to end has for the answers that it has begun."""
+    replicas: NotRequired[int]
+    """Default 1. More need a database and Redis."""
+    database_url: NotRequired[pulumi.Input[str]]
+    """Of a PostgreSQL with pgvector; left out: SQLite and Chroma in the volume."""
+    vector_length: NotRequired[int]
+    """With a database: how many numbers the embedding model makes of a text. Default: the application's."""
+    redis_url: NotRequired[pulumi.Input[str]]
+    """Left out: what replicas would share is in memory."""
+    engine: NotRequired[str]
+    """Address of the Docker engine, which is asked whether one replica is healthy before the next changes; left out:
+    DOCKER_HOST, else /var/run/docker.sock."""
     providers: NotRequired[Sequence[ProviderArgs]]
     """Left out: the admin panel keeps them."""
     ollama_url: NotRequired[pulumi.Input[str]]
@@ -62,57 +86,74 @@ class OpenWebUIArgs(TypedDict):
 
 
 class OpenWebUI(pulumi.ComponentResource):
-    """One replica of Open WebUI with its data."""
+    """Replicas of Open WebUI with their data."""
 
     containers: pulumi.Output[Sequence[str]]
     """Names of the containers."""
     container_ids: pulumi.Output[Sequence[str]]
     upstream: str
-    """Where the proxy finds it, on the shared network."""
+    """Name of the application on the shared network; of more than one replica, the name that they are known by."""
+    replicas: Sequence[str]
+    """Name of each replica there."""
 
     def __init__(self, name: str, args: OpenWebUIArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the volumes, the secret key and the container."""
+        """Make the volumes, the secret key and the containers."""
         super().__init__("open-webui-edge:index:OpenWebUI", name, {}, opts)
-        child = pulumi.ResourceOptions(parent=self)
         secret_key = GeneratedSecret(
             f"{name}-secret-key", GeneratedSecretArgs(purpose="WEBUI_SECRET_KEY"), opts=kept(self)
         )
+        # Shared by all: uploads are files.
         data = volume(f"{name}-data", "open-webui-data", kept(self))
-        given = volume(f"{name}-given", "open-webui-given", child)
         self.upstream = "open-webui"
-        application = container(
-            f"{name}-replica",
-            child,
-            role="open-webui",
-            image=args["image"],
-            memory=args["memory"],
-            entrypoint=["python3", f"{_GIVEN}/launch.py", _GIVEN],
-            command=["bash", "start.sh"],
-            volumes=[
-                docker.ContainerVolumeArgs(volume_name=data.name, container_path=_DATA),
-                docker.ContainerVolumeArgs(volume_name=given.name, container_path=_GIVEN),
-            ],
-            files={
-                f"{_GIVEN}/environment.json": _environment(args, secret_key.value),
-                f"{_GIVEN}/launch.py": _LAUNCH.read_text(),
-            },
-            network=args["network"],
-            aliases=[self.upstream],
-            hosts={"host.docker.internal": "host-gateway"},
-            health=["CMD-SHELL", _READY],
-            # A migration of a large database takes minutes; until then a failing check is no failure.
-            start_period="30m0s",
-            # Generations in flight end by themselves in most cases.
-            stop_timeout=60,
-            init=True,
-        )
-        self.containers = pulumi.Output.all(application.name)
-        self.container_ids = pulumi.Output.all(application.id)
+        count = args.get("replicas", 1)
+        self.replicas = [f"{self.upstream}-{number}" for number in range(1, count + 1)]
+        engine = Engine(args.get("engine"))
+        # What the whole waits for, the first replica does; and each further one for the one before it.
+        after = None if opts is None else opts.depends_on
+        replicas: list[docker.Container] = []
+        for number, alias in enumerate(self.replicas, start=1):
+            suffix = "" if number == 1 else f"-{number}"
+            given = volume(
+                f"{name}-given{suffix}", "open-webui-given", pulumi.ResourceOptions(parent=self), number=number
+            )
+            replica = container(
+                f"{name}-replica{suffix}",
+                pulumi.ResourceOptions(parent=self, depends_on=after),
+                role="open-webui",
+                number=number,
+                image=args["image"],
+                memory=args["memory"],
+                entrypoint=["python3", f"{_GIVEN}/launch.py", _GIVEN],
+                command=["bash", "start.sh"],
+                volumes=[
+                    docker.ContainerVolumeArgs(volume_name=data.name, container_path=_DATA),
+                    docker.ContainerVolumeArgs(volume_name=given.name, container_path=_GIVEN),
+                ],
+                files={
+                    f"{_GIVEN}/environment.json": _environment(args, secret_key.value, number),
+                    f"{_GIVEN}/launch.py": _LAUNCH.read_text(),
+                    f"{_GIVEN}/inside/sitecustomize.py": _RUNNING_TASKS.read_text(),
+                },
+                network=args["network"],
+                aliases=[self.upstream, alias] if number == 1 else [alias],
+                hosts={"host.docker.internal": "host-gateway"},
+                health=["CMD-SHELL", _READY],
+                # A migration of a large database takes minutes; until then a failing check is no failure.
+                start_period="30m0s",
+                stop_timeout=args["drain"] + _AFTER_DRAIN,
+                init=True,
+            )
+            replicas.append(replica)
+            after = once_healthy([replica], pulumi.Output.all(replica.id), engine)
+        self.containers = pulumi.Output.all(*(replica.name for replica in replicas))
+        self.container_ids = pulumi.Output.all(*(replica.id for replica in replicas))
         self.register_outputs({"containers": self.containers})
 
 
-def _environment(args: OpenWebUIArgs, secret_key: pulumi.Output[str]) -> pulumi.Output[str]:
-    """Write what the launcher gives to the application: one file, secret as a whole."""
+def _environment(args: OpenWebUIArgs, secret_key: pulumi.Output[str], number: int) -> pulumi.Output[str]:
+    """Write what the launcher of a replica gives to the application: one file, secret as a whole."""
+    count = args.get("replicas", 1)
+    same_site = "none" if args["embedded"] else "lax"
     environment: dict[str, pulumi.Input[str]] = {
         "WEBUI_URL": args["url"],
         "WEBUI_SECRET_KEY": secret_key,
@@ -120,15 +161,16 @@ def _environment(args: OpenWebUIArgs, secret_key: pulumi.Output[str]) -> pulumi.
         "FORWARDED_ALLOW_IPS": args["proxy_network"],
         "PORT": str(PORT),
         # Strict would lose the cookie on the way back from an identity provider.
-        "WEBUI_SESSION_COOKIE_SAME_SITE": "lax",
+        "WEBUI_SESSION_COOKIE_SAME_SITE": same_site,
         "WEBUI_SESSION_COOKIE_SECURE": "true",
-        "WEBUI_AUTH_COOKIE_SAME_SITE": "lax",
+        "WEBUI_AUTH_COOKIE_SAME_SITE": same_site,
         "WEBUI_AUTH_COOKIE_SECURE": "true",
         # Whole mebibytes, as Open WebUI counts them.
         "RAG_FILE_MAX_SIZE": str(args["max_upload"] >> 20),
         # One message a token: compressing each costs more than it saves.
         "UVICORN_WS_PER_MESSAGE_DEFLATE": "false",
         "UVICORN_WORKERS": "1",
+        "ENABLE_WEBSOCKET_SUPPORT": "true" if args["websocket"] else "false",
         "ENABLE_OLLAMA_API": "true" if "ollama_url" in args else "false",
     }
     saved_settings: dict[str, pulumi.Input[object]] = {}
@@ -147,7 +189,43 @@ def _environment(args: OpenWebUIArgs, secret_key: pulumi.Output[str]) -> pulumi.
             "WEBUI_ADMIN_NAME": args["admin"]["name"],
             "WEBUI_ADMIN_PASSWORD": args["admin"]["password"],
         }
-    merged = pulumi.Output.all(args.get("environment", {}), environment).apply(lambda both: {**both[0], **both[1]})
-    return pulumi.Output.secret(
-        pulumi.Output.json_dumps({"environment": merged, "saved_settings": saved_settings}, sort_keys=True),
+    shared, defaults = _shared(args)
+    environment |= shared
+    if count > 1:
+        # Two that change the tables at once break them; what one installs for a function, the others lack.
+        environment["ENABLE_DB_MIGRATIONS"] = "true" if number == 1 else "false"
+        environment["ENABLE_PIP_INSTALL_FRONTMATTER_REQUIREMENTS"] = "false"
+    merged = pulumi.Output.all(defaults, args.get("environment", {}), environment).apply(
+        lambda layers: {name: value for layer in layers for name, value in layer.items()}
     )
+    given = {
+        "environment": merged,
+        "saved_settings": saved_settings,
+        # Only one looks after the tables and the saved settings in them.
+        "first": number == 1,
+        "announced": count > 1,
+        "drain": args["drain"],
+    }
+    return pulumi.Output.secret(pulumi.Output.json_dumps(given, sort_keys=True))
+
+
+def _shared(args: OpenWebUIArgs) -> tuple[dict[str, pulumi.Input[str]], dict[str, pulumi.Input[str]]]:
+    """Return the variables for what replicas share, and those of them that a person may set otherwise."""
+    variables: dict[str, pulumi.Input[str]] = {}
+    defaults: dict[str, pulumi.Input[str]] = {}
+    if "database_url" in args:
+        variables["DATABASE_URL"] = args["database_url"]
+        defaults["VECTOR_DB"] = "pgvector"
+        if "vector_length" in args:
+            variables["PGVECTOR_INITIALIZE_MAX_VECTOR_LENGTH"] = str(args["vector_length"])
+            variables["PGVECTOR_USE_HALFVEC"] = "true" if args["vector_length"] > _LONGEST_VECTOR else "false"
+    if "redis_url" in args:
+        variables["REDIS_URL"] = args["redis_url"]
+        variables["WEBSOCKET_MANAGER"] = "redis"
+        # A connection whose other end is gone is noticed before somebody needs it.
+        defaults |= {
+            "REDIS_HEALTH_CHECK_INTERVAL": "60",
+            "REDIS_SOCKET_KEEPALIVE": "true",
+            "REDIS_SOCKET_CONNECT_TIMEOUT": "5",
+        }
+    return variables, defaults

@@ -26,7 +26,7 @@ _EXAMPLE: dict[str, Any] = {
     "site": {
         "domain": "chat.example.com",
         "aliases": ["www.chat.example.com"],
-        "listen": {"address": "0.0.0.0", "http_port": 80, "https_port": 443},  # noqa: S104 - what the example shows
+        "listen": {"address": "0.0.0.0", "ipv6": True, "http_port": 80, "https_port": 443},  # noqa: S104 - what the example shows
     },
     "certificate": {"mode": "self-signed"},
     "proxy": {
@@ -87,6 +87,8 @@ _EXAMPLE: dict[str, Any] = {
     },
     "open_webui": {
         "version": "0.12.4",
+        "replicas": 3,
+        "drain": "10m",
         "admin": {"email": "admin@example.com", "name": "Admin", "password": None},
         "environment": {"WEBUI_NAME": "Our chat"},
         "memory": "4GiB",
@@ -95,13 +97,19 @@ _EXAMPLE: dict[str, Any] = {
         "providers": [{"url": "https://api.example.com/v1", "api_key": None}],
         "ollama": {"mode": "container", "container": {"gpu": False, "memory": "8GiB"}},
     },
-    "data": {"keep": True},
+    "data": {
+        "keep": True,
+        "postgres": {"mode": "container", "memory": "2GiB", "vector_length": 1536},
+        "redis": {"mode": "container", "memory": "256MiB"},
+    },
     "images": {"source": "pulled", "registry": "registry.example.com/mirror"},
 }
 # Of two settings that exclude each other an example can show one: the other stands there as a comment.
 _INSTEAD = {
     "models.ollama.url": "http://host.docker.internal:11434",
     "proxy.authentication.client_certificates": '{authorities: "-----BEGIN CERTIFICATE-----…", depth: 2}',
+    "data.postgres.url": "(encrypted, by the command above)",
+    "data.redis.url": "(encrypted, by the command above)",
 }
 
 

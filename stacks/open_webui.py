@@ -1,12 +1,13 @@
 """The application: version, first account, what else it is told."""
 
 import re
+from datetime import timedelta
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from components.images import OPEN_WEBUI_VERSION
-from stacks.values import BelowError, Bytes, Settings, between_bytes
+from stacks.values import BelowError, Bytes, Duration, Settings, between_bytes, between_durations
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # RFC 5321 leaves more room; this is what Open WebUI's own form and every provider accept.
@@ -20,38 +21,66 @@ _PASSWORD_MIN = 8
 _PASSWORD_MAX_BYTES = 72
 
 DERIVED_VARIABLES = {
+    "CACHE_CONTROL": "nothing: the proxy says what may be kept",
+    "CONTENT_SECURITY_POLICY": "proxy.headers.content_security_policy",
+    "CONTENT_SECURITY_POLICY_REPORT_ONLY": "proxy.headers.content_security_policy",
     "CORS_ALLOW_ORIGIN": "site.domain and site.aliases",
+    "DATABASE_HOST": "data.postgres.url",
+    "DATABASE_NAME": "data.postgres.url",
+    "DATABASE_PASSWORD": "data.postgres.url",
+    "DATABASE_PORT": "data.postgres.url",
+    "DATABASE_TYPE": "data.postgres.mode",
+    "DATABASE_URL": "data.postgres",
+    "DATABASE_USER": "data.postgres.url",
     "DATA_DIR": "nothing: it is where the volume with the data is",
+    "ENABLE_DB_MIGRATIONS": "nothing: the first replica changes the tables and the others wait for it",
     "ENABLE_OLLAMA_API": "models.ollama.mode",
     "ENABLE_OPENAI_API": "models.providers",
     "ENABLE_PERSISTENT_CONFIG": "nothing: the stack's settings are applied at each start",
     "ENABLE_SIGNUP": "open_webui.admin",
+    "ENABLE_WEBSOCKET_SUPPORT": "proxy.websocket.enabled",
     "FORWARDED_ALLOW_IPS": "nothing: it is the network of the proxy",
     "HOST": "nothing: the application listens for the proxy",
+    "HSTS": "proxy.headers.hsts",
     "OLLAMA_BASE_URL": "models.ollama",
     "OLLAMA_BASE_URLS": "models.ollama",
     "OPENAI_API_BASE_URL": "models.providers",
     "OPENAI_API_BASE_URLS": "models.providers",
     "OPENAI_API_KEY": "models.providers",
     "OPENAI_API_KEYS": "models.providers",
+    "PERMISSIONS_POLICY": "proxy.headers.permissions_policy",
+    "PGVECTOR_DB_URL": "data.postgres",
+    "PGVECTOR_INITIALIZE_MAX_VECTOR_LENGTH": "data.postgres.vector_length",
+    "PGVECTOR_USE_HALFVEC": "data.postgres.vector_length",
     "PORT": "site.listen",
     "RAG_FILE_MAX_SIZE": "proxy.limits.max_upload",
+    "REDIS_URL": "data.redis",
+    "REFERRER_POLICY": "proxy.headers.referrer_policy",
     "RESET_CONFIG_ON_START": "nothing: the stack's settings are applied at each start",
     "UVICORN_WORKERS": "nothing: one process serves a replica",
     "UVICORN_WS_PER_MESSAGE_DEFLATE": "nothing: compressing each token costs more than it saves",
+    "WEBSOCKET_MANAGER": "data.redis.mode",
+    "WEBSOCKET_REDIS_URL": "data.redis",
     "WEBUI_ADMIN_EMAIL": "open_webui.admin",
     "WEBUI_ADMIN_NAME": "open_webui.admin",
     "WEBUI_ADMIN_PASSWORD": "open_webui.admin",
-    "WEBUI_AUTH_COOKIE_SAME_SITE": "nothing: it follows from HTTPS",
+    "WEBUI_AUTH_COOKIE_SAME_SITE": "proxy.embedding",
     "WEBUI_AUTH_COOKIE_SECURE": "nothing: it follows from HTTPS",
     "WEBUI_JWT_SECRET_KEY": "nothing: the key is generated and kept in the stack's state",
     "WEBUI_SECRET_KEY": "nothing: it is generated and kept in the stack's state",
     "WEBUI_SECRET_KEY_FILE": "nothing: the key is generated and kept in the stack's state",
-    "WEBUI_SESSION_COOKIE_SAME_SITE": "nothing: it follows from HTTPS",
+    "WEBUI_SESSION_COOKIE_SAME_SITE": "proxy.embedding",
     "WEBUI_SESSION_COOKIE_SECURE": "nothing: it follows from HTTPS",
     "WEBUI_URL": "site.domain",
+    "XCONTENT_TYPE": "nothing: the proxy says it on every answer",
+    "XFRAME_OPTIONS": "proxy.embedding",
 }
 """Variables that the program sets, and the setting that each follows from."""
+
+SHARED_VARIABLES = {
+    "ENABLE_PIP_INSTALL_FRONTMATTER_REQUIREMENTS": "what one replica installs, the others lack",
+}
+"""Variables that the program sets where there is more than one replica, and why."""
 
 
 def _email(value: str) -> str:
@@ -121,6 +150,13 @@ class OpenWebUISettings(Settings):
     version: Annotated[str, AfterValidator(_release)] = OPEN_WEBUI_VERSION
     """Release of Open WebUI."""
 
+    replicas: Annotated[int, Field(ge=1, le=32)] = 1
+    """How many containers of it share the work. More than one needs data.postgres and data.redis."""
+
+    drain: Annotated[Duration, between_durations("10s", "1h")] = timedelta(minutes=10)
+    """How long a replica that is to end may go on with the answers that it has begun; it gets no new requests meanwhile
+    where there is another. It ends as soon as they are complete."""
+
     admin: AdminSettings | None = None
     """The first account. Left out, whoever signs up first is the administrator; only allowed on loopback."""
 
@@ -131,7 +167,7 @@ class OpenWebUISettings(Settings):
     Open WebUI copies into its saved settings belongs to the stack from then on."""
 
     memory: Annotated[Bytes, between_bytes("512MiB", "1024GiB")] = 4 << 30
-    """Memory limit of its container."""
+    """Memory limit of each replica."""
 
     @model_validator(mode="after")
     def _identity_headers_are_names_of_headers(self) -> Self:

@@ -9,9 +9,10 @@ from typing import Annotated, Self, cast
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 
 from components.images import ImageSource
+from stacks.data import DataSettings
 from stacks.faults import Fault, SettingsError, faults_of
 from stacks.models import ModelSettings
-from stacks.open_webui import OpenWebUISettings
+from stacks.open_webui import SHARED_VARIABLES, OpenWebUISettings
 from stacks.proxy import ProxySettings
 from stacks.site import SiteSettings
 from stacks.values import BelowError, Settings, is_loopback
@@ -80,13 +81,6 @@ class CertificateSettings(Settings):
         return self.mode is not CertificateMode.SELF_SIGNED
 
 
-class DataSettings(Settings):
-    """What outlives an update and `make down`."""
-
-    keep: bool = True
-    """Protect volumes and generated keys from deletion. `make down DATA=delete` switches it off for its own run."""
-
-
 class ImageSettings(Settings):
     """Where the container images come from."""
 
@@ -127,10 +121,25 @@ class StackSettings(Settings):
     """Where answers come from."""
 
     data: DataSettings = DataSettings()
-    """What outlives an update and `make down`."""
+    """What outlives an update and `make down`, and where it is kept."""
 
     images: ImageSettings = ImageSettings()
     """Where the container images come from."""
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Origins of pages that may talk to the application: the site's own names, and those that `cors` adds."""
+        # A dictionary: each once, in this order.
+        return tuple(
+            dict.fromkeys([*(self.site.origin(host) for host in self.site.hosts), *self.proxy.cors.allowed_origins])
+        )
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        metrics = self.proxy.metrics
+        if metrics.enabled and metrics.port in {self.site.listen.http_port, self.site.listen.https_port}:
+            raise BelowError("proxy.metrics.port", f"{metrics.port} is a port of site.listen as well; choose another")
+        return self
 
     @model_validator(mode="after")
     def _strangers_do_not_become_administrators(self) -> Self:
@@ -148,6 +157,33 @@ class StackSettings(Settings):
                 "without sign-in everybody who can reach site.listen.address is the"
                 " administrator; drop it, or listen on 127.0.0.1",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_share_what_they_must(self) -> Self:
+        replicas, environment = self.open_webui.replicas, self.open_webui.environment
+        if replicas == 1:
+            return self
+        services = {"postgres": self.data.postgres, "redis": self.data.redis}
+        missing = [f"data.{name}.mode" for name, service in services.items() if not service.used]
+        if missing:
+            raise BelowError(
+                "open_webui.replicas",
+                f"{replicas} replicas share a PostgreSQL and a Redis; set {' and '.join(missing)} to container (or to"
+                " url, with the address of one that runs already), or write replicas: 1",
+            )
+        if environment.get("VECTOR_DB") == "chroma" and "CHROMA_HTTP_HOST" not in environment:
+            raise BelowError(
+                "open_webui.environment.VECTOR_DB",
+                "chroma keeps vectors in files that one replica can open; drop it (PostgreSQL keeps them then), or set"
+                " CHROMA_HTTP_HOST to a Chroma server",
+            )
+        for name, reason in SHARED_VARIABLES.items():
+            if name in environment:
+                raise BelowError(
+                    f"open_webui.environment.{name}",
+                    f"is set by the program where there is more than one replica; drop it ({reason})",
+                )
         return self
 
 

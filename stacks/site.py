@@ -16,11 +16,21 @@ class ListenSettings(Settings):
     """Address of the host to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for everybody who can reach it.
     Beyond loopback `open_webui.admin` is required, so that no stranger becomes the first administrator."""
 
+    ipv6: bool = True
+    """Listen on IPv6 as well: on ::1 beside 127.0.0.1, on :: beside 0.0.0.0, with any other address on none. Only where
+    the engine shows who comes (Docker 27 and later): an older one gives every IPv6 client the address of its own
+    gateway, so nothing is published there, and the update says so."""
+
     http_port: Port = 8080
     """Port for plain HTTP, which only redirects to HTTPS."""
 
     https_port: Port = 8443
     """Port for HTTPS."""
+
+    @property
+    def ipv6_address(self) -> str | None:
+        """The IPv6 address that belongs to `address`, where one is wanted."""
+        return {"127.0.0.1": "::1", "0.0.0.0": "::"}.get(self.address) if self.ipv6 else None  # noqa: S104 - a setting
 
 
 def _aliases_of(data: dict[str, object]) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from bootstrap import command, disk, lock, places
 from bootstrap.console import Step
 from bootstrap.engine import Engine, chosen, unanswered
-from bootstrap.images import archive, nginx, open_webui, rootfs
+from bootstrap.images import archive, nginx, nginx_metrics, open_webui, postgres, redis, rootfs
 from bootstrap.problem import ProblemError
-from components.images import NGINX, OLLAMA, OPEN_WEBUI_VERSION, Image, ImageSource
+from components.images import NGINX, NGINX_METRICS, OLLAMA, OPEN_WEBUI_VERSION, POSTGRES, REDIS, Image, ImageSource
 from components.images import open_webui as open_webui_image
 
 SECONDS_TO_FIRST_ANSWER = 20
@@ -35,11 +35,18 @@ class Wanted:
     """What an earlier run chose; that stays, so that a pull that works later replaces nothing."""
     ollama: bool = False
     """Whether the stack runs an Ollama of its own."""
+    postgres: bool = False
+    """Likewise a PostgreSQL."""
+    redis: bool = False
+    """Likewise a Redis."""
+    metrics: bool = False
+    """Likewise the exporter of the proxy's metrics."""
 
     @property
     def images(self) -> tuple[Image, ...]:
         """All images of the stack."""
-        return (NGINX, open_webui_image(self.version), *([OLLAMA] if self.ollama else []))
+        further = ((OLLAMA, self.ollama), (POSTGRES, self.postgres), (REDIS, self.redis), (NGINX_METRICS, self.metrics))
+        return (NGINX, open_webui_image(self.version), *(image for image, wanted in further if wanted))
 
     def names(self, source: ImageSource) -> list[str]:
         """Return the names of the images, in the order of `images`.
@@ -168,8 +175,10 @@ def _provide(engine: Engine, image: Image, name: str, step: Step) -> None:
 
 
 def _recipe(image: Image) -> tuple[Path, Callable[[Path, Step], None]]:
-    if image.role == NGINX.role:
-        return nginx.HERE, nginx.fill
+    recipes = {NGINX.role: nginx, NGINX_METRICS.role: nginx_metrics, POSTGRES.role: postgres, REDIS.role: redis}
+    if image.role in recipes:
+        recipe = recipes[image.role]
+        return recipe.HERE, recipe.fill
     return open_webui.HERE, lambda root, step: open_webui.fill(root, image.version, step)
 
 

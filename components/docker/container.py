@@ -11,9 +11,12 @@ _LOG_SIZE = "10m"
 _LOG_FILES = "3"
 
 
-def physical_name(role: str) -> str:
-    """Return the name that a person sees in `docker ps`, the same for every update of a stack."""
-    return f"edge-{pulumi.get_stack()}-{role}"
+def physical_name(role: str, number: int = 1) -> str:
+    """Return the name that a person sees in `docker ps`, the same for every update of a stack.
+
+    The first of several has no number: it is there, and is called so, where there is only one.
+    """
+    return f"edge-{pulumi.get_stack()}-{role}{'' if number == 1 else f'-{number}'}"
 
 
 def labels(role: str) -> dict[str, str]:
@@ -25,10 +28,14 @@ class ContainerDefinition(TypedDict):
     """What differs from one container to the next."""
 
     role: str
+    number: NotRequired[int]
+    """Which of several with the same role, from 1."""
     image: pulumi.Input[str]
     """Its id, so that a moved tag replaces nothing."""
     memory: pulumi.Input[int]
     """Limit in bytes; there is no swap on top of it."""
+    shared_memory: NotRequired[int]
+    """Size of /dev/shm in bytes, where Docker's 64 MiB are too little."""
     entrypoint: NotRequired[Sequence[str]]
     command: NotRequired[Sequence[str]]
     capabilities: NotRequired[Sequence[str]]
@@ -75,13 +82,14 @@ def container(
     mode = None if beside is None else pulumi.Output.concat("container:", beside)
     return docker.Container(
         name,
-        name=physical_name(role),
+        name=physical_name(role, definition.get("number", 1)),
         image=definition["image"],
         entrypoints=definition.get("entrypoint"),
         command=definition.get("command"),
         labels=[docker.ContainerLabelArgs(label=key, value=value) for key, value in labels(role).items()],
         memory=megabytes,
         memory_swap=megabytes,
+        shm_size=None if (shared := definition.get("shared_memory")) is None else shared >> 20,
         capabilities=docker.ContainerCapabilitiesArgs(
             drops=["ALL"],
             adds=[f"CAP_{capability}" for capability in sorted(definition.get("capabilities", ()))],
@@ -125,11 +133,11 @@ def container(
     )
 
 
-def volume(name: str, role: str, opts: pulumi.ResourceOptions) -> docker.Volume:
+def volume(name: str, role: str, opts: pulumi.ResourceOptions, *, number: int = 1) -> docker.Volume:
     """Make a volume; `opts` says whether it is kept."""
     return docker.Volume(
         name,
-        name=physical_name(role),
+        name=physical_name(role, number),
         labels=[docker.VolumeLabelArgs(label=key, value=value) for key, value in labels(role).items()],
         opts=opts,
     )

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import docker
 import docker.errors
@@ -27,6 +28,9 @@ _UNHEALTHY_PATIENCE = 60
 _CRASHES = 3
 _LAST_WORDS = 8
 _NEVER = "0001-01-01"
+_FIRST_WITH_IPV6_RULES = 27
+# Not there where the kernel has no IPv6.
+_IPV6 = Path("/proc/net/if_inet6")
 REMADE = "remade-after"
 """Label of a container that replaced one whose making was cut short."""
 
@@ -119,6 +123,20 @@ class Engine:
                     **{name: why for name in pulled if (why := _why_not_pulled(client, name))},
                 },
             )
+
+    def shows_ipv6_clients(self) -> bool:
+        """Whether a container that is published over IPv6 sees who comes.
+
+        From Docker 27 on the engine sets IPv6 rules as it sets those for IPv4 (its release notes, "ip6tables"); before,
+        a program of the engine passes such connections on, and the container sees the gateway's address alone.
+
+        Raises:
+            EngineError: the engine does not answer.
+
+        """
+        with self.connection() as client:
+            major, _, _ = str(client.version()["Version"]).partition(".")
+        return major.isdigit() and int(major) >= _FIRST_WITH_IPV6_RULES and (not self.local or _IPV6.exists())
 
     def wait_until_healthy(
         self,

@@ -1,5 +1,6 @@
 """A Docker engine that containers run on, and the network between them."""
 
+from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
 import pulumi
@@ -13,6 +14,8 @@ class DockerHostArgs(TypedDict):
 
     host: NotRequired[str]
     """unix:///path/of/socket or ssh://user@host; left out: DOCKER_HOST, else /var/run/docker.sock."""
+    ipv6: NotRequired[bool]
+    """Whether the network has IPv6 too."""
 
 
 class DockerHost(pulumi.ComponentResource):
@@ -34,8 +37,16 @@ class DockerHost(pulumi.ComponentResource):
             f"{name}-network",
             name=physical_name("network"),
             labels=[docker.NetworkLabelArgs(label=key, value=value) for key, value in labels("network").items()],
-            opts=pulumi.ResourceOptions(parent=self, provider=self.provider),
+            # Left out rather than false: that an engine has no IPv6 changes nothing.
+            ipv6=True if args.get("ipv6") else None,
+            # Its name can be held by one only.
+            opts=pulumi.ResourceOptions(parent=self, provider=self.provider, delete_before_replace=True),
         )
         self.network = network.name
-        self.subnet = network.ipam_configs.apply(lambda configs: (configs[0].subnet if configs else None) or "")
+        self.subnet = network.ipam_configs.apply(_ipv4_subnet)
         self.register_outputs({"network": self.network, "subnet": self.subnet})
+
+
+def _ipv4_subnet(configs: Sequence[docker.outputs.NetworkIpamConfig] | None) -> str:
+    subnets = [config.subnet for config in configs or () if config.subnet]
+    return next((subnet for subnet in subnets if ":" not in subnet), "")

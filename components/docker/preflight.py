@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from components import images
 from components.docker.engine import EngineFacts, Publication, address_is_free
 from components.images import ImageSource
+from stacks.data import BackingMode
 from stacks.faults import Fault
 from stacks.models import OllamaMode
 from stacks.settings import StackSettings
@@ -35,9 +36,13 @@ def _ports(
     stack: str,
     is_free: Callable[[str, int], bool],
 ) -> Iterator[Fault]:
-    listen = settings.site.listen
-    for key, port in (("http_port", listen.http_port), ("https_port", listen.https_port)):
-        path = f"site.listen.{key}"
+    listen, metrics = settings.site.listen, settings.proxy.metrics
+    wanted = [
+        ("site.listen.http_port", listen.address, listen.http_port),
+        ("site.listen.https_port", listen.address, listen.https_port),
+        *([("proxy.metrics.port", "127.0.0.1", metrics.port)] if metrics.enabled else []),
+    ]
+    for path, address, port in wanted:
         if facts.rootless and port < facts.first_unprivileged_port:
             yield Fault(
                 path,
@@ -45,18 +50,18 @@ def _ports(
                 f" {facts.first_unprivileged_port} up, or lower net.ipv4.ip_unprivileged_port_start",
             )
             continue
-        holders = [held for held in facts.publications if held.port == port and _overlap(held, listen.address)]
+        holders = [held for held in facts.publications if held.port == port and _overlap(held, address)]
         others = [held for held in holders if held.stack != stack]
         if others:
             yield Fault(
                 path,
-                f"{port} on {listen.address} is published by the container {others[0].container}; choose another port,"
+                f"{port} on {address} is published by the container {others[0].container}; choose another port,"
                 f" or stop it: docker stop {others[0].container}",
             )
-        elif not holders and facts.local and not is_free(listen.address, port):
+        elif not holders and facts.local and not is_free(address, port):
             yield Fault(
                 path,
-                f"{port} on {listen.address} cannot be listened on: another program does (`ss -ltnp 'sport = :{port}'`"
+                f"{port} on {address} cannot be listened on: another program does (`ss -ltnp 'sport = :{port}'`"
                 " names it), or the address is not this machine's; choose another port or stop the program",
             )
 
@@ -71,6 +76,10 @@ def wanted_images(settings: StackSettings) -> list[str]:
     wanted = [images.NGINX, images.open_webui(settings.open_webui.version)]
     if settings.models.ollama.mode is OllamaMode.CONTAINER and settings.images.source is ImageSource.PULLED:
         wanted.append(images.OLLAMA)
+    if settings.proxy.metrics.enabled:
+        wanted.append(images.NGINX_METRICS)
+    services = ((settings.data.postgres, images.POSTGRES), (settings.data.redis, images.REDIS))
+    wanted += [image for service, image in services if service.mode is BackingMode.CONTAINER]
     return [image.reference(settings.images.source, settings.images.registry) for image in wanted]
 
 

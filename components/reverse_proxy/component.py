@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import pulumi
 import pulumi_docker as docker
@@ -14,8 +14,12 @@ _DIRECTORY = "/etc/open-webui-edge"
 # could not write into another user's.
 _CACHE = "/var/cache/open-webui-edge"
 _INSTALL = Path(__file__).with_name("install.sh")
+METRICS = "/run/open-webui-edge-metrics"
+"""Where the container that reads Nginx's numbers finds the socket that gives them."""
 _START = (
-    f"until [ -e {_DIRECTORY}/current/nginx.conf ]; do sleep 0.1; done;"
+    # A socket that a killed Nginx left would keep the next from listening.
+    f"rm -f {METRICS}/nginx.sock;"
+    f" until [ -e {_DIRECTORY}/current/nginx.conf ]; do sleep 0.1; done;"
     f" exec nginx -c {_DIRECTORY}/current/nginx.conf -g 'daemon off;'"
 )
 # Nginx's master binds 80 and 443, hands its temporary folders to its workers, becomes them and signals them.
@@ -34,10 +38,15 @@ class NginxReverseProxyArgs(TypedDict):
     certificate_pem: pulumi.Input[str]
     """The server's certificate and what chains it to a root."""
     private_key_pem: pulumi.Input[str]
+    client_authorities_pem: NotRequired[pulumi.Input[str]]
+    """Who vouches for clients, where the configuration asks them for certificates."""
     network: pulumi.Input[str]
-    listen_address: str
+    listen_addresses: Sequence[str]
+    """Addresses of the host, IPv4 and IPv6."""
     http_port: int
     https_port: int
+    http3: bool
+    """Whether to publish the HTTPS port for UDP too."""
     memory: int
     """Limit in bytes."""
 
@@ -49,6 +58,8 @@ class NginxReverseProxy(pulumi.ComponentResource):
     container_ids: pulumi.Output[Sequence[str]]
     generation: pulumi.Output[str]
     """What the installer said last."""
+    metrics_volume: pulumi.Output[str]
+    """Name of the volume with the socket over which another container may read Nginx's numbers."""
 
     def __init__(self, name: str, args: NginxReverseProxyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the container, and beside it the one that tests and installs the configuration."""
@@ -57,6 +68,9 @@ class NginxReverseProxy(pulumi.ComponentResource):
         configuration = volume(f"{name}-configuration", "nginx-configuration", child)
         # On disk: what is buffered there would count as the container's memory in a tmpfs.
         cache = volume(f"{name}-cache", "nginx-cache", child)
+        # There whether it is used or not: a configuration that listens in it must not outlive it.
+        metrics = volume(f"{name}-metrics", "nginx-metrics", child)
+        self.metrics_volume = metrics.name
         proxy = container(
             f"{name}-server",
             child,
@@ -71,13 +85,11 @@ class NginxReverseProxy(pulumi.ComponentResource):
             volumes=[
                 _mount(configuration, read_only=True),
                 docker.ContainerVolumeArgs(volume_name=cache.name, container_path=_CACHE),
+                docker.ContainerVolumeArgs(volume_name=metrics.name, container_path=METRICS),
             ],
             network=args["network"],
             aliases=["nginx"],
-            ports=[
-                docker.ContainerPortArgs(internal=80, external=args["http_port"], ip=args["listen_address"]),
-                docker.ContainerPortArgs(internal=443, external=args["https_port"], ip=args["listen_address"]),
-            ],
+            ports=_ports(args),
             health=["CMD", "curl", "--fail", "--silent", "--max-time", "4", "http://127.0.0.1:8081/health"],
             start_period="1m0s",
             # Requests in flight are answered before it ends.
@@ -93,13 +105,9 @@ class NginxReverseProxy(pulumi.ComponentResource):
             entrypoint=["/bin/sh", "-c"],
             command=[f"EDGE_DIRECTORY={_DIRECTORY}\n{_INSTALL.read_text()}"],
             capabilities=_CAPABILITIES,
-            tmpfs={**_TMPFS, _CACHE: "mode=0755"},
+            tmpfs={**_TMPFS, _CACHE: "mode=0755", METRICS: "mode=0755"},
             volumes=[_mount(configuration, read_only=False)],
-            files={
-                f"{_DIRECTORY}/candidate/nginx.conf": args["configuration"],
-                f"{_DIRECTORY}/candidate/tls/certificate.pem": args["certificate_pem"],
-                f"{_DIRECTORY}/candidate/tls/private_key.pem": pulumi.Output.secret(args["private_key_pem"]),
-            },
+            files=_files(args),
             runs_beside=proxy.id,
         )
         self.generation = pulumi.Output.all(installer.exit_code, installer.container_logs).apply(_accepted)
@@ -107,6 +115,28 @@ class NginxReverseProxy(pulumi.ComponentResource):
         # Whoever waits for the proxy waits for its configuration too.
         self.container_ids = pulumi.Output.all(proxy.id, self.generation).apply(lambda both: [both[0]])
         self.register_outputs({"containers": self.containers, "generation": self.generation})
+
+
+def _ports(args: NginxReverseProxyArgs) -> list[docker.ContainerPortArgs]:
+    published = [(80, args["http_port"], "tcp"), (443, args["https_port"], "tcp")]
+    if args["http3"]:
+        published.append((443, args["https_port"], "udp"))
+    return [
+        docker.ContainerPortArgs(internal=internal, external=external, ip=address, protocol=protocol)
+        for address in args["listen_addresses"]
+        for internal, external, protocol in published
+    ]
+
+
+def _files(args: NginxReverseProxyArgs) -> dict[str, pulumi.Input[str]]:
+    files: dict[str, pulumi.Input[str]] = {
+        f"{_DIRECTORY}/candidate/nginx.conf": args["configuration"],
+        f"{_DIRECTORY}/candidate/tls/certificate.pem": args["certificate_pem"],
+        f"{_DIRECTORY}/candidate/tls/private_key.pem": pulumi.Output.secret(args["private_key_pem"]),
+    }
+    if "client_authorities_pem" in args:
+        files[f"{_DIRECTORY}/candidate/tls/client_authorities.pem"] = args["client_authorities_pem"]
+    return files
 
 
 def _mount(configuration: docker.Volume, *, read_only: bool) -> docker.ContainerVolumeArgs:

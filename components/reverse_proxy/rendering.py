@@ -117,6 +117,7 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
     upstreams: Sequence[str],
     replicas: int = 1,
     resolver: str = DOCKER_RESOLVER,
+    readiness: str | None = None,
     ipv6: bool = False,
 ) -> str:
     """Write the whole nginx.conf.
@@ -126,7 +127,8 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         stack: named in the first line.
         upstreams: host:port by which the replicas of the application are found; one name may stand for several.
         replicas: how many there are.
-        resolver: address, and port where it is not 53, of the name server that knows them.
+        resolver: address, and port where it is not 53, of the network's name server.
+        readiness: host:port of another one, which knows the replicas that are ready; None for one replica.
         ipv6: whether to listen on IPv6 too.
 
     Raises:
@@ -163,6 +165,7 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         "tls": policy_of(proxy.tls_profile),
         "resolver": resolver,
         "docker_resolver": DOCKER_RESOLVER,
+        "readiness": readiness,
         "upstreams": upstreams,
         "replicas": replicas,
         "ipv6": ipv6,
@@ -175,7 +178,7 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         "url": site.url,
         "netloc": site.url.removeprefix("https://"),
         "port": site.listen.https_port,
-        "origins": _origins(settings),
+        "origins": settings.origins,
         "hsts": strict_transport_security(proxy, trusted_certificate=settings.certificate.trusted),
         "security_headers": security_headers(proxy),
         "hidden_headers": HIDDEN_HEADERS,
@@ -253,13 +256,6 @@ def _without_gaps(rendered: str) -> str:
             lines.pop()
         lines.append(line)
     return "\n".join(lines) + "\n"
-
-
-def _origins(settings: StackSettings) -> tuple[str, ...]:
-    """Return the origins of pages that may talk to the application: its own names, and those that the settings add."""
-    site = settings.site
-    # A dictionary: each once, in this order.
-    return tuple(dict.fromkeys([*(site.origin(host) for host in site.hosts), *settings.proxy.cors.allowed_origins]))
 
 
 def _extra_locations(proxy: ProxySettings) -> tuple[ExtraLocation, ...]:

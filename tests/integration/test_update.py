@@ -212,29 +212,29 @@ def test_no_secret_is_in_a_file_that_others_can_read(chat: StackUnderTest, role:
 
 
 def test_a_moved_tag_replaces_nothing(chat: StackUnderTest) -> None:
-    name = "open-webui-edge/nginx:1.30-debian"
+    name = "open-webui-edge/nginx:1.30-debian-2"
     ours = chat.engine.images.get(name)
     other = chat.engine.containers.create(name, labels={"app": "open-webui-edge", "stack": chat.name})
     try:
-        other.commit("open-webui-edge/nginx", "1.30-debian")
+        other.commit("open-webui-edge/nginx", "1.30-debian-2")
         assert chat.engine.images.get(name).id != ours.id
         assert NO_CHANGE.search(chat.up().succeeded().output)
     finally:
         moved = chat.engine.images.get(name).id
-        ours.tag("open-webui-edge/nginx", "1.30-debian")
+        ours.tag("open-webui-edge/nginx", "1.30-debian-2")
         other.remove()
         if moved != ours.id:
             chat.engine.images.remove(moved)
 
 
 def test_an_update_fails_until_its_containers_are_healthy(side: StackUnderTest) -> None:
-    side.config["open_webui"] = {"environment": {"DATABASE_URL": "sqlite:////nowhere/webui.db"}}
+    side.config["open_webui"] = {"environment": {"VECTOR_DB": "pgvector"}}
     side.write()
     for _ in range(2):
         began = time.monotonic()
         output = side.up().failed().output
         assert "edge-it-side-open-webui ended with exit code" in output
-        assert "unable to open database file" in output, output
+        assert "Pgvector requires setting PGVECTOR_DB_URL" in output, output
         assert output.count("Its last words") == 1, "the reason stands there twice"
         assert f"make logs STACK={side.name} ROLE=open-webui" in output
         assert time.monotonic() - began < 120

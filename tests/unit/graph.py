@@ -175,6 +175,7 @@ def graph_of(
     preview: bool = False,
     computed: Mapping[str, Mapping[str, Any]] | None = None,
     registered: list[Resource] | None = None,
+    shows_ipv6_clients: bool = False,
 ) -> Graph:
     """Run `program` once and return its graph.
 
@@ -183,6 +184,7 @@ def graph_of(
         preview: leave everything unknown that a provider computes.
         computed: type -> properties, over those that the mocks invent.
         registered: filled with what was registered, for a program that fails.
+        shows_ipv6_clients: what the engine would say.
 
     """
     # A test before this one may have closed the loop that the SDK looks for.
@@ -207,7 +209,11 @@ def graph_of(
         return pulumi.Output.from_input(resolve(outputs))
 
     # No engine is there to be asked.
-    with patch.object(Engine, "wait_until_healthy"), patch.object(Engine, "remade_after", return_value=None):
+    with (
+        patch.object(Engine, "wait_until_healthy"),
+        patch.object(Engine, "remade_after", return_value=None),
+        patch.object(Engine, "shows_ipv6_clients", return_value=shows_ipv6_clients),
+    ):
         try:
             run()
         finally:

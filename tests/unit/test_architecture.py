@@ -8,15 +8,28 @@ from pathlib import Path
 import pytest
 from pulumi.provider.experimental.analyzer import Analyzer
 
-from components.backing_services import Ollama
+from components.backing_services import Ollama, Postgres, Redis
 from components.certificates.self_signed import SelfSignedCertificate
 from components.docker.host import DockerHost
 from components.generated_secret import GeneratedSecret
 from components.open_webui import OpenWebUI
+from components.readiness.component import Readiness
 from components.reverse_proxy.component import NginxReverseProxy
+from components.reverse_proxy.metrics import NginxMetrics
 
 ROOT = Path(__file__).parent.parent.parent
-EXPORTED = [DockerHost, GeneratedSecret, NginxReverseProxy, Ollama, OpenWebUI, SelfSignedCertificate]
+EXPORTED = [
+    DockerHost,
+    GeneratedSecret,
+    NginxMetrics,
+    NginxReverseProxy,
+    Ollama,
+    OpenWebUI,
+    Postgres,
+    Readiness,
+    Redis,
+    SelfSignedCertificate,
+]
 
 
 def imports(path: Path) -> set[str]:
@@ -62,11 +75,14 @@ def test_bootstrap_is_never_needed_by_a_running_stack(path: Path) -> None:
     assert not {name for name in imports(path) if name.split(".")[0] in {"bootstrap", "tests", "diagnostics"}}
 
 
-def test_the_launcher_needs_nothing_of_this_program() -> None:
-    own = {"pulumi", "components", "stacks", "pydantic"}
-    assert not {name.split(".")[0] for name in imports(ROOT / "components/launch.py")} & own
-    third_party = {name.split(".")[0] for name in imports(ROOT / "components/launch.py")} - sys.stdlib_module_names
-    assert third_party == {"sqlalchemy"}
+@pytest.mark.parametrize(
+    ("script", "third_party"),
+    [("launch.py", {"sqlalchemy"}), ("running_tasks.py", set()), ("readiness/watch.py", set())],
+    ids=str,
+)
+def test_what_runs_in_a_container_needs_nothing_of_this_program(script: str, third_party: set[str]) -> None:
+    needed = {name.split(".")[0] for name in imports(ROOT / "components" / script)}
+    assert needed - sys.stdlib_module_names == third_party
 
 
 def test_every_component_passes_the_component_analyser() -> None:

@@ -30,13 +30,20 @@ EVERYTHING = {
 STACKS: Mapping[str, Mapping[str, Any]] = {
     "local": {},
     "everything": EVERYTHING,
+    "measured": {
+        "site": {"domain": "chat.example.com", "listen": {"address": "0.0.0.0"}},
+        "open_webui": {"admin": {"email": "admin@example.com"}},
+        "proxy": {"http3": True, "metrics": {"enabled": True}},
+    },
     "generated-password": {"open_webui": {"admin": {"email": "admin@example.com"}}},
 }
 
 
-def deployed(stack: str, *, preview: bool = False, **changes: Any) -> Graph:
+def deployed(stack: str, *, preview: bool = False, shows_ipv6_clients: bool = False, **changes: Any) -> Graph:
     settings = StackSettings.model_validate_json(json.dumps({**STACKS[stack], **changes}))
-    return graph_of(lambda: OpenWebUIDeployment("edge", settings).outputs, preview=preview)
+    return graph_of(
+        lambda: OpenWebUIDeployment("edge", settings).outputs, preview=preview, shows_ipv6_clients=shows_ipv6_clients
+    )
 
 
 @pytest.fixture(params=[(stack, preview) for stack in STACKS for preview in (False, True)], ids=str)
@@ -59,8 +66,90 @@ def test_every_resource_has_a_component_above_it(graph: Graph) -> None:
 
 
 def test_only_the_proxy_publishes_ports(graph: Graph) -> None:
-    published = {container.name for container in graph.of("Container") if container.inputs.get("ports")}
-    assert published == {"edge-nginx-server"}
+    published = {
+        container.name: {port["ip"] for port in container.inputs["ports"]}
+        for container in graph.of("Container")
+        if container.inputs.get("ports")
+    }
+    # And the exporter of its numbers, for this machine alone.
+    assert published.pop("edge-nginx-metrics-exporter", {"127.0.0.1"}) == {"127.0.0.1"}
+    assert set(published) == {"edge-nginx-server"}
+
+
+def _published(graph: Graph) -> set[tuple[str, float, str]]:
+    return {
+        (port["ip"], port["external"], port["protocol"]) for port in graph.named("edge-nginx-server").inputs["ports"]
+    }
+
+
+def test_ipv6_is_published_where_the_engine_shows_who_comes() -> None:
+    graph = deployed("local", shows_ipv6_clients=True)
+    assert {address for address, _, _ in _published(graph)} == {"127.0.0.1", "::1"}
+    assert graph.named("edge-host-network").inputs["ipv6"] is True
+    assert "listen [::]:443 ssl;" in _configuration(graph)
+
+
+@pytest.mark.parametrize(
+    ("shows_ipv6_clients", "listen"),
+    [(False, {}), (True, {"ipv6": False}), (True, {"address": "127.0.0.2"})],
+    ids=["the engine hides them", "not wanted", "no address belongs to it"],
+)
+def test_ipv6_is_not_published_otherwise(*, shows_ipv6_clients: bool, listen: Mapping[str, Any]) -> None:
+    graph = deployed("local", shows_ipv6_clients=shows_ipv6_clients, site={"listen": listen})
+    assert not [address for address, _, _ in _published(graph) if ":" in address]
+    assert "ipv6" not in graph.named("edge-host-network").inputs
+    assert "[::]" not in _configuration(graph)
+
+
+def test_http_3_has_the_https_port_for_udp_too() -> None:
+    assert _published(deployed("measured")) == {
+        ("0.0.0.0", 8080, "tcp"),
+        ("0.0.0.0", 8443, "tcp"),
+        ("0.0.0.0", 8443, "udp"),
+    }
+
+
+def test_metrics_are_published_for_the_host_alone_on_a_network_of_their_own() -> None:
+    exporter = deployed("measured").named("edge-nginx-metrics-exporter").inputs
+    assert [(port["ip"], port["external"]) for port in exporter["ports"]] == [("127.0.0.1", 9113)]
+    assert [network["name"] for network in exporter["networksAdvanced"]] == ["edge-unit-metrics-network"]
+
+
+def test_authorities_of_clients_are_installed_beside_the_configuration() -> None:
+    pem = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
+    door = {"mode": "client-certificates", "client_certificates": {"authorities": pem}}
+    files = _installed(deployed("local", proxy={"authentication": door}))
+    assert files["/etc/open-webui-edge/candidate/tls/client_authorities.pem"] == pem
+
+
+def _installed(graph: Graph) -> dict[str, str]:
+    return {upload["file"]: upload["content"] for upload in graph.named("edge-nginx-installer").inputs["uploads"]}
+
+
+def _configuration(graph: Graph) -> str:
+    return _installed(graph)["/etc/open-webui-edge/candidate/nginx.conf"]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [
+        ({}, {"WEBUI_AUTH_COOKIE_SAME_SITE": "lax", "ENABLE_WEBSOCKET_SUPPORT": "true"}),
+        (
+            {"embedding": {"allowed_origins": ["https://intranet.example.com"]}},
+            {"WEBUI_AUTH_COOKIE_SAME_SITE": "none", "WEBUI_SESSION_COOKIE_SAME_SITE": "none"},
+        ),
+        ({"embedding": {"allowed_origins": ["https://a.example"]}}, {"WEBUI_AUTH_COOKIE_SECURE": "true"}),
+        ({"websocket": {"enabled": False}}, {"ENABLE_WEBSOCKET_SUPPORT": "false"}),
+        (
+            {"cors": {"allowed_origins": ["https://portal.example.com"]}},
+            {"CORS_ALLOW_ORIGIN": "https://localhost:8443;https://127.0.0.1:8443;https://portal.example.com"},
+        ),
+        ({"limits": {"max_upload": "7MiB"}}, {"RAG_FILE_MAX_SIZE": "7"}),
+    ],
+)
+def test_the_application_agrees_with_its_proxy(proxy: Mapping[str, Any], said: Mapping[str, str]) -> None:
+    environment = _given(deployed("local", proxy=proxy))["environment"]
+    assert {name: environment[name] for name in said} == said
 
 
 def test_what_holds_data_is_protected_and_retained(graph: Graph) -> None:
@@ -69,7 +158,13 @@ def test_what_holds_data_is_protected_and_retained(graph: Graph) -> None:
         for resource in graph.resources
         if resource.type.endswith((":PrivateKey", ":Volume", ":SelfSignedCert"))
         and resource.name
-        not in {"edge-certificate-key", "edge-open-webui-given", "edge-nginx-configuration", "edge-nginx-cache"}
+        not in {
+            "edge-certificate-key",
+            "edge-open-webui-given",
+            "edge-nginx-configuration",
+            "edge-nginx-cache",
+            "edge-nginx-metrics",
+        }
     }
     assert {resource.name for resource in graph.resources if resource.protect and resource.custom} == held
     assert {resource.name for resource in graph.resources if resource.retain and resource.custom} == held
@@ -148,6 +243,7 @@ def test_the_application_is_told_what_follows_from_the_settings() -> None:
         "ENABLE_OLLAMA_API": "true",
         "ENABLE_OPENAI_API": "true",
         "ENABLE_SIGNUP": "false",
+        "ENABLE_WEBSOCKET_SUPPORT": "true",
         "FORWARDED_ALLOW_IPS": "172.30.0.0/16",
         "OLLAMA_BASE_URL": "http://ollama:11434",
         "PORT": "8080",

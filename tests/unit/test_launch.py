@@ -29,6 +29,8 @@ DEFAULT_CONFIG = {
 }
 """
 
+GIVEN = {"environment": {}, "saved_settings": {}, "first": True, "announced": False, "drain": 5}
+
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -90,7 +92,7 @@ def test_owned_settings_are_forgotten_and_exact_ones_written(package: Path) -> N
 def test_the_package_is_found_in_the_working_directory(package: Path, tmp_path: Path) -> None:
     given = tmp_path / "given"
     given.mkdir()
-    (given / "environment.json").write_text(json.dumps({"environment": {"LIMIT": "6"}, "saved_settings": {}}))
+    (given / "environment.json").write_text(json.dumps({**GIVEN, "environment": {"LIMIT": "6"}}))
     (package / "__init__.py").touch()
     with sqlite3.connect(package.parent / "data/webui.db") as database:
         database.execute("CREATE TABLE config (key TEXT PRIMARY KEY, value JSON NOT NULL, updated_at BIGINT)")

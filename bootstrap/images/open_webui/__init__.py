@@ -40,7 +40,8 @@ def _install(target: Path, version: str) -> None:
     # The host's Python may be another one than the image's.
     words += ["--python-version", PYTHON_VERSION, "--python-platform", f"{platform.machine()}-manylinux_{OLDEST_LIBC}"]
     # pip too: Open WebUI installs what a user's function asks for with it.
-    words += ["--override", HERE / "overrides.txt", f"open-webui=={version}", "pip"]
+    # "postgres": drivers for the database and its vectors, which the official image holds too.
+    words += ["--override", HERE / "overrides.txt", f"open-webui[postgres]=={version}", "pip"]
     command.output(words, purpose=f"Installing open-webui {version}", environment=_as_pip_does())
 
 

@@ -41,7 +41,7 @@ def test_a_new_stack_pulls_the_official_images_where_it_can(docker: FakeDocker, 
 def test_a_new_stack_builds_all_images_when_one_cannot_be_pulled(docker: FakeDocker, provided: list[str]) -> None:
     docker.answers(("*image\\ inspect*", 1, "none"), ("*pull*nginx*", 0, "done"), ("*pull*", 1, _NO_ROUTE))
     assert images.ensure(ENGINE, Wanted("0.12.4"), Step("images")) is ImageSource.BUILT
-    assert provided == ["open-webui-edge/nginx:1.30-debian", "open-webui-edge/open-webui:0.12.4-debian"]
+    assert provided == ["open-webui-edge/nginx:1.30-debian-2", "open-webui-edge/open-webui:0.12.4-debian-2"]
 
 
 def test_images_that_are_there_cost_nothing(docker: FakeDocker, provided: list[str]) -> None:

@@ -1,0 +1,16 @@
+"""Recipe of the Redis image: Debian's Valkey, at the official image's paths."""
+
+from pathlib import Path
+
+from bootstrap.console import Step
+from bootstrap.images import rootfs
+
+HERE = Path(__file__).parent
+SUITE = "forky"
+"""The first Debian with Valkey 9."""
+
+
+def fill(root: Path, step: Step) -> None:
+    """Make the image's file system in the folder `root`."""
+    rootfs.make(SUITE, root, rootfs.packages_in(HERE / "packages.txt"), step)
+    (root / "data").mkdir()
