@@ -25,7 +25,8 @@ class EchoBackend:
 
     - /headers: how the request arrived, as JSON.
     - /stream?type=…: two events; the second is only sent after `acknowledge()`.
-    - /slow: nothing, for as long as the client is there.
+    - /slow: nothing, for as long as the client is there; a body is not read either.
+    - /break, /half: the connection ends before the answer's head, in the middle of its body.
     - /upload: how many bytes came, and `uploaded` meanwhile.
     - /status/N: status N, in the backend's own words.
     - /text?type=…&size=…: so many bytes.
@@ -109,6 +110,8 @@ class EchoBackend:
             "headers": self._headers,
             "stream": self._stream,
             "slow": self._slow,
+            "break": self._break,
+            "half": self._half,
             "upload": self._upload,
             "text": self._text,
         }
@@ -153,6 +156,22 @@ class EchoBackend:
             await asyncio.Event().wait()
         finally:
             self._happened["gone"].set()
+        raise AssertionError("an event that nobody sets was set")
+
+    async def _break(self, request: web.Request) -> web.StreamResponse:
+        return await self._hung_up(request)
+
+    async def _half(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "text/plain", "Content-Length": "10"})
+        await answer.prepare(request)
+        await answer.write(b"hello")
+        return await self._hung_up(request)
+
+    async def _hung_up(self, request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.close()
+        # The end of its connection ends the request.
+        await asyncio.Event().wait()
         raise AssertionError("an event that nobody sets was set")
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:

@@ -2,7 +2,7 @@
 
 import socket
 import subprocess
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ _LOG_LINES = 50
 UPSTREAM = "open-webui"
 SITE = {"domain": "localhost", "aliases": ["127.0.0.1", "chat.example.com", "2001:db8::1"]}
 StartBackend = Callable[[int], EchoBackend]
+NginxWith = Callable[..., NginxUnderTest]
 PROXY = {"limits": {"max_upload": "1MiB"}}
 
 
@@ -48,15 +49,26 @@ class Workshop:
     directory: Path
     made: list[NginxUnderTest] = field(default_factory=list[NginxUnderTest])
 
-    def nginx(self, settings: StackSettings, *, port: int) -> NginxUnderTest:
-        """Start Nginx before an application that it knows by name, at `port`."""
+    def nginx(  # noqa: PLR0913 - keywords, each a thing of its own
+        self,
+        settings: StackSettings,
+        *,
+        port: int,
+        further_ports: Sequence[int] = (),
+        ipv6: bool = False,
+        volumes: Sequence[str] = (),
+    ) -> NginxUnderTest:
+        """Start Nginx before an application that it knows by name, at `port`; each further port is a replica."""
         made = NginxUnderTest(
             image=self.image,
             network=self.network,
             directory=self.directory,
             settings=settings,
-            upstreams=[f"{UPSTREAM}:{port}"],
+            upstreams=[f"{UPSTREAM}:{each}" for each in (port, *further_ports)],
             resolver=self.names.resolver,
+            replicas=1 + len(further_ports),
+            ipv6=ipv6,
+            volumes=volumes,
         )
         self.made.append(made)
         made.start()
@@ -108,10 +120,20 @@ def shared_backend(shared_workshop: Workshop) -> Iterator[EchoBackend]:
 
 
 @pytest.fixture(scope="session")
-def shared_nginx(shared_workshop: Workshop, shared_backend: EchoBackend) -> NginxUnderTest:
+def shared_nginx(nginx_with: NginxWith) -> NginxUnderTest:
     """Nginx before it."""
-    shared_workshop.names.addresses[UPSTREAM] = shared_workshop.gateway
-    return shared_workshop.nginx(settings_of(site=SITE, proxy=PROXY), port=shared_backend.port)
+    return nginx_with(site=SITE, proxy=PROXY)
+
+
+@pytest.fixture(scope="session")
+def nginx_with(shared_workshop: Workshop, shared_backend: EchoBackend) -> NginxWith:
+    """Start Nginx with other settings before the backend that is always there; a module does it once."""
+
+    def start(**topics: object) -> NginxUnderTest:
+        shared_workshop.names.addresses[UPSTREAM] = shared_workshop.gateway
+        return shared_workshop.nginx(settings_of(**topics), port=shared_backend.port)
+
+    return start
 
 
 @pytest.fixture

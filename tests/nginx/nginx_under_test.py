@@ -81,6 +81,10 @@ class NginxUnderTest:
     upstreams: Sequence[str]
     resolver: str
     replicas: int = 1
+    ipv6: bool = False
+    """Whether its network has IPv6, and it listens there too."""
+    volumes: Sequence[str] = ()
+    """Files of this machine that it sees, as the engine writes them: path:path:ro."""
     name: str = field(default_factory=lambda: f"nginx-under-test-{secrets.token_hex(4)}")
     configuration: str = ""
     generation: int = 0
@@ -98,10 +102,11 @@ class NginxUnderTest:
         """Run it, and wait until it serves."""
         rights = [f"--cap-add={capability}" for capability in _CAPABILITIES]
         scratch = ["--tmpfs=/run/nginx:mode=0755", f"--tmpfs={_CACHE}:mode=0755"]
-        ports = [f"--publish=127.0.0.1::{port}" for port in (_HTTP, _HTTPS)]
+        ports = [f"--publish=127.0.0.1::{port}" for port in (_HTTP, _HTTPS, f"{_HTTPS}/udp")]
+        volumes = [f"--volume={volume}" for volume in self.volumes]
         _docker(
             *("create", f"--name={self.name}", f"--network={self.network}", "--cap-drop=ALL", *rights),
-            *("--security-opt=no-new-privileges", "--read-only", *scratch, f"--volume={_DIRECTORY}", *ports),
+            *("--security-opt=no-new-privileges", "--read-only", *scratch, f"--volume={_DIRECTORY}", *volumes, *ports),
             *(self.image, "nginx", "-c", _CONFIGURATION, "-g", "daemon off;"),
         )
         self._install(self.settings)
@@ -109,6 +114,9 @@ class NginxUnderTest:
         published = json.loads(_docker("inspect", "--format={{json .NetworkSettings.Ports}}", self.name))
         self.http_port = int(published[f"{_HTTP}/tcp"][0]["HostPort"])
         self.https_port = int(published[f"{_HTTPS}/tcp"][0]["HostPort"])
+        self.quic_port = int(published[f"{_HTTPS}/udp"][0]["HostPort"])
+        (attached,) = json.loads(_docker("inspect", "--format={{json .NetworkSettings.Networks}}", self.name)).values()
+        self.ipv6_address, self.ipv6_gateway = attached["GlobalIPv6Address"], attached["IPv6Gateway"]
         self._wait_until_served()
 
     def reload(self, settings: StackSettings) -> None:
@@ -146,18 +154,27 @@ class NginxUnderTest:
         return context
 
     @contextmanager
-    def connection(
+    def connection(  # noqa: PLR0913 - keywords, each a part of a connection
         self,
         *,
         scheme: str = "https",
         port: int | None = None,
+        address: str | None = None,
+        preamble: bytes = b"",
         context: ssl.SSLContext | None = None,
         session: ssl.SSLSession | None = None,
+        patience: float = PATIENCE,
     ) -> Iterator[socket.socket]:
-        """Connect, with TLS for https, to the scheme's port if no other is named."""
+        """Connect, with TLS for https, to the scheme's port if no other is named.
+
+        To `address` the connection goes without the engine's publishing. A `preamble` is sent before everything else,
+        TLS too.
+        """
         if port is None:
-            port = self.http_port if scheme == "http" else self.https_port
-        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as plain:
+            published = (self.http_port, self.https_port) if address is None else (_HTTP, _HTTPS)
+            port = published[scheme == "https"]
+        with socket.create_connection((address or "127.0.0.1", port), timeout=patience) as plain:
+            plain.sendall(preamble)
             if scheme == "http":
                 yield plain
             else:
@@ -167,9 +184,16 @@ class NginxUnderTest:
                     yield encrypted
 
     @contextmanager
-    def exchange(self, *, scheme: str = "https") -> Iterator[http.client.HTTPConnection]:
+    def exchange(
+        self,
+        *,
+        scheme: str = "https",
+        address: str | None = None,
+        preamble: bytes = b"",
+        patience: float = PATIENCE,
+    ) -> Iterator[http.client.HTTPConnection]:
         """Connect, for one request or several by hand; nothing is sent again by itself."""
-        with self.connection(scheme=scheme) as connected:
+        with self.connection(scheme=scheme, address=address, preamble=preamble, patience=patience) as connected:
             client = http.client.HTTPConnection("127.0.0.1")
             client.auto_open = 0
             client.sock = connected
@@ -184,9 +208,11 @@ class NginxUnderTest:
         host: str | None = None,
         headers: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
+        address: str | None = None,
+        preamble: bytes = b"",
     ) -> Answer:
         """Ask once over a new connection."""
-        with self.exchange(scheme=scheme) as client:
+        with self.exchange(scheme=scheme, address=address, preamble=preamble) as client:
             send_head(client, method, path, [("Host", host or self.domain), *headers], length=body)
             client.send(body or b"")
             return answer_of(client.getresponse())
@@ -220,6 +246,25 @@ class NginxUnderTest:
             body = b"" if response.status == http.HTTPStatus.SWITCHING_PROTOCOLS else response.read()
             return Answer(response.status, response.getheaders(), body)
 
+    def ask_from_itself(
+        self,
+        path: str,
+        *options: str,
+        scheme: str = "https",
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> Answer:
+        """Ask from within its container: the client's address is 127.0.0.1, which no published connection has.
+
+        `options` are curl's. Of the answer's head the status is read. Raises DockerError where there is no answer.
+        """
+        said = [f"--header={name}: {value}" for name, value in [("Host", self.domain), *headers]]
+        written = _docker(
+            *("exec", self.name, "curl", "--silent", "--show-error", "--insecure", "--max-time", f"{PATIENCE:g}"),
+            *("--write-out", "\n%{http_code}", *said, *options, f"{scheme}://127.0.0.1{path}"),
+        )
+        body, _, status = written.rpartition("\n")
+        return Answer(int(status), [], body.encode())
+
     def ask_inside(self, path: str) -> str:
         """Ask the server that is there for the container alone; raises DockerError unless the answer is a good one."""
         return _docker("exec", self.name, "curl", "--silent", "--fail", f"http://127.0.0.1:8081{path}")
@@ -240,6 +285,7 @@ class NginxUnderTest:
             upstreams=self.upstreams,
             resolver=self.resolver,
             replicas=self.replicas,
+            ipv6=self.ipv6,
         )
         files = {
             "nginx.conf": self.configuration,
@@ -302,10 +348,12 @@ def _docker(*arguments: str, given: bytes | None = None) -> str:
 
 
 @contextmanager
-def network() -> Iterator[tuple[str, str]]:
-    """Make a network, and hand out its name and this machine's address in it."""
+def network(*, ipv6: bool = False) -> Iterator[tuple[str, str]]:
+    """Make a network, and hand out its name and this machine's IPv4 address in it."""
     name = f"nginx-under-test-{secrets.token_hex(4)}"
-    _docker("network", "create", name)
+    # RFC 4193: a prefix of one's own is drawn by lot.
+    prefix = f"fd{secrets.token_hex(1)}:{secrets.token_hex(2)}:{secrets.token_hex(2)}::/64"
+    _docker("network", "create", *(["--ipv6", f"--subnet={prefix}"] if ipv6 else []), name)
     try:
         (addresses, *_) = json.loads(_docker("network", "inspect", "--format={{json .IPAM.Config}}", name))
         yield name, addresses["Gateway"]
