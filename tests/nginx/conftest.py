@@ -90,16 +90,17 @@ def shared_workshop(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Workshop]:
     """What all tests share that change nothing."""
-    yield from _workshop(image, network_and_gateway, tmp_path_factory.mktemp("nginx"))
+    yield from workshop_in(image, network_and_gateway, tmp_path_factory.mktemp("nginx"))
 
 
 @pytest.fixture
 def workshop(image: str, network_and_gateway: tuple[str, str], tmp_path: Path) -> Iterator[Workshop]:
     """What a test has for itself."""
-    yield from _workshop(image, network_and_gateway, tmp_path)
+    yield from workshop_in(image, network_and_gateway, tmp_path)
 
 
-def _workshop(image: str, network_and_gateway: tuple[str, str], directory: Path) -> Iterator[Workshop]:
+def workshop_in(image: str, network_and_gateway: tuple[str, str], directory: Path) -> Iterator[Workshop]:
+    """Make what a test needs in a network, and end it afterwards."""
     name, gateway = network_and_gateway
     with NameServer(gateway) as names:
         made = Workshop(image, name, gateway, names, directory)

@@ -230,9 +230,16 @@ class NginxUnderTest:
         ) as client:
             yield client
 
-    def ask_in_bytes(self, request: bytes, *, scheme: str = "https", port: int | None = None) -> Answer:
+    def ask_in_bytes(
+        self,
+        request: bytes,
+        *,
+        scheme: str = "https",
+        port: int | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> Answer:
         """Send exactly these bytes, and read one answer."""
-        with self.connection(scheme=scheme, port=port) as connected:
+        with self.connection(scheme=scheme, port=port, context=context) as connected:
             connected.sendall(request)
             response = http.client.HTTPResponse(connected)
             response.begin()

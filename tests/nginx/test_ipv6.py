@@ -1,0 +1,61 @@
+"""Over IPv6, without anybody in between: the client keeps its address."""
+
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.nginx.backend import EchoBackend, arrived
+from tests.nginx.conftest import SITE, UPSTREAM, Workshop, workshop_in
+from tests.nginx.nginx_under_test import NginxUnderTest, network, settings_of
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def dual_stack(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    """A network that has IPv6 too."""
+    with network(ipv6=True) as made:
+        yield from workshop_in(image, made, tmp_path_factory.mktemp("ipv6"))
+
+
+@pytest.fixture(scope="module")
+def nginx_on_ipv6(dual_stack: Workshop) -> Iterator[NginxUnderTest]:
+    dual_stack.names.addresses[UPSTREAM] = dual_stack.gateway
+    with EchoBackend(dual_stack.gateway) as backend:
+        made = dual_stack.nginx(settings_of(site=SITE), port=backend.port, ipv6=True)
+        # Until the kernel knows that nobody else has it (RFC 4862 section 5.4), an address is not used.
+        wait_until(lambda: _is_ours(made.ipv6_gateway), what="this machine's IPv6 address", ignoring=(OSError,))
+        yield made
+
+
+def _is_ours(address: str) -> bool:
+    with socket.socket(socket.AF_INET6) as bound:
+        bound.bind((address, 0))
+    return True
+
+
+def test_client_s_ipv6_address_reaches_the_application_and_the_log(nginx_on_ipv6: NginxUnderTest) -> None:
+    nginx = nginx_on_ipv6
+    answer = nginx.ask("/api/headers", address=nginx.ipv6_address, headers=[("X-Forwarded-For", "2001:db8::6666")])
+    found = arrived(answer.body)
+    # This machine's own address in the network: nobody translated it.
+    assert ":" in nginx.ipv6_gateway
+    assert found["x-forwarded-for"] == [nginx.ipv6_gateway]
+    assert found["x-real-ip"] == [nginx.ipv6_gateway]
+    logged = [json.loads(line) for line in nginx.access_log().splitlines()]
+    assert [line["client"] for line in logged if line["path"] == "/api/headers"] == [nginx.ipv6_gateway]
+
+
+@pytest.mark.parametrize("host", ["localhost", "[2001:db8::1]", "evil.example.com"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_names_are_served_over_ipv6_as_over_ipv4(nginx_on_ipv6: NginxUnderTest, scheme: str, host: str) -> None:
+    nginx = nginx_on_ipv6
+    over_ipv4 = nginx.ask("/headers?q=1", scheme=scheme, host=host)
+    over_ipv6 = nginx.ask("/headers?q=1", scheme=scheme, host=host, address=nginx.ipv6_address)
+    assert over_ipv6.status == over_ipv4.status
+    assert over_ipv6.header("Location") == over_ipv4.header("Location")
+
+
+def test_nobody_listens_on_ipv6_where_there_is_none(nginx: NginxUnderTest) -> None:
+    assert "[::]" not in nginx.configuration
