@@ -12,12 +12,12 @@ from stacks.values import (
     Duration,
     HeaderName,
     HeaderValue,
-    HttpUrl,
     Network,
     Origin,
     Port,
     RequestPath,
     SecretInsideError,
+    ServiceUrl,
     Settings,
     between_bytes,
     between_durations,
@@ -299,10 +299,10 @@ class ClientCertificateSettings(Settings):
 class ExternalAuthenticatorSettings(Settings):
     """Ask another service about each request, such as Authelia or oauth2-proxy: 2xx lets it pass, 401 and 403 not."""
 
-    url: HttpUrl
+    url: ServiceUrl
     """Address that is asked, as the proxy's container reaches it, such as http://authelia:9091/api/authz/auth-request."""
 
-    sign_in_url: HttpUrl | None = None
+    sign_in_url: ServiceUrl | None = None
     """Where a browser is sent on 401, with the address that it wanted in the parameter `rd`. Left out, it sees the
     401."""
 
@@ -349,9 +349,9 @@ class AuthenticationSettings(Settings):
 class LocationSettings(Settings):
     """A path that another service answers, or nobody."""
 
-    url: HttpUrl | None = None
-    """The service, as the proxy's container reaches it; a path in it takes the place of the location's. Left out: the
-    path is answered 404, whatever Open WebUI has there."""
+    url: ServiceUrl | None = None
+    """The service, as the proxy's container reaches it. A path in it, be it / alone, takes the place of the
+    location's; without one the path is passed on whole. Left out: 404, whatever Open WebUI has there."""
 
     websocket: bool = False
     """Whether WebSockets pass."""
@@ -364,6 +364,12 @@ class LocationSettings(Settings):
 
     max_upload: Annotated[Bytes, between_bytes("1KiB", "100GiB")] = 1 << 20
     """Largest body of a request."""
+
+    @model_validator(mode="after")
+    def _a_request_has_its_own_query(self) -> Self:
+        if self.url is not None and "?" in self.url:
+            raise BelowError("url", "has a query, and each request brings its own; drop ? and what follows it")
+        return self
 
     @model_validator(mode="after")
     def _closed_is_closed(self) -> Self:
@@ -489,4 +495,6 @@ class ProxySettings(Settings):
                 )
             if path.startswith("/.well-known/acme-challenge"):
                 raise BelowError(f"locations.{path}", "is where certificates are proven; choose another path")
+            if path.startswith("/_edge/"):
+                raise BelowError(f"locations.{path}", "is the proxy's own; choose another path")
         return self

@@ -21,6 +21,8 @@ _BYTES_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _HOST_NAME_LENGTH = 253
 _URL_TOKEN = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!&()*+,=%-]+")
+# A container's name may have underscores, which no host's has.
+_SERVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
 _PORT_MAX = 65535
 _PATH_MAX = 512
 # RFC 9110 section 5.1, without what Nginx drops (underscores) and what no header in use has.
@@ -168,6 +170,17 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _service_url(value: str) -> str:
+    _http_url(value)
+    parts = urlsplit(value)
+    if "#" in value:
+        raise ValueError("names a place within a page, of which a server is never told; drop # and what follows it")
+    host = parts.hostname or ""
+    if not is_ip_address(host) and not _SERVICE_NAME.fullmatch(host):
+        raise ValueError("names a host that is neither a name nor an address; write one such as http://wiki:3000")
+    return value
+
+
 def _network(value: str) -> str:
     try:
         network = ipaddress.ip_network(value)
@@ -260,6 +273,8 @@ Bytes = Annotated[
 Host = Annotated[str, AfterValidator(_host), WithJsonSchema({"type": "string", "format": "hostname"})]
 Ipv4Address = Annotated[str, AfterValidator(_ipv4_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
 HttpUrl = Annotated[str, AfterValidator(_http_url), WithJsonSchema({"type": "string", "format": "uri"})]
+ServiceUrl = Annotated[str, AfterValidator(_service_url), WithJsonSchema({"type": "string", "format": "uri"})]
+"""Of a service that requests are passed to: where its path ends in /, that means something."""
 Port = Annotated[int, Field(ge=1, le=_PORT_MAX)]
 Network = Annotated[str, AfterValidator(_network), WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]})]
 """An address or a network, in CIDR form."""

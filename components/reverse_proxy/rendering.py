@@ -260,13 +260,17 @@ def _without_gaps(rendered: str) -> str:
 
 def _extra_locations(proxy: ProxySettings) -> tuple[ExtraLocation, ...]:
     return tuple(
-        ExtraLocation(
-            path,
-            location,
-            None if location.url is None else OtherService.at(location.url, f"location_{number}"),
-        )
+        ExtraLocation(path, location, _service_below(path, location.url, f"location_{number}"))
         for number, (path, location) in enumerate(sorted(proxy.locations.items()), start=1)
     )
+
+
+def _service_below(path: str, url: str | None, upstream: str) -> OtherService | None:
+    if url is None:
+        return None
+    # What is below /docs/ is below /base/ there, not beside /base.
+    whole = f"{url}/" if path.endswith("/") and urlsplit(url).path and not url.endswith("/") else url
+    return OtherService.at(whole, upstream)
 
 
 def _authenticator(proxy: ProxySettings) -> Authenticator | None:

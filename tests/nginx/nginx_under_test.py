@@ -94,7 +94,7 @@ class NginxUnderTest:
     def __post_init__(self) -> None:
         """Make a certificate for the names of the site."""
         self.domain = self.settings.site.domain
-        self._certificate, self._private_key = _certificate(self.settings.site.hosts)
+        self._certificate, self._private_key = certificate_for(self.settings.site.hosts)
         self.ca_file = self.directory / f"{self.name}.pem"
         self.ca_file.write_text(self._certificate)
 
@@ -368,7 +368,7 @@ def network(*, ipv6: bool = False) -> Iterator[tuple[str, str]]:
         _docker("network", "rm", name)
 
 
-def _certificate(hosts: Sequence[str]) -> tuple[str, str]:
+def certificate_for(hosts: Sequence[str]) -> tuple[str, str]:
     """Make a certificate that vouches for itself, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Nginx under test")])
