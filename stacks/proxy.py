@@ -14,6 +14,7 @@ from stacks.values import (
     HeaderValue,
     Network,
     Origin,
+    PageUrl,
     Port,
     RequestPath,
     SecretInsideError,
@@ -302,7 +303,7 @@ class ExternalAuthenticatorSettings(Settings):
     url: ServiceUrl
     """Address that is asked, as the proxy's container reaches it, such as http://authelia:9091/api/authz/auth-request."""
 
-    sign_in_url: ServiceUrl | None = None
+    sign_in_url: PageUrl | None = None
     """Where a browser is sent on 401, with the address that it wanted in the parameter `rd`. Left out, it sees the
     401."""
 

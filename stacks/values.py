@@ -170,14 +170,21 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def _service_url(value: str) -> str:
-    _http_url(value)
-    parts = urlsplit(value)
+def _without_fragment(value: str) -> str:
     if "#" in value:
         raise ValueError("names a place within a page, of which a server is never told; drop # and what follows it")
+    return value
+
+
+def _service_url(value: str) -> str:
+    _http_url(_without_fragment(value))
+    parts = urlsplit(value)
     host = parts.hostname or ""
-    if not is_ip_address(host) and not _SERVICE_NAME.fullmatch(host):
+    address = is_ip_address(host)
+    if not address and not _SERVICE_NAME.fullmatch(host):
         raise ValueError("names a host that is neither a name nor an address; write one such as http://wiki:3000")
+    if address and parts.scheme == "https":
+        raise ValueError("is https at an address, and Nginx compares a certificate with names only; write a name")
     return value
 
 
@@ -273,6 +280,8 @@ Bytes = Annotated[
 Host = Annotated[str, AfterValidator(_host), WithJsonSchema({"type": "string", "format": "hostname"})]
 Ipv4Address = Annotated[str, AfterValidator(_ipv4_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
 HttpUrl = Annotated[str, AfterValidator(_http_url), WithJsonSchema({"type": "string", "format": "uri"})]
+PageUrl = Annotated[HttpUrl, AfterValidator(_without_fragment)]
+"""Where a browser is sent."""
 ServiceUrl = Annotated[str, AfterValidator(_service_url), WithJsonSchema({"type": "string", "format": "uri"})]
 """Of a service that requests are passed to: where its path ends in /, that means something."""
 Port = Annotated[int, Field(ge=1, le=_PORT_MAX)]
