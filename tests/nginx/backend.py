@@ -72,6 +72,10 @@ class EchoBackend:
         """Wait until so many bytes of an upload are here."""
         wait_until(lambda: self.uploaded >= size, what=f"{size} bytes at the backend", deadline=PATIENCE, every=0.01)
 
+    def wait_for_requests(self, number: int) -> None:
+        """Wait until so many requests have arrived."""
+        wait_until(lambda: len(self.requests) >= number, what=f"request {number}", deadline=PATIENCE, every=0.01)
+
     def forget(self) -> None:
         """Begin anew: what an earlier test did is no longer known."""
         self.requests.clear()

@@ -42,9 +42,7 @@ def test_upload_over_http_3_arrives(modern: NginxUnderTest) -> None:
 
 
 @pytest.mark.parametrize("authority", ["evil.example.com", "localhost.evil.example.com", "_", "203.0.113.9"])
-def test_invented_name_is_refused_over_http_3_too(
-    modern: NginxUnderTest, backend: EchoBackend, authority: str
-) -> None:
+def test_invented_name_is_refused_over_http_3_too(modern: NginxUnderTest, backend: EchoBackend, authority: str) -> None:
     answer = ask_over_http3(modern, "/api/headers", authority=authority)
     assert (answer.status, answer.header("location")) == (421, None)
     assert backend.requests == []

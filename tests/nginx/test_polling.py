@@ -89,9 +89,7 @@ def test_client_stays_with_the_replica_that_it_met_first(
     assert [len(replica.requests) for replica in replicas] == [21 if here else 0 for here in met]
 
 
-def test_clients_without_a_cookie_meet_all_replicas(
-    polling: NginxUnderTest, replicas: Sequence[EchoBackend]
-) -> None:
+def test_clients_without_a_cookie_meet_all_replicas(polling: NginxUnderTest, replicas: Sequence[EchoBackend]) -> None:
     cookies = {_cookie_of(polling.ask(POLL)) for _ in range(20)}
     assert len(cookies) == 2
     assert all(replica.requests for replica in replicas)
