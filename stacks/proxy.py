@@ -247,7 +247,8 @@ class LogSettings(Settings):
     """json: one object a line; text: for people; off: none."""
 
     level: LogLevel = LogLevel.WARN
-    """What Nginx says about itself."""
+    """What Nginx says about itself. About single requests it only says what is critical: such a line quotes the request
+    with its query."""
 
 
 class MetricsSettings(Settings):

@@ -15,6 +15,7 @@ from aiohttp import web
 from tests.support.waiting import wait_until
 
 T = TypeVar("T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _HEADER_MAX = 1 << 16
 PATIENCE = 10.0
 """Seconds until something that must happen is given up."""
@@ -30,6 +31,8 @@ class EchoBackend:
     - /upload: how many bytes came, and `uploaded` meanwhile.
     - /status/N: status N, in the backend's own words.
     - /text?type=…&size=…: so many bytes.
+    - /die: the connection is cut once the request is there, before a byte of an answer.
+    - whatever `answers` says of a path.
     - a WebSocket, wherever one is asked for: an echo.
     """
 
@@ -40,6 +43,8 @@ class EchoBackend:
         """Method and path of each request that arrived."""
         self.uploaded = 0
         """Bytes of the upload under way."""
+        self.answers: dict[str, Handler] = {}
+        """Path -> what answers there, in place of what its end says."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="echo backend", daemon=True)
         self._acknowledged = asyncio.Event()
@@ -62,7 +67,11 @@ class EchoBackend:
 
     def acknowledge(self) -> None:
         """Let a stream go on."""
-        self._loop.call_soon_threadsafe(self._acknowledged.set)
+        self.tell(self._acknowledged.set)
+
+    def tell(self, what: Callable[[], object]) -> None:
+        """Do something where the answers are made, such as setting an event that one waits for."""
+        self._loop.call_soon_threadsafe(what)
 
     def wait_for(self, event: str) -> None:
         """Wait until a slow request was `asked` or its client `gone`; raises AssertionError if that does not happen."""
@@ -79,9 +88,10 @@ class EchoBackend:
     def forget(self) -> None:
         """Begin anew: what an earlier test did is no longer known."""
         self.requests.clear()
+        self.answers.clear()
         self.uploaded = 0
         self._happened.clear()
-        self._loop.call_soon_threadsafe(self._acknowledged.clear)
+        self.tell(self._acknowledged.clear)
 
     def _run(self, work: Awaitable[T]) -> T:
         async def whole() -> T:
@@ -110,7 +120,9 @@ class EchoBackend:
         self.requests.append(f"{request.method} {request.path}")
         if web.WebSocketResponse().can_prepare(request).ok:
             return await self._echo(request)
-        what: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
+        if request.path in self.answers:
+            return await self.answers[request.path](request)
+        what: dict[str, Handler] = {
             "headers": self._headers,
             "stream": self._stream,
             "slow": self._slow,
@@ -118,6 +130,7 @@ class EchoBackend:
             "half": self._half,
             "upload": self._upload,
             "text": self._text,
+            "die": dies,
         }
         *_, folder, name = ["", *request.path.split("/")]
         if folder == "status":
@@ -191,6 +204,15 @@ class EchoBackend:
         if "encoding" in request.query:
             headers["Content-Encoding"] = request.query["encoding"]
         return web.Response(body=b"x" * int(request.query["size"]), headers=headers)
+
+
+
+async def dies(request: web.Request) -> web.StreamResponse:
+    """Cut the connection once the request is there, before a byte of an answer."""
+    await request.read()
+    assert request.transport is not None
+    request.transport.abort()
+    raise asyncio.CancelledError
 
 
 def arrived(body: bytes) -> dict[str, list[str]]:

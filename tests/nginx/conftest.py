@@ -1,5 +1,6 @@
 """Nginx, what stands behind it, and the names by which it finds that."""
 
+import json
 import socket
 import subprocess
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -55,10 +56,14 @@ class Workshop:
         *,
         port: int,
         further_ports: Sequence[int] = (),
+        replicas: int | None = None,
         ipv6: bool = False,
         volumes: Sequence[str] = (),
     ) -> NginxUnderTest:
-        """Start Nginx before an application that it knows by name, at `port`; each further port is a replica."""
+        """Start Nginx before an application that it knows by name, at `port`.
+
+        Each further port is a replica; where one name stands for several, `replicas` says how many.
+        """
         made = NginxUnderTest(
             image=self.image,
             network=self.network,
@@ -66,7 +71,7 @@ class Workshop:
             settings=settings,
             upstreams=[f"{UPSTREAM}:{each}" for each in (port, *further_ports)],
             resolver=self.names.resolver,
-            replicas=1 + len(further_ports),
+            replicas=replicas or 1 + len(further_ports),
             ipv6=ipv6,
             volumes=volumes,
         )
@@ -151,6 +156,30 @@ def nginx(shared_nginx: NginxUnderTest, backend: EchoBackend) -> Iterator[NginxU
     before = len(shared_nginx.error_log())
     yield shared_nginx
     shared_nginx.assert_nothing_serious_in(shared_nginx.error_log()[before:])
+
+
+@dataclass
+class Variants:
+    """Nginx with other settings before the same backend: one for each, however many tests ask."""
+
+    workshop: Workshop
+    backend: EchoBackend
+    made: dict[str, NginxUnderTest] = field(default_factory=dict[str, NginxUnderTest])
+
+    def of(self, **topics: object) -> NginxUnderTest:
+        """Return the one with these settings, with nothing of an earlier test at its backend."""
+        self.backend.forget()
+        key = json.dumps(topics, sort_keys=True)
+        if key not in self.made:
+            self.made[key] = self.workshop.nginx(settings_of(**{"site": SITE, **topics}), port=self.backend.port)
+        return self.made[key]
+
+
+@pytest.fixture(scope="session")
+def variants(shared_workshop: Workshop, shared_backend: EchoBackend) -> Variants:
+    """Nginx with other settings, before the backend that is always there."""
+    shared_workshop.names.addresses[UPSTREAM] = shared_workshop.gateway
+    return Variants(shared_workshop, shared_backend)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import socket
 import struct
 import threading
+from collections.abc import Sequence
 from typing import Self
 
 _HEADER = struct.Struct("!6H")
@@ -17,8 +18,8 @@ class NameServer:
 
     def __init__(self, address: str) -> None:
         """Listen on any port of `address`."""
-        self.addresses: dict[str, str] = {}
-        """Name -> its address; any other name does not exist."""
+        self.addresses: dict[str, str | Sequence[str]] = {}
+        """Name -> its address, or several; any other name does not exist."""
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((address, 0))
         self.address, self.port = self._socket.getsockname()
@@ -57,8 +58,12 @@ class NameServer:
             labels.append(message[at + 1 : at + 1 + message[at]].decode())
             at += 1 + message[at]
         question = message[_HEADER.size : at + 1 + _QUESTION_END]
-        address = self.addresses.get(".".join(labels))
-        if address is None:
+        known = self.addresses.get(".".join(labels), ())
+        addresses = (known,) if isinstance(known, str) else known
+        if not addresses:
             return _HEADER.pack(identity, _NO_SUCH_NAME, 1, 0, 0, 0) + question
-        record = struct.pack("!3HIH", _POINTER_TO_QUESTION, _TYPE_A, _CLASS_IN, 600, 4) + socket.inet_aton(address)
-        return _HEADER.pack(identity, _ANSWERED, 1, 1, 0, 0) + question + record
+        records = [
+            struct.pack("!3HIH", _POINTER_TO_QUESTION, _TYPE_A, _CLASS_IN, 600, 4) + socket.inet_aton(address)
+            for address in addresses
+        ]
+        return _HEADER.pack(identity, _ANSWERED, 1, len(records), 0, 0) + question + b"".join(records)

@@ -119,6 +119,11 @@ class NginxUnderTest:
         self.ipv6_address, self.ipv6_gateway = attached["GlobalIPv6Address"], attached["IPv6Gateway"]
         self._wait_until_served()
 
+    def requests_begun(self) -> int:
+        """Return how many requests have arrived so far, this question among them."""
+        _, _, counts, *_ = self.ask_inside("/connections").splitlines()
+        return int(counts.split()[2])
+
     def reload(self, settings: StackSettings) -> None:
         """Replace the configuration as the installer does: tested first, then by a signal."""
         self._install(settings)
@@ -300,6 +305,8 @@ class NginxUnderTest:
             "tls/certificate.pem": self._certificate,
             "tls/private_key.pem": self._private_key,
         }
+        if settings.proxy.authentication.client_certificates is not None:
+            files["tls/client_authorities.pem"] = settings.proxy.authentication.client_certificates.authorities
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as tar:
             for name, text in files.items():
