@@ -45,6 +45,8 @@ class EchoBackend:
         """Bytes of the upload under way."""
         self.answers: dict[str, Handler] = {}
         """Path -> what answers there, in place of what its end says."""
+        self.otherwise: Handler | None = None
+        """What answers at all other paths, in place of what their ends say."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="echo backend", daemon=True)
         self._acknowledged = asyncio.Event()
@@ -89,6 +91,7 @@ class EchoBackend:
         """Begin anew: what an earlier test did is no longer known."""
         self.requests.clear()
         self.answers.clear()
+        self.otherwise = None
         self.uploaded = 0
         self._happened.clear()
         self.tell(self._acknowledged.clear)
@@ -101,7 +104,7 @@ class EchoBackend:
 
     async def _start(self) -> None:
         application = web.Application()
-        application.router.add_route("*", "/{path:.*}", self._answer)
+        application.router.add_route("*", r"/{path:(?s:.*)}", self._answer)
         # A client that leaves ends its request, as with the application.
         self._runner = web.AppRunner(
             application,
@@ -122,6 +125,8 @@ class EchoBackend:
             return await self._echo(request)
         if request.path in self.answers:
             return await self.answers[request.path](request)
+        if self.otherwise is not None:
+            return await self.otherwise(request)
         what: dict[str, Handler] = {
             "headers": self._headers,
             "stream": self._stream,
@@ -204,7 +209,6 @@ class EchoBackend:
         if "encoding" in request.query:
             headers["Content-Encoding"] = request.query["encoding"]
         return web.Response(body=b"x" * int(request.query["size"]), headers=headers)
-
 
 
 async def dies(request: web.Request) -> web.StreamResponse:

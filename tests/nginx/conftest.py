@@ -153,9 +153,9 @@ def backend(shared_backend: EchoBackend) -> EchoBackend:
 def nginx(shared_nginx: NginxUnderTest, backend: EchoBackend) -> Iterator[NginxUnderTest]:
     """Nginx with a backend; whoever makes it complain fails."""
     del backend
-    before = len(shared_nginx.error_log())
+    before = len(shared_nginx.said_so_far())
     yield shared_nginx
-    shared_nginx.assert_nothing_serious_in(shared_nginx.error_log()[before:])
+    shared_nginx.assert_nothing_serious_in(shared_nginx.said_so_far()[before:])
 
 
 @dataclass

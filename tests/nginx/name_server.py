@@ -3,7 +3,6 @@
 import socket
 import struct
 import threading
-from collections.abc import Sequence
 from typing import Self
 
 _HEADER = struct.Struct("!6H")
@@ -18,7 +17,7 @@ class NameServer:
 
     def __init__(self, address: str) -> None:
         """Listen on any port of `address`."""
-        self.addresses: dict[str, str | Sequence[str]] = {}
+        self.addresses: dict[str, str | tuple[str, ...]] = {}
         """Name -> its address, or several; any other name does not exist."""
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((address, 0))

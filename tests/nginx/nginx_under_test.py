@@ -97,6 +97,7 @@ class NginxUnderTest:
         self._certificate, self._private_key = certificate_for(self.settings.site.hosts)
         self.ca_file = self.directory / f"{self.name}.pem"
         self.ca_file.write_text(self._certificate)
+        self._follower: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Run it, and wait until it serves."""
@@ -111,6 +112,14 @@ class NginxUnderTest:
         )
         self._install(self.settings)
         _docker("start", self.name)
+        self._followed = self.directory / f"{self.name}.log"
+        with self._followed.open("wb") as into:
+            # To ask the engine for the whole log around each test would take longer than most tests.
+            self._follower = subprocess.Popen(  # noqa: S603
+                ["docker", "logs", "--follow", self.name],  # noqa: S607
+                stdout=subprocess.DEVNULL,
+                stderr=into,
+            )
         published = json.loads(_docker("inspect", "--format={{json .NetworkSettings.Ports}}", self.name))
         self.http_port = int(published[f"{_HTTP}/tcp"][0]["HostPort"])
         self.https_port = int(published[f"{_HTTPS}/tcp"][0]["HostPort"])
@@ -134,6 +143,9 @@ class NginxUnderTest:
     def remove(self) -> None:
         """End it, and what it wrote."""
         subprocess.run(["docker", "rm", "--force", "--volumes", self.name], capture_output=True, check=False)  # noqa: S603, S607
+        if self._follower is not None:
+            # What it follows is gone.
+            self._follower.wait(PATIENCE)
 
     def access_log(self) -> str:
         """Return what it wrote about requests."""
@@ -142,6 +154,10 @@ class NginxUnderTest:
     def error_log(self) -> str:
         """Return what it wrote about itself."""
         return self._log().stderr
+
+    def said_so_far(self) -> str:
+        """Return the same, perhaps without the last few moments, and at once."""
+        return self._followed.read_text(errors="replace")
 
     def assert_nothing_serious_in(self, error_log: str) -> None:
         """Fail on lines that an operator would be woken up by, unless the test announced them."""

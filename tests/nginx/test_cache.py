@@ -50,7 +50,13 @@ def test_file_with_a_hash_in_its_name_is_kept_for_ever(nginx: NginxUnderTest, pu
 
 @pytest.mark.parametrize(
     ("status", "type_"),
-    [(404, "text/plain"), (404, "text/javascript"), (200, "text/html; charset=utf-8"), (200, "Text/HTML"), (500, "x/y")],
+    [
+        (404, "text/plain"),
+        (404, "text/javascript"),
+        (200, "text/html; charset=utf-8"),
+        (200, "Text/HTML"),
+        (500, "x/y"),
+    ],
 )
 def test_missing_file_with_a_hash_is_kept_by_nobody(
     nginx: NginxUnderTest, publish: Publish, status: int, type_: str
@@ -70,7 +76,7 @@ def test_missing_file_with_a_hash_is_kept_by_nobody(
     ("status", "type_", "said"),
     [(200, "text/css", "no-cache"), (404, "text/css", "no-store"), (200, "text/html", "no-store")],
 )
-def test_file_without_a_hash_is_asked_for_anew(  # noqa: PLR0913 - a row of a table
+def test_file_without_a_hash_is_asked_for_anew(  # noqa: PLR0913, PLR0917 - a row of a table
     nginx: NginxUnderTest, publish: Publish, folder: str, status: int, type_: str, said: str
 ) -> None:
     path, _ = publish(folder, ".css", status=status, type_=type_)
@@ -92,7 +98,7 @@ def test_file_without_a_hash_is_asked_for_anew(  # noqa: PLR0913 - a row of a ta
         ("/cache/image.png", "image/png", None, "private, no-cache"),
     ],
 )
-def test_how_long_a_browser_may_keep_the_rest(  # noqa: PLR0913 - a row of a table
+def test_how_long_a_browser_may_keep_the_rest(  # noqa: PLR0913, PLR0917 - a row of a table
     nginx: NginxUnderTest, backend: EchoBackend, path: str, type_: str, own: str | None, said: str
 ) -> None:
     backend.answers[path] = FrontendFile(type_=type_, headers=[("Cache-Control", own)] if own else [])
@@ -185,7 +191,7 @@ RANGES = {
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "not yet kept"])
 @pytest.mark.parametrize(("headers", "status", "begins", "span"), RANGES.values(), ids=RANGES)
-def test_part_of_a_file(  # noqa: PLR0913 - a row of a table
+def test_part_of_a_file(  # noqa: PLR0913, PLR0917 - a row of a table
     nginx: NginxUnderTest,
     publish: Publish,
     headers: list[tuple[str, str]],
@@ -244,7 +250,7 @@ def test_parts_come_in_the_encoding_that_was_asked_for(nginx: NginxUnderTest, pu
     ],
 )
 @pytest.mark.parametrize("folder", ["/_app/immutable/", "/static/"])
-def test_browser_that_has_the_file_gets_no_second_one(  # noqa: PLR0913 - a row of a table
+def test_browser_that_has_the_file_gets_no_second_one(  # noqa: PLR0913, PLR0917 - a row of a table
     nginx: NginxUnderTest, publish: Publish, folder: str, name: str, value: str, status: int
 ) -> None:
     path, file = publish(folder, headers=[("Last-Modified", "Mon, 02 Nov 2026 10:00:00 GMT")])
