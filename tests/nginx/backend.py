@@ -40,7 +40,11 @@ class EchoBackend:
         """Listen on `address`; port 0 is any."""
         self.address, self.port = address, port
         self.requests: list[str] = []
-        """Method and path of each request that arrived."""
+        """Method and path of each request whose head arrived."""
+        self.heads: list[dict[str, str]] = []
+        """The headers of each."""
+        self.answered: list[str] = []
+        """Method and path of each that was whole, and got its answer."""
         self.uploaded = 0
         """Bytes of the upload under way."""
         self.answers: dict[str, Handler] = {}
@@ -90,6 +94,8 @@ class EchoBackend:
     def forget(self) -> None:
         """Begin anew: what an earlier test did is no longer known."""
         self.requests.clear()
+        self.heads.clear()
+        self.answered.clear()
         self.answers.clear()
         self.otherwise = None
         self.uploaded = 0
@@ -121,6 +127,12 @@ class EchoBackend:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path}")
+        self.heads.append(dict(request.headers))
+        answer = await self._answer_of(request)
+        self.answered.append(f"{request.method} {request.path}")
+        return answer
+
+    async def _answer_of(self, request: web.Request) -> web.StreamResponse:
         if web.WebSocketResponse().can_prepare(request).ok:
             return await self._echo(request)
         if request.path in self.answers:
