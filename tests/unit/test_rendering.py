@@ -121,6 +121,9 @@ def test_each_location_that_can_answer_says_each_header_once(case: Case, tmp_pat
     for server in within(configuration, "http", "server"):
         site = any(within(server["block"], "proxy_set_header"))
         for location in within(server["block"], "location"):
+            if location["args"] == ["@beyond_the_end"]:
+                # Its headers are there already; what Nginx makes of that, tests/nginx/test_security_headers.py asks.
+                continue
             # Nothing switches the merging off again.
             assert not list(within(location["block"], "add_header_inherit"))
             said = [*everywhere, *_said_in(server["block"]), *_said_in(location["block"])]
