@@ -149,11 +149,15 @@ class NginxUnderTest:
 
     def access_log(self) -> str:
         """Return what it wrote about requests."""
+        return self.access_log_bytes().decode(errors="replace")
+
+    def access_log_bytes(self) -> bytes:
+        """Return the same, byte for byte."""
         return self._log().stdout
 
     def error_log(self) -> str:
         """Return what it wrote about itself."""
-        return self._log().stderr
+        return self._log().stderr.decode(errors="replace")
 
     def said_so_far(self) -> str:
         """Return the same, perhaps without the last few moments, and at once."""
@@ -340,8 +344,8 @@ class NginxUnderTest:
         except TimeoutError as error:
             raise AssertionError(f"{error}\n{self.error_log()}") from None
 
-    def _log(self) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["docker", "logs", self.name], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    def _log(self) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(["docker", "logs", self.name], capture_output=True, check=False)  # noqa: S603, S607
 
 
 def send_head(
