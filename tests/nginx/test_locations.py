@@ -284,8 +284,12 @@ def test_tls_of_another_service_is_verified(further: NginxUnderTest) -> None:
     for path in ("/tls-of-a-stranger/x", "/tls-of-another-name/x"):
         before = len(further.error_log())
         assert further.ask(path).status == 503
+
         # Not for want of a name: the three are one container's, and were looked up together.
-        assert "upstream SSL certificate" in further.error_log()[before:]
+        def refused(before: int = before) -> bool:
+            return "upstream SSL certificate" in further.error_log()[before:]
+
+        wait_until(refused, what="the reason in the log")
 
 
 def test_service_that_is_away_costs_open_webui_nothing(further: NginxUnderTest) -> None:

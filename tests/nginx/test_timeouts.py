@@ -144,6 +144,9 @@ def test_api_caller_is_told_in_json_that_the_time_is_over(waits: Mapping[str, Fu
     assert answer.status == 504
     assert "said nothing for 10s" in answer.json()["detail"]
     assert answer.header("Cache-Control") == "no-store"
+    for name in ("Content-Security-Policy", "Permissions-Policy", "Referrer-Policy", "X-Content-Type-Options"):
+        assert len(answer.all(name)) == 1, name
+    assert len(answer.all("X-Request-ID")) == 1
 
 
 def test_person_is_told_on_a_page_that_the_time_is_over(waits: Mapping[str, Future[Ended]]) -> None:
