@@ -247,8 +247,11 @@ class LogSettings(Settings):
     """json: one object a line; text: for people; off: none."""
 
     level: LogLevel = LogLevel.WARN
-    """What Nginx says about itself. About single requests it only says what is critical: such a line quotes the request
-    with its query."""
+    """What Nginx says about itself."""
+
+    request_errors: bool = False
+    """Write why a request failed, too (which upstream, which certificate). Such a line quotes the request with its
+    query, in which there may be a token; sign-ins by an identity provider are left out."""
 
 
 class MetricsSettings(Settings):

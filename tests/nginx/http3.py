@@ -16,7 +16,7 @@ from tests.nginx.nginx_under_test import PATIENCE, Answer, NginxUnderTest
 Headers = Sequence[tuple[str, str]]
 
 
-def ask_over_http3(
+def ask_over_http3(  # noqa: PLR0913 - keywords, each a part of a request
     nginx: NginxUnderTest,
     path: str,
     *,

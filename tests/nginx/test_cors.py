@@ -54,8 +54,8 @@ def said(answer: Answer) -> dict[str, str | None]:
     return {name: value for name in CORS if (value := answer.header(name)) is not None}
 
 
-def ask_from(nginx: NginxUnderTest, path: str, origin: str, **more: str) -> Answer:
-    return nginx.ask(path, headers=[("Origin", origin)], **more)
+def ask_from(nginx: NginxUnderTest, path: str, origin: str, *, method: str = "GET") -> Answer:
+    return nginx.ask(path, method=method, headers=[("Origin", origin)])
 
 
 def preflight(nginx: NginxUnderTest, path: str, origin: str | None, method: str = "POST") -> Answer:

@@ -167,7 +167,7 @@ def with_locations(
     }
     shared_workshop.names.addresses[UPSTREAM] = here
     return shared_workshop.nginx(
-        settings_of(site=SITE, proxy={"locations": locations}),
+        settings_of(site=SITE, proxy={"locations": locations, "log": {"request_errors": True}}),
         port=shared_backend.port,
         volumes=[f"{certificates}/bundle.pem:{BUNDLE}:ro"],
     )

@@ -20,7 +20,9 @@ PROXY = {
 }
 SECURITY = {
     "Content-Security-Policy": "frame-ancestors 'self'",
-    "Permissions-Policy": "camera=(self), display-capture=(self), geolocation=(self), microphone=(self), payment=(), usb=()",
+    "Permissions-Policy": (
+        "camera=(self), display-capture=(self), geolocation=(self), microphone=(self), payment=(), usb=()"
+    ),
     "Referrer-Policy": "strict-origin-when-cross-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "SAMEORIGIN",

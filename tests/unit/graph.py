@@ -30,6 +30,10 @@ class Resource:
     retain: bool
     provider: str
     hooks: bool
+    after: frozenset[str]
+    """Names of what it depends on, and is removed before."""
+    removed_first: bool
+    """Whether it and what hangs on it go before its replacement comes."""
 
     @property
     def custom(self) -> bool:
@@ -140,6 +144,8 @@ class _RecordingMonitor(mocks.MockMonitor):
                 retain=bool(options.retain_on_delete),
                 provider=request.provider,
                 hooks=options.hooks is not None,
+                after=frozenset(urn.rpartition("::")[2] for urn in request.dependencies),
+                removed_first=request.deleteBeforeReplace,
             ),
         )
         return super().RegisterResource(request)
@@ -169,13 +175,14 @@ def _holds_secret(value: struct_pb2.Value) -> bool:
     return value.HasField("list_value") and any(map(_holds_secret, value.list_value.values))
 
 
-def graph_of(
+def graph_of(  # noqa: PLR0913 - keywords, each a thing of its own
     program: Callable[[], Mapping[str, Any] | None],
     *,
     preview: bool = False,
     computed: Mapping[str, Mapping[str, Any]] | None = None,
     registered: list[Resource] | None = None,
     shows_ipv6_clients: bool = False,
+    wait_until_healthy: Callable[..., None] = lambda *_: None,
 ) -> Graph:
     """Run `program` once and return its graph.
 
@@ -185,6 +192,7 @@ def graph_of(
         computed: type -> properties, over those that the mocks invent.
         registered: filled with what was registered, for a program that fails.
         shows_ipv6_clients: what the engine would say.
+        wait_until_healthy: what asking the engine comes to.
 
     """
     # A test before this one may have closed the loop that the SDK looks for.
@@ -210,7 +218,7 @@ def graph_of(
 
     # No engine is there to be asked.
     with (
-        patch.object(Engine, "wait_until_healthy"),
+        patch.object(Engine, "wait_until_healthy", wait_until_healthy),
         patch.object(Engine, "remade_after", return_value=None),
         patch.object(Engine, "shows_ipv6_clients", return_value=shows_ipv6_clients),
     ):

@@ -1,7 +1,7 @@
 """What a stack is made of: resources, parents, protections, secrets and outputs, as an update and as a preview."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,10 @@ import pulumi
 import pytest
 
 from components.deployment import OpenWebUIDeployment
+from components.docker.engine import Engine, EngineError
+from components.generated_secret import derive
 from stacks.settings import StackSettings
-from tests.unit.graph import UNKNOWN, Graph, graph_of
+from tests.unit.graph import UNKNOWN, Graph, Resource, graph_of
 
 IDENTITIES = Path(__file__).with_name("identities")
 API_KEY = "sk-a;b\"c'd$e\\f{g}%h"
@@ -27,8 +29,19 @@ EVERYTHING = {
     },
     "images": {"registry": "registry.example.com/mirror"},
 }
+BACKING = {"postgres": {"mode": "container"}, "redis": {"mode": "container"}}
+DATABASE_URL = "postgresql://owui:hunter22@db.example.com:5432/owui"
+REDIS_URL = "rediss://:hunter22@cache.example.com:6379/0"
 STACKS: Mapping[str, Mapping[str, Any]] = {
     "local": {},
+    "replicas": {"open_webui": {"replicas": 3, "drain": "90s"}, "data": BACKING},
+    "replicas-of-others": {
+        "open_webui": {"replicas": 2, "environment": {"VECTOR_DB": "qdrant", "REDIS_HEALTH_CHECK_INTERVAL": "30"}},
+        "data": {
+            "postgres": {"mode": "url", "url": DATABASE_URL, "vector_length": 3072},
+            "redis": {"mode": "url", "url": REDIS_URL},
+        },
+    },
     "everything": EVERYTHING,
     "measured": {
         "site": {"domain": "chat.example.com", "listen": {"address": "0.0.0.0"}},
@@ -158,20 +171,15 @@ def test_what_holds_data_is_protected_and_retained(graph: Graph) -> None:
         for resource in graph.resources
         if resource.type.endswith((":PrivateKey", ":Volume", ":SelfSignedCert"))
         and resource.name
-        not in {
-            "edge-certificate-key",
-            "edge-open-webui-given",
-            "edge-nginx-configuration",
-            "edge-nginx-cache",
-            "edge-nginx-metrics",
-        }
+        not in {"edge-certificate-key", "edge-nginx-configuration", "edge-nginx-cache", "edge-nginx-metrics"}
+        and "-given" not in resource.name
     }
     assert {resource.name for resource in graph.resources if resource.protect and resource.custom} == held
     assert {resource.name for resource in graph.resources if resource.retain and resource.custom} == held
 
 
 def test_data_can_be_released_on_purpose() -> None:
-    graph = deployed("everything", data={"keep": False})
+    graph = deployed("everything", data={**BACKING, "keep": False})
     assert not [
         resource.name for resource in graph.resources if resource.custom and (resource.protect or resource.retain)
     ]
@@ -220,15 +228,16 @@ def test_a_mirror_holds_the_official_images_under_their_own_paths() -> None:
 
 
 def test_no_secret_is_in_a_property_that_is_not_secret() -> None:
-    secrets = {API_KEY, PASSWORD, "PRIVATE KEY"}
-    for resource in deployed("everything").resources:
+    derived = {derive("PRIVATE KEY", purpose) for purpose in ("PostgreSQL", "Redis", "WEBUI_SECRET_KEY")}
+    secrets = {API_KEY, PASSWORD, "PRIVATE KEY", "hunter22", *derived}
+    for resource in (resource for stack in STACKS for resource in deployed(stack).resources):
         for key, value in resource.inputs.items():
             if any(secret in text for text in _texts(value) for secret in secrets):
                 assert key in resource.secret_inputs or resource.type.startswith("tls:"), f"{resource.name}.{key}"
 
 
 def test_secrets_reach_a_container_as_a_file_that_only_root_reads() -> None:
-    for container in deployed("everything").of("Container"):
+    for container in (container for stack in STACKS for container in deployed(stack).of("Container")):
         assert "envs" not in container.inputs, container.name
         mounted = tuple(mount["containerPath"] for mount in container.inputs.get("volumes", ()))
         for upload in container.inputs.get("uploads", ()):
@@ -318,8 +327,115 @@ def test_a_refused_configuration_fails_with_the_words_of_nginx() -> None:
         )
 
 
-def _given(graph: Graph) -> dict[str, Any]:
-    uploads = graph.named("edge-open-webui-replica").inputs["uploads"]
+def test_replicas_share_what_they_must_and_one_looks_after_it() -> None:
+    graph = deployed("replicas")
+    first, *others = (_given(graph, suffix) for suffix in ("", "-2", "-3"))
+    assert first["first"]
+    environment = first["environment"]
+    assert environment["DATABASE_URL"] == (
+        f"postgresql://open_webui:{derive('PRIVATE KEY', 'PostgreSQL')}@postgres:5432/open_webui"
+    )
+    assert environment["REDIS_URL"] == f"redis://:{derive('PRIVATE KEY', 'Redis')}@redis:6379/0"
+    assert {name: environment[name] for name in environment if name in EXPECTED} == EXPECTED
+    for other in others:
+        assert not other["first"]
+        assert {**other["environment"], "ENABLE_DB_MIGRATIONS": "true"} == environment
+        assert other["environment"]["ENABLE_DB_MIGRATIONS"] == "false"
+    for given in (first, *others):
+        assert (given["announced"], given["drain"]) == (True, 90)
+    for replica in graph.of("Container"):
+        if replica.labels["role"] == "open-webui":
+            # It must have the time that its launcher gives it.
+            assert replica.inputs["destroyGraceSeconds"] == replica.inputs["stopTimeout"] == 120
+            mounted = {mount["containerPath"]: mount["volumeName"] for mount in replica.inputs["volumes"]}
+            assert mounted["/app/backend/data"] == "edge-unit-open-webui-data"
+
+
+EXPECTED = {
+    "ENABLE_DB_MIGRATIONS": "true",
+    "ENABLE_PIP_INSTALL_FRONTMATTER_REQUIREMENTS": "false",
+    "PGVECTOR_INITIALIZE_MAX_VECTOR_LENGTH": "1536",
+    "PGVECTOR_USE_HALFVEC": "false",
+    "REDIS_HEALTH_CHECK_INTERVAL": "60",
+    "REDIS_SOCKET_CONNECT_TIMEOUT": "5",
+    "REDIS_SOCKET_KEEPALIVE": "true",
+    "UVICORN_WORKERS": "1",
+    "VECTOR_DB": "pgvector",
+    "WEBSOCKET_MANAGER": "redis",
+}
+
+
+def test_services_that_run_elsewhere_are_used_as_they_are() -> None:
+    graph = deployed("replicas-of-others")
+    environment = _given(graph)["environment"]
+    assert (environment["DATABASE_URL"], environment["REDIS_URL"]) == (DATABASE_URL, REDIS_URL)
+    # What a person says of them is not overruled.
+    assert (environment["VECTOR_DB"], environment["REDIS_HEALTH_CHECK_INTERVAL"]) == ("qdrant", "30")
+    assert environment["PGVECTOR_USE_HALFVEC"] == "true"
+    assert not [container for container in graph.of("Container") if container.labels["role"] in {"postgres", "redis"}]
+
+
+def test_one_replica_shares_nothing() -> None:
+    graph = deployed("local")
+    given = _given(graph)
+    assert (given["first"], given["announced"], given["drain"]) == (True, False, 600)
+    assert not {"DATABASE_URL", "REDIS_URL", "WEBSOCKET_MANAGER", "ENABLE_DB_MIGRATIONS"} & set(given["environment"])
+
+
+def test_replicas_change_one_after_the_other_and_end_before_what_they_lean_on() -> None:
+    graph = deployed("replicas")
+    after = {suffix: graph.named(f"edge-open-webui-replica{suffix}").after for suffix in ("", "-2", "-3")}
+    assert {"edge-postgres-server", "edge-redis-server"} <= after[""]
+    assert "edge-open-webui-replica" in after["-2"]
+    assert "edge-open-webui-replica-2" in after["-3"]
+
+
+def test_no_replica_changes_before_the_one_before_it_is_healthy() -> None:
+    def unhealthy(_: Engine, identities: Sequence[str], _report: object) -> None:
+        if "edge-open-webui-replica-2-id" in identities:
+            raise EngineError("open-webui-2 is unhealthy")
+
+    registered: list[Resource] = []
+    settings = StackSettings.model_validate_json(json.dumps(STACKS["replicas"]))
+    with pytest.raises(pulumi.RunError, match="open-webui-2 is unhealthy"):
+        graph_of(
+            lambda: OpenWebUIDeployment("edge", settings).outputs, registered=registered, wait_until_healthy=unhealthy
+        )
+    names = {resource.name for resource in registered}
+    assert "edge-open-webui-replica-2" in names
+    assert "edge-open-webui-replica-3" not in names
+
+
+def test_two_versions_never_meet_on_one_database() -> None:
+    pins = {pin.name: pin.removed_first for pin in deployed("replicas").of("Tag")}
+    assert [name for name, removed_first in pins.items() if removed_first] == ["edge-open-webui-image-pin"]
+
+
+def test_the_proxy_asks_whoever_knows_the_replicas() -> None:
+    graph = deployed("replicas")
+    watch = graph.named("edge-readiness-watch").inputs
+    assert watch["command"] == ["open-webui", "open-webui-1", "open-webui-2", "open-webui-3"]
+    aliases = [
+        network["aliases"]
+        for number in ("", "-2", "-3")
+        for network in graph.named(f"edge-open-webui-replica{number}").inputs["networksAdvanced"]
+    ]
+    assert aliases == [["open-webui", "open-webui-1"], ["open-webui-2"], ["open-webui-3"]]
+    assert not [resource for resource in deployed("local").resources if "readiness" in resource.name]
+
+
+def test_containers_of_replicas_are_listed_by_role() -> None:
+    assert deployed("replicas").returned["containers"] == {
+        "nginx": ["edge-unit-nginx"],
+        "open-webui": ["edge-unit-open-webui", "edge-unit-open-webui-2", "edge-unit-open-webui-3"],
+        "postgres": ["edge-unit-postgres"],
+        "readiness": ["edge-unit-readiness"],
+        "redis": ["edge-unit-redis"],
+    }
+
+
+def _given(graph: Graph, suffix: str = "") -> dict[str, Any]:
+    uploads = graph.named(f"edge-open-webui-replica{suffix}").inputs["uploads"]
     (content,) = (upload["content"] for upload in uploads if upload["file"].endswith("environment.json"))
     return json.loads(content)
 
