@@ -91,7 +91,7 @@ class LimitSettings(Settings):
     answer_header: Annotated[Bytes, between_bytes("8KiB", "128KiB")] = 16 << 10
     """Largest head of an answer. A sign-in sets cookies that are larger than Nginx's default of 4KiB."""
 
-    connections_per_client: Annotated[int, Field(ge=10, le=100_000)] = 500
+    connections_per_client: Annotated[int, Field(ge=10, le=65_535)] = 500
     """Requests and WebSockets of one address (of one /64 network for IPv6) at the same time. Behind the address of an
     office there are many browsers, each with a WebSocket and up to a hundred requests for a moment."""
 

@@ -25,6 +25,7 @@ _URL_TOKEN = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!&()*+,=%-]+")
 _SERVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
 _PORT_MAX = 65535
 _PATH_MAX = 512
+_EVERYBODY_HERE = ipaddress.ip_network("255.255.255.255")
 # RFC 9110 section 5.1, without what Nginx drops (underscores) and what no header in use has.
 _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
 # What a policy header is made of: printable ASCII; Nginx would read a dollar as the beginning of a variable.
@@ -198,6 +199,9 @@ def _network(value: str) -> str:
         ) from None
     if network.prefixlen == 0:
         raise ValueError("is the whole internet; name the addresses of those that are meant")
+    if network == _EVERYBODY_HERE:
+        # Nginx cannot tell it from a fault of its own, and does not start.
+        raise ValueError("is nobody's address, but everybody's on a network at once (RFC 919); drop it")
     return str(network)
 
 

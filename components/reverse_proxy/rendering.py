@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -135,21 +136,7 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         ValueError: a value cannot stand in an nginx.conf; settings that were read never hold one.
 
     """
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701 - no HTML is made from values
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(  # pyright: ignore[reportUnknownMemberType] - jinja2 leaves its filters' types open
-        token=token,
-        duration=nginx_time,
-        readable=write_duration,
-        server_name=server_name,
-        quoted=quoted,
-        in_single_quotes=in_single_quotes,
-    )
+    environment = _environment()
     site, proxy = settings.site, settings.proxy
     passed = _passed_identity(proxy, settings.open_webui.identity_headers)
     names = tuple(settings.open_webui.identity_headers)
@@ -244,6 +231,27 @@ def header_name(name: str) -> str:
     if not _HEADER_NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not the name of a header; write letters, digits and hyphens")
     return name
+
+
+@cache
+def _environment() -> Environment:
+    """Return the templates: read and compiled once, however many configurations are rendered."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 - no HTML is made from values
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(  # pyright: ignore[reportUnknownMemberType] - jinja2 leaves its filters' types open
+        token=token,
+        duration=nginx_time,
+        readable=write_duration,
+        server_name=server_name,
+        quoted=quoted,
+        in_single_quotes=in_single_quotes,
+    )
+    return environment
 
 
 def _without_gaps(rendered: str) -> str:

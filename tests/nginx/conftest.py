@@ -50,7 +50,7 @@ class Workshop:
     directory: Path
     made: list[NginxUnderTest] = field(default_factory=list[NginxUnderTest])
 
-    def nginx(  # noqa: PLR0913 - keywords, each a thing of its own
+    def nginx(
         self,
         settings: StackSettings,
         *,
