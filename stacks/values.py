@@ -178,6 +178,8 @@ def _without_fragment(value: str) -> str:
 
 
 def _service_url(value: str) -> str:
+    if "@" in value:
+        raise SecretInsideError("carries a user name or password, which Nginx would not send; drop them")
     _http_url(_without_fragment(value))
     parts = urlsplit(value)
     host = parts.hostname or ""
@@ -190,6 +192,8 @@ def _service_url(value: str) -> str:
 
 
 def _network(value: str) -> str:
+    if "%" in value:
+        raise ValueError("names an interface of one machine (%…); write the address or network alone")
     try:
         network = ipaddress.ip_network(value)
     except ValueError:
@@ -246,7 +250,9 @@ def _header_value(value: str) -> str:
 
 
 def _path(value: str) -> str:
-    if not _PATH.fullmatch(value) or len(value) > _PATH_MAX:
+    if len(value) > _PATH_MAX:
+        raise ValueError(f"is too long; a path may have {_PATH_MAX} characters")
+    if not _PATH.fullmatch(value):
         raise ValueError(
             "is not a path; write one that begins with / and is made of letters, digits and -._~!&'()*+,=:@/",
         )

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any, get_args, get_origin
 
 from annotated_types import Ge, Le
+from hypothesis import reject
 from hypothesis import strategies as st
 from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
 
@@ -103,16 +104,9 @@ def text_kind(metadata: tuple[Any, ...]) -> Any:
 
 def values_of(annotation: Any, metadata: tuple[Any, ...] = ()) -> Values:
     """Return what a stack file may say for a field of this type; raises TypeError for one that is not known here."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return values_of(arguments[0], (*arguments[1:], *metadata))
-    if origin is tuple:
-        return st.lists(values_of(arguments[0]), max_size=3, unique_by=str)
-    if origin is dict:
-        return st.dictionaries(values_of(arguments[0]), values_of(arguments[1]), max_size=4)
+    arguments = get_args(annotation)
     if arguments:
-        # A union with None: left out and null are the same.
-        return st.one_of(*(st.none() if one is type(None) else values_of(one, metadata) for one in arguments))
+        return _composed(annotation, arguments, metadata)
     if issubclass(annotation, BaseModel):
         return _tree_of(annotation)
     if issubclass(annotation, StrEnum):
@@ -120,6 +114,18 @@ def values_of(annotation: Any, metadata: tuple[Any, ...] = ()) -> Values:
     if annotation is bool:
         return st.booleans()
     return _checked(annotation, metadata)
+
+
+def _composed(annotation: Any, arguments: tuple[Any, ...], metadata: tuple[Any, ...]) -> Values:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return values_of(arguments[0], (*arguments[1:], *metadata))
+    if origin is tuple:
+        return st.lists(values_of(arguments[0]), max_size=3, unique_by=str)
+    if origin is dict:
+        return st.dictionaries(values_of(arguments[0]), values_of(arguments[1]), max_size=4)
+    # A union with None: left out and null are the same.
+    return st.one_of(*(st.none() if one is type(None) else values_of(one, metadata) for one in arguments))
 
 
 def _checked(annotation: Any, metadata: tuple[Any, ...]) -> Values:
@@ -200,29 +206,29 @@ _IDENTITY = st.dictionaries(
 )
 
 
+_STACK_FILE = st.fixed_dictionaries(
+    {
+        "site": values_of(SiteSettings),
+        "proxy": values_of(ProxySettings),
+        "images": st.fixed_dictionaries({"source": st.sampled_from(["pulled", "built"])}),
+        "open_webui": st.fixed_dictionaries(
+            {"admin": st.just({"email": "admin@example.com"}), "environment": _IDENTITY},
+        ),
+    }
+)
+
+
 def read(tree: Tree) -> StackSettings:
     """Read settings as a stack file says them; raises SettingsError."""
     config = {f"{PROJECT}:{topic}": json.dumps(value) for topic, value in tree.items()}
     return read_settings(config, secret_keys=(), source="a test")
 
 
-def _read_or_refused(tree: Tree) -> tuple[Tree, StackSettings] | None:
+@st.composite
+def stack_files(draw: st.DrawFn) -> tuple[Tree, StackSettings]:
+    """Return what a stack file may say of all that reaches Nginx, and the settings that this makes."""
+    tree = draw(_STACK_FILE)
     try:
         return tree, read(tree)
     except SettingsError:
-        return None
-
-
-def stack_files() -> st.SearchStrategy[tuple[Tree, StackSettings]]:
-    """Return what stack files may say of all that reaches Nginx, and the settings that this makes."""
-    written = st.fixed_dictionaries(
-        {
-            "site": values_of(SiteSettings),
-            "proxy": values_of(ProxySettings),
-            "images": st.fixed_dictionaries({"source": st.sampled_from(["pulled", "built"])}),
-            "open_webui": st.fixed_dictionaries(
-                {"admin": st.just({"email": "admin@example.com"}), "environment": _IDENTITY},
-            ),
-        }
-    )
-    return written.map(_read_or_refused).filter(bool)
+        reject()
