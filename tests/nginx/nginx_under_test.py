@@ -155,6 +155,17 @@ class NginxUnderTest:
         """Return the same, byte for byte."""
         return self._log().stdout
 
+    def line_about(self, answer: Answer) -> dict[str, Any]:
+        """Return what the access log says about a request, in JSON; it is written after the answer."""
+        identity = answer.header("X-Request-ID")
+        assert identity is not None
+
+        def found() -> dict[str, Any]:
+            lines = (json.loads(line) for line in self.access_log().splitlines() if identity in line)
+            return next(lines, {})
+
+        return wait_until(found, what="a line in the access log", deadline=PATIENCE, every=0.02)
+
     def error_log(self) -> str:
         """Return what it wrote about itself."""
         return self._log().stderr.decode(errors="replace")

@@ -1,6 +1,5 @@
 """Over IPv6, without anybody in between: the client keeps its address."""
 
-import json
 import socket
 from collections.abc import Iterator
 
@@ -20,13 +19,19 @@ def dual_stack(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def nginx_on_ipv6(dual_stack: Workshop) -> Iterator[NginxUnderTest]:
+def backend_there(dual_stack: Workshop) -> Iterator[EchoBackend]:
     dual_stack.names.addresses[UPSTREAM] = dual_stack.gateway
     with EchoBackend(dual_stack.gateway) as backend:
-        made = dual_stack.nginx(settings_of(site=SITE), port=backend.port, ipv6=True)
-        # Until the kernel knows that nobody else has it (RFC 4862 section 5.4), an address is not used.
-        wait_until(lambda: _is_ours(made.ipv6_gateway), what="this machine's IPv6 address", ignoring=(OSError,))
-        yield made
+        yield backend
+
+
+@pytest.fixture(scope="module", params=[[], ["fd00::/8"]], ids=["nobody trusted", "IPv6 trusted"])
+def nginx_on_ipv6(request: pytest.FixtureRequest, dual_stack: Workshop, backend_there: EchoBackend) -> NginxUnderTest:
+    settings = settings_of(site=SITE, proxy={"trusted_proxies": request.param})
+    made = dual_stack.nginx(settings, port=backend_there.port, ipv6=True)
+    # Until the kernel knows that nobody else has it (RFC 4862 section 5.4), an address is not used.
+    wait_until(lambda: _is_ours(made.ipv6_gateway), what="this machine's IPv6 address", ignoring=(OSError,))
+    return made
 
 
 def _is_ours(address: str) -> bool:
@@ -37,14 +42,14 @@ def _is_ours(address: str) -> bool:
 
 def test_client_s_ipv6_address_reaches_the_application_and_the_log(nginx_on_ipv6: NginxUnderTest) -> None:
     nginx = nginx_on_ipv6
-    answer = nginx.ask("/api/headers", address=nginx.ipv6_address, headers=[("X-Forwarded-For", "2001:db8::6666")])
+    said = "2001:db8::6666"
+    answer = nginx.ask("/api/headers", address=nginx.ipv6_address, headers=[("X-Forwarded-For", said)])
     found = arrived(answer.body)
     # This machine's own address in the network: nobody translated it.
     assert ":" in nginx.ipv6_gateway
-    assert found["x-forwarded-for"] == [nginx.ipv6_gateway]
-    assert found["x-real-ip"] == [nginx.ipv6_gateway]
-    logged = [json.loads(line) for line in nginx.access_log().splitlines()]
-    assert [line["client"] for line in logged if line["path"] == "/api/headers"] == [nginx.ipv6_gateway]
+    client = said if nginx.settings.proxy.trusted_proxies else nginx.ipv6_gateway
+    assert (found["x-forwarded-for"], found["x-real-ip"]) == ([client], [client])
+    assert nginx.line_about(answer)["client"] == client
 
 
 @pytest.mark.parametrize("host", ["localhost", "[2001:db8::1]", "evil.example.com"])
