@@ -200,6 +200,7 @@ class NginxUnderTest:
         context: ssl.SSLContext | None = None,
         session: ssl.SSLSession | None = None,
         patience: float = PATIENCE,
+        server_name: str | None = None,
     ) -> Iterator[socket.socket]:
         """Connect, with TLS for https, to the scheme's port if no other is named.
 
@@ -216,7 +217,9 @@ class NginxUnderTest:
             else:
                 # It has one certificate for all names.
                 context = context or self.trust()
-                with context.wrap_socket(plain, server_hostname=self.domain, session=session) as encrypted:
+                with context.wrap_socket(
+                    plain, server_hostname=server_name or self.domain, session=session
+                ) as encrypted:
                     yield encrypted
 
     @contextmanager
@@ -277,9 +280,14 @@ class NginxUnderTest:
         """Send exactly these bytes, and read one answer."""
         with self.connection(scheme=scheme, port=port, context=context) as connected:
             connected.sendall(request)
-            response = http.client.HTTPResponse(connected)
-            response.begin()
-            return answer_of(response)
+            return self.answer_from(connected)
+
+    @staticmethod
+    def answer_from(connected: socket.socket) -> Answer:
+        """Read one answer to a request that was sent by hand."""
+        response = http.client.HTTPResponse(connected)
+        response.begin()
+        return answer_of(response)
 
     def ask_upgrade(self, path: str, headers: Sequence[tuple[str, str]]) -> Answer:
         """Ask for another protocol, and read the head of the answer; what would follow is hung up on."""
