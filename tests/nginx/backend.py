@@ -65,11 +65,16 @@ class EchoBackend:
 
     def __exit__(self, *_: object) -> None:
         """Stop, whoever is still connected."""
-        if self._runner is not None:
-            self._run(self._runner.cleanup())
+        self.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
         self._loop.close()
+
+    def stop(self) -> None:
+        """Go, and cut every connection; nothing listens here from now on."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            self._run(runner.cleanup())
 
     def acknowledge(self) -> None:
         """Let a stream go on."""

@@ -1,0 +1,171 @@
+"""Several replicas behind one name: who gets a request, and what becomes of it when one is gone."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from tests.nginx.backend import EchoBackend, dies
+from tests.nginx.conftest import SITE, UPSTREAM, Workshop
+from tests.nginx.nginx_under_test import NginxUnderTest, answer_of, network, send_head, settings_of
+from tests.support.load import Http1, Http2, Load
+from tests.support.waiting import wait_until
+
+NEVER_TWICE = ["POST", "PATCH"]
+
+
+@dataclass
+class Pair:
+    """Nginx before two replicas, which listen at one port of two addresses."""
+
+    nginx: NginxUnderTest
+    workshop: Workshop
+    first: EchoBackend
+    second: EchoBackend
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """Where they listen."""
+        return self.first.address, self.second.address
+
+    def served(self) -> tuple[int, int]:
+        """How many requests each has had."""
+        return len(self.first.requests), len(self.second.requests)
+
+    def known(self, *addresses: str) -> None:
+        """Change what the name stands for."""
+        self.workshop.names.addresses[UPSTREAM] = addresses
+
+    def wait_until_balanced(self) -> None:
+        """Wait until both get requests."""
+
+        def both() -> bool:
+            before = self.served()
+            for _ in range(4):
+                assert self.nginx.ask("/headers").status == 200
+            return all(now > then for now, then in zip(self.served(), before, strict=True))
+
+        wait_until(both, what="requests at both", deadline=10, every=0.05)
+
+
+@pytest.fixture(scope="module")
+def second_address() -> Iterator[str]:
+    """Another address of this machine that a container reaches."""
+    with network() as (_, gateway):
+        yield gateway
+
+
+@pytest.fixture
+def pair(workshop: Workshop, second_address: str, free_port: int) -> Iterator[Pair]:
+    """Two replicas, both there."""
+    with EchoBackend(workshop.gateway, free_port) as first, EchoBackend(second_address, free_port) as second:
+        workshop.names.addresses[UPSTREAM] = (workshop.gateway, second_address)
+        nginx = workshop.nginx(settings_of(site=SITE), port=free_port, replicas=2)
+        made = Pair(nginx, workshop, first, second)
+        made.wait_until_balanced()
+        first.forget()
+        second.forget()
+        yield made
+
+
+def test_request_goes_where_fewest_are_under_way(pair: Pair) -> None:
+    with ExitStack() as open_requests:
+        slow = open_requests.enter_context(pair.nginx.exchange())
+        send_head(slow, "GET", "/api/slow", [("Host", pair.nginx.domain)])
+        wait_until(lambda: sum(pair.served()) == 1, what="a slow request at one", every=0.02)
+        busy, idle = (pair.first, pair.second) if pair.first.requests else (pair.second, pair.first)
+        for _ in range(20):
+            assert pair.nginx.ask("/headers").status == 200
+        assert (len(busy.requests), len(idle.requests)) == (1, 20)
+
+
+def test_replica_that_dies_under_load_costs_no_answer_and_is_used_again_when_it_is_back(pair: Pair) -> None:
+    with Load(
+        f"https://localhost:{pair.nginx.https_port}", pair.nginx.ca_file, Http1(path="/headers"), Http2(path="/headers")
+    ) as load:
+        before = load.requests
+        wait_until(lambda: load.requests > before + 50, what="50 answers of two", every=0.02)
+        pair.second.stop()
+        alone = load.requests
+        wait_until(lambda: load.requests > alone + 100, what="100 answers of one", every=0.02)
+        with EchoBackend(pair.second.address, pair.second.port) as again:
+            wait_until(
+                lambda: len(again.requests) > 20, what="requests at the one that is back", deadline=10, every=0.02
+            )
+            both = load.requests
+            wait_until(lambda: load.requests > both + 50, what="50 answers of two", every=0.02)
+    assert load.failures == [], str(load)
+
+
+@pytest.mark.parametrize("method", NEVER_TWICE)
+def test_what_changes_something_is_never_sent_twice(pair: Pair, method: str) -> None:
+    for number in range(1, 7):
+        # Over connections that were kept, and over new ones.
+        assert pair.nginx.ask("/headers").status == 200
+        answer = pair.nginx.ask("/api/die", method=method, body=b"{}")
+        assert answer.status == 503
+        assert answer.json()["detail"]
+        sent = [*pair.first.requests, *pair.second.requests].count(f"{method} /api/die")
+        assert sent == number
+
+
+def test_what_changes_nothing_is_asked_of_the_other_replica(pair: Pair) -> None:
+    pair.first.answers["/api/x"] = dies
+    for _ in range(6):
+        assert pair.nginx.ask("/api/x").status == 200
+
+
+@pytest.mark.parametrize("method", NEVER_TWICE)
+def test_what_never_reached_a_replica_is_sent_to_the_other(pair: Pair, method: str) -> None:
+    pair.second.stop()
+    for _ in range(6):
+        assert pair.nginx.ask("/api/headers", method=method, body=b"{}").status == 200
+    assert pair.first.requests.count(f"{method} /api/headers") == 6
+
+
+def test_address_that_the_name_loses_gets_nothing_new_and_finishes_what_it_has(pair: Pair) -> None:
+    with ExitStack() as open_requests:
+        under_way = {}
+        for number in range(5):
+            client = open_requests.enter_context(pair.nginx.exchange())
+            send_head(client, "GET", "/api/stream?type=text/event-stream", [("Host", pair.nginx.domain)])
+            wait_until(lambda number=number: sum(pair.served()) == number + 1, what="a stream", every=0.02)
+            under_way[client] = client.getresponse()
+        # The one with fewer under way would get what comes next, and is the one that goes.
+        goes, stays = sorted([pair.first, pair.second], key=lambda replica: len(replica.requests))
+        assert 0 < len(goes.requests) < len(stays.requests)
+        pair.known(stays.address)
+        assert pair.nginx.ask("/headers").status == 200
+
+        def gone() -> bool:
+            before = len(goes.requests)
+            assert pair.nginx.ask("/headers").status == 200
+            return len(goes.requests) == before
+
+        wait_until(gone, what="a request at the one that stays", deadline=5, every=0.05)
+        before = len(goes.requests)
+        for _ in range(20):
+            assert pair.nginx.ask("/headers").status == 200
+        assert len(goes.requests) == before
+        for replica in (goes, stays):
+            replica.acknowledge()
+        for response in under_way.values():
+            assert [
+                json.loads(line.removeprefix("data: ")) for line in answer_of(response).body.decode().splitlines()
+            ] == [
+                {"event": 1},
+                {"event": 2},
+            ]
+
+
+def test_without_any_address_there_is_a_page_until_one_is_back(pair: Pair) -> None:
+    pair.known()
+    wait_until(lambda: pair.nginx.ask("/api/headers").status == 503, what="no replica", deadline=5, every=0.05)
+    page = pair.nginx.ask("/", headers=[("Accept", "text/html")])
+    assert (page.status, page.header("Retry-After")) == (503, "5")
+    assert b'http-equiv="refresh"' in page.body
+    pair.known(pair.second.address)
+    wait_until(lambda: pair.nginx.ask("/api/headers").status == 200, what="a replica", deadline=5, every=0.05)
+    assert len(pair.second.requests) >= 1
