@@ -50,13 +50,14 @@ class Workshop:
     directory: Path
     made: list[NginxUnderTest] = field(default_factory=list[NginxUnderTest])
 
-    def nginx(
+    def nginx(  # noqa: PLR0913 - keywords, each a thing of its own
         self,
         settings: StackSettings,
         *,
         port: int,
         further_ports: Sequence[int] = (),
         replicas: int | None = None,
+        upstream: str = UPSTREAM,
         ipv6: bool = False,
         volumes: Sequence[str] = (),
     ) -> NginxUnderTest:
@@ -69,7 +70,7 @@ class Workshop:
             network=self.network,
             directory=self.directory,
             settings=settings,
-            upstreams=[f"{UPSTREAM}:{each}" for each in (port, *further_ports)],
+            upstreams=[f"{upstream}:{each}" for each in (port, *further_ports)],
             resolver=self.names.resolver,
             replicas=replicas or 1 + len(further_ports),
             ipv6=ipv6,
@@ -95,20 +96,19 @@ def shared_workshop(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Workshop]:
     """What all tests share that change nothing."""
-    yield from workshop_in(image, network_and_gateway, tmp_path_factory.mktemp("nginx"))
+    yield from workshop_in(image, *network_and_gateway, tmp_path_factory.mktemp("nginx"))
 
 
 @pytest.fixture
 def workshop(image: str, network_and_gateway: tuple[str, str], tmp_path: Path) -> Iterator[Workshop]:
     """What a test has for itself."""
-    yield from workshop_in(image, network_and_gateway, tmp_path)
+    yield from workshop_in(image, *network_and_gateway, tmp_path)
 
 
-def workshop_in(image: str, network_and_gateway: tuple[str, str], directory: Path) -> Iterator[Workshop]:
-    """Make what a test needs in a network, and end it afterwards."""
-    name, gateway = network_and_gateway
+def workshop_in(image: str, network: str, gateway: str, directory: Path) -> Iterator[Workshop]:
+    """Make one, and end what it made; none of its Nginx may have complained."""
     with NameServer(gateway) as names:
-        made = Workshop(image, name, gateway, names, directory)
+        made = Workshop(image, network, gateway, names, directory)
         try:
             yield made
             for nginx in made.made:
@@ -192,8 +192,13 @@ def start_backend(workshop: Workshop) -> Iterator[StartBackend]:
 @pytest.fixture
 def free_port(workshop: Workshop) -> int:
     """A port where nothing listens."""
+    return port_free_at(workshop.gateway)
+
+
+def port_free_at(address: str) -> int:
+    """Return a port of an address where nothing listens."""
     with socket.socket() as taken:
-        taken.bind((workshop.gateway, 0))
+        taken.bind((address, 0))
         return taken.getsockname()[1]
 
 

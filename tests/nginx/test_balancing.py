@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.nginx.backend import EchoBackend, dies
-from tests.nginx.conftest import SITE, UPSTREAM, Workshop
+from tests.nginx.conftest import SITE, UPSTREAM, Workshop, port_free_at, workshop_in
 from tests.nginx.nginx_under_test import NginxUnderTest, answer_of, network, send_head, settings_of
 from tests.support.load import Http1, Http2, Load
 from tests.support.waiting import wait_until
@@ -44,7 +44,7 @@ class Pair:
         def both() -> bool:
             before = self.served()
             for _ in range(4):
-                assert self.nginx.ask("/headers").status == 200
+                self.nginx.ask("/headers")
             return all(now > then for now, then in zip(self.served(), before, strict=True))
 
         wait_until(both, what="requests at both", deadline=10, every=0.05)
@@ -57,13 +57,24 @@ def second_address() -> Iterator[str]:
         yield gateway
 
 
+@pytest.fixture(scope="module")
+def replicated(
+    image: str, network_and_gateway: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Workshop, NginxUnderTest]]:
+    """Nginx that has two replicas to choose from, when they are there."""
+    name, gateway = network_and_gateway
+    for workshop in workshop_in(image, name, gateway, tmp_path_factory.mktemp("replicas")):
+        yield workshop, workshop.nginx(settings_of(site=SITE), port=port_free_at(gateway), replicas=2)
+
+
 @pytest.fixture
-def pair(workshop: Workshop, second_address: str, free_port: int) -> Iterator[Pair]:
+def pair(replicated: tuple[Workshop, NginxUnderTest], second_address: str) -> Iterator[Pair]:
     """Two replicas, both there."""
-    with EchoBackend(workshop.gateway, free_port) as first, EchoBackend(second_address, free_port) as second:
-        workshop.names.addresses[UPSTREAM] = (workshop.gateway, second_address)
-        nginx = workshop.nginx(settings_of(site=SITE), port=free_port, replicas=2)
+    workshop, nginx = replicated
+    port = int(nginx.upstreams[0].rsplit(":", 1)[1])
+    with EchoBackend(workshop.gateway, port) as first, EchoBackend(second_address, port) as second:
         made = Pair(nginx, workshop, first, second)
+        made.known(*made.addresses)
         made.wait_until_balanced()
         first.forget()
         second.forget()

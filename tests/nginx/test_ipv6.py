@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 def dual_stack(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     """A network that has IPv6 too."""
     with network(ipv6=True) as made:
-        yield from workshop_in(image, made, tmp_path_factory.mktemp("ipv6"))
+        yield from workshop_in(image, *made, tmp_path_factory.mktemp("ipv6"))
 
 
 @pytest.fixture(scope="module")

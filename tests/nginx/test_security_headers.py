@@ -1,17 +1,14 @@
 """Security headers: each exactly once on every answer, whoever made it and whatever the application says."""
 
-import socket
-from collections.abc import Iterator
-
 import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
 from components.reverse_proxy.headers import HIDDEN_HEADERS
 from tests.nginx.backend import EchoBackend
-from tests.nginx.conftest import SITE, UPSTREAM, Variants, Workshop
+from tests.nginx.conftest import Variants
 from tests.nginx.frontend_file import FrontendFile
-from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, send_head, settings_of
+from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, send_head
 
 HSTS = "max-age=31536000"
 PROXY = {
@@ -147,31 +144,6 @@ def test_each_comes_once_over_http_2(strict: NginxUnderTest) -> None:
         for path in ("/api/status/200", "/static/status/404", "/ws/", "/a/%2e%2e/b"):
             answer = client.get(path, extensions={"sni_hostname": strict.domain})
             assert_security_headers_once(Answer(answer.status_code, answer.headers.multi_items(), answer.content))
-
-
-@pytest.fixture
-def deaf(workshop: Workshop) -> Iterator[NginxUnderTest]:
-    """Nginx before an application to which connections are never made: its queue of them is full."""
-    with socket.socket() as full:
-        full.bind((workshop.gateway, 0))
-        full.listen(0)
-        port = full.getsockname()[1]
-        waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)  # noqa: FBT003 - the socket's own interface
-            one.connect_ex((workshop.gateway, port))
-        workshop.names.addresses[UPSTREAM] = workshop.gateway
-        proxy = {**PROXY, "timeouts": {"connect": "1s"}}
-        yield workshop.nginx(settings_of(site=SITE, proxy=proxy), port=port)
-        for one in waiting:
-            one.close()
-
-
-def test_each_comes_once_when_nobody_takes_the_connection(deaf: NginxUnderTest) -> None:
-    answer = deaf.ask("/api/x")
-    assert answer.status == 503
-    assert "does not answer" in answer.json()["detail"]
-    assert_security_headers_once(answer)
 
 
 POLICY = "default-src 'self'; img-src * data:;"
