@@ -21,7 +21,8 @@ _DECODE = """
 import base64, brotli, gzip, hashlib, json, sys, zstandard
 decode = {"": bytes, "br": brotli.decompress, "gzip": gzip.decompress,
           "zstd": lambda data: zstandard.ZstdDecompressor().stream_reader(data).read()}
-print(json.dumps([hashlib.sha256(decode[one](base64.b64decode(data))).hexdigest() for one, data in json.load(sys.stdin)]))
+decoded = [decode[one](base64.b64decode(data)) for one, data in json.load(sys.stdin)]
+print(json.dumps([hashlib.sha256(data).hexdigest() for data in decoded]))
 """
 
 

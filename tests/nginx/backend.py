@@ -26,6 +26,7 @@ class EchoBackend:
 
     - /headers: how the request arrived, as JSON.
     - /stream?type=…: two events; the second is only sent after `acknowledge()`.
+    - /silent?seconds=N: nothing for so long, and then a line; with begin=yes a line before it as well.
     - /slow: nothing, for as long as the client is there; a body is not read either.
     - /break, /half: the connection ends before the answer's head, in the middle of its body.
     - /upload: how many bytes came, and `uploaded` meanwhile.
@@ -147,6 +148,7 @@ class EchoBackend:
         what: dict[str, Handler] = {
             "headers": self._headers,
             "stream": self._stream,
+            "silent": self._silent,
             "slow": self._slow,
             "break": self._break,
             "half": self._half,
@@ -187,6 +189,18 @@ class EchoBackend:
         await self._acknowledged.wait()
         await answer.write(b'data: {"event": 2}\n')
         await answer.write_eof()
+        return answer
+
+    async def _silent(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        if "begin" in request.query:
+            await answer.prepare(request)
+            await answer.write(b"begins\n")
+        # The silence is what is measured.
+        await asyncio.sleep(float(request.query["seconds"]))
+        if not answer.prepared:
+            await answer.prepare(request)
+        await answer.write(b"ends\n")
         return answer
 
     async def _slow(self, _request: web.Request) -> web.StreamResponse:
