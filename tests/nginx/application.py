@@ -21,8 +21,15 @@ _DECODE = """
 import base64, brotli, gzip, hashlib, json, sys, zstandard
 decode = {"": bytes, "br": brotli.decompress, "gzip": gzip.decompress,
           "zstd": lambda data: zstandard.ZstdDecompressor().stream_reader(data).read()}
-decoded = [decode[one](base64.b64decode(data)) for one, data in json.load(sys.stdin)]
-print(json.dumps([hashlib.sha256(data).hexdigest() for data in decoded]))
+digest = lambda encoding, data: hashlib.sha256(decode[encoding](base64.b64decode(data))).hexdigest()
+print(json.dumps([digest(*one) for one in json.load(sys.stdin)]))
+"""
+_FRONTEND = """
+import json
+from importlib.util import find_spec
+from pathlib import Path
+folder = Path(find_spec("open_webui").submodule_search_locations[0]) / "frontend"
+print(json.dumps({f"/{file.relative_to(folder)}": file.stat().st_size for file in folder.rglob("*") if file.is_file()}))
 """
 
 
@@ -84,11 +91,7 @@ class Application:
 
     def frontend(self) -> dict[str, int]:
         """Return the paths of its frontend's files, and their sizes."""
-        package = 'import importlib.util as u; print(u.find_spec("open_webui").submodule_search_locations[0])'
-        find = f"cd $(python3 -c '{package}')"
-        listed = _docker("exec", self.name, "sh", "-c", f"{find}/frontend && find . -type f -printf '%s %P\\n'")
-        sizes = (line.split(" ", 1) for line in listed.splitlines())
-        return {f"/{path}": int(size) for size, path in sizes}
+        return json.loads(_docker("exec", self.name, "python3", "-c", _FRONTEND))
 
     def audit_log(self) -> list[dict[str, Any]]:
         """Return what it noted about who did what."""

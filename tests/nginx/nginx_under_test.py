@@ -320,6 +320,13 @@ class NginxUnderTest:
         """Ask the server that is there for the container alone; raises DockerError unless the answer is a good one."""
         return _docker("exec", self.name, "curl", "--silent", "--fail", f"http://127.0.0.1:8081{path}")
 
+    def ask_decoded(self, path: str, encoding: str) -> str:
+        """Ask from inside the container, whose curl knows more encodings than this machine, and decode the answer."""
+        url = ["--connect-to", f"{self.domain}:443:127.0.0.1:443", f"https://{self.domain}{path}"]
+        # It decodes what it is told that it asked for; the last header replaces what it would ask for.
+        words = ["--silent", "--fail", "--insecure", "--compressed", "--header", f"Accept-Encoding: {encoding}", *url]
+        return _docker("exec", self.name, "curl", *words)
+
     def test(self, configuration: str) -> str:
         """Have Nginx test another configuration than the one it runs with, and return what it says to it."""
         shell = f"cat > /run/nginx/nginx.conf; cp -R {_DIRECTORY}/tls {_DIRECTORY}/generation.conf /run/nginx;"

@@ -54,7 +54,7 @@ def said(answer: Answer) -> dict[str, str | None]:
     return {name: value for name in CORS if (value := answer.header(name)) is not None}
 
 
-def ask_from(nginx: NginxUnderTest, path: str, origin: str, *, method: str = "GET") -> Answer:
+def ask_from(nginx: NginxUnderTest, path: str, origin: str, method: str = "GET") -> Answer:
     return nginx.ask(path, method=method, headers=[("Origin", origin)])
 
 

@@ -17,7 +17,7 @@ PROTOCOLS = ["http/1.1", "h2"]
 
 
 def ask_patiently(nginx: NginxUnderTest, protocol: str, path: str) -> Answer:
-    """Wait for an answer for ever, and say what came of it; an answer that breaks off raises httpx.RemoteProtocolError."""
+    """Wait for an answer for ever; raises httpx.RemoteProtocolError where it breaks off."""
     with nginx.client(protocol) as client:
         answer = client.post(path, extensions={"sni_hostname": nginx.domain}, timeout=None)
         return Answer(answer.status_code, answer.headers.multi_items(), answer.content)
