@@ -152,7 +152,6 @@ class OpenWebUI(pulumi.ComponentResource):
 
 def _environment(args: OpenWebUIArgs, secret_key: pulumi.Output[str], number: int) -> pulumi.Output[str]:
     """Write what the launcher of a replica gives to the application: one file, secret as a whole."""
-    count = args.get("replicas", 1)
     same_site = "none" if args["embedded"] else "lax"
     environment: dict[str, pulumi.Input[str]] = {
         "WEBUI_URL": args["url"],
@@ -191,10 +190,9 @@ def _environment(args: OpenWebUIArgs, secret_key: pulumi.Output[str], number: in
         }
     shared, defaults = _shared(args)
     environment |= shared
-    if count > 1:
-        # Two that change the tables at once break them; what one installs for a function, the others lack.
-        environment["ENABLE_DB_MIGRATIONS"] = "true" if number == 1 else "false"
-        environment["ENABLE_PIP_INSTALL_FRONTMATTER_REQUIREMENTS"] = "false"
+    if number > 1:
+        # Two that change the tables at once break them.
+        environment["ENABLE_DB_MIGRATIONS"] = "false"
     merged = pulumi.Output.all(defaults, args.get("environment", {}), environment).apply(
         lambda layers: {name: value for layer in layers for name, value in layer.items()}
     )
@@ -203,7 +201,8 @@ def _environment(args: OpenWebUIArgs, secret_key: pulumi.Output[str], number: in
         "saved_settings": saved_settings,
         # Only one looks after the tables and the saved settings in them.
         "first": number == 1,
-        "announced": count > 1,
+        # Also where it is the only one yet: a second one changes nothing for it.
+        "announced": "database_url" in args and "redis_url" in args,
         "drain": args["drain"],
     }
     return pulumi.Output.secret(pulumi.Output.json_dumps(given, sort_keys=True))
@@ -228,4 +227,7 @@ def _shared(args: OpenWebUIArgs) -> tuple[dict[str, pulumi.Input[str]], dict[str
             "REDIS_SOCKET_KEEPALIVE": "true",
             "REDIS_SOCKET_CONNECT_TIMEOUT": "5",
         }
+    if "database_url" in args and "redis_url" in args:
+        # What one replica installs for a function, the others lack.
+        defaults["ENABLE_PIP_INSTALL_FRONTMATTER_REQUIREMENTS"] = "false"
     return variables, defaults

@@ -339,8 +339,7 @@ def test_replicas_share_what_they_must_and_one_looks_after_it() -> None:
     assert {name: environment[name] for name in environment if name in EXPECTED} == EXPECTED
     for other in others:
         assert not other["first"]
-        assert {**other["environment"], "ENABLE_DB_MIGRATIONS": "true"} == environment
-        assert other["environment"]["ENABLE_DB_MIGRATIONS"] == "false"
+        assert other["environment"] == {**environment, "ENABLE_DB_MIGRATIONS": "false"}
     for given in (first, *others):
         assert (given["announced"], given["drain"]) == (True, 90)
     for replica in graph.of("Container"):
@@ -352,7 +351,6 @@ def test_replicas_share_what_they_must_and_one_looks_after_it() -> None:
 
 
 EXPECTED = {
-    "ENABLE_DB_MIGRATIONS": "true",
     "ENABLE_PIP_INSTALL_FRONTMATTER_REQUIREMENTS": "false",
     "PGVECTOR_INITIALIZE_MAX_VECTOR_LENGTH": "1536",
     "PGVECTOR_USE_HALFVEC": "false",
@@ -373,6 +371,14 @@ def test_services_that_run_elsewhere_are_used_as_they_are() -> None:
     assert (environment["VECTOR_DB"], environment["REDIS_HEALTH_CHECK_INTERVAL"]) == ("qdrant", "30")
     assert environment["PGVECTOR_USE_HALFVEC"] == "true"
     assert not [container for container in graph.of("Container") if container.labels["role"] in {"postgres", "redis"}]
+
+
+def test_further_replicas_change_nothing_for_the_first() -> None:
+    def first(graph: Graph) -> dict[str, Any]:
+        inputs = graph.named("edge-open-webui-replica").inputs
+        return {key: value for key, value in inputs.items() if key != "labels"}
+
+    assert first(deployed("replicas", open_webui={"replicas": 1, "drain": "90s"})) == first(deployed("replicas"))
 
 
 def test_one_replica_shares_nothing() -> None:
