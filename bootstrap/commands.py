@@ -303,7 +303,8 @@ def _ready_for_tests() -> dict[str, str]:
             return given
         shown.done(host.address)
     with step("images") as shown:
-        given["OPEN_WEBUI_EDGE_IMAGES"] = images.ensure(host, images.Wanted(source=images.there(host)), shown).value
+        wanted = images.Wanted(source=images.there(host), postgres=True, redis=True)
+        given["OPEN_WEBUI_EDGE_IMAGES"] = images.ensure(host, wanted, shown).value
     return given
 
 

@@ -11,7 +11,7 @@ import pytest
 from bootstrap import images
 from bootstrap.console import Step
 from bootstrap.engine import Engine
-from bootstrap.images import Wanted, archive, nginx, open_webui, rootfs
+from bootstrap.images import Wanted, archive, nginx, open_webui, postgres, redis, rootfs
 from bootstrap.problem import ProblemError
 from components.images import NGINX, Image, ImageSource
 from tests.unit.bootstrap.conftest import FakeDocker
@@ -86,6 +86,25 @@ def test_an_image_that_cannot_be_built_is_named() -> None:
         images.ensure(ENGINE, Wanted(source=ImageSource.BUILT, ollama=True), Step("images"))
 
 
+def test_backing_services_are_built_like_the_others(docker: FakeDocker, provided: list[str]) -> None:
+    docker.answers(("*image\\ inspect*", 1, "none"))
+    images.ensure(ENGINE, Wanted(source=ImageSource.BUILT, postgres=True, redis=True), Step("images"))
+    assert provided[2:] == ["open-webui-edge/postgres:18-debian", "open-webui-edge/redis:9-debian"]
+
+
+def test_a_user_gets_the_number_of_the_official_image(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text(
+        "root:x:0:0:root:/root:/bin/bash\nsomething:x:999:998::/:/bin/false\npostgres:x:101:103:PG:/var/lib:/bin/bash\n"
+    )
+    (tmp_path / "etc/group").write_text("root:x:0:\nsystemd-journal:x:999:\npostgres:x:103:\nssl-cert:x:104:postgres\n")
+    postgres.give_id(tmp_path, "postgres", 999)
+    assert (tmp_path / "etc/passwd").read_text() == (
+        "root:x:0:0:root:/root:/bin/bash\npostgres:x:999:999:PG:/var/lib:/bin/bash\n"
+    )
+    assert (tmp_path / "etc/group").read_text() == "root:x:0:\npostgres:x:999:\nssl-cert:x:104:postgres\n"
+
+
 def test_an_engine_of_another_architecture_gets_no_image_built_here(docker: FakeDocker) -> None:
     docker.answers(("*image\\ inspect*", 1, "none"), ("*version*", 0, "s390x"))
     with pytest.raises(ProblemError, match="runs s390x and images built here are"):
@@ -117,7 +136,9 @@ def test_a_folder_becomes_an_archive_whose_digests_agree(tmp_path: Path) -> None
         assert files.getnames() == [".", "./etc", "./etc/motd", "./proc"]
 
 
-@pytest.mark.parametrize("recipe", [nginx.HERE, open_webui.HERE], ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "recipe", [nginx.HERE, open_webui.HERE, postgres.HERE, redis.HERE], ids=lambda folder: folder.name
+)
 def test_a_recipe_is_complete(recipe: Path) -> None:
     assert rootfs.packages_in(recipe / "packages.txt")
     assert json.loads((recipe / "config.json").read_text())["Cmd"]
