@@ -4,6 +4,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -242,6 +243,19 @@ def test_an_update_fails_until_its_containers_are_healthy(side: StackUnderTest) 
     side.write()
     side.up().succeeded()
     side.wait_until_ready()
+
+
+@pytest.mark.parametrize("way", ["chat_over_socket", "chat_over_sse"])
+def test_an_application_that_is_to_end_completes_its_answers_first(
+    chat: StackUnderTest, admin: OpenWebUIClient, model_server: ModelServer, way: str
+) -> None:
+    prompt = count_to(12, every=0.5)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(getattr(admin, way), prompt, model_server.models[0])
+        wait_until(lambda: model_server.completion(prompt).tokens, what="the first token", ignoring=(LookupError,))
+        chat.container("open-webui").restart(timeout=60)
+    assert answer.result().text == "".join(token.text for token in model_server.completion(prompt).tokens)
+    chat.wait_until_ready()
 
 
 def test_two_stacks_live_side_by_side(chat: StackUnderTest, side: StackUnderTest) -> None:
