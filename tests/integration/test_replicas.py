@@ -21,7 +21,7 @@ from tests.support.load import Http1, Http2, Load
 from tests.support.machine import lacks
 from tests.support.model_server import ModelServer, count_to
 from tests.support.open_webui_client import Answer, OpenWebUIClient
-from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop
+from tests.support.stack import NO_CHANGE, ROOT, StackUnderTest, Workshop
 from tests.support.waiting import wait_until
 
 REPLICAS = ("open-webui", "open-webui-2", "open-webui-3")
@@ -321,6 +321,23 @@ def test_no_secret_is_where_others_can_read_it(three: StackUnderTest) -> None:
     for role in (*REPLICAS, "postgres", "redis"):
         readable = "find -L /run/open-webui-edge -type f ( -perm -o=r -o -perm -g=r ) -not -path */__pycache__/*"
         assert three.read(role, *readable.split()).split() == [], role
+
+
+def test_a_database_of_another_major_version_is_left_alone(engine: docker.DockerClient) -> None:
+    script = (ROOT / "components/postgres.sh").read_text()
+    prepare = "mkdir -p /var/lib/postgresql/17/docker && echo 17 > /var/lib/postgresql/17/docker/PG_VERSION"
+    container = engine.containers.create(
+        images.POSTGRES.reference(ImageSource.BUILT, None),
+        entrypoint=["/bin/sh", "-eu", "-c"],
+        command=[f"{prepare}\nEDGE_MAJOR=18 EDGE_SHARED_BUFFERS=64\n{script}"],
+        network_mode="none",
+    )
+    try:
+        container.start()
+        assert container.wait(timeout=30)["StatusCode"] == 1
+        assert "the volume holds the data of PostgreSQL 17; this is PostgreSQL 18" in container.logs().decode()
+    finally:
+        container.remove(force=True, v=True)
 
 
 def test_another_version_never_meets_the_old_one(three: StackUnderTest) -> None:
