@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -173,6 +173,7 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         "frontend_paths": FRONTEND_PATHS,
         "sign_in_paths": SIGN_IN_PATHS,
         "extra_locations": _extra_locations(proxy),
+        "is_open": partial(_is_open, proxy),
         "authenticator": _authenticator(proxy),
         "client_certificates": proxy.authentication.mode is AuthenticationMode.CLIENT_CERTIFICATES,
         "cleared_headers": cleared_with(names, tuple(identity.header for identity in passed)),
@@ -270,6 +271,15 @@ def _extra_locations(proxy: ProxySettings) -> tuple[ExtraLocation, ...]:
     return tuple(
         ExtraLocation(path, location, _service_below(path, location.url, f"location_{number}"))
         for number, (path, location) in enumerate(sorted(proxy.locations.items()), start=1)
+    )
+
+
+def _is_open(proxy: ProxySettings, path: str) -> bool:
+    """Whether no setting closes all that lies around a path; Nginx would take the path's own location first."""
+    return not any(
+        path.startswith(around)
+        for around, location in proxy.locations.items()
+        if location.url is None and around.endswith("/")
     )
 
 

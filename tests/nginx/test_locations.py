@@ -159,6 +159,10 @@ def with_locations(
         "/closed/": {},
         "/closed": {},
         "/api/v1/functions/": {},
+        # The proxy has locations of its own below these.
+        "/api/v1/auths/": {},
+        "/api/v1/audio/": {},
+        "/health/": {},
         "/static/loader.js": {},
         "/tls/": {"url": "https://known.test/there"},
         "/tls-of-a-stranger/": {"url": "https://unknown.test:444"},
@@ -255,6 +259,10 @@ def test_address_that_a_client_invented_opens_nothing(further: NginxUnderTest, b
         "/api/v1/functions/a",
         "/api/v1/%66unctions/a",
         "//api//v1/./functions/a",
+        "/api/v1/auths/signin",
+        "/api/v1/auths/",
+        "/api/v1/audio/realtime",
+        "/health/db",
         "/static/loader.js",
     ],
 )
@@ -265,7 +273,7 @@ def test_closed_path_is_not_there(further: NginxUnderTest, backend: EchoBackend,
 
 
 def test_what_is_beside_a_closed_path_is_open(further: NginxUnderTest) -> None:
-    for path in ("/closed-not", "/api/v1/functions", "/api/v1/tools/", "/static/loader.js.map"):
+    for path in ("/closed-not", "/api/v1/functions", "/health", "/api/v1/tools/", "/static/loader.js.map"):
         assert further.ask(path).status == 200
 
 

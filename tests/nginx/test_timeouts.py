@@ -30,8 +30,8 @@ TIMEOUTS = {
     "client_send": "8s",
     "keepalive": "5s",
 }
-LATE = 4.0
-"""Seconds by which a busy machine may be late."""
+LATE = 10.0
+"""Seconds by which a busy machine may be late; the default of most of these is 60s."""
 PATIENCE = 30.0
 
 
