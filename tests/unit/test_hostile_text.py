@@ -196,7 +196,7 @@ def test_every_text_that_a_stack_can_say_is_tried() -> None:
         if not any(re.fullmatch(path.replace(".", r"\.").replace("*", ".+"), one) for one in tried)
     }
     # These reach the engine, the application or its launcher, and no file of Nginx.
-    elsewhere = ("platform.", "images.", "models.", "open_webui.admin.")
+    elsewhere = ("platform.", "images.", "models.", "open_webui.admin.", "data.")
     assert {path for path in missing if not path.startswith(elsewhere)} == set()
 
 
