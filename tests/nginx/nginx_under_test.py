@@ -34,6 +34,7 @@ PATIENCE = 10.0
 _DIRECTORY = "/etc/open-webui-edge"
 _CONFIGURATION = f"{_DIRECTORY}/nginx.conf"
 _CACHE = "/var/cache/open-webui-edge"
+_METRICS = "/run/open-webui-edge-metrics"
 _HTTP, _HTTPS = 80, 443
 _CAPABILITIES = ("CHOWN", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
 _SERIOUS = re.compile(r"\[(?:alert|crit|emerg)\]")
@@ -102,7 +103,7 @@ class NginxUnderTest:
     def start(self) -> None:
         """Run it, and wait until it serves."""
         rights = [f"--cap-add={capability}" for capability in _CAPABILITIES]
-        scratch = ["--tmpfs=/run/nginx:mode=0755", f"--tmpfs={_CACHE}:mode=0755"]
+        scratch = [f"--tmpfs={path}:mode=0755" for path in ("/run/nginx", _METRICS, _CACHE)]
         ports = [f"--publish=127.0.0.1::{port}" for port in (_HTTP, _HTTPS, f"{_HTTPS}/udp")]
         volumes = [f"--volume={volume}" for volume in self.volumes]
         _docker(
