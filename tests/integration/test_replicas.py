@@ -37,13 +37,22 @@ def three(workshop: Workshop, model_server: ModelServer, engine: docker.DockerCl
         workshop,
         "rp-three",
         {
-            "open_webui": {"admin": {"email": "admin@example.com"}, "replicas": 3, "drain": "1m"},
+            "open_webui": {"admin": {"email": "admin@example.com"}, "replicas": 1, "drain": "1m"},
             "data": {"postgres": {"mode": "container"}, "redis": {"mode": "container"}},
             "models": answered_by(model_server),
         },
         secrets={"models.providers[0].api_key": FIRST_KEY, "open_webui.admin.password": ADMIN_PASSWORD},
     )
     with stack.running():
+        stack.wait_until_ready()
+        # From one to three: that costs no request either, and the first goes on as it is.
+        first = stack.container("open-webui").id
+        stack.config["open_webui"]["replicas"] = 3
+        stack.write()
+        with Load(stack.url, stack.ca_file, Http1(connections=2, every=0.05), Http2(every=0.05)) as load:
+            stack.up().succeeded()
+        assert load.failures == [], str(load)
+        assert stack.container("open-webui").id == first
         yield stack
 
 
