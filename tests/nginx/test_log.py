@@ -151,6 +151,14 @@ def test_identity_of_a_request_is_taken_from_a_trusted_proxy(variants: Variants,
     assert line_with(nginx, "request_id", identity)["path"] == "/api/headers"
 
 
+def test_identity_of_a_request_is_not_taken_from_who_is_not_that_proxy(variants: Variants) -> None:
+    nginx = variants.of(proxy={"trusted_proxies": ["203.0.113.0/24"]})
+    for claimed in ([], [("X-Forwarded-For", "203.0.113.1")]):
+        answer = nginx.ask("/api/headers", headers=[("X-Request-ID", "0" * 32), *claimed])
+        assert answer.header("X-Request-ID") != "0" * 32
+        assert arrived(answer.body)["x-request-id"] == [answer.header("X-Request-ID")]
+
+
 def secrets_told_to(nginx: NginxUnderTest, backend: EchoBackend) -> None:
     """Ask in all the ways that have Nginx complain, with a secret wherever a client may have one."""
     headers = [
