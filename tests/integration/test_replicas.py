@@ -17,6 +17,7 @@ import socketio
 from components import images
 from components.images import ImageSource
 from tests.integration.conftest import ADMIN_PASSWORD, FIRST_KEY, answered_by
+from tests.support.browser import ARTEFACTS, OpenWebUIPage, open_webui_page
 from tests.support.load import Http1, Http2, Load
 from tests.support.machine import lacks
 from tests.support.model_server import ModelServer, count_to
@@ -173,6 +174,52 @@ def _listen(client: OpenWebUIClient, listening: threading.Event, stop: threading
 
     asyncio.run(sit())
     return list(seen_so_far)
+
+
+def test_a_person_sees_in_a_second_browser_what_another_replica_writes(
+    three: StackUnderTest, model_server: ModelServer
+) -> None:
+    whole = " ".join(str(number) for number in range(1, 31))
+    with open_webui_page(three.url, ca_file=three.ca_file) as asking:
+        browser = asking.page.context.browser
+        assert browser is not None
+        asking.sign_in("admin@example.com", ADMIN_PASSWORD)
+        watching = OpenWebUIPage(browser.new_page(), three.url, ARTEFACTS)
+        watching.sign_in("admin@example.com", ADMIN_PASSWORD)
+        # Nginx gives a new socket to the replica with the fewest connections: not the one that has the first.
+        assert max(_sockets_at(three, role) for role in REPLICAS) == 1, "both sockets are at one replica"
+        asking.choose_model(model_server.models[0])
+        asking.send(count_to(30, every=0.4))
+        asking.page.wait_for_url("**/c/*")
+        watching.page.goto(asking.page.url)
+        seen = watching.watch_answer(whole)
+        watching.screenshot("replicas-second-browser")
+        assert asking.watch_answer(whole)[-1] == whole
+    assert len([text for text in seen if text != whole]) >= 2, seen
+
+
+def _sockets_at(stack: StackUnderTest, role: str) -> int:
+    """Return how many WebSockets a replica has: connections of the proxy that outlive its idle ones."""
+    proxy = address_of(stack, "nginx")
+
+    def connections() -> int:
+        # Address and port in hexadecimal, the address backwards; 01 is ESTABLISHED (proc(5)).
+        lines = [line.split() for line in stack.read(role, "cat", "/proc/net/tcp").splitlines()[1:]]
+        peer = "".join(f"{int(part):02X}" for part in reversed(proxy.split(".")))
+        return sum(
+            local.endswith(f":{8080:04X}") and remote.startswith(peer) and state == "01"
+            for _, local, remote, state, *_ in lines
+        )
+
+    # Others close after four seconds without a request.
+    counts = [connections()]
+
+    def settled() -> bool:
+        counts.append(connections())
+        return len(counts) > 12 and len(set(counts[-12:])) == 1
+
+    wait_until(settled, what="idle connections to be closed", every=0.5)
+    return counts[-1]
 
 
 def test_a_changed_setting_rolls_without_a_lost_request_or_a_cut_answer(
