@@ -4,11 +4,11 @@ STACK ?= local
 export STACK DATA YES ROLE FOLLOW
 bootstrap = python3 -m bootstrap
 
-.PHONY: up preview down status logs env test test-long check docs fmt
+.PHONY: up preview down status logs env test test-long bench check docs fmt
 .DEFAULT_GOAL := up
 
 up preview down status logs env:
 	@$(bootstrap) $@ "$$STACK"
 
-test test-long check docs fmt:
+test test-long bench check docs fmt:
 	@$(bootstrap) $@

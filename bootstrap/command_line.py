@@ -22,6 +22,7 @@ OF_A_STACK = {
 OF_THE_CHECKOUT = {
     "test": "run the tests, but the long ones",
     "test-long": "run the long ones",
+    "bench": "measure the proxy beside others and write docs/benchmarks.md",
     "check": "format, lint, types, generated files, unit tests",
     "docs": "write the generated files anew",
     "fmt": "format the code",

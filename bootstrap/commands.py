@@ -107,6 +107,32 @@ def test(*arguments: str) -> int:
     return _python("-m", "pytest", "tests", *arguments, environment=given)
 
 
+def bench() -> int:
+    """Measure the proxy beside others, and write down what came of it."""
+    with step("packages for the browser") as shown:
+        wanted = rootfs.packages_in(TEST_PACKAGES)
+        if debian.missing(wanted) and not debian.can_install():
+            message = f"Only root on Debian installs what this needs: {' '.join(debian.missing(wanted))}"
+            raise ProblemError(message)
+        debian.install(wanted, shown)
+        shown.done("there")
+    with step("Docker engine") as shown:
+        host = engine.chosen()
+        if not host.is_local:
+            message = (
+                f"The clients must reach the containers, so the engine must be on this machine, not {host.address}."
+            )
+            raise ProblemError(message)
+        engine.ensure(host, shown)
+        shown.done(host.address)
+    with step("images") as shown:
+        source = images.ensure(host, images.Wanted(source=images.there(host)), shown)
+    with step("tools") as shown:
+        images.ensure_tools(host, shown)
+    given = {"OPEN_WEBUI_EDGE_IMAGES": source.value, "DOCKER_HOST": host.address}
+    return _python("-m", "benchmarks", environment=given)
+
+
 def check() -> int:
     """Format, lint, types, generated files, unit tests: all of them, so that one run shows all faults."""
     parts: list[tuple[str, tuple[str, ...]]] = [
@@ -305,6 +331,11 @@ def _ready_for_tests() -> dict[str, str]:
     with step("images") as shown:
         wanted = images.Wanted(source=images.there(host), postgres=True, redis=True)
         given["OPEN_WEBUI_EDGE_IMAGES"] = images.ensure(host, wanted, shown).value
+    with step("tools") as shown:
+        try:
+            images.ensure_tools(host, shown)
+        except ProblemError as problem:
+            _miss(str(problem), shown.done)
     return given
 
 

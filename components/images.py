@@ -90,6 +90,9 @@ REDIS = Image(
     built_tag="9-debian",
 )
 
+BENCH_TOOLS = "open-webui-edge/bench-tools:1-debian"
+"""What measures a stack and never runs in one, so it has no official name."""
+
 OPEN_WEBUI_VERSION = "0.12.4"
 
 

@@ -12,9 +12,19 @@ from pathlib import Path
 from bootstrap import command, disk, lock, places
 from bootstrap.console import Step
 from bootstrap.engine import Engine, chosen, unanswered
-from bootstrap.images import archive, nginx, nginx_metrics, open_webui, postgres, redis, rootfs
+from bootstrap.images import archive, bench_tools, nginx, nginx_metrics, open_webui, postgres, redis, rootfs
 from bootstrap.problem import ProblemError
-from components.images import NGINX, NGINX_METRICS, OLLAMA, OPEN_WEBUI_VERSION, POSTGRES, REDIS, Image, ImageSource
+from components.images import (
+    BENCH_TOOLS,
+    NGINX,
+    NGINX_METRICS,
+    OLLAMA,
+    OPEN_WEBUI_VERSION,
+    POSTGRES,
+    REDIS,
+    Image,
+    ImageSource,
+)
 from components.images import open_webui as open_webui_image
 
 SECONDS_TO_FIRST_ANSWER = 20
@@ -88,6 +98,20 @@ def ensure(engine: Engine, wanted: Wanted, step: Step) -> ImageSource:
     return source
 
 
+def ensure_tools(engine: Engine, step: Step) -> None:
+    """Make sure that the engine has the image of the tools that measure; no registry has it.
+
+    Raises:
+        ProblemError: it is not there and cannot be built.
+
+    """
+    with lock.alone("images", step):
+        if not engine.has_image(BENCH_TOOLS):
+            _require_our_architecture(engine)
+            _build(engine, BENCH_TOOLS, bench_tools.HERE, bench_tools.fill, step)
+        step.done(BENCH_TOOLS)
+
+
 def there(engine: Engine) -> ImageSource | None:
     """Return the source from which an engine has all default images already; None where it has neither kind."""
     wanted = Wanted()
@@ -159,10 +183,13 @@ def _provide(engine: Engine, image: Image, name: str, step: Step) -> None:
         step.now(f"sending {name} to {engine.address}")
         transfer(name, nearby, engine)
         return
+    _build(engine, name, *_recipe(image), step)
+
+
+def _build(engine: Engine, name: str, folder: Path, fill: Callable[[Path, Step], None], step: Step) -> None:
     disk.require(BYTES_TO_BUILD, places.cache(), f"Building {name}")
     _require_room(engine, BYTES_TO_BUILD)
-    folder, fill = _recipe(image)
-    with rootfs.workplace(image.role) as place:
+    with rootfs.workplace(folder.name) as place:
         root = place / "root"
         root.mkdir()
         fill(root, step)

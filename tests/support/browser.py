@@ -4,12 +4,21 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 
-from playwright.sync_api import ConsoleMessage, Page, Request, Response, WebSocket, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Playwright,
+    Request,
+    Response,
+    WebSocket,
+    sync_playwright,
+)
 
 from tests.support.waiting import wait_until
 
@@ -129,22 +138,33 @@ def open_webui_page(
     When the block fails, a screenshot `failed.png` and the browser's complaints are left among the artefacts.
     """
     artefacts.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(prefix="chromium-home-", ignore_cleanup_errors=True) as home,
-        sync_playwright() as it,
-    ):
+    with sync_playwright() as playwright, chromium(playwright, ca_file=ca_file) as browser:
+        page = OpenWebUIPage(browser.new_page(viewport={"width": width, "height": height}), url, artefacts)
+        try:
+            yield page
+        except BaseException:
+            page.screenshot("failed")
+            (artefacts / "failed.txt").write_text("\n".join([page.page.url, *page.complaints]) + "\n")
+            raise
+
+
+@contextmanager
+def chromium(
+    playwright: Playwright, *, ca_file: str | Path | None, arguments: Sequence[str] = (), executable: Path | None = None
+) -> Generator[Browser]:
+    """Start a browser with a home of its own, in which it trusts `ca_file`.
+
+    `arguments` are further switches, `executable` is what starts it instead of the machine's own.
+    """
+    with tempfile.TemporaryDirectory(prefix="chromium-home-", ignore_cleanup_errors=True) as home:
         _trust(ca_file, Path(home))
-        browser = it.chromium.launch(
-            executable_path=_program("chromium", "chromium"), args=_ARGUMENTS, env={**os.environ, "HOME": home}
+        browser = playwright.chromium.launch(
+            executable_path=executable or _program("chromium", "chromium"),
+            args=[*_ARGUMENTS, *arguments],
+            env={**os.environ, "HOME": home},
         )
         try:
-            page = OpenWebUIPage(browser.new_page(viewport={"width": width, "height": height}), url, artefacts)
-            try:
-                yield page
-            except BaseException:
-                page.screenshot("failed")
-                (artefacts / "failed.txt").write_text("\n".join([page.page.url, *page.complaints]) + "\n")
-                raise
+            yield browser
         finally:
             browser.close()
 

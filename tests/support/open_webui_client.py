@@ -202,6 +202,9 @@ class OpenWebUIClient:
             try:
                 await client.call("user-join", {"auth": {"token": self.token}})
                 body = _question(prompt, model, message_id, client.get_sid())
+                # The question goes over a connection that is open already, as a page's does.
+                async with http.get(f"{self.url}/api/version") as response:
+                    await response.read()
                 answer.asked_at = time.monotonic()
                 url = f"{self.url}/api/chat/completions"
                 async with http.post(url, json=body, headers=self._headers()) as response:

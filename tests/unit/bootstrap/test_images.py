@@ -11,9 +11,9 @@ import pytest
 from bootstrap import images
 from bootstrap.console import Step
 from bootstrap.engine import Engine
-from bootstrap.images import Wanted, archive, nginx, open_webui, postgres, redis, rootfs
+from bootstrap.images import Wanted, archive, bench_tools, nginx, open_webui, postgres, redis, rootfs
 from bootstrap.problem import ProblemError
-from components.images import NGINX, Image, ImageSource
+from components.images import BENCH_TOOLS, NGINX, Image, ImageSource
 from tests.unit.bootstrap.conftest import FakeDocker
 
 ENGINE = Engine("ssh://far", "platform.docker.host", ("docker", "--host", "ssh://far"))
@@ -81,6 +81,21 @@ def test_a_disk_that_fills_up_while_pulling_is_one_sentence(docker: FakeDocker) 
     )
 
 
+def test_the_tools_are_built_once(docker: FakeDocker, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+
+    def note(_engine: Engine, name: str, *_: object) -> None:
+        built.append(name)
+
+    monkeypatch.setattr(images, "_build", note)
+    docker.answers(("*version*", 0, ""), ("*image\\ inspect*", 1, "none"))
+    images.ensure_tools(ENGINE, Step("tools"))
+    assert built == [BENCH_TOOLS]
+    docker.answers(("*image\\ inspect*", 0, "sha256:1"))
+    images.ensure_tools(ENGINE, Step("tools"))
+    assert built == [BENCH_TOOLS]
+
+
 def test_an_image_that_cannot_be_built_is_named() -> None:
     with pytest.raises(ProblemError, match=r"^The image of ollama cannot be built"):
         images.ensure(ENGINE, Wanted(source=ImageSource.BUILT, ollama=True), Step("images"))
@@ -137,7 +152,9 @@ def test_a_folder_becomes_an_archive_whose_digests_agree(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "recipe", [nginx.HERE, open_webui.HERE, postgres.HERE, redis.HERE], ids=lambda folder: folder.name
+    "recipe",
+    [bench_tools.HERE, nginx.HERE, open_webui.HERE, postgres.HERE, redis.HERE],
+    ids=lambda folder: folder.name,
 )
 def test_a_recipe_is_complete(recipe: Path) -> None:
     assert rootfs.packages_in(recipe / "packages.txt")

@@ -1,0 +1,230 @@
+"""What is compared: Open WebUI itself, and what can stand in front of it, each as its own manual advises."""
+
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import docker.types
+from components.reverse_proxy.tls_profiles import INTERMEDIATE
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from benchmarks.certificate import Certificate
+from benchmarks.testbed import Running, Testbed
+from components.images import BENCH_TOOLS, NGINX, ImageSource
+from components.reverse_proxy.rendering import render_configuration
+from stacks.settings import PROJECT, StackSettings, read_settings
+
+DIRECT, TEXTBOOK, OURS, CADDY, HAPROXY, BARE = "direct", "textbook", "ours", "caddy", "haproxy", "bare"
+PROXIES = (TEXTBOOK, OURS, CADDY, HAPROXY)
+"""Those in front of the application, the limit left out."""
+TITLES: Mapping[str, str] = {
+    DIRECT: "direct",
+    TEXTBOOK: "textbook Nginx",
+    OURS: "ours",
+    CADDY: "Caddy",
+    HAPROXY: "HAProxy",
+    BARE: "bare Nginx",
+}
+APPLICATION_PORT = 8080
+_TEMPLATES = Path(__file__).with_name("configurations")
+_EDGE = "/etc/open-webui-edge"
+_CACHE = "/var/cache/open-webui-edge"
+_GIVEN = "/etc/bench"
+_CAPABILITIES = ["CHOWN", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"]
+
+
+def domain(name: str) -> str:
+    """Return the name under which clients know a contender."""
+    return f"{name}.bench.test"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file of the frontend, as the application sends it to a browser."""
+
+    path: str
+    content_type: str
+    encoding: str
+    """Its Content-Encoding; "" for none."""
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a contender answers."""
+
+    name: str
+    scheme: str
+    ip: str
+    port: int
+
+    @property
+    def host(self) -> str:
+        """What the address bar shows."""
+        return domain(self.name)
+
+    @property
+    def url(self) -> str:
+        """Without a path."""
+        usual = {"https": 443, "http": 80}[self.scheme]
+        return f"{self.scheme}://{self.host}" + ("" if self.port == usual else f":{self.port}")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A contender that runs."""
+
+    address: Address
+    running: Running
+    version: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a contender is set up with."""
+
+    testbed: Testbed
+    source: ImageSource
+    """Where Nginx's image comes from."""
+    certificate: Certificate
+    upstream: str
+    """host:port of what stands behind it."""
+    assets: Sequence[Asset] = ()
+    """For the limit alone."""
+    suffix: str = ""
+    """Tells a second instance from the first."""
+    proxy: Mapping[str, object] = field(default_factory=dict[str, object])
+    """Settings of ours that differ from the defaults."""
+
+
+def start(name: str, setting: Setting, amend: Callable[[str], str] = lambda text: text) -> Contender:
+    """Start a proxy; `amend` changes its configuration before."""
+    return {
+        BARE: functools.partial(_nginx, BARE, "bare.conf.j2"),
+        TEXTBOOK: functools.partial(_nginx, TEXTBOOK, "textbook.conf.j2"),
+        OURS: _ours,
+        CADDY: _caddy,
+        HAPROXY: _haproxy,
+    }[name](setting, amend)
+
+
+Amend = Callable[[str], str]
+
+
+def _render(template: str, name: str, setting: Setting) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 - no HTML
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(
+        domain=domain(name), upstream=setting.upstream, tls=INTERMEDIATE, assets=setting.assets
+    )
+
+
+def _certificate_files(certificate: Certificate) -> dict[str, bytes]:
+    return {
+        f"{_GIVEN}/certificate.pem": certificate.chain.encode(),
+        f"{_GIVEN}/private_key.pem": certificate.private_key.encode(),
+        # HAProxy wants one file.
+        f"{_GIVEN}/both.pem": (certificate.chain + certificate.private_key).encode(),
+    }
+
+
+def _contender(name: str, setting: Setting, running: Running, version: str) -> Contender:
+    del setting
+    return Contender(Address(name, "https", running.address, 443), running, version)
+
+
+def _nginx(name: str, template: str, setting: Setting, amend: Amend) -> Contender:
+    files = {
+        **_certificate_files(setting.certificate),
+        f"{_GIVEN}/nginx.conf": amend(_render(template, name, setting)).encode(),
+        **({f"/srv/bench{asset.path}": asset.body for asset in setting.assets} if name == BARE else {}),
+    }
+    command = ["nginx", "-c", f"{_GIVEN}/nginx.conf", "-g", "daemon off;"]
+    running = _run(name, setting, NGINX.reference(setting.source, None), command, files)
+    return _contender(name, setting, running, _nginx_version(running))
+
+
+def _ours(setting: Setting, amend: Amend) -> Contender:
+    rendered = render_configuration(_settings(setting), stack="bench", upstreams=[setting.upstream])
+    configuration = amend(with_endless_connections(rendered))
+    files = {
+        "nginx.conf": configuration.encode(),
+        "generation.conf": b'set $generation "1";\n',
+        "tls/certificate.pem": setting.certificate.chain.encode(),
+        "tls/private_key.pem": setting.certificate.private_key.encode(),
+    }
+    # As the component makes it: without rights, the root filesystem read-only.
+    running = setting.testbed.run(
+        OURS + setting.suffix,
+        NGINX.reference(setting.source, None),
+        ["nginx", "-c", f"{_EDGE}/nginx.conf", "-g", "daemon off;"],
+        files=files,
+        folder=_EDGE,
+        aliases=[] if setting.suffix else [domain(OURS)],
+        read_only=True,
+        tmpfs={"/run/nginx": "mode=0755"},
+        mounts=[docker.types.Mount(target, None, type="volume") for target in (_EDGE, _CACHE)],
+        cap_drop=["ALL"],
+        cap_add=_CAPABILITIES,
+        security_opt=["no-new-privileges"],
+    )
+    return _contender(OURS, setting, running, _nginx_version(running))
+
+
+def with_endless_connections(configuration: str) -> str:
+    """Let a client ask as often as it likes over one connection, as every other contender does.
+
+    Raises:
+        ValueError: the configuration has no place for it, or says something else about it.
+
+    """
+    head = "\nhttp {\n"
+    if configuration.count(head) != 1 or "keepalive_requests" in configuration:
+        raise ValueError("this is no configuration whose connections could be made endless")
+    return configuration.replace(head, f"{head}    keepalive_requests 1000000000;\n")
+
+
+def _settings(setting: Setting) -> StackSettings:
+    """Return the settings of a stack that says its name and the usual ports, and what the run cannot do without."""
+    topics: dict[str, object] = {
+        "site": {"domain": domain(OURS), "listen": {"https_port": 443, "http_port": 80}},
+        "proxy": setting.proxy,
+        "images": {"source": setting.source},
+    }
+    config = {f"{PROJECT}:{topic}": json.dumps(said) for topic, said in topics.items()}
+    return read_settings(config, secret_keys=(), source="the benchmark")
+
+
+def _caddy(setting: Setting, amend: Amend) -> Contender:
+    files = {
+        **_certificate_files(setting.certificate),
+        f"{_GIVEN}/Caddyfile": amend(_render("Caddyfile.j2", CADDY, setting)).encode(),
+    }
+    command = ["caddy", "run", "--config", f"{_GIVEN}/Caddyfile", "--adapter", "caddyfile"]
+    running = _run(CADDY, setting, BENCH_TOOLS, command, files)
+    return _contender(CADDY, setting, running, running.execute("caddy", "version").split()[0].removeprefix("v"))
+
+
+def _haproxy(setting: Setting, amend: Amend) -> Contender:
+    files = {
+        **_certificate_files(setting.certificate),
+        f"{_GIVEN}/haproxy.cfg": amend(_render("haproxy.cfg.j2", HAPROXY, setting)).encode(),
+    }
+    running = _run(HAPROXY, setting, BENCH_TOOLS, ["haproxy", "-f", f"{_GIVEN}/haproxy.cfg"], files)
+    return _contender(HAPROXY, setting, running, running.execute("haproxy", "-v").split()[2].partition("-")[0])
+
+
+def _run(name: str, setting: Setting, image: str, command: Sequence[str], files: Mapping[str, bytes]) -> Running:
+    aliases = [] if setting.suffix else [domain(name)]
+    return setting.testbed.run(name + setting.suffix, image, command, files=files, aliases=aliases)
+
+
+def _nginx_version(running: Running) -> str:
+    return running.execute("sh", "-c", "nginx -v 2>&1").strip().rpartition("/")[2]

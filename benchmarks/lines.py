@@ -1,0 +1,153 @@
+"""The lines of the table: what is measured, in which unit, and what is to be reached."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from benchmarks.contenders import BARE, CADDY, DIRECT, HAPROXY, OURS, TITLES
+from benchmarks.results import Results, quartiles
+
+NOISE = 0.03
+"""Below this part of it a difference between two medians says nothing; runs on one machine differ by as much."""
+
+
+class Verdict(StrEnum):
+    """What came of a target."""
+
+    MET = "met"
+    MISSED = "missed"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Our value against another contender's, round by round."""
+
+    against: str
+    factor: float | None = None
+    """At least (of a rate) or at most (of a cost) this many times the other's."""
+    margin: float | None = None
+    """At most so much more than the other's."""
+
+    def words(self, line: "Line") -> str:
+        """Say what is to be reached."""
+        other = TITLES[self.against]
+        if self.margin is not None:
+            return f"≤ {other} + {self.margin:g} {line.unit}"
+        if self.factor == 1:
+            return f"no worse than {other}"
+        return f"{'≥' if line.more_is_better else '≤'} {self.factor:g} × {other}"
+
+    def reached(self, line: "Line", results: Results) -> float | None:
+        """Return the median over the rounds of our ratio, or difference, to the other; None where one is missing."""
+        ours, others = results.of(line.key, OURS), results.of(line.key, self.against)
+        pairs = list(zip(ours, others, strict=False))
+        if not pairs:
+            return None
+        compared = [our - other if self.margin is not None else our / other for our, other in pairs]
+        return quartiles(compared)[1]
+
+    def verdict(self, line: "Line", results: Results) -> Verdict | None:
+        """Judge; being no worse than another means within the noise."""
+        reached = self.reached(line, results)
+        if reached is None:
+            return None
+        if self.margin is not None:
+            good = reached <= self.margin
+        else:
+            bound = self.factor or 1.0
+            noise = NOISE if bound == 1 else 0.0
+            good = reached >= bound - noise if line.more_is_better else reached <= bound + noise
+        return Verdict.MET if good else Verdict.MISSED
+
+
+class Standing(StrEnum):
+    """Where we are beside a peer."""
+
+    AHEAD = "ahead"
+    LEVEL = "level"
+    BEHIND = "behind"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table."""
+
+    key: str
+    title: str
+    unit: str
+    decimals: int
+    more_is_better: bool
+    contenders: Sequence[str]
+    targets: Sequence[Target] = ()
+    peers: Sequence[str] = (CADDY, HAPROXY)
+
+    def standing(self, peer: str, results: Results) -> Standing | None:
+        """Compare with a peer: level where the rounds do not agree who is ahead, or the difference is noise."""
+        pairs = list(zip(results.of(self.key, OURS), results.of(self.key, peer), strict=False))
+        if not pairs:
+            return None
+        lower, middle, upper = quartiles([our - other if self.more_is_better else other - our for our, other in pairs])
+        scale = abs(results.median(self.key, peer) or 0.0)
+        if lower <= 0 <= upper or abs(middle) <= NOISE * scale:
+            return Standing.LEVEL
+        return Standing.AHEAD if middle > 0 else Standing.BEHIND
+
+
+_ALL = tuple(TITLES)
+_WITHOUT_DIRECT = tuple(name for name in TITLES if name != DIRECT)
+_WITHOUT_LIMIT = tuple(name for name in TITLES if name != BARE)
+
+
+def _asset(key: str, title: str, protocol: str) -> Line:
+    # Uvicorn speaks HTTP/1.1 only: its rate there is what the other protocol is compared with too.
+    return Line(
+        key=f"{key}-{protocol}",
+        title=f"{title}, {protocol}",
+        unit="requests/s",
+        decimals=0,
+        more_is_better=True,
+        contenders=_ALL,
+        targets=(Target(BARE, factor=0.9), Target(DIRECT, factor=70)),
+    )
+
+
+def _delay(key: str, title: str, *, decimals: int, margin: float) -> Line:
+    return Line(
+        key=key,
+        title=title,
+        unit="ms",
+        decimals=decimals,
+        more_is_better=False,
+        contenders=_WITHOUT_LIMIT,
+        targets=(Target(DIRECT, margin=margin),),
+    )
+
+
+def _beside_limit(key: str, title: str, unit: str, *, decimals: int = 0, more_is_better: bool = False) -> Line:
+    return Line(
+        key=key,
+        title=title,
+        unit=unit,
+        decimals=decimals,
+        more_is_better=more_is_better,
+        contenders=_WITHOUT_DIRECT,
+        targets=(Target(BARE, factor=1),),
+    )
+
+
+LINES: Sequence[Line] = (
+    _asset("chunk", "script of 450 KB", "h1"),
+    _asset("chunk", "script of 450 KB", "h2"),
+    _asset("image", "image of 21 KB", "h1"),
+    _asset("image", "image of 21 KB", "h2"),
+    _delay("config", "`/api/config`, p50", decimals=2, margin=0.3),
+    _delay("config-user", "`/api/config` of who is signed in, p50", decimals=2, margin=0.3),
+    _delay("sse-first", "first token, SSE", decimals=1, margin=2),
+    _delay("sse-token", "delay of a token, SSE, p50", decimals=2, margin=0.3),
+    _delay("socket-first", "first token, Socket.IO", decimals=1, margin=2),
+    _delay("socket-token", "delay of a token, Socket.IO, p50", decimals=2, margin=0.3),
+    _beside_limit("websocket", "memory of an idle WebSocket", "KiB", decimals=1),
+    _beside_limit("handshake", "new TLS handshakes", "handshakes/s", more_is_better=True),
+    _beside_limit("handshake-cpu", "processor time of a TLS handshake", "µs"),
+)
+BY_KEY = {line.key: line for line in LINES}

@@ -1,0 +1,334 @@
+"""One run: every contender in turn, round after round, so that whatever else the machine does meets all of them."""
+
+import os
+import platform
+import re
+import ssl
+import statistics
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import docker
+import httpx
+from playwright.sync_api import sync_playwright
+
+from benchmarks import application, contenders, early_hints, idle_sockets, load, page_load
+from benchmarks.application import Application
+from benchmarks.certificate import Certificate, make_certificate
+from benchmarks.contenders import BARE, DIRECT, OURS, PROXIES, TITLES, Asset, Contender, Setting
+from benchmarks.far_network import Distance, FarNetwork
+from benchmarks.latency import KeptConnection
+from benchmarks.lines import LINES
+from benchmarks.load import Protocol
+from benchmarks.results import Results
+from benchmarks.streams import SSE, WAYS, Listener
+from benchmarks.testbed import Running, Testbed, testbed
+from bootstrap.console import Step, step
+from components.images import BENCH_TOOLS, OPEN_WEBUI_VERSION, ImageSource, open_webui
+from tests.nginx.backend import EchoBackend
+from tests.support.model_server import ModelServer
+from tests.support.waiting import wait_until
+
+_START_SECONDS = 30
+FAR = Distance(round_trip=0.04, bytes_per_second=20e6 / 8)
+"""A home's line: 40 ms there and back, 20 Mbit/s."""
+NEAR_PAGES, FAR_PAGES = "near", "far"
+_CONFIG_BATCHES = 10
+"""Rounds that the requests of `/api/config` are divided into, each with a median of its own."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything."""
+
+    rounds: int = 5
+    seconds: float = 1.5
+    """Of load, for each contender, asset, protocol and round."""
+    handshake_seconds: int = 2
+    config_requests: int = 50
+    """For each contender and batch."""
+    answers: int = 40
+    """Of the model to each contender, for the first token."""
+    long_answers: int = 5
+    tokens: int = 60
+    """Of a long answer."""
+    websockets: int = 1000
+    page_loads: int = 4
+
+    @classmethod
+    def quick(cls) -> "Plan":
+        """Just enough to see that everything works."""
+        return cls(2, 0.5, 1, 10, 4, 1, 20, 100, 1)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that runs."""
+
+    testbed: Testbed
+    tools: Running
+    application: Application
+    certificate: Certificate
+    ca_file: str
+    model: ModelServer
+    assets: Sequence[Asset]
+    running: dict[str, Contender]
+    source: ImageSource
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        """What a client needs."""
+        return ssl.create_default_context(cafile=self.ca_file)
+
+    def setting(
+        self, *, upstream: str | None = None, suffix: str = "", proxy: Mapping[str, object] | None = None
+    ) -> Setting:
+        """Return what a further instance is set up with."""
+        return Setting(
+            self.testbed,
+            self.source,
+            self.certificate,
+            upstream or self.application.upstream,
+            self.assets,
+            suffix,
+            proxy or {},
+        )
+
+
+Part = Callable[[Bench, Plan, Results, Step], None]
+
+
+def run(plan: Plan, parts: Sequence[str] = ()) -> Results:
+    """Measure everything, or the named parts of it."""
+    results = Results()
+    with _bench() as bench:
+        _note_circumstances(bench, results)
+        for title, part in _PARTS.items():
+            if parts and title not in parts:
+                continue
+            with step(title) as shown:
+                part(bench, plan, results, shown)
+    return results
+
+
+def part_titles() -> Sequence[str]:
+    """Return the names of the parts."""
+    return list(_PARTS)
+
+
+@contextmanager
+def _bench() -> Iterator[Bench]:
+    source = ImageSource(os.environ.get("OPEN_WEBUI_EDGE_IMAGES", ImageSource.BUILT))
+    certificate = make_certificate([contenders.domain(name) for name in TITLES])
+    with (
+        testbed(docker.from_env()) as bed,
+        ModelServer(bed.gateway) as model,
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+    ):
+        ca_file = Path(folder) / "ca.pem"
+        ca_file.write_text(certificate.authority, encoding="utf-8")
+        with step("Open WebUI") as shown:
+            shown.now("starting")
+            direct = f"http://{contenders.domain(DIRECT)}:{contenders.APPLICATION_PORT}"
+            origins = [direct, *(f"https://{contenders.domain(name)}" for name in PROXIES)]
+            image = open_webui(OPEN_WEBUI_VERSION).reference(source, None)
+            started = application.start(bed, image, OPEN_WEBUI_VERSION, model, origins)
+            tools = bed.run("tools", BENCH_TOOLS)
+        running = {DIRECT: started.contender}
+        bench = Bench(bed, tools, started, certificate, str(ca_file), model, [], running, source)
+        with step("proxies") as shown:
+            for name in PROXIES:
+                running[name] = contenders.start(name, bench.setting())
+                _wait_for(running[name], str(ca_file), "/ready")
+            # The limit serves what a browser gets through our proxy.
+            chosen = application.assets(started, running[OURS].address, str(ca_file))
+            bench = Bench(bed, tools, started, certificate, str(ca_file), model, chosen, running, source)
+            running[BARE] = contenders.start(BARE, bench.setting())
+            _wait_for(running[BARE], str(ca_file), "/healthy")
+            shown.done(", ".join(f"{TITLES[name]} {one.version}" for name, one in running.items()))
+        yield bench
+
+
+def _wait_for(contender: Contender, ca_file: str, path: str) -> None:
+    def answers() -> bool:
+        with application.client(contender.address, ca_file) as client:
+            return client.http.get(path).is_success
+
+    wait_until(
+        answers,
+        what=f"{contender.address.name} to answer",
+        deadline=_START_SECONDS,
+        ignoring=(httpx.TransportError,),
+    )
+
+
+def _turns(names: Iterable[str], number: int) -> list[str]:
+    """Return the names in another order each round: nobody is always first."""
+    listed = list(names)
+    start = number % len(listed)
+    return listed[start:] + listed[:start]
+
+
+def _assets(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
+    for key, asset in zip(("chunk", "image"), bench.assets, strict=True):
+        for contender in bench.running.values():
+            # As often as a cache may want to see it before it keeps it; and what comes is what is compared.
+            *_, got = [application.fetch(contender.address, asset.path, ca_file=bench.ca_file) for _ in range(3)]
+            results.circumstances.setdefault("assets", {}).setdefault(key, {})[contender.address.name] = {
+                "path": got.path,
+                "encoding": got.encoding,
+                "bytes": len(got.body),
+            }
+        for number in range(plan.rounds):
+            for protocol in Protocol:
+                shown.now(f"{asset.path} over {protocol}, round {number + 1} of {plan.rounds}")
+                for name in _turns(bench.running, number):
+                    if name == DIRECT and protocol is Protocol.HTTP2:
+                        continue
+                    rate = load.request_rate(bench.tools, bench.running[name], asset.path, protocol, plan.seconds)
+                    results.add(f"{key}-{protocol}", name, rate.per_second)
+                    results.add(f"{key}-{protocol}-cpu", name, rate.cpu_microseconds)
+        # It does not speak HTTP/2: what it does over HTTP/1.1 stands for both.
+        for kind in ("", "-cpu"):
+            results.series[f"{key}-h2{kind}"][DIRECT] = list(results.series[f"{key}-h1{kind}"][DIRECT])
+
+
+def _config(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
+    names = [DIRECT, *PROXIES]
+    # An answer for everybody may be kept by a proxy; one for somebody shows what passing it on takes.
+    for key, token in (("config", None), ("config-user", bench.application.token)):
+        shown.now(f"{key}: {_CONFIG_BATCHES} batches of {plan.config_requests} requests to each, in turn")
+        with ExitStack() as opened:
+            connections = {
+                name: opened.enter_context(
+                    KeptConnection(bench.running[name].address, bench.trust, "/api/config", token=token)
+                )
+                for name in names
+            }
+            for number in range(_CONFIG_BATCHES):
+                taken: dict[str, list[float]] = {name: [] for name in names}
+                for turn in range(plan.config_requests):
+                    for name in _turns(names, number + turn):
+                        taken[name].append(connections[name].ask())
+                for name in names:
+                    results.add(key, name, statistics.median(taken[name]))
+
+
+def _tokens(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
+    names = [DIRECT, *PROXIES]
+    listeners = {
+        name: Listener(bench.running[name].address, bench.ca_file, bench.application.token, bench.model)
+        for name in names
+    }
+    for way in WAYS:
+        key = "sse" if way == SSE else "socket"
+        shown.now(f"{plan.answers} short answers over {way} to each, in turn")
+        for number in range(plan.answers):
+            for name in _turns(names, number):
+                results.add(f"{key}-first", name, listeners[name].listen(way, 2).first)
+        shown.now(f"{plan.long_answers} answers of {plan.tokens} tokens over {way} to each, in turn")
+        for number in range(plan.long_answers):
+            for name in _turns(names, number):
+                heard = listeners[name].listen(way, plan.tokens)
+                results.add(f"{key}-token", name, statistics.median(heard.tokens))
+    for listener in listeners.values():
+        listener.close()
+
+
+def _websockets(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
+    with EchoBackend(bench.testbed.gateway) as backend:
+        setting = bench.setting(
+            upstream=f"{backend.address}:{backend.port}",
+            suffix="-sockets",
+            # All of them come from one address.
+            proxy={"limits": {"connections_per_client": 2 * plan.websockets}},
+        )
+        for name in (*PROXIES, BARE):
+            shown.now(f"{plan.websockets} WebSockets through {TITLES[name]}")
+            fresh = contenders.start(name, setting)
+            _wait_for(fresh, bench.ca_file, "/healthy")
+            results.add("websocket", name, idle_sockets.kibibytes_each(fresh, bench.trust, plan.websockets))
+            bench.testbed.end(fresh.running)
+
+
+def _handshakes(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
+    for number in range(plan.rounds):
+        shown.now(f"round {number + 1} of {plan.rounds}")
+        for name in _turns((*PROXIES, BARE), number):
+            rate = load.handshake_rate(bench.tools, bench.running[name], plan.handshake_seconds)
+            results.add("handshake", name, rate.per_second)
+            results.add("handshake-cpu", name, rate.cpu_microseconds)
+
+
+def _pages(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
+    with ExitStack() as opened:
+        hinted = early_hints.start(opened, bench.setting(), bench.application)
+        for one in hinted.values():
+            _wait_for(one, bench.ca_file, "/ready")
+        surroundings = page_load.Surroundings(
+            playwright=opened.enter_context(sync_playwright()),
+            ca_file=bench.ca_file,
+            token=bench.application.token,
+            insecure=bench.running[DIRECT].address.url,
+            executable=page_load.in_network_of(bench.tools.process, Path(bench.ca_file).parent),
+        )
+        compared = {DIRECT: bench.running[DIRECT], OURS: bench.running[OURS], **hinted}
+        for network in (NEAR_PAGES, FAR_PAGES):
+            # Each has a browser of its own: two contenders share the name in its address bar.
+            with ExitStack() as reached:
+                visitors = {
+                    name: reached.enter_context(_browser(surroundings, bench, contender, network))
+                    for name, contender in compared.items()
+                }
+                for number in range(plan.page_loads):
+                    for page in page_load.PAGES:
+                        shown.now(f"{page} page, {network}, round {number + 1} of {plan.page_loads}")
+                        for name in _turns(compared, number):
+                            if name in hinted and page != page_load.SIGN_IN:
+                                continue
+                            cold, warm = visitors[name].visit(compared[name].address.url, page)
+                            for kind, loaded in (("cold", cold), ("warm", warm)):
+                                for what, value in loaded.numbers().items():
+                                    results.add(f"page-{page}-{network}-{kind}-{what}", name, value)
+
+
+@contextmanager
+def _browser(
+    surroundings: page_load.Surroundings, bench: Bench, contender: Contender, network: str
+) -> Iterator[page_load.Visitor]:
+    address = contender.address
+    with ExitStack() as opened:
+        where = f"{address.ip}:{address.port}"
+        if network == FAR_PAGES:
+            far = opened.enter_context(FarNetwork(bench.testbed.gateway, address.ip, address.port, FAR))
+            where = f"{far.host}:{far.port}"
+        yield opened.enter_context(surroundings.visitor({address.host: where}))
+
+
+def _note_circumstances(bench: Bench, results: Results) -> None:
+    processors = re.findall(r"(?m)^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    results.circumstances |= {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} × {processors[0] if processors else platform.machine()}, {memory:.0f} GiB, "
+        f"Linux {'.'.join(platform.release().split('.')[:2])}",
+        "engine": bench.testbed.engine.version()["Version"],
+        "load_before": os.getloadavg()[0],
+        "openssl": bench.tools.execute("openssl", "version").split()[1],
+        "versions": {name: contender.version for name, contender in bench.running.items()},
+        "lines": [line.key for line in LINES],
+    }
+
+
+_PARTS: dict[str, Part] = {
+    "cached files": _assets,
+    "requests": _config,
+    "tokens": _tokens,
+    "WebSockets": _websockets,
+    "handshakes": _handshakes,
+    "pages": _pages,
+}
