@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import docker.types
-from components.reverse_proxy.tls_profiles import INTERMEDIATE
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks.certificate import Certificate
 from benchmarks.testbed import Running, Testbed
 from components.images import BENCH_TOOLS, NGINX, ImageSource
 from components.reverse_proxy.rendering import render_configuration
+from components.reverse_proxy.tls_profiles import INTERMEDIATE
 from stacks.settings import PROJECT, StackSettings, read_settings
 
 DIRECT, TEXTBOOK, OURS, CADDY, HAPROXY, BARE = "direct", "textbook", "ours", "caddy", "haproxy", "bare"

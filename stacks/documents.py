@@ -80,7 +80,7 @@ _EXAMPLE: dict[str, Any] = {
             },
             "/robots.txt": {},
         },
-        "log": {"requests": "json", "level": "warn", "request_errors": False},
+        "log": {"requests": "json", "files": False, "level": "warn", "request_errors": False},
         "metrics": {"enabled": False, "port": 9113},
         "maintenance": False,
         "memory": "512MiB",

@@ -246,6 +246,10 @@ class LogSettings(Settings):
     requests: LogFormat = LogFormat.JSON
     """json: one object a line; text: for people; off: none."""
 
+    files: bool = False
+    """Write a line for each of the frontend's files, too, of which a page asks for dozens. One that went wrong has a
+    line anyway."""
+
     level: LogLevel = LogLevel.WARN
     """What Nginx says about itself."""
 

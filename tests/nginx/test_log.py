@@ -102,7 +102,18 @@ def test_line_says_what_happened_to_a_request(nginx: NginxUnderTest, backend: Ec
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", line["time"])
 
 
-def test_line_says_what_the_cache_did(nginx: NginxUnderTest, backend: EchoBackend) -> None:
+def test_file_of_the_frontend_has_a_line_only_when_it_went_wrong(nginx: NginxUnderTest, backend: EchoBackend) -> None:
+    name = uuid.uuid4().hex
+    backend.answers[f"/static/{name}.css"] = FrontendFile()
+    for _ in range(2):
+        assert nginx.ask(f"/static/{name}.css").status == 200
+    # The log is written in the order of requests: what is not there before this line never comes.
+    line_with(nginx, "request_id", nginx.ask(f"/static/status/404?{name}").header("X-Request-ID"))
+    assert name not in nginx.access_log()
+
+
+def test_line_says_what_the_cache_did(variants: Variants, backend: EchoBackend) -> None:
+    nginx = variants.of(proxy={"log": {"files": True}})
     path = f"/static/{uuid.uuid4().hex}.css"
     backend.answers[path] = FrontendFile()
     for cache, asked in (("MISS", True), ("HIT", False)):
@@ -117,14 +128,14 @@ def test_line_says_that_nobody_answered(nginx: NginxUnderTest) -> None:
     assert set(line["upstream_status"].split(", ")) == {"502"}
 
 
-@pytest.mark.parametrize("path", ["/api/headers", "/static/headers", "/headers"])
+@pytest.mark.parametrize("path", ["/api/headers", "/static/status/404", "/headers"])
 def test_identity_of_a_request_is_the_same_everywhere(nginx: NginxUnderTest, path: str) -> None:
     answer = nginx.ask(path, headers=[("X-Request-ID", "0" * 32)])
     identity = answer.header("X-Request-ID") or ""
     assert re.fullmatch(r"[0-9a-f]{32}", identity)
     # Nobody in front is trusted here.
     assert identity != "0" * 32
-    assert line_with(nginx, "request_id", identity)["status"] == "200"
+    assert line_with(nginx, "request_id", identity)["status"] == str(answer.status)
     if not path.startswith("/static/"):
         assert arrived(answer.body)["x-request-id"] == [identity]
 

@@ -109,7 +109,6 @@ OF_THE_SITE = {
     "Access-Control-Max-Age",
     "Cache-Control",
     "Vary",
-    "X-Accel-Buffering",
     "X-Cache-Status",
 }
 
@@ -129,6 +128,9 @@ def test_each_location_that_can_answer_says_each_header_once(case: Case, tmp_pat
             said = [*everywhere, *_said_in(server["block"]), *_said_in(location["block"])]
             assert len(said) == len(set(said)), (location["args"], "says a header twice")
             assert set(said) >= SECURITY | (OF_THE_SITE if site else set())
+            # Wherever an answer may be a stream, whoever is in front of Nginx is told.
+            if {"/", "/api/", "/ollama/", "/openai/"} & set(location["args"]) and site:
+                assert "X-Accel-Buffering" in said
         assert not list(within(server["block"], "add_header_inherit"))
 
 
