@@ -16,10 +16,9 @@ TABLE_DRAWING, PAGES_DRAWING = "benchmarks.svg", "page-load.svg"
 _NETWORKS: Mapping[str, str] = {"near": "this machine", "far": "40 ms, 20 Mbit/s"}
 _CACHES: Mapping[str, str] = {"cold": "empty cache", "warm": "second visit"}
 _CACHED = (
-    "HAProxy is ahead with files: it keeps them in the memory that its threads share and logs nothing here. Ours keeps "
-    "them on disk, where they survive a restart, and writes a line for every request, which the engine reads and "
-    "stores. Of what a small file costs ours a quarter goes into that line, and as much again into the headers and "
-    "checks that every answer gets."
+    "HAProxy is ahead with files where it answers from the memory that its threads share; ours keeps them on disk, "
+    "where they survive a restart, and reads them from the system's cache. About a sixth of what a small file costs "
+    "ours goes into the headers and checks that every answer gets."
 )
 _IDLE = (
     "HAProxy is ahead with idle WebSockets: it gives their buffers back. Nginx keeps one for TLS records (16 KiB) and "
