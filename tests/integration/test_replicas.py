@@ -118,11 +118,12 @@ def test_an_update_that_changes_nothing_says_so(three: StackUnderTest) -> None:
 
 
 def test_requests_are_shared_by_all_replicas(three: StackUnderTest) -> None:
-    with Load(three.url, three.ca_file, Http1(path="/api/version")) as load:
+    # Not a path whose answer the proxy keeps.
+    with Load(three.url, three.ca_file, Http1(path="/api/changelog")) as load:
         wait_until(lambda: load.requests > 200, what="requests")
     assert load.failures == [], str(load)
     for role in REPLICAS:
-        assert "GET /api/version" in said_by(three, role), f"{role} got none"
+        assert "GET /api/changelog" in said_by(three, role), f"{role} got none"
 
 
 def test_a_chat_is_seen_live_by_a_socket_on_another_replica(
@@ -183,8 +184,12 @@ def test_a_person_sees_in_a_second_browser_what_another_replica_writes(
     with open_webui_page(three.url, ca_file=three.ca_file) as asking:
         browser = asking.page.context.browser
         assert browser is not None
-        asking.sign_in("admin@example.com", ADMIN_PASSWORD)
         watching = OpenWebUIPage(browser.new_page(), three.url, ARTEFACTS)
+        for page in (asking.page, watching.page):
+            # What is new in this release: shown once, over everything.
+            news = page.get_by_role("button", name="Okay, Let's Go!")
+            page.add_locator_handler(news, lambda button: button.click())
+        asking.sign_in("admin@example.com", ADMIN_PASSWORD)
         watching.sign_in("admin@example.com", ADMIN_PASSWORD)
         # Nginx gives a new socket to the replica with the fewest connections: not the one that has the first.
         assert max(_sockets_at(three, role) for role in REPLICAS) == 1, "both sockets are at one replica"
@@ -262,7 +267,7 @@ def test_a_changed_setting_rolls_without_a_lost_request_or_a_cut_answer(
 def test_a_killed_replica_costs_no_request_and_is_used_again(three: StackUnderTest) -> None:
     killed = three.container("open-webui-2")
     with Load(
-        three.url, three.ca_file, Http1(connections=3, every=0.05, path="/api/version"), Http2(every=0.1)
+        three.url, three.ca_file, Http1(connections=3, every=0.05, path="/api/changelog"), Http2(every=0.1)
     ) as load:
         killed.kill()
         asked = load.requests
@@ -270,7 +275,7 @@ def test_a_killed_replica_costs_no_request_and_is_used_again(three: StackUnderTe
         killed.start()
         came_back = time.time()
         wait_until(
-            lambda: "GET /api/version" in killed.logs(since=int(came_back)).decode(errors="replace"),
+            lambda: "GET /api/changelog" in killed.logs(since=int(came_back)).decode(errors="replace"),
             what="a request to the one that is back",
             deadline=90,
             every=0.5,
@@ -299,7 +304,7 @@ def test_a_replica_that_hangs_gets_no_new_requests_after_10_seconds(three: Stack
         for _ in range(60):
             asked = time.monotonic()
             with three.client() as client:
-                assert client.request("GET", "/api/version")
+                assert client.request("GET", "/api/changelog")
             took.append(time.monotonic() - asked)
         # What the proxy sends there waits unread.
         assert _unread(three, "open-webui-3") - before == 0
@@ -309,7 +314,7 @@ def test_a_replica_that_hangs_gets_no_new_requests_after_10_seconds(three: Stack
     assert max(took) < 5
     again = time.time()
     wait_until(
-        lambda: _asks("/api/version", three, hung.name, again), what="a request to the one that goes on", deadline=30
+        lambda: _asks("/api/changelog", three, hung.name, again), what="a request to the one that goes on", deadline=30
     )
 
 
