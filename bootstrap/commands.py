@@ -329,7 +329,7 @@ def _ready_for_tests() -> dict[str, str]:
             return given
         shown.done(host.address)
     with step("images") as shown:
-        wanted = images.Wanted(source=images.there(host), postgres=True, redis=True)
+        wanted = images.Wanted(source=images.there(host), postgres=True, redis=True, metrics=True)
         given["OPEN_WEBUI_EDGE_IMAGES"] = images.ensure(host, wanted, shown).value
     with step("tools") as shown:
         try:
