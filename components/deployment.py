@@ -29,6 +29,8 @@ from stacks.open_webui import AdminSettings
 from stacks.settings import StackSettings
 from stacks.values import is_ip_address, is_loopback
 
+_WithContainers = NginxReverseProxy | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics
+
 
 class OpenWebUIDeployment(pulumi.ComponentResource):
     """Open WebUI behind Nginx over HTTPS, as one stack's settings want it."""
@@ -94,26 +96,21 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         )
         metrics = self._metrics(proxy, on_host)
 
-        by_role: dict[str, NginxReverseProxy | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics] = {
+        by_role = {
             "nginx": proxy,
             "open-webui": application,
-        }
-        further = {
             "ollama": ollama,
             "postgres": postgres,
             "redis": redis,
             "readiness": readiness,
             "nginx-metrics": metrics,
         }
-        by_role |= {
-            role: part
-            for role, part in further.items()
-            if isinstance(part, Ollama | Postgres | Redis | Readiness | NginxMetrics)
-        }
-        healthy = pulumi.Output.all(*(part.container_ids for part in by_role.values())).apply(
+        # Some are not wanted, and some run elsewhere and are an address here.
+        parts = {role: part for role, part in by_role.items() if isinstance(part, _WithContainers)}
+        healthy = pulumi.Output.all(*(part.container_ids for part in parts.values())).apply(
             lambda groups: _healthy(engine, [identity for group in groups for identity in group]),
         )
-        containers = {role: part.containers for role, part in by_role.items()}
+        containers = {role: part.containers for role, part in parts.items()}
         self.outputs = {
             "url": settings.site.url,
             "ca_certificate": certificate.ca_certificate_pem,
