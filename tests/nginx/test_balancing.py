@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pytest
 
 from tests.nginx.backend import EchoBackend, dies
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop, port_free_at, workshop_in
-from tests.nginx.nginx_under_test import NginxUnderTest, answer_of, network, send_head, settings_of
+from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, network, send_head, settings_of
 from tests.support.load import Http1, Http2, Load
 from tests.support.waiting import wait_until
 
 NEVER_TWICE = ["POST", "PATCH"]
+METHODS = ["GET", "HEAD", "DELETE", *NEVER_TWICE]
 
 
 @dataclass
@@ -180,3 +182,52 @@ def test_without_any_address_there_is_a_page_until_one_is_back(pair: Pair) -> No
     pair.known(pair.second.address)
     wait_until(lambda: pair.nginx.ask("/api/headers").status == 200, what="a replica", deadline=5, every=0.05)
     assert len(pair.second.requests) >= 1
+
+
+@contextmanager
+def nobody_at(pair: Pair, *hosts: int) -> Iterator[tuple[str, ...]]:
+    """Give addresses of the network that nobody has; the other replica has more under way than is asked meanwhile."""
+    pair.first.stop()
+    pair.known(pair.second.address)
+    with ExitStack() as under_way:
+        for _ in range(20):
+            slow = under_way.enter_context(pair.nginx.exchange())
+            send_head(slow, "GET", "/api/slow", [("Host", pair.nginx.domain)])
+        wait_until(lambda: pair.second.requests.count("GET /api/slow") == 20, what="its requests", every=0.02)
+        yield tuple(f"{pair.first.address.rsplit('.', 1)[0]}.{host}" for host in hosts)
+
+
+def test_replica_that_takes_no_connection_and_leaves_the_name_costs_nothing_that_may_be_asked_twice(pair: Pair) -> None:
+    with nobody_at(pair, 250) as (gone,), ThreadPoolExecutor(max_workers=16) as pool:
+        pair.known(gone, pair.second.address)
+        probes: list[Future[Answer]] = []
+
+        def waits() -> bool:
+            probes.append(pool.submit(pair.nginx.ask, "/api/headers"))
+            return not wait([probes[-1]], 0.2).done
+
+        wait_until(waits, what="a request that waits for a connection", deadline=5, every=0.1)
+        asked = {method: pool.submit(pair.nginx.ask, "/api/headers", method=method) for method in METHODS}
+        pair.known(pair.second.address)
+    statuses = {method: future.result().status for method, future in asked.items()}
+    assert statuses == dict.fromkeys(METHODS, 200) | dict.fromkeys(NEVER_TWICE, 503)
+    assert pair.second.requests.count("GET /api/headers") == len(probes) + 1
+    line = pair.nginx.line_about(asked["GET"].result())
+    assert line["upstream"].startswith(f"{gone}:{pair.first.port}")
+    assert line["upstream"].endswith(f" : {pair.second.address}:{pair.second.port}")
+
+
+def test_what_fails_again_is_answered_with_the_page(pair: Pair) -> None:
+    with nobody_at(pair, 250, 251) as (gone, going), ThreadPoolExecutor(max_workers=16) as pool:
+        pair.known(gone)
+
+        def waits() -> Future[Answer] | None:
+            asked = pool.submit(pair.nginx.ask, "/headers", headers=[("Accept", "text/html")])
+            return None if wait([asked], 0.2).done else asked
+
+        first = wait_until(waits, what="a request that waits for a connection", deadline=5, every=0.1)
+        pair.known(going)
+    answer = first.result()
+    assert (answer.status, answer.header("Retry-After")) == (503, "5")
+    assert b'http-equiv="refresh"' in answer.body
+    assert f"{gone}:{pair.first.port}" in pair.nginx.line_about(answer)["upstream"]
