@@ -208,8 +208,10 @@ def test_replica_that_takes_no_connection_and_leaves_the_name_costs_nothing_that
 
         wait_until(waits, what="a request that waits for a connection", deadline=5, every=0.1)
         asked = {method: pool.submit(pair.nginx.ask, "/api/headers", method=method) for method in METHODS}
+        elsewhere = [pool.submit(pair.nginx.ask, path) for path in ("/health", "/api/version", "/api/version")]
         pair.known(pair.second.address)
     statuses = {method: future.result().status for method, future in asked.items()}
+    assert [future.result().status for future in elsewhere] == [200, 200, 200]
     assert statuses == dict.fromkeys(METHODS, 200) | dict.fromkeys(NEVER_TWICE, 503)
     assert pair.second.requests.count("GET /api/headers") == len(probes) + 1
     line = pair.nginx.line_about(asked["GET"].result())
