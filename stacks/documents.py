@@ -28,7 +28,21 @@ _EXAMPLE: dict[str, Any] = {
         "aliases": ["www.chat.example.com"],
         "listen": {"address": "0.0.0.0", "ipv6": True, "http_port": 80, "https_port": 443},  # noqa: S104 - what the example shows
     },
-    "certificate": {"mode": "self-signed"},
+    "certificate": {
+        "mode": "lets-encrypt",
+        "warn_before": "14d",
+        "additional_names": ["*.chat.example.com"],
+        "lets_encrypt": {
+            "email": "admin@example.com",
+            "directory": "https://acme-v02.api.letsencrypt.org/directory",
+            "staging": False,
+            "profile": "classic",
+            "challenge": "dns-01",
+            "route53": {"region": "us-east-1"},
+            "fallback": {"directory": "https://ca.example.com/acme/acme/directory"},
+            "wait": "5m",
+        },
+    },
     "proxy": {
         "tls_profile": "modern",
         "http3": False,
@@ -105,11 +119,30 @@ _EXAMPLE: dict[str, Any] = {
     "images": {"source": "pulled", "registry": "registry.example.com/mirror"},
 }
 # Of two settings that exclude each other an example can show one: the other stands there as a comment.
-_INSTEAD = {
+_ENCRYPTED = "(encrypted, by the command above)"
+_AUTHORITIES = '"-----BEGIN CERTIFICATE-----…"'
+_INSTEAD: dict[str, str | dict[str, Any]] = {
+    "certificate.lets_encrypt.directory_ca": _AUTHORITIES,
+    "certificate.lets_encrypt.external_account": {"key_id": "kid-1", "hmac_key": None},
+    "certificate.lets_encrypt.staging_directory": "https://acme-staging.example.com/directory",
+    "certificate.lets_encrypt.route53.access_key_id": "AKIAIOSFODNN7EXAMPLE",
+    "certificate.lets_encrypt.route53.secret_access_key": _ENCRYPTED,
+    "certificate.lets_encrypt.route53.endpoint": "https://route53.example.com",
+    "certificate.lets_encrypt.fallback.email": "admin@example.com",
+    "certificate.lets_encrypt.fallback.directory_ca": _AUTHORITIES,
+    "certificate.lets_encrypt.fallback.external_account": "{key_id: kid-1, hmac_key: (encrypted)}",
+    "certificate.lets_encrypt.fallback.profile": "classic",
+    "certificate.provided": {
+        "certificate_file": "tls/chain.pem",
+        "private_key_file": "tls/key.pem",
+        "passphrase": None,
+    },
+    "certificate.provided.certificate": _AUTHORITIES,
+    "certificate.provided.private_key": _ENCRYPTED,
     "models.ollama.url": "http://host.docker.internal:11434",
     "proxy.authentication.client_certificates": '{authorities: "-----BEGIN CERTIFICATE-----…", depth: 2}',
-    "data.postgres.url": "(encrypted, by the command above)",
-    "data.redis.url": "(encrypted, by the command above)",
+    "data.postgres.url": _ENCRYPTED,
+    "data.redis.url": _ENCRYPTED,
 }
 
 
@@ -228,7 +261,7 @@ def _commented(key: str, path: str, value: Any, field: FieldInfo, indent: int) -
     space = " " * indent
     lines = [f"{space}# {line}" for line in textwrap.wrap(_prose(field), _WIDTH - indent)]
     if value is None:
-        return [*lines, f"{space}# {key}: (encrypted, by the command above)"]
+        return [*lines, f"{space}# {key}: {_ENCRYPTED}"]
     model, item = _model_of(field.annotation)
     if model is None:
         text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).strip().removesuffix("...").strip()
@@ -255,13 +288,21 @@ def _block(model: type[BaseModel], path: str, value: dict[str, Any], indent: int
     lines: list[str] = []
     for name, below in model.model_fields.items():
         inner = f"{path}.{name}"
-        if inner in _INSTEAD:
+        other = _INSTEAD.get(inner)
+        if isinstance(other, dict):
+            lines += map(_as_comment, _commented(name, inner, other, below, indent))
+        elif other is not None:
             space = " " * indent
             lines += [f"{space}# {line}" for line in textwrap.wrap(_prose(below), _WIDTH - indent)]
-            lines.append(f"{space}# {name}: {_INSTEAD[inner]}")
+            lines.append(f"{space}# {name}: {other}")
         else:
             lines += _commented(name, inner, value[name], below, indent)
     return lines
+
+
+def _as_comment(line: str) -> str:
+    text = line.lstrip()
+    return line if text.startswith("#") else f"{line[: len(line) - len(text)]}# {text}"
 
 
 def settings_of(stack_file: str, *, source: str = "example") -> StackSettings:

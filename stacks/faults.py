@@ -20,6 +20,10 @@ _KINDS = {
     "model_type": "is not a mapping; write `name: value` lines below it",
     "missing": "is missing; add it",
 }
+# Settings that are secret, or hold such a one.
+_NEVER_SHOWN = {
+    "password", "api_key", "environment", "hmac_key", "secret_access_key", "private_key", "passphrase",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def _path(details: ErrorDetails) -> str:
 
 def _found(details: ErrorDetails, message: str) -> str:
     value = details["input"]
-    if isinstance(value, SecretStr) or any(part in {"password", "api_key", "environment"} for part in details["loc"]):
+    if isinstance(value, SecretStr) or any(part in _NEVER_SHOWN for part in details["loc"]):
         return message
     if isinstance(value, dict | list):
         return message

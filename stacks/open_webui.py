@@ -7,11 +7,9 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from components.images import OPEN_WEBUI_VERSION
-from stacks.values import BelowError, Bytes, Duration, Settings, between_bytes, between_durations
+from stacks.values import BelowError, Bytes, Duration, EmailAddress, Settings, between_bytes, between_durations
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# RFC 5321 leaves more room; this is what Open WebUI's own form and every provider accept.
-_EMAIL = re.compile(r"[A-Za-z0-9.!#%&*+/=?^_|~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _NAMES_A_HEADER = re.compile(r"WEBUI_AUTH_TRUSTED_[A-Z_]+_HEADER")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,128}")
 _VERSION = re.compile(r"\d+\.\d+\.\d+", re.ASCII)
@@ -83,12 +81,6 @@ SHARED_VARIABLES = {
 """Variables that the program sets where there is more than one replica, and why."""
 
 
-def _email(value: str) -> str:
-    if not _EMAIL.fullmatch(value):
-        raise ValueError("is not an e-mail address; write one such as admin@example.com")
-    return value.lower()
-
-
 def _password(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if len(text) < _PASSWORD_MIN:
@@ -132,7 +124,7 @@ def _release(value: str) -> str:
 class AdminSettings(Settings):
     """The first account, made at the first start; sign-up is closed then."""
 
-    email: Annotated[str, AfterValidator(_email)]
+    email: EmailAddress
     """Its e-mail address, which is its login."""
 
     name: Annotated[str, AfterValidator(_display_name)] = "Admin"

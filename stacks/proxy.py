@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from stacks.values import (
     BelowError,
     Bytes,
+    CertificatesPem,
     Duration,
     HeaderName,
     HeaderValue,
@@ -17,7 +18,6 @@ from stacks.values import (
     PageUrl,
     Port,
     RequestPath,
-    SecretInsideError,
     ServiceUrl,
     Settings,
     between_bytes,
@@ -285,20 +285,10 @@ def _no_basic(value: object) -> object:
     return value
 
 
-def _certificates(value: str) -> str:
-    text = value.strip()
-    if "PRIVATE KEY" in text:
-        raise SecretInsideError("holds a private key; only certificates belong here, and that key is to be changed")
-    begins, ends = text.count("-----BEGIN CERTIFICATE-----"), text.count("-----END CERTIFICATE-----")
-    if not begins or begins != ends or not text.startswith("-----BEGIN CERTIFICATE-----"):
-        raise ValueError("is not a list of certificates in PEM form (-----BEGIN CERTIFICATE----- …)")
-    return f"{text}\n"
-
-
 class ClientCertificateSettings(Settings):
     """Let only those in who have a certificate (mutual TLS). WebSockets and the API ask for it too."""
 
-    authorities: Annotated[str, AfterValidator(_certificates)]
+    authorities: CertificatesPem
     """Certificates of the authorities that vouch for clients, in PEM form, one behind the other."""
 
     depth: Annotated[int, Field(ge=1, le=10)] = 2

@@ -9,6 +9,7 @@ from typing import Annotated, Self, cast
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 
 from components.images import ImageSource
+from stacks.certificate import CertificateSettings
 from stacks.data import DataSettings
 from stacks.faults import Fault, SettingsError, faults_of
 from stacks.models import ModelSettings
@@ -30,12 +31,6 @@ class PlatformKind(StrEnum):
     """What the deployment runs on."""
 
     DOCKER = "docker"
-
-
-class CertificateMode(StrEnum):
-    """Who vouches for the site."""
-
-    SELF_SIGNED = "self-signed"
 
 
 def _engine(value: str) -> str:
@@ -67,18 +62,6 @@ class PlatformSettings(Settings):
 
     docker: DockerSettings = DockerSettings()
     """With kind docker: which engine."""
-
-
-class CertificateSettings(Settings):
-    """Who vouches for the site."""
-
-    mode: CertificateMode = CertificateMode.SELF_SIGNED
-    """self-signed: a certificate authority of this stack's own, which browsers must be told to trust."""
-
-    @property
-    def trusted(self) -> bool:
-        """Whether browsers trust it by themselves."""
-        return self.mode is not CertificateMode.SELF_SIGNED
 
 
 class ImageSettings(Settings):
@@ -133,6 +116,16 @@ class StackSettings(Settings):
         return tuple(
             dict.fromkeys([*(self.site.origin(host) for host in self.site.hosts), *self.proxy.cors.allowed_origins])
         )
+
+    @property
+    def certificate_names(self) -> tuple[str, ...]:
+        """Every name and address that the certificate covers, the canonical one first."""
+        return (*self.site.hosts, *self.certificate.additional_names)
+
+    @model_validator(mode="after")
+    def _names_can_be_certified(self) -> Self:
+        self.certificate.check_names(self.site.hosts)
+        return self
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:

@@ -66,7 +66,7 @@ class SiteSettings(Settings):
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Every name and address that the certificate covers, the canonical one first."""
+        """Every name and address of the site, the canonical one first."""
         return (self.domain, *self.aliases)
 
     def origin(self, host: str) -> str:

@@ -4,6 +4,7 @@ Each refuses what it cannot mean with a sentence that says what to write instead
 environment or a certificate is safe there because of its kind, so that nothing downstream quotes or checks again.
 """
 
+import base64
 import ipaddress
 import re
 from datetime import timedelta
@@ -20,6 +21,9 @@ _BYTES_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 # RFC 1123 section 2.1 (letters, digits, hyphens, 63 octets a label) and RFC 1035 section 3.1 (255 on the wire).
 _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _HOST_NAME_LENGTH = 253
+# RFC 5321 leaves more room; this is what Open WebUI's own form and every provider accept.
+_EMAIL = re.compile(r"[A-Za-z0-9.!#%&*+/=?^_|~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+_PEM_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----\s*")
 _URL_TOKEN = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!&()*+,=%-]+")
 # A container's name may have underscores, which no host's has.
 _SERVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
@@ -177,6 +181,15 @@ def _without_fragment(value: str) -> str:
     return value
 
 
+def _https_url(value: str) -> str:
+    if "@" in value:
+        raise SecretInsideError("carries a user name or password, which would be sent to nobody; drop them")
+    _http_url(_without_fragment(value))
+    if urlsplit(value).scheme != "https":
+        raise ValueError("is not an https URL, and what it answers must not be forged; write https://…")
+    return value
+
+
 def _service_url(value: str) -> str:
     if "@" in value:
         raise SecretInsideError("carries a user name or password, which Nginx would not send; drop them")
@@ -189,6 +202,48 @@ def _service_url(value: str) -> str:
     if address and parts.scheme == "https":
         raise ValueError("is https at an address, and Nginx compares a certificate with names only; write a name")
     return value
+
+
+def _email(value: str) -> str:
+    if not _EMAIL.fullmatch(value):
+        raise ValueError("is not an e-mail address; write one such as admin@example.com")
+    return value.lower()
+
+
+def _certificates_pem(value: str) -> str:
+    text = value.strip()
+    if "PRIVATE KEY" in text:
+        raise SecretInsideError("holds a private key; only certificates belong here, and that key is to be changed")
+    if not text or _PEM_CERTIFICATE.sub("", text):
+        words = "is not a list of certificates in PEM form (-----BEGIN CERTIFICATE----- …)"
+        # A path is repeated; what looks like PEM is long.
+        raise (SecretInsideError if "-----" in text else ValueError)(words)
+    for block in _PEM_CERTIFICATE.finditer(text):
+        _check_der(block[1])
+    return f"{text}\n"
+
+
+def _check_der(base64_text: str) -> None:
+    try:
+        der = base64.b64decode("".join(base64_text.split()), validate=True)
+    except ValueError:
+        der = b""
+    # A certificate is a SEQUENCE (RFC 5280 section 4.1).
+    if not der.startswith(b"\x30"):
+        raise SecretInsideError("holds a certificate that was cut or changed on its way; copy the whole of it")
+
+
+def _certificate_name(value: str) -> str:
+    wildcard = value.startswith("*.")
+    name = value.removeprefix("*.")
+    if "*" in name:
+        raise ValueError("has * where no certificate can have one; write it as the whole first label: *.example.com")
+    if not wildcard:
+        return _host(name)
+    name = _host_name(name)
+    if "." not in name:
+        raise ValueError("stands for the names of a whole top-level domain; write one such as *.example.com")
+    return f"*.{name}"
 
 
 def _network(value: str) -> str:
@@ -294,6 +349,12 @@ PageUrl = Annotated[HttpUrl, AfterValidator(_without_fragment)]
 """Where a browser is sent."""
 ServiceUrl = Annotated[str, AfterValidator(_service_url), WithJsonSchema({"type": "string", "format": "uri"})]
 """Of a service that requests are passed to: where its path ends in /, that means something."""
+HttpsUrl = Annotated[str, AfterValidator(_https_url), WithJsonSchema({"type": "string", "format": "uri"})]
+EmailAddress = Annotated[str, AfterValidator(_email), WithJsonSchema({"type": "string", "format": "email"})]
+CertificatesPem = Annotated[str, AfterValidator(_certificates_pem)]
+"""One or more certificates, one behind the other."""
+CertificateName = Annotated[str, AfterValidator(_certificate_name), WithJsonSchema({"type": "string"})]
+"""What a certificate can be valid for: a host, or every name one label below one."""
 Port = Annotated[int, Field(ge=1, le=_PORT_MAX)]
 Network = Annotated[str, AfterValidator(_network), WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]})]
 """An address or a network, in CIDR form."""

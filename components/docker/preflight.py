@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from components import images
 from components.docker.engine import EngineFacts, Publication, address_is_free
 from components.images import ImageSource
+from stacks.certificate import CertificateMode
 from stacks.data import BackingMode
 from stacks.faults import Fault
 from stacks.models import OllamaMode
@@ -27,7 +28,12 @@ def faults_on(
         is_free: whether a program on this machine could listen on an address and port.
 
     """
-    return [*_ports(facts, settings, stack, is_free), *_images(facts, settings)]
+    return [*_not_there_yet(settings), *_ports(facts, settings, stack, is_free), *_images(facts, settings)]
+
+
+def _not_there_yet(settings: StackSettings) -> Iterator[Fault]:
+    if settings.certificate.mode is CertificateMode.LETS_ENCRYPT:
+        yield Fault("certificate.mode", "lets-encrypt is not there yet; write self-signed or provided")
 
 
 def _ports(
