@@ -262,6 +262,12 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             args["vector_length"] = self._settings.data.postgres.vector_length
         if redis is not None:
             args["redis_url"] = redis.url if isinstance(redis, Redis) else redis
+        services = {"DATABASE_URL": ("postgres", postgres), "REDIS_URL": ("redis", redis)}
+        args["brought"] = {
+            variable: f"data.{key}.url"
+            for variable, (key, service) in services.items()
+            if isinstance(service, pulumi.Output)
+        }
         if models.providers is not None:
             args["providers"] = [_provider(provider) for provider in models.providers]
         if ollama is not None:

@@ -20,9 +20,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 MIGRATE = """
@@ -46,6 +47,8 @@ _FORCED = 10.0
 """Seconds between being told twice and being killed."""
 _SERVICES = 300.0
 """Seconds for the database and Redis to answer at all."""
+_BROUGHT = 3.0
+"""Seconds for one that runs already, and not only when this stack starts. The engine starts the container again."""
 
 
 def main(directory: Path, command: list[str]) -> int:
@@ -57,10 +60,10 @@ def main(directory: Path, command: list[str]) -> int:
     if given["first"]:
         package = package_directory()
         owned = set(given["saved_settings"]) | saved_settings_of(package / "config.py", set(given["environment"]))
-        wait_for_services()
+        wait_for_services(given["brought"])
         write_saved_settings(package, owned, given["saved_settings"])
     else:
-        wait_for_services()
+        wait_for_services(given["brought"])
     inside = directory / "inside"
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = f"{inside}:{before}" if before else str(inside)
@@ -185,22 +188,42 @@ def say(words: str) -> None:
     print(f"launch: {words}", flush=True)  # noqa: T201 - the container's log
 
 
-def wait_for_services() -> None:
-    """Return once the database and Redis accept connections, which in a new stack start at the same time."""
-    deadline = time.monotonic() + _SERVICES
-    for variable, default_port in (("DATABASE_URL", 5432), ("REDIS_URL", 6379)):
-        parts = urlsplit(os.environ.get(variable, ""))
-        if not parts.hostname:
-            continue
-        address = (parts.hostname, parts.port or default_port)
-        said = False
-        while (why := refusal(address)) is not None:
-            if time.monotonic() > deadline:
-                sys.exit(f"launch: {variable}: nothing accepts connections at {address[0]}:{address[1]} ({why})")
-            if not said:
-                say(f"waiting for {address[0]}:{address[1]}, which {variable} names ({why})")
-                said = True
-            time.sleep(0.5)
+def wait_for_services(brought: Mapping[str, str]) -> None:
+    """Return once the database and Redis accept connections, which in a new stack start at the same time.
+
+    `brought` names those that are no part of this stack, by variable, and the setting that says where each is: they
+    must let the application in, too. What is wrong with any of them ends the container, all of it at once.
+    """
+    faults = [
+        fault
+        for variable, port in (("DATABASE_URL", 5432), ("REDIS_URL", 6379))
+        if (fault := _fault_of(variable, port, brought.get(variable))) is not None
+    ]
+    if faults:
+        sys.exit("\n".join(f"launch: {fault}" for fault in faults))
+
+
+def _fault_of(variable: str, default_port: int, setting: str | None) -> str | None:
+    """Wait for a service; return what is wrong with it once the time is over, and None where there is nothing."""
+    url = os.environ.get(variable, "")
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return None
+    address = (parts.hostname, parts.port or default_port)
+    where = f"{address[0]}:{address[1]}"
+    deadline = time.monotonic() + (_SERVICES if setting is None else _BROUGHT)
+    said = False
+    while (why := refusal(address)) is not None:
+        if time.monotonic() > deadline:
+            return f"{setting or variable}: nothing accepts connections at {where} ({why})"
+        if not said:
+            say(f"waiting for {where}, which {setting or variable} names ({why})")
+            said = True
+        time.sleep(0.5)
+    if setting is None:
+        return None
+    why = refused_sign_in(variable, url)
+    return None if why is None else f"{setting}: {where} does not let the application in ({why})"
 
 
 def refusal(address: tuple[str, int]) -> str | None:
@@ -208,6 +231,27 @@ def refusal(address: tuple[str, int]) -> str | None:
     try:
         socket.create_connection(address, timeout=5).close()
     except OSError as error:
+        return str(error)
+    return None
+
+
+def refused_sign_in(variable: str, url: str) -> str | None:
+    """Return in one line why the service does not let the owner of that URL in; None when it does."""
+    # The application's own dependencies; a stack that brings nothing need not wait for their import.
+    import redis  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
+    import sqlalchemy  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
+
+    database, store = cast("Any", sqlalchemy), cast("Any", redis)
+    try:
+        if variable == "DATABASE_URL":
+            engine = database.create_engine(url, connect_args={"connect_timeout": 5})
+            engine.connect().close()
+            engine.dispose()
+        else:
+            store.Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5).ping()
+    except database.exc.DBAPIError as error:
+        return " ".join(str(error.orig).split())
+    except store.RedisError as error:
         return str(error)
     return None
 

@@ -73,6 +73,9 @@ class OpenWebUIArgs(TypedDict):
     """With a database: how many numbers the embedding model makes of a text. Default: the application's."""
     redis_url: NotRequired[pulumi.Input[str]]
     """Left out: what replicas would share is in memory."""
+    brought: NotRequired[Mapping[str, str]]
+    """Which of DATABASE_URL and REDIS_URL lead to what is no part of this deployment -> the setting that a person has
+    to mend when it is wrong. These must let the application in at once; the others may still be starting."""
     engine: NotRequired[str]
     """Address of the Docker engine, which is asked whether one replica is healthy before the next changes; left out:
     DOCKER_HOST, else /var/run/docker.sock."""
@@ -204,6 +207,7 @@ def _environment(args: OpenWebUIArgs, secret_key: pulumi.Output[str], number: in
         # Also where it is the only one yet: a second one changes nothing for it.
         "announced": "database_url" in args and "redis_url" in args,
         "drain": args["drain"],
+        "brought": args.get("brought", {}),
     }
     return pulumi.Output.secret(pulumi.Output.json_dumps(given, sort_keys=True))
 

@@ -1,7 +1,7 @@
 """An OpenAI-compatible server with a model that counts, one token at a time.
 
-It stands in for a language model over the real interface: `GET /v1/models` and `POST /v1/chat/completions`, plain or
-streamed. It asks for a key, and remembers which keys it saw and when it sent each token.
+It stands in for a language model over the real interface: `GET /v1/models`, `POST /v1/chat/completions`, plain or
+streamed, and `POST /v1/embeddings`. It asks for a key, and remembers which keys it saw and when it sent each token.
 
 A user message `Count to 20, one every 100 ms` is answered `1 2 3 … 20` in that rhythm; any other by a greeting.
 Standard library only, so that it also runs alone, beside a deployment:
@@ -132,9 +132,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if not (self._is_let_in() and self._is_at("/v1/chat/completions")):
+        if not self._is_let_in():
             return
         asked = json.loads(body)
+        if self.path == "/v1/embeddings":
+            self._embed(asked["input"])
+            return
+        if not self._is_at("/v1/chat/completions"):
+            return
         if asked.get("model") not in self._model.models:
             self._send_error(404, f"The model `{asked.get('model')}` does not exist", "model_not_found")
             return
@@ -188,6 +193,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _embed(self, texts: str | list[str]) -> None:
+        """Answer with a vector for each text, as long as those of OpenAI's small model."""
+        texts = [texts] if isinstance(texts, str) else texts
+        vectors = [[len(text) / (number + 1) for number in range(1536)] for text in texts]
+        data = [{"object": "embedding", "index": index, "embedding": each} for index, each in enumerate(vectors)]
+        self._send_json({"object": "list", "data": data, "usage": _usage(len(texts))})
 
     def _stream(self, completion: Completion, texts: list[str], gap: float, model: str, *, with_usage: bool) -> None:
         self.send_response(200)

@@ -77,7 +77,7 @@ def test_bootstrap_is_never_needed_by_a_running_stack(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("script", "third_party"),
-    [("launch.py", {"sqlalchemy"}), ("running_tasks.py", set()), ("readiness/watch.py", set())],
+    [("launch.py", {"redis", "sqlalchemy"}), ("running_tasks.py", set()), ("readiness/watch.py", set())],
     ids=str,
 )
 def test_what_runs_in_a_container_needs_nothing_of_this_program(script: str, third_party: set[str]) -> None:

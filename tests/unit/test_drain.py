@@ -50,7 +50,14 @@ class Launched:
         self.begun.write_text("")
         given = directory / "given"
         (given / "inside").mkdir(parents=True)
-        environment = {"environment": {}, "saved_settings": {}, "first": False, "announced": False, "drain": drain}
+        environment = {
+            "environment": {},
+            "saved_settings": {},
+            "first": False,
+            "announced": False,
+            "drain": drain,
+            "brought": {},
+        }
         (given / "environment.json").write_text(json.dumps(environment))
         (given / "inside/sitecustomize.py").write_text(Path(running_tasks.__file__).read_text())
         package = directory / "open_webui"
@@ -165,7 +172,7 @@ def test_services_that_are_not_there_yet_are_waited_for(monkeypatch: pytest.Monk
     monkeypatch.setattr(time, "sleep", lambda _: None)
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:p@postgres:5433/x")
     monkeypatch.setenv("REDIS_URL", "redis://:p@redis")
-    launch.wait_for_services()
+    launch.wait_for_services({})
     assert asked == [("postgres", 5433)] * 3 + [("redis", 6379)]
 
 
@@ -174,5 +181,25 @@ def test_a_service_that_never_comes_is_named_without_its_password(monkeypatch: p
     monkeypatch.setattr(launch, "_SERVICES", -1)
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:hunter22@postgres/x")
     with pytest.raises(SystemExit, match="DATABASE_URL: nothing accepts connections at postgres:5432") as ended:
-        launch.wait_for_services()
+        launch.wait_for_services({})
     assert "hunter22" not in str(ended.value)
+
+
+def test_a_service_of_somebody_else_s_must_let_the_application_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch, "refusal", lambda address: None if address[0] == "db" else "refused")
+    monkeypatch.setattr(launch, "refused_sign_in", lambda variable, _: f"no {variable} for you")
+    monkeypatch.setattr(launch, "_BROUGHT", -1)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:hunter22@db/x")
+    monkeypatch.setenv("REDIS_URL", "redis://:hunter22@redis:6380")
+    with pytest.raises(SystemExit) as ended:
+        launch.wait_for_services({"DATABASE_URL": "data.postgres.url", "REDIS_URL": "data.redis.url"})
+    assert str(ended.value).splitlines() == [
+        "launch: data.postgres.url: db:5432 does not let the application in (no DATABASE_URL for you)",
+        "launch: data.redis.url: nothing accepts connections at redis:6380 (refused)",
+    ]
+    monkeypatch.setattr(launch, "refused_sign_in", lambda *_: None)
+    monkeypatch.delenv("REDIS_URL")
+    launch.wait_for_services({"DATABASE_URL": "data.postgres.url"})
+    assert capsys.readouterr().out == ""

@@ -367,6 +367,9 @@ def test_services_that_run_elsewhere_are_used_as_they_are() -> None:
     graph = deployed("replicas-of-others")
     environment = _given(graph)["environment"]
     assert (environment["DATABASE_URL"], environment["REDIS_URL"]) == (DATABASE_URL, REDIS_URL)
+    # Who ought to mend what, when one of them is wrong.
+    assert _given(graph)["brought"] == {"DATABASE_URL": "data.postgres.url", "REDIS_URL": "data.redis.url"}
+    assert _given(deployed("replicas"))["brought"] == {}
     # What a person says of them is not overruled.
     assert (environment["VECTOR_DB"], environment["REDIS_HEALTH_CHECK_INTERVAL"]) == ("qdrant", "30")
     assert environment["PGVECTOR_USE_HALFVEC"] == "true"

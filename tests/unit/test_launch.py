@@ -29,7 +29,7 @@ DEFAULT_CONFIG = {
 }
 """
 
-GIVEN = {"environment": {}, "saved_settings": {}, "first": True, "announced": False, "drain": 5}
+GIVEN = {"environment": {}, "saved_settings": {}, "first": True, "announced": False, "drain": 5, "brought": {}}
 
 
 @pytest.fixture
