@@ -12,6 +12,7 @@ from components import images
 from components.images import ImageSource
 from tests.support.machine import lacks, pulumi_environment
 from tests.support.model_server import ModelServer
+from tests.support.open_webui_client import OpenWebUIClient
 from tests.support.stack import StackUnderTest, Workshop
 
 
@@ -81,6 +82,14 @@ def chat(workshop: Workshop, model_server: ModelServer) -> Iterator[StackUnderTe
 
 
 ADMIN_PASSWORD = "MARK9c1e-p'a\"s;s $w{o}r\\d% ü€"
+
+
+@pytest.fixture
+def admin(chat: StackUnderTest) -> Iterator[OpenWebUIClient]:
+    """The administrator of that stack, signed in."""
+    with chat.client() as client:
+        client.sign_in("admin@example.com", ADMIN_PASSWORD)
+        yield client
 
 
 @pytest.fixture(scope="session")

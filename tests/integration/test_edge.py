@@ -7,19 +7,11 @@ from http import HTTPStatus
 import httpx
 import pytest
 
-from tests.integration.conftest import ADMIN_PASSWORD
 from tests.support.open_webui_client import OpenWebUIClient
 from tests.support.stack import StackUnderTest, free_port
 from tests.support.waiting import wait_until
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml", "Accept-Encoding": "gzip"}
-
-
-@pytest.fixture
-def admin(chat: StackUnderTest) -> Iterator[OpenWebUIClient]:
-    with chat.client() as client:
-        client.sign_in("admin@example.com", ADMIN_PASSWORD)
-        yield client
 
 
 @pytest.fixture

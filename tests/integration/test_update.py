@@ -3,7 +3,6 @@
 import json
 import statistics
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,13 +16,6 @@ from tests.support.stack import NO_CHANGE, StackUnderTest, end
 from tests.support.waiting import wait_until
 
 SECOND_KEY = "sk-second"
-
-
-@pytest.fixture
-def admin(chat: StackUnderTest) -> Iterator[OpenWebUIClient]:
-    with chat.client() as client:
-        client.sign_in("admin@example.com", ADMIN_PASSWORD)
-        yield client
 
 
 def test_a_second_update_changes_nothing(chat: StackUnderTest) -> None:
