@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator
 from http import HTTPStatus
+from pathlib import Path
 
 import httpx
 import pytest
 
+from components.docker.engine import Engine
 from tests.support.open_webui_client import OpenWebUIClient
 from tests.support.stack import StackUnderTest, free_port
 from tests.support.waiting import wait_until
@@ -149,3 +151,34 @@ def test_metrics_are_for_the_host_alone_and_outlive_a_killed_proxy(side: StackUn
     side.wait_until_ready()
     assert not [name for name in side.owned("containers") if "metrics" in name]
     assert not [name for name in side.owned("networks") if "metrics" in name]
+
+
+def test_ipv6_is_published_only_where_the_engine_shows_who_comes(chat: StackUnderTest) -> None:
+    shown = Engine(None).shows_ipv6_clients()
+    chat.config["site"]["listen"]["address"] = "0.0.0.0"
+    chat.write()
+    try:
+        output = chat.up().succeeded().output
+        chat.wait_until_ready()
+        why = (
+            "Nothing is published on ::: this Docker engine would show every IPv6 client under its own gateway's"
+            " address. Docker 27 and later show the client's; site.listen.ipv6: false says that none is wanted."
+        )
+        assert (why in " ".join(output.split())) is not shown, output
+        ports = chat.container("nginx").attrs["NetworkSettings"]["Ports"]
+        bindings = {binding["HostIp"] for published in ports.values() for binding in published or ()}
+        assert bindings == {"0.0.0.0", *(["::"] if shown else [])}
+        assert _listens_on_ipv6(chat.https_port) is shown
+    finally:
+        del chat.config["site"]["listen"]["address"]
+        chat.write()
+    # Who listens on loopback alone is told nothing.
+    assert "Nothing is published" not in chat.up().succeeded().output
+    assert _listens_on_ipv6(chat.https_port) is shown
+
+
+def _listens_on_ipv6(port: int) -> bool:
+    """Whether anybody on this machine does; 0A is LISTEN (proc(5))."""
+    table = Path("/proc/net/tcp6")
+    lines = table.read_text().splitlines()[1:] if table.exists() else []
+    return any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in lines)
