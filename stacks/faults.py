@@ -8,7 +8,7 @@ from typing import get_args
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from stacks.values import BelowError, SecretInsideError
+from stacks.values import BelowError, SecretInsideError, SeveralError
 
 _KINDS = {
     "bool_type": "is not true or false; write it without quotes",
@@ -57,9 +57,10 @@ def faults_of(error: ValidationError, root: type[BaseModel], secret_topics: Coll
     """
     # A default that depends on a faulty key is that key's fault.
     return [
-        _fault(_without_secrets(details, secret_topics), root)
+        fault
         for details in error.errors(include_url=False)
         if details["type"] != "default_factory_not_called"
+        for fault in _faults(_without_secrets(details, secret_topics), root)
     ]
 
 
@@ -68,6 +69,13 @@ def _without_secrets(details: ErrorDetails, secret_topics: Collection[str]) -> E
     if outside or (details["loc"][0] in secret_topics and isinstance(details["input"], str)):
         return {**details, "input": {}}
     return details
+
+
+def _faults(details: ErrorDetails, root: type[BaseModel]) -> list[Fault]:
+    error = details.get("ctx", {}).get("error")
+    if isinstance(error, SeveralError):
+        return [_own_words(_path(details), details, each) for each in error.errors]
+    return [_fault(details, root)]
 
 
 def _fault(details: ErrorDetails, root: type[BaseModel]) -> Fault:

@@ -22,6 +22,7 @@ from stacks.values import (
     Settings,
     between_bytes,
     between_durations,
+    refuse,
 )
 
 
@@ -373,9 +374,9 @@ class LocationSettings(Settings):
     @model_validator(mode="after")
     def _closed_is_closed(self) -> Self:
         if self.url is None:
-            for name in ("websocket", "credentials", "allowed_from", "max_upload"):
-                if name in self.model_fields_set:
-                    raise BelowError(name, "is set, but there is no url to pass requests to; add url, or drop it")
+            needless = "is set, but there is no url to pass requests to; add url, or drop it"
+            written = (name for name in type(self).model_fields if name in self.model_fields_set and name != "url")
+            refuse(BelowError(name, needless) for name in written)
         return self
 
 
@@ -483,17 +484,20 @@ class ProxySettings(Settings):
 
     @model_validator(mode="after")
     def _locations_leave_open_webui_whole(self) -> Self:
-        for path, location in self.locations.items():
-            below = next((tree for tree in _OWN_TREES if path.startswith(tree)), None)
-            if path in RESERVED_PATHS:
-                raise BelowError(f"locations.{path}", "is Open WebUI's own; choose another path")
-            if below is not None and location.url is not None:
-                raise BelowError(
-                    f"locations.{path}",
-                    f"lies below {below}, which is Open WebUI's own; choose another path, or drop url to close it",
-                )
-            if path.startswith("/.well-known/acme-challenge"):
-                raise BelowError(f"locations.{path}", "is where certificates are proven; choose another path")
-            if path.startswith("/_edge/"):
-                raise BelowError(f"locations.{path}", "is the proxy's own; choose another path")
+        reasons = {path: _why_not(path, location) for path, location in self.locations.items()}
+        refuse(BelowError(f"locations.{path}", why) for path, why in reasons.items() if why is not None)
         return self
+
+
+def _why_not(path: str, location: LocationSettings) -> str | None:
+    """Return what a location would take away, and what to write instead; None where it is nobody's."""
+    if path in RESERVED_PATHS:
+        return "is Open WebUI's own; choose another path"
+    below = next((tree for tree in _OWN_TREES if path.startswith(tree)), None)
+    if below is not None and location.url is not None:
+        return f"lies below {below}, which is Open WebUI's own; choose another path, or drop url to close it"
+    if path.startswith("/.well-known/acme-challenge"):
+        return "is where certificates are proven; choose another path"
+    if path.startswith("/_edge/"):
+        return "is the proxy's own; choose another path"
+    return None

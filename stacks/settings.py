@@ -16,7 +16,7 @@ from stacks.models import ModelSettings
 from stacks.open_webui import SHARED_VARIABLES, OpenWebUISettings
 from stacks.proxy import ProxySettings
 from stacks.site import SiteSettings
-from stacks.values import BelowError, Settings, is_loopback
+from stacks.values import BelowError, Settings, is_loopback, refuse
 
 PROJECT = "open-webui-edge"
 
@@ -171,12 +171,14 @@ class StackSettings(Settings):
                 "chroma keeps vectors in files that one replica can open; drop it (PostgreSQL keeps them then), or set"
                 " CHROMA_HTTP_HOST to a Chroma server",
             )
-        for name, reason in SHARED_VARIABLES.items():
-            if name in environment:
-                raise BelowError(
-                    f"open_webui.environment.{name}",
-                    f"is set by the program where there is more than one replica; drop it ({reason})",
-                )
+        refuse(
+            BelowError(
+                f"open_webui.environment.{name}",
+                f"is set by the program where there is more than one replica; drop it ({reason})",
+            )
+            for name, reason in SHARED_VARIABLES.items()
+            if name in environment
+        )
         return self
 
 

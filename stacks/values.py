@@ -7,6 +7,7 @@ environment or a certificate is safe there because of its kind, so that nothing 
 import base64
 import ipaddress
 import re
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -49,6 +50,22 @@ class BelowError(ValueError):
         """Keep the key, relative to the checked settings, and what a person is told."""
         super().__init__(message)
         self.key = key
+
+
+class SeveralError(ValueError):
+    """All that a check of several settings together found."""
+
+    def __init__(self, errors: Sequence[BelowError]) -> None:
+        """Keep each with its own key."""
+        super().__init__("; ".join(f"{error.key} {error}" for error in errors))
+        self.errors = tuple(errors)
+
+
+def refuse(errors: Iterable[BelowError]) -> None:
+    """Raise what a check found, all of it at once; nothing where it found nothing."""
+    found = list(errors)
+    if found:
+        raise SeveralError(found)
 
 
 class Settings(BaseModel):
