@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,10 @@ def _greet(target: Stack, host: Engine) -> None:
     door = front_door.FrontDoor(
         url, address, certificate, proxy_protocol=bool(stack.setting(settings, "proxy.proxy_protocol"))
     )
+    # A company's authority, say, which its people's machines know and this one need not.
+    distrusted = "" if certificate else door.distrusted()
+    if distrusted:
+        door = replace(door, unverified=True)
     with step("ready") as shown:
         closed = _closed_to_us(settings)
         if closed:
@@ -233,6 +238,8 @@ def _greet(target: Stack, host: Engine) -> None:
         file = front_door.write_ca(certificate, BUILD, target.name).relative_to(places.CHECKOUT)
         lines += [f"Its certificate is signed by this stack's own CA ({file}). To trust it on this machine:"]
         lines += [f"  {line}" for line in front_door.how_to_trust(file, target.name)]
+    if distrusted:
+        lines.append(f"This machine does not trust its certificate: {distrusted}. `make certificate` shows it.")
     lines += front_door.next_thing(
         stack=target.name,
         url=url,

@@ -54,7 +54,18 @@ def _faults_of_the_machine(settings: StackSettings, stack: str) -> list[Fault]:
     # A preview asks no registry.
     asks = source is ImageSource.BUILT or not pulumi.runtime.is_dry_run()
     wanted = {str(source): wanted_images(settings)} if asks else {}
-    return faults_on(Engine(settings.platform.docker.host).facts(**wanted), settings, stack)
+    on_engine = faults_on(Engine(settings.platform.docker.host).facts(**wanted), settings, stack)
+    return [*_faults_of_the_provided_certificate(settings), *on_engine]
+
+
+def _faults_of_the_provided_certificate(settings: StackSettings) -> tuple[Fault, ...]:
+    provided = settings.certificate.provided
+    if provided is None:
+        return ()
+    # Here, and not above: it costs those who bring none a tenth of a second.
+    from components.certificates.provided import read_provided  # noqa: PLC0415
+
+    return read_provided(provided, settings.certificate_names, warn_before=settings.certificate.warn_before).faults
 
 
 def _encrypted_paths(file: Path) -> set[str] | None:

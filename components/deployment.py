@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import pulumi
 import pulumi_tls as tls
@@ -23,11 +23,15 @@ from components.readiness.component import Readiness, ReadinessArgs
 from components.reverse_proxy.component import NginxReverseProxy, NginxReverseProxyArgs
 from components.reverse_proxy.metrics import NginxMetrics, NginxMetricsArgs
 from components.reverse_proxy.rendering import render_configuration
+from stacks.certificate import CertificateMode
 from stacks.data import BackingMode, PostgresSettings, RedisSettings
 from stacks.models import OllamaMode, OllamaSettings, ProviderSettings
 from stacks.open_webui import AdminSettings
 from stacks.settings import StackSettings
 from stacks.values import is_ip_address, is_loopback
+
+if TYPE_CHECKING:
+    from components.certificates.provided import ProvidedCertificate
 
 _WithContainers = NginxReverseProxy | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics
 
@@ -55,15 +59,17 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         )
         on_host = pulumi.ResourceOptions(parent=self, provider=host.provider, transforms=owned)
 
-        certificate = SelfSignedCertificate(
+        # Made in every mode: whoever trusts its authority can go on doing so when the mode is changed back.
+        own = SelfSignedCertificate(
             f"{name}-certificate",
             SelfSignedCertificateArgs(
                 common_name=settings.site.domain,
-                dns_names=[host for host in settings.site.hosts if not is_ip_address(host)],
-                ip_addresses=[host for host in settings.site.hosts if is_ip_address(host)],
+                dns_names=[name for name in settings.certificate_names if not is_ip_address(name)],
+                ip_addresses=[name for name in settings.certificate_names if is_ip_address(name)],
             ),
             pulumi.ResourceOptions(parent=self),
         )
+        provided = self._provided_certificate()
         admin = self._admin(settings.open_webui.admin)
         ollama = self._ollama(settings.models.ollama, host, on_host)
         postgres = self._postgres(settings.data.postgres, host, on_host)
@@ -81,9 +87,12 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
                     readiness=None if readiness is None else readiness.address,
                     replicas=len(application.replicas),
                     ipv6=ipv6 is not None,
+                    rsa_certificate=provided is not None and provided.rsa,
                 ),
-                certificate_pem=certificate.certificate_pem,
-                private_key_pem=certificate.private_key_pem,
+                certificate_pem=own.certificate_pem if provided is None else provided.certificate_pem,
+                private_key_pem=(
+                    own.private_key_pem if provided is None else pulumi.Output.secret(provided.private_key_pem)
+                ),
                 network=host.network,
                 listen_addresses=[settings.site.listen.address, *([] if ipv6 is None else [ipv6])],
                 http_port=settings.site.listen.http_port,
@@ -111,10 +120,11 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             lambda groups: _healthy(engine, [identity for group in groups for identity in group]),
         )
         containers = {role: part.containers for role, part in parts.items()}
+        mode = settings.certificate.mode
         self.outputs = {
             "url": settings.site.url,
-            "ca_certificate": certificate.ca_certificate_pem,
-            "certificate": {"mode": str(settings.certificate.mode), "subject_names": list(settings.site.hosts)},
+            "ca_certificate": own.ca_certificate_pem if mode is CertificateMode.SELF_SIGNED else None,
+            "certificate": {"mode": str(mode), "subject_names": list(settings.certificate_names)},
             # Named only when they are healthy: an update that leaves one sick has failed, and so has the next.
             "containers": pulumi.Output.all(healthy, containers).apply(lambda both: both[1]),
             "host": None,
@@ -122,6 +132,23 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         if admin is not None:
             self.outputs["admin_password"] = pulumi.Output.secret(admin["password"])
         self.register_outputs(self.outputs)
+
+    def _provided_certificate(self) -> "ProvidedCertificate | None":
+        provided = self._settings.certificate.provided
+        # Who removes data needs no valid certificate for it.
+        if provided is None or not self._settings.data.keep:
+            return None
+        # Here, and not above: it costs those who bring none a tenth of a second.
+        from components.certificates.provided import read_provided  # noqa: PLC0415
+
+        reading = read_provided(
+            provided, self._settings.certificate_names, warn_before=self._settings.certificate.warn_before
+        )
+        for warning in reading.warnings:
+            pulumi.log.warn(warning)
+        if reading.certificate is None:
+            raise pulumi.RunError("\n".join(map(str, reading.faults)))
+        return reading.certificate
 
     def _image(
         self,

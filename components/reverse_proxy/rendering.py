@@ -120,6 +120,7 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
     resolver: str = DOCKER_RESOLVER,
     readiness: str | None = None,
     ipv6: bool = False,
+    rsa_certificate: bool = False,
 ) -> str:
     """Write the whole nginx.conf.
 
@@ -131,6 +132,7 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         resolver: address, and port where it is not 53, of the network's name server.
         readiness: host:port of another one, which knows the replicas that are ready; None for one replica.
         ipv6: whether to listen on IPv6 too.
+        rsa_certificate: whether the certificate's key is RSA; else it is ECDSA.
 
     Raises:
         ValueError: a value cannot stand in an nginx.conf; settings that were read never hold one.
@@ -149,7 +151,8 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
     values = {
         "stack": stack,
         "proxy": proxy,
-        "tls": policy_of(proxy.tls_profile),
+        "tls": policy_of(proxy.tls_profile, rsa=rsa_certificate),
+        "rsa_certificate": rsa_certificate,
         "resolver": resolver,
         "docker_resolver": DOCKER_RESOLVER,
         "readiness": readiness,

@@ -1,6 +1,6 @@
 """Policies of protocols, ciphers and groups, as their publisher wrote them: data with source and date."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from stacks.proxy import TlsProfile
@@ -35,12 +35,17 @@ MODERN = TlsPolicy(
 )
 
 
-def policy_of(profile: TlsProfile) -> TlsPolicy:
-    """Return the policy that a setting names."""
+def policy_of(profile: TlsProfile, *, rsa: bool = False) -> TlsPolicy:
+    """Return the policy that a setting names; with `rsa` it is for a certificate whose key is RSA."""
     match profile:
         case TlsProfile.INTERMEDIATE:
-            return INTERMEDIATE
+            return _for_rsa(INTERMEDIATE) if rsa else INTERMEDIATE
         case TlsProfile.MODERN:
             return MODERN
         case _:
             assert_never(profile)
+
+
+def _for_rsa(policy: TlsPolicy) -> TlsPolicy:
+    # A suite of TLS 1.2 names the kind of the server's key; those of TLS 1.3 go with any.
+    return replace(policy, ciphers=tuple(cipher.replace("-ECDSA-", "-RSA-") for cipher in policy.ciphers))

@@ -55,6 +55,7 @@ class Workshop:
         settings: StackSettings,
         *,
         port: int,
+        rsa: bool = False,
         further_ports: Sequence[int] = (),
         replicas: int | None = None,
         upstream: str = UPSTREAM,
@@ -75,6 +76,7 @@ class Workshop:
             replicas=replicas or 1 + len(further_ports),
             ipv6=ipv6,
             volumes=volumes,
+            rsa=rsa,
         )
         self.made.append(made)
         made.start()

@@ -21,6 +21,7 @@ import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.x509.oid import NameOID
 
 from components.reverse_proxy.rendering import render_configuration
@@ -86,6 +87,8 @@ class NginxUnderTest:
     """Whether its network has IPv6, and it listens there too."""
     volumes: Sequence[str] = ()
     """Files of this machine that it sees, as the engine writes them: path:path:ro."""
+    rsa: bool = False
+    """Whether its certificate's key is RSA."""
     name: str = field(default_factory=lambda: f"nginx-under-test-{secrets.token_hex(4)}")
     configuration: str = ""
     generation: int = 0
@@ -95,7 +98,7 @@ class NginxUnderTest:
     def __post_init__(self) -> None:
         """Make a certificate for the names of the site."""
         self.domain = self.settings.site.domain
-        self._certificate, self._private_key = certificate_for(self.settings.site.hosts)
+        self._certificate, self._private_key = certificate_for(self.settings.site.hosts, rsa=self.rsa)
         self.ca_file = self.directory / f"{self.name}.pem"
         self.ca_file.write_text(self._certificate)
         self._follower: subprocess.Popen[bytes] | None = None
@@ -361,6 +364,7 @@ class NginxUnderTest:
             resolver=self.resolver,
             replicas=self.replicas,
             ipv6=self.ipv6,
+            rsa_certificate=self.rsa,
         )
         files = {
             "nginx.conf": self.configuration,
@@ -442,9 +446,9 @@ def network(*, ipv6: bool = False) -> Iterator[tuple[str, str]]:
         _docker("network", "rm", name)
 
 
-def certificate_for(hosts: Sequence[str]) -> tuple[str, str]:
+def certificate_for(hosts: Sequence[str], *, rsa: bool = False) -> tuple[str, str]:
     """Make a certificate that vouches for itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = generate_private_key(65537, 2048) if rsa else ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Nginx under test")])
     names = [
         x509.IPAddress(ip_address(host)) if is_ip_address(host) else x509.DNSName(host)

@@ -5,7 +5,9 @@ import warnings
 
 import pytest
 
-from tests.nginx.nginx_under_test import NginxUnderTest
+from tests.nginx.backend import EchoBackend
+from tests.nginx.conftest import SITE, Workshop
+from tests.nginx.nginx_under_test import NginxUnderTest, settings_of
 
 VERSIONS = {
     "TLSv1": ssl.TLSVersion.TLSv1,
@@ -45,6 +47,42 @@ def test_ciphers_outside_the_profile_are_refused(nginx: NginxUnderTest, ciphers:
     context = only(nginx, "TLSv1.2")
     context.set_ciphers(ciphers)
     with pytest.raises(ssl.SSLError, match="alert handshake failure"), nginx.connection(context=context):
+        pass
+
+
+@pytest.fixture(scope="module")
+def with_rsa(shared_workshop: Workshop, shared_backend: EchoBackend) -> NginxUnderTest:
+    """Nginx with a certificate such as a company's authority may issue."""
+    return shared_workshop.nginx(settings_of(site=SITE), port=shared_backend.port, rsa=True)
+
+
+@pytest.mark.parametrize(
+    ("version", "cipher"),
+    [
+        ("TLSv1.2", "ECDHE-RSA-AES128-GCM-SHA256"),
+        ("TLSv1.2", "ECDHE-RSA-AES256-GCM-SHA384"),
+        ("TLSv1.2", "ECDHE-RSA-CHACHA20-POLY1305"),
+        ("TLSv1.3", None),
+    ],
+)
+def test_an_rsa_certificate_is_served_over_both_versions(
+    with_rsa: NginxUnderTest, version: str, cipher: str | None
+) -> None:
+    context = only(with_rsa, version)
+    if cipher is not None:
+        context.set_ciphers(cipher)
+    with with_rsa.connection(context=context) as connected:
+        assert isinstance(connected, ssl.SSLSocket)
+        agreed = connected.cipher()
+        assert agreed is not None
+        assert (agreed[0] == cipher) or version == "TLSv1.3"
+
+
+@pytest.mark.parametrize("cipher", ["AES128-GCM-SHA256", "ECDHE-RSA-AES128-SHA256", "DHE-RSA-AES128-GCM-SHA256"])
+def test_an_rsa_certificate_brings_no_cipher_without_forward_secrecy(with_rsa: NginxUnderTest, cipher: str) -> None:
+    context = only(with_rsa, "TLSv1.2")
+    context.set_ciphers(cipher)
+    with pytest.raises(ssl.SSLError, match="alert handshake failure"), with_rsa.connection(context=context):
         pass
 
 

@@ -32,6 +32,7 @@ class Case:
     expected: str
     replicas: int = 1
     ipv6: bool = False
+    rsa_certificate: bool = False
 
     def rewrite(self, expected: str) -> None:
         """Write what the program does today."""
@@ -63,6 +64,7 @@ def read_case(path: Path) -> Case:
         expected,
         document.get("replicas", 1),
         document.get("ipv6", False),
+        document.get("rsa_certificate", False),
     )
 
 

@@ -47,7 +47,14 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def rendered(case: Case) -> str:
     settings = read_settings(case.config, secret_keys=(), source="a case")
-    return render_configuration(settings, stack=STACK, upstreams=case.upstreams, replicas=case.replicas, ipv6=case.ipv6)
+    return render_configuration(
+        settings,
+        stack=STACK,
+        upstreams=case.upstreams,
+        replicas=case.replicas,
+        ipv6=case.ipv6,
+        rsa_certificate=case.rsa_certificate,
+    )
 
 
 def parsed(text: str, directory: Path) -> Block:
