@@ -8,6 +8,7 @@ import pytest
 
 from components.images import BENCH_TOOLS
 from tests.support.browser import ARTEFACTS
+from tests.support.certificates import authority, server
 from tests.support.machine import lacks
 from tests.support.stack import StackUnderTest, Workshop
 from tests.support.tls_grade import grade
@@ -15,8 +16,13 @@ from tests.support.tls_grade import grade
 
 @pytest.fixture
 def strict(workshop: Workshop) -> Iterator[StackUnderTest]:
-    """A stack that tells browsers to come by HTTPS only."""
-    with StackUnderTest(workshop, "it-tls", {"proxy": {"headers": {"hsts": {"enabled": True}}}}).running() as stack:
+    """A stack with a certificate that an authority issued, as a company's does; browsers come by HTTPS only then."""
+    root = authority("A company's root")
+    stack = StackUnderTest(workshop, "it-tls", {})
+    names = ["localhost", "127.0.0.1"]
+    stack.provide(server(names, authority("A company's issuing authority", root), common_name="localhost"))
+    stack.ca_file.write_text(root.pem)
+    with stack.running():
         yield stack
 
 
@@ -27,3 +33,4 @@ def test_testssl_grades_it_a_plus(engine: docker.DockerClient, strict: StackUnde
         lacks(f"no image {BENCH_TOOLS}")
     found = grade(engine, strict.url, ca_file=strict.ca_file, artefacts=ARTEFACTS, name="it-tls-grader")
     assert (found.grade, found.reasons) == ("A+", []), found.output
+    assert found.findings["cert_chain_of_trust"] == "passed.", found.output

@@ -18,6 +18,7 @@ import docker
 import yaml
 from docker.models.containers import Container
 
+from tests.support.certificates import Issued
 from tests.support.open_webui_client import OpenWebUIClient
 from tests.support.waiting import wait_until
 
@@ -196,13 +197,25 @@ class StackUnderTest:
         """Return the stack's outputs in clear, and write the authority's certificate for clients."""
         ended = self.pulumi("stack", "output", "--json", "--show-secrets", "--stack", self.name).succeeded()
         outputs = json.loads(ended.output)
-        self.ca_file.write_text(outputs["ca_certificate"])
+        # Pulumi leaves out what is null.
+        if "ca_certificate" in outputs:
+            self.ca_file.write_text(outputs["ca_certificate"])
         return outputs
 
     @property
     def url(self) -> str:
         """Its address."""
         return f"https://localhost:{self.https_port}"
+
+    def provide(self, issued: Issued) -> None:
+        """Put a certificate into the project's folder, and the settings that name it into the configuration."""
+        folder = self.workshop.directory / f"{self.name}-tls"
+        folder.mkdir(exist_ok=True)
+        for name, text in (("chain.pem", issued.chain_pem), ("key.pem", issued.key_pem)):
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o600)
+        files = {"certificate_file": f"{folder.name}/chain.pem", "private_key_file": f"{folder.name}/key.pem"}
+        self.config["certificate"] = {"mode": "provided", "provided": files}
 
     def client(self, url: str | None = None) -> OpenWebUIClient:
         """Return a user in front of the proxy."""

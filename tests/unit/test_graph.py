@@ -12,6 +12,7 @@ from components.deployment import OpenWebUIDeployment
 from components.docker.engine import Engine, EngineError
 from components.generated_secret import derive
 from stacks.settings import StackSettings
+from tests.support.certificates import Issued, authority, key_pem, rsa_key, server
 from tests.unit.graph import UNKNOWN, Graph, Resource, graph_of
 
 IDENTITIES = Path(__file__).with_name("identities")
@@ -87,6 +88,59 @@ def test_only_the_proxy_publishes_ports(graph: Graph) -> None:
     # And the exporter of its numbers, for this machine alone.
     assert published.pop("edge-nginx-metrics-exporter", {"127.0.0.1"}) == {"127.0.0.1"}
     assert set(published) == {"edge-nginx-server"}
+
+
+PROVIDED = {"mode": "provided", "provided": {"certificate_file": "chain.pem", "private_key_file": "key.pem"}}
+_TLS = "/etc/open-webui-edge/candidate/tls"
+
+
+@pytest.fixture
+def brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Issued:
+    """A certificate in the project's folder."""
+    issued = server(["localhost", "127.0.0.1"], authority("Test issuing", authority("Test root")), key=rsa_key())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chain.pem").write_text(issued.chain_pem)
+    (tmp_path / "key.pem").write_text(key_pem(issued.key, "hunter22", traditional=True))
+    (tmp_path / "key.pem").chmod(0o600)
+    return issued
+
+
+def test_the_proxy_serves_the_certificate_that_somebody_brings(brought: Issued) -> None:
+    given = {**PROVIDED, "provided": {**PROVIDED["provided"], "passphrase": "hunter22"}}
+    graph = deployed("local", certificate=given)
+    assert _installed(graph)[f"{_TLS}/certificate.pem"] == brought.chain_pem
+    assert _installed(graph)[f"{_TLS}/private_key.pem"] == brought.key_pem
+    assert "uploads" in graph.named("edge-nginx-installer").secret_inputs
+    assert "ssl_ciphers ECDHE-RSA-" in _configuration(graph)
+    assert "Strict-Transport-Security" in _configuration(graph)
+    assert graph.returned["ca_certificate"] is None
+    assert graph.returned["certificate"] == {"mode": "provided", "subject_names": ["localhost", "127.0.0.1"]}
+
+
+def test_the_authority_outlives_a_change_of_mode(brought: Issued) -> None:
+    del brought
+    given = {**PROVIDED, "provided": {**PROVIDED["provided"], "passphrase": "hunter22"}}
+    assert deployed("local", certificate=given).identities() == deployed("local").identities()
+
+
+def test_a_certificate_that_is_refused_stops_the_program(brought: Issued) -> None:
+    del brought
+    with pytest.raises(pulumi.RunError, match=r'private_key_file: "key\.pem" is encrypted'):
+        deployed("local", certificate=PROVIDED)
+
+
+def test_who_deletes_data_needs_no_valid_certificate(brought: Issued) -> None:
+    del brought
+    graph = deployed("local", certificate=PROVIDED, data={"keep": False})
+    assert _installed(graph)[f"{_TLS}/certificate.pem"] == "CERTIFICATE"
+
+
+def test_the_stack_s_own_certificate_covers_additional_names() -> None:
+    graph = deployed("local", certificate={"additional_names": ["*.example.com", "192.0.2.7"]})
+    request = graph.named("edge-certificate-request").inputs
+    assert request["dnsNames"] == ["localhost", "*.example.com"]
+    assert request["ipAddresses"] == ["127.0.0.1", "192.0.2.7"]
+    assert graph.returned["certificate"]["subject_names"] == ["localhost", "127.0.0.1", "*.example.com", "192.0.2.7"]
 
 
 def _published(graph: Graph) -> set[tuple[str, float, str]]:
