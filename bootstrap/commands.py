@@ -336,13 +336,14 @@ def _ready_for_tests() -> dict[str, str]:
             return given
         shown.done(host.address)
     with step("images") as shown:
-        wanted = images.Wanted(source=images.there(host), postgres=True, redis=True, metrics=True)
+        wanted = images.Wanted(source=images.there(host), postgres=True, redis=True, metrics=True, certbot=True)
         given["OPEN_WEBUI_EDGE_IMAGES"] = images.ensure(host, wanted, shown).value
-    with step("tools") as shown:
-        try:
-            images.ensure_tools(host, shown)
-        except ProblemError as problem:
-            _miss(str(problem), shown.done)
+    for name, ensure in (("tools", images.ensure_tools), ("ACME server", images.ensure_acme_tools)):
+        with step(name) as shown:
+            try:
+                ensure(host, shown)
+            except ProblemError as problem:
+                _miss(str(problem), shown.done)
     return given
 
 

@@ -3,7 +3,7 @@
 The digest that a name resolved to is kept in the stack's state, so the same settings keep running the same image.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -60,6 +60,18 @@ NGINX_METRICS = Image(
     built_tag="1-debian",
 )
 
+CERTBOT = Image(
+    role="certbot",
+    registry="docker.io",
+    repository="certbot/certbot",
+    version="5.5.0",
+    tag="v5.5.0",
+    built_tag="5-debian",
+)
+
+CERTBOT_ROUTE53 = replace(CERTBOT, repository="certbot/dns-route53")
+"""Certbot with the plugin for DNS at Route 53; the built image holds it anyway."""
+
 OLLAMA = Image(
     role="ollama",
     registry="docker.io",
@@ -93,6 +105,9 @@ REDIS = Image(
 BENCH_TOOLS = "open-webui-edge/bench-tools:1-debian"
 """What measures a stack and never runs in one, so it has no official name."""
 
+ACME_TOOLS = "open-webui-edge/acme-tools:1-debian"
+"""An ACME server and a DNS server for the tests, likewise."""
+
 OPEN_WEBUI_VERSION = "0.12.4"
 
 
@@ -109,7 +124,7 @@ def open_webui(version: str) -> Image:
 
 
 PINNED_ROLES = (
-    *(image.role for image in (NGINX, NGINX_METRICS, OLLAMA, POSTGRES, REDIS)),
+    *(image.role for image in (NGINX, NGINX_METRICS, CERTBOT, OLLAMA, POSTGRES, REDIS)),
     open_webui(OPEN_WEBUI_VERSION).role,
     "readiness",
 )

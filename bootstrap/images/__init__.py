@@ -12,10 +12,24 @@ from pathlib import Path
 from bootstrap import command, disk, lock, places
 from bootstrap.console import Step
 from bootstrap.engine import Engine, chosen, unanswered
-from bootstrap.images import archive, bench_tools, nginx, nginx_metrics, open_webui, postgres, redis, rootfs
+from bootstrap.images import (
+    acme_tools,
+    archive,
+    bench_tools,
+    certbot,
+    nginx,
+    nginx_metrics,
+    open_webui,
+    postgres,
+    redis,
+    rootfs,
+)
 from bootstrap.problem import ProblemError
 from components.images import (
+    ACME_TOOLS,
     BENCH_TOOLS,
+    CERTBOT,
+    CERTBOT_ROUTE53,
     NGINX,
     NGINX_METRICS,
     OLLAMA,
@@ -51,11 +65,21 @@ class Wanted:
     """Likewise a Redis."""
     metrics: bool = False
     """Likewise the exporter of the proxy's metrics."""
+    certbot: bool = False
+    """Whether it gets its certificate from an issuer."""
+    route53: bool = False
+    """And shows by DNS at Route 53 that its names are its own."""
 
     @property
     def images(self) -> tuple[Image, ...]:
         """All images of the stack."""
-        further = ((OLLAMA, self.ollama), (POSTGRES, self.postgres), (REDIS, self.redis), (NGINX_METRICS, self.metrics))
+        further = (
+            (OLLAMA, self.ollama),
+            (POSTGRES, self.postgres),
+            (REDIS, self.redis),
+            (NGINX_METRICS, self.metrics),
+            (CERTBOT_ROUTE53 if self.route53 else CERTBOT, self.certbot),
+        )
         return (NGINX, open_webui_image(self.version), *(image for image, wanted in further if wanted))
 
     def names(self, source: ImageSource) -> list[str]:
@@ -105,11 +129,20 @@ def ensure_tools(engine: Engine, step: Step) -> None:
         ProblemError: it is not there and cannot be built.
 
     """
+    _ensure_built(engine, BENCH_TOOLS, bench_tools.HERE, bench_tools.fill, step)
+
+
+def ensure_acme_tools(engine: Engine, step: Step) -> None:
+    """Make sure that the engine has the image of the ACME server that only tests use; raises as `ensure_tools`."""
+    _ensure_built(engine, ACME_TOOLS, acme_tools.HERE, acme_tools.fill, step)
+
+
+def _ensure_built(engine: Engine, name: str, folder: Path, fill: Callable[[Path, Step], None], step: Step) -> None:
     with lock.alone("images", step):
-        if not engine.has_image(BENCH_TOOLS):
+        if not engine.has_image(name):
             _require_our_architecture(engine)
-            _build(engine, BENCH_TOOLS, bench_tools.HERE, bench_tools.fill, step)
-        step.done(BENCH_TOOLS)
+            _build(engine, name, folder, fill, step)
+        step.done(name)
 
 
 def there(engine: Engine) -> ImageSource | None:
@@ -202,7 +235,13 @@ def _build(engine: Engine, name: str, folder: Path, fill: Callable[[Path, Step],
 
 
 def _recipe(image: Image) -> tuple[Path, Callable[[Path, Step], None]]:
-    recipes = {NGINX.role: nginx, NGINX_METRICS.role: nginx_metrics, POSTGRES.role: postgres, REDIS.role: redis}
+    recipes = {
+        NGINX.role: nginx,
+        NGINX_METRICS.role: nginx_metrics,
+        POSTGRES.role: postgres,
+        REDIS.role: redis,
+        CERTBOT.role: certbot,
+    }
     if image.role in recipes:
         recipe = recipes[image.role]
         return recipe.HERE, recipe.fill

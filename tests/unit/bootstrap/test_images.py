@@ -11,7 +11,7 @@ import pytest
 from bootstrap import images
 from bootstrap.console import Step
 from bootstrap.engine import Engine
-from bootstrap.images import Wanted, archive, bench_tools, nginx, open_webui, postgres, redis, rootfs
+from bootstrap.images import Wanted, acme_tools, archive, bench_tools, certbot, nginx, open_webui, postgres, redis, rootfs
 from bootstrap.problem import ProblemError
 from components.images import BENCH_TOOLS, NGINX, Image, ImageSource
 from tests.unit.bootstrap.conftest import FakeDocker
@@ -153,7 +153,7 @@ def test_a_folder_becomes_an_archive_whose_digests_agree(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "recipe",
-    [bench_tools.HERE, nginx.HERE, open_webui.HERE, postgres.HERE, redis.HERE],
+    [acme_tools.HERE, bench_tools.HERE, certbot.HERE, nginx.HERE, open_webui.HERE, postgres.HERE, redis.HERE],
     ids=lambda folder: folder.name,
 )
 def test_a_recipe_is_complete(recipe: Path) -> None:
