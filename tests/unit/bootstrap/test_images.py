@@ -11,7 +11,18 @@ import pytest
 from bootstrap import images
 from bootstrap.console import Step
 from bootstrap.engine import Engine
-from bootstrap.images import Wanted, acme_tools, archive, bench_tools, certbot, nginx, open_webui, postgres, redis, rootfs
+from bootstrap.images import (
+    Wanted,
+    acme_tools,
+    archive,
+    bench_tools,
+    certbot,
+    nginx,
+    open_webui,
+    postgres,
+    redis,
+    rootfs,
+)
 from bootstrap.problem import ProblemError
 from components.images import BENCH_TOOLS, NGINX, Image, ImageSource
 from tests.unit.bootstrap.conftest import FakeDocker

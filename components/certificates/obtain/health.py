@@ -1,0 +1,45 @@
+"""The health check: whether the proxy serves a valid certificate for all wanted names."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from . import state
+from .log import out
+from .settings import covers
+from .shown import HERE
+
+
+def check() -> int:
+    """Print how it is, in one line; return an exit code."""
+    document = state.shown(HERE) or state.shown()
+    healthy, words = judge(document, datetime.now(UTC))
+    out(words)
+    return 0 if healthy else 1
+
+
+def judge(document: Mapping[str, Any] | None, now: datetime) -> tuple[bool, str]:
+    """Return whether all is well, and what to say.
+
+    A renewal that fails is said and is no reason to be unhealthy: what is served is valid until it expires.
+    """
+    if document is None:
+        return False, "nothing was attempted yet"
+    last = document["last_attempt"]
+    failed = "" if last is None or last["error"] is None else _failure(last, document)
+    served = document["served"]
+    if served is None:
+        return False, failed or "no certificate yet: the first attempt is under way"
+    missing = [name for name in document["wanted"] if not any(covers(own, name) for own in served["names"])]
+    left = datetime.fromisoformat(served["not_after"]) - now
+    if missing:
+        return False, f"no certificate for {', '.join(missing)} yet; {failed or 'the attempt is under way'}"
+    if left.total_seconds() <= 0:
+        return False, f"the certificate expired at {served['not_after']}; {failed or 'it is being renewed'}"
+    days = f"{left.days} days" if left.days else f"{left.total_seconds() / 3600:.1f} hours"
+    return True, "; ".join(filter(None, [f"{', '.join(document['wanted'])}: {days} left", failed]))
+
+
+def _failure(last: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    following = f" Next attempt: {document['next_attempt']}." if document["next_attempt"] else ""
+    return f"{last['kind']} at {last['directory']} failed at {last['at']}: {last['error']} -- {last['hint']}{following}"

@@ -1,0 +1,124 @@
+"""What the container is told, as JSON in a file that only root reads."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FILE = Path("/run/open-webui-edge/settings.json")
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+LETS_ENCRYPT_STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
+_OWN_STAGING = {LETS_ENCRYPT: LETS_ENCRYPT_STAGING, LETS_ENCRYPT_STAGING: LETS_ENCRYPT_STAGING}
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """Who is asked for the certificate."""
+
+    directory: str
+    directory_ca: str | None
+    email: str | None
+    key_id: str | None
+    hmac_key: str | None
+    profile: str | None
+    staging: str | None
+    """Where to practise, at no limit's expense; None where there is no such place."""
+
+
+@dataclass(frozen=True)
+class Route53:
+    """How to reach the zone that shows whose the names are."""
+
+    access_key_id: str | None
+    secret_access_key: str | None
+    region: str | None
+    endpoint: str | None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long to wait for what, all in seconds."""
+
+    shortest_check: float = 60
+    longest_check: float = 12 * 3600
+    checks_per_lifetime: float = 100
+    rehearsals: Sequence[float] = (60, 3600)
+    """Between two attempts when the next is a dry run: the first time, and at most."""
+    attempts: Sequence[float] = (300, 12 * 3600)
+    """Likewise when the next one is real and counts against limits."""
+    jitter: float = 0.1
+    """Part by which any of these varies, so that not everybody asks at the same moment."""
+    served_within: float = 60
+    """Until an offered certificate must be served."""
+    look_again: float = 30
+    """Between two looks when it is not."""
+    certbot: float = 45 * 60
+    """What certbot may take: it waits up to half an hour for an issuer, and ten minutes for DNS."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of it."""
+
+    names: tuple[str, ...]
+    challenge: str
+    issuers: tuple[Issuer, ...]
+    """In the order in which they are asked."""
+    route53: Route53 | None
+    proxy_protocol: bool
+    """Whether the proxy expects an address in front of each connection."""
+    timing: Timing
+    fingerprint: str
+    """Another one after any change that can make a failed attempt succeed."""
+
+
+def read(file: Path = FILE) -> Settings:
+    """Read the settings."""
+    return parse(json.loads(file.read_text()))
+
+
+def parse(given: dict[str, Any]) -> Settings:
+    """Return what the document says."""
+    route53 = given.get("route53")
+    issue = {key: value for key, value in given.items() if key != "timing"}
+    return Settings(
+        names=without_redundant(given["names"]),
+        challenge=given["challenge"],
+        issuers=tuple(_issuer(issuer) for issuer in given["issuers"]),
+        route53=None if route53 is None else Route53(**route53),
+        proxy_protocol=bool(given.get("proxy_protocol")),
+        timing=Timing(**given.get("timing", {})),
+        fingerprint=hashlib.sha256(json.dumps(issue, sort_keys=True).encode()).hexdigest()[:16],
+    )
+
+
+def _issuer(given: dict[str, Any]) -> Issuer:
+    account: dict[str, str] = given.get("external_account") or {}
+    directory = given["directory"]
+    return Issuer(
+        directory=directory,
+        directory_ca=given.get("directory_ca"),
+        email=given.get("email"),
+        key_id=account.get("key_id"),
+        hmac_key=account.get("hmac_key"),
+        profile=given.get("profile"),
+        staging=given.get("staging_directory") or _OWN_STAGING.get(directory),
+    )
+
+
+def without_redundant(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names in lower case, each once, without those that a wildcard among them covers.
+
+    Let's Encrypt refuses an order that holds both.
+    """
+    unique = dict.fromkeys(name.lower() for name in names)
+    return tuple(name for name in unique if not any(covers(other, name) for other in unique if other != name))
+
+
+def covers(pattern: str, name: str) -> bool:
+    """Whether a name in a certificate, maybe a wildcard, is good for a name; a wildcard stands for one label."""
+    if pattern == name:
+        return True
+    return pattern.startswith("*.") and not name.startswith("*.") and name.partition(".")[2] == pattern[2:]
