@@ -20,7 +20,7 @@ from components.images import Image
 from components.keeping import kept, release
 from components.open_webui import PORT, AdminArgs, OpenWebUI, OpenWebUIArgs, ProviderArgs
 from components.readiness.component import Readiness, ReadinessArgs
-from components.reverse_proxy.component import NginxReverseProxy, NginxReverseProxyArgs
+from components.reverse_proxy.component import CertificateSource, NginxReverseProxy, NginxReverseProxyArgs
 from components.reverse_proxy.metrics import NginxMetrics, NginxMetricsArgs
 from components.reverse_proxy.rendering import render_configuration
 from stacks.certificate import CertificateMode
@@ -76,10 +76,11 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         redis = self._redis(settings.data.redis, host, on_host)
         application = self._open_webui(host, on_host, admin, ollama, postgres, redis)
         readiness = self._readiness(application, host, on_host)
+        nginx = self._image(images.NGINX, on_host)
         proxy = NginxReverseProxy(
             f"{name}-nginx",
             NginxReverseProxyArgs(
-                image=self._image(images.NGINX, on_host),
+                image=nginx,
                 configuration=render_configuration(
                     settings,
                     stack=pulumi.get_stack(),
@@ -93,6 +94,8 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
                 private_key_pem=(
                     own.private_key_pem if provided is None else pulumi.Output.secret(provided.private_key_pem)
                 ),
+                certificate_source=CertificateSource.OWN,
+                warn_before=round(settings.certificate.warn_before.total_seconds()),
                 network=host.network,
                 listen_addresses=[settings.site.listen.address, *([] if ipv6 is None else [ipv6])],
                 http_port=settings.site.listen.http_port,
@@ -103,7 +106,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             ),
             on_host,
         )
-        metrics = self._metrics(proxy, on_host)
+        metrics = self._metrics(proxy, nginx, on_host)
 
         by_role = {
             "nginx": proxy,
@@ -181,11 +184,14 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             )
         return None
 
-    def _metrics(self, proxy: NginxReverseProxy, opts: pulumi.ResourceOptions) -> NginxMetrics | None:
+    def _metrics(
+        self, proxy: NginxReverseProxy, nginx: pulumi.Output[str], opts: pulumi.ResourceOptions
+    ) -> NginxMetrics | None:
         if not self._settings.proxy.metrics.enabled:
             return None
         args = NginxMetricsArgs(
             image=self._image(images.NGINX_METRICS, opts),
+            nginx_image=nginx,
             volume=proxy.metrics_volume,
             port=self._settings.proxy.metrics.port,
         )

@@ -38,6 +38,8 @@ class ContainerDefinition(TypedDict):
     """Size of /dev/shm in bytes, where Docker's 64 MiB are too little."""
     entrypoint: NotRequired[Sequence[str]]
     command: NotRequired[Sequence[str]]
+    user: NotRequired[str]
+    """Ids of user and group, where the image's own are not wanted."""
     capabilities: NotRequired[Sequence[str]]
     """What of root's rights it needs; all others are dropped."""
     volumes: NotRequired[Sequence[docker.ContainerVolumeArgs]]
@@ -86,6 +88,7 @@ def container(
         image=definition["image"],
         entrypoints=definition.get("entrypoint"),
         command=definition.get("command"),
+        user=definition.get("user"),
         labels=[docker.ContainerLabelArgs(label=key, value=value) for key, value in labels(role).items()],
         memory=megabytes,
         memory_swap=megabytes,

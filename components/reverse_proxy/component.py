@@ -1,31 +1,35 @@
 """The Nginx container and the way a configuration gets into it: docs/decisions/0001-checked-reload.md."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from enum import StrEnum
 from typing import NotRequired, TypedDict
 
 import pulumi
 import pulumi_docker as docker
 
 from components.docker.container import container, volume
-
-_DIRECTORY = "/etc/open-webui-edge"
-# A folder that no image has: a new volume takes over the owner of the image's, and root without its rights over files
-# could not write into another user's.
-_CACHE = "/var/cache/open-webui-edge"
-_INSTALL = Path(__file__).with_name("install.sh")
-METRICS = "/run/open-webui-edge-metrics"
-"""Where the container that reads Nginx's numbers finds the socket that gives them."""
-_START = (
-    # A socket that a killed Nginx left would keep the next from listening.
-    f"rm -f {METRICS}/nginx.sock;"
-    f" until [ -e {_DIRECTORY}/current/nginx.conf ]; do sleep 0.1; done;"
-    f" exec nginx -c {_DIRECTORY}/current/nginx.conf -g 'daemon off;'"
+from components.reverse_proxy.scripts import (
+    CACHE,
+    CAPABILITIES,
+    CERTIFICATES,
+    DIRECTORY,
+    HEALTH,
+    INSTALL,
+    METRICS,
+    START,
+    TMPFS,
 )
-# Nginx's master binds 80 and 443, hands its temporary folders to its workers, becomes them and signals them.
-_CAPABILITIES = ("CHOWN", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
-_TMPFS = {"/run/nginx": "mode=0755"}
+
 _INSTALLER_MEMORY = 128 << 20
+
+
+class CertificateSource(StrEnum):
+    """Whose certificate is served."""
+
+    OWN = "own"
+    """The one in the arguments."""
+    OFFERED = "offered"
+    """The one in the volume of certificates; the one in the arguments until there is one."""
 
 
 class NginxReverseProxyArgs(TypedDict):
@@ -38,6 +42,9 @@ class NginxReverseProxyArgs(TypedDict):
     certificate_pem: pulumi.Input[str]
     """The server's certificate and what chains it to a root."""
     private_key_pem: pulumi.Input[str]
+    certificate_source: CertificateSource
+    warn_before: int
+    """Seconds that a certificate has left when its end is warned of."""
     client_authorities_pem: NotRequired[pulumi.Input[str]]
     """Who vouches for clients, where the configuration asks them for certificates."""
     network: pulumi.Input[str]
@@ -59,7 +66,9 @@ class NginxReverseProxy(pulumi.ComponentResource):
     generation: pulumi.Output[str]
     """What the installer said last."""
     metrics_volume: pulumi.Output[str]
-    """Name of the volume with the socket over which another container may read Nginx's numbers."""
+    """Name of the volume in which other containers may read the proxy's numbers."""
+    certificates_volume: pulumi.Output[str]
+    """Name of the volume in which another container offers certificates, and answers what their issuer asks."""
 
     def __init__(self, name: str, args: NginxReverseProxyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the container, and beside it the one that tests and installs the configuration."""
@@ -71,6 +80,9 @@ class NginxReverseProxy(pulumi.ComponentResource):
         # There whether it is used or not: a configuration that listens in it must not outlive it.
         metrics = volume(f"{name}-metrics", "nginx-metrics", child)
         self.metrics_volume = metrics.name
+        # Likewise: another way to a certificate must not replace the proxy. What it holds can be obtained again.
+        certificates = volume(f"{name}-certificates", "certificates", child)
+        self.certificates_volume = certificates.name
         proxy = container(
             f"{name}-server",
             child,
@@ -78,19 +90,20 @@ class NginxReverseProxy(pulumi.ComponentResource):
             image=args["image"],
             memory=args["memory"],
             entrypoint=["/bin/sh", "-c"],
-            command=[_START],
-            capabilities=_CAPABILITIES,
+            command=[START],
+            capabilities=CAPABILITIES,
             read_only=True,
-            tmpfs=_TMPFS,
+            tmpfs=TMPFS,
             volumes=[
-                _mount(configuration, read_only=True),
-                docker.ContainerVolumeArgs(volume_name=cache.name, container_path=_CACHE),
-                docker.ContainerVolumeArgs(volume_name=metrics.name, container_path=METRICS),
+                _mount(configuration, DIRECTORY),
+                _mount(cache, CACHE),
+                _mount(metrics, METRICS),
+                _mount(certificates, CERTIFICATES, read_only=True),
             ],
             network=args["network"],
             aliases=["nginx"],
             ports=_ports(args),
-            health=["CMD", "curl", "--fail", "--silent", "--max-time", "4", "http://127.0.0.1:8081/health"],
+            health=["CMD", "/bin/sh", "-c", HEALTH],
             start_period="1m0s",
             # Requests in flight are answered before it ends.
             stop_signal="SIGQUIT",
@@ -103,10 +116,10 @@ class NginxReverseProxy(pulumi.ComponentResource):
             image=args["image"],
             memory=_INSTALLER_MEMORY,
             entrypoint=["/bin/sh", "-c"],
-            command=[f"EDGE_DIRECTORY={_DIRECTORY}\n{_INSTALL.read_text()}"],
-            capabilities=_CAPABILITIES,
-            tmpfs={**_TMPFS, _CACHE: "mode=0755", METRICS: "mode=0755"},
-            volumes=[_mount(configuration, read_only=False)],
+            command=[INSTALL],
+            capabilities=CAPABILITIES,
+            tmpfs={**TMPFS, CACHE: "mode=0755", METRICS: "mode=0755"},
+            volumes=[_mount(configuration, DIRECTORY), _mount(certificates, CERTIFICATES, read_only=True)],
             files=_files(args),
             runs_beside=proxy.id,
         )
@@ -130,17 +143,19 @@ def _ports(args: NginxReverseProxyArgs) -> list[docker.ContainerPortArgs]:
 
 def _files(args: NginxReverseProxyArgs) -> dict[str, pulumi.Input[str]]:
     files: dict[str, pulumi.Input[str]] = {
-        f"{_DIRECTORY}/candidate/nginx.conf": args["configuration"],
-        f"{_DIRECTORY}/candidate/tls/certificate.pem": args["certificate_pem"],
-        f"{_DIRECTORY}/candidate/tls/private_key.pem": pulumi.Output.secret(args["private_key_pem"]),
+        f"{DIRECTORY}/candidate/nginx.conf": args["configuration"],
+        f"{DIRECTORY}/candidate/certificate_source": args["certificate_source"],
+        f"{DIRECTORY}/candidate/warn_before": str(args["warn_before"]),
+        f"{DIRECTORY}/candidate/tls/certificate.pem": args["certificate_pem"],
+        f"{DIRECTORY}/candidate/tls/private_key.pem": pulumi.Output.secret(args["private_key_pem"]),
     }
     if "client_authorities_pem" in args:
-        files[f"{_DIRECTORY}/candidate/tls/client_authorities.pem"] = args["client_authorities_pem"]
+        files[f"{DIRECTORY}/candidate/tls/client_authorities.pem"] = args["client_authorities_pem"]
     return files
 
 
-def _mount(configuration: docker.Volume, *, read_only: bool) -> docker.ContainerVolumeArgs:
-    return docker.ContainerVolumeArgs(volume_name=configuration.name, container_path=_DIRECTORY, read_only=read_only)
+def _mount(volume: docker.Volume, path: str, *, read_only: bool = False) -> docker.ContainerVolumeArgs:
+    return docker.ContainerVolumeArgs(volume_name=volume.name, container_path=path, read_only=read_only)
 
 
 def _accepted(ended: Sequence[object]) -> str:

@@ -1,52 +1,47 @@
 # Runs once beside the proxy, in its process and network namespaces: tests what was uploaded, swaps it in by one
 # rename, has the proxy reload and waits until it answers with it. Nothing is swapped that Nginx refuses.
 set -eu
+umask 077
 cd "$EDGE_DIRECTORY"
-
-# A generation is named by its content: the configuration with its certificate.
-generation=$(cat candidate/nginx.conf candidate/tls/* | sha256sum | cut -c 1-16)
-printf 'set $generation "%s";\n' "$generation" > candidate/generation.conf
-chmod 0700 candidate candidate/tls
-
-# Words of Nginx, without the path that only this script knows.
-if ! words=$(nginx -t -q -c "$PWD/candidate/nginx.conf" 2>&1); then
-    printf '%s\n' "$words" | sed "s|$PWD/candidate/||g"
+if ! lock -w 60; then
+    echo "the proxy has been changing its certificate for a minute; its log says why (make logs ROLE=nginx)"
     exit 1
 fi
 
-rm -rf "generations/$generation.new"
+echo uploaded > candidate/pair
+chmod 0700 candidate candidate/tls
+accepted candidate
 mkdir -p generations
-cp -Rp candidate "generations/$generation.new"
-if [ ! -e "generations/$generation" ]; then
-    mv "generations/$generation.new" "generations/$generation"
+
+# A certificate that somebody else obtains is taken from there, and the uploaded one stands in for it until the first.
+# If what is offered is no good, or gone, the last one that was good stays.
+chosen=candidate
+if [ "$(cat candidate/certificate_source)" = offered ]; then
+    last=current/tls
+    if [ "$(cat current/pair 2> /dev/null || true)" != offered ]; then
+        last=
+    fi
+    for pair in "$EDGE_CERTIFICATES/offered/current" $last; do
+        if [ ! -e "$pair" ]; then
+            continue
+        fi
+        if words=$(with_offer generations/offer.new candidate "$pair" 2>&1); then
+            chosen=generations/offer.new
+            break
+        fi
+        printf 'the certificate in %s is not taken: %s\n' "$pair" "$words"
+    done
 fi
-ln -sfn "generations/$generation" current.new
-mv -T current.new current
-rm -rf candidate "generations/$generation.new"
 
-served() {
-    curl --silent --max-time 2 http://127.0.0.1:8081/generation || true
-}
+rm -rf generations/candidate.new
+cp -Rp "$chosen" generations/candidate.new
+put_in_force generations/candidate.new
+rm -rf candidate
 
-# The proxy's first process is a shell until there is a configuration, and deaf to HUP until Nginx listens for it:
-# hence again each second, until it answers with what was installed.
-attempt=0
-while [ "$(served)" != "$generation" ]; do
-    if [ "$attempt" -ge 300 ]; then
-        echo "Nginx accepted the configuration in its test but has not taken it up within 30 seconds;" \
-            "its log says why (make logs ROLE=nginx)"
-        exit 1
-    fi
-    if [ $((attempt % 10)) -eq 0 ] && [ "$(cat /proc/1/comm)" = nginx ]; then
-        kill -HUP 1 || true
-    fi
-    attempt=$((attempt + 1))
-    sleep 0.1
-done
-
-for old in generations/*; do
-    if [ "$old" != "generations/$generation" ]; then
-        rm -rf "$old"
-    fi
-done
-echo "serving generation $generation"
+if ! taken_up; then
+    echo "Nginx accepted the configuration in its test but has not taken it up within 30 seconds;" \
+        "its log says why (make logs ROLE=nginx)"
+    exit 1
+fi
+remove_others
+echo "serving generation $(basename "$(readlink current)")"

@@ -18,6 +18,7 @@ from components.reverse_proxy.headers import (
     security_headers,
     strict_transport_security,
 )
+from components.reverse_proxy.scripts import CERTIFICATES
 from components.reverse_proxy.tls_profiles import policy_of
 from stacks.proxy import (
     FRONTEND_PATHS,
@@ -55,6 +56,7 @@ LOCATIONS = (
     "health",
     "extra",
     "authenticator",
+    "challenges",
     "pages",
 )
 """In the order in which a reader meets them; Nginx takes the longest prefix."""
@@ -121,6 +123,7 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
     readiness: str | None = None,
     ipv6: bool = False,
     rsa_certificate: bool = False,
+    acme_challenges: Sequence[str] = (),
 ) -> str:
     """Write the whole nginx.conf.
 
@@ -133,6 +136,8 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         readiness: host:port of another one, which knows the replicas that are ready; None for one replica.
         ipv6: whether to listen on IPv6 too.
         rsa_certificate: whether the certificate's key is RSA; else it is ECDSA.
+        acme_challenges: names for which an issuer's questions over HTTP are answered (RFC 8555 section 8.3); they are
+            answered for all of the site's, if there is one.
 
     Raises:
         ValueError: a value cannot stand in an nginx.conf; settings that were read never hold one.
@@ -183,6 +188,9 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         "passed_identity": passed,
         # With the PROXY protocol whoever wrote the headers is the client itself.
         "headers_of_proxies": bool(proxy.trusted_proxies) and not proxy.proxy_protocol,
+        "challenges": bool(acme_challenges),
+        "challenged_only": [name for name in acme_challenges if name not in site.hosts],
+        "webroot": f"{CERTIFICATES}/webroot",
         "max_upload": write_bytes(proxy.limits.max_upload),
         "max_body": proxy.limits.max_upload + _FORM_AROUND_A_FILE,
         "sign_in_again_after": math.ceil(60 / proxy.limits.sign_in.per_minute),

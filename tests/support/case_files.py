@@ -33,6 +33,7 @@ class Case:
     replicas: int = 1
     ipv6: bool = False
     rsa_certificate: bool = False
+    acme_challenges: tuple[str, ...] = ()
 
     def rewrite(self, expected: str) -> None:
         """Write what the program does today."""
@@ -65,6 +66,7 @@ def read_case(path: Path) -> Case:
         document.get("replicas", 1),
         document.get("ipv6", False),
         document.get("rsa_certificate", False),
+        tuple(document.get("acme_challenges", ())),
     )
 
 

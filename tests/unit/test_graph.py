@@ -86,7 +86,7 @@ def test_only_the_proxy_publishes_ports(graph: Graph) -> None:
         if container.inputs.get("ports")
     }
     # And the exporter of its numbers, for this machine alone.
-    assert published.pop("edge-nginx-metrics-exporter", {"127.0.0.1"}) == {"127.0.0.1"}
+    assert published.pop("edge-nginx-metrics-endpoint", {"127.0.0.1"}) == {"127.0.0.1"}
     assert set(published) == {"edge-nginx-server"}
 
 
@@ -177,9 +177,33 @@ def test_http_3_has_the_https_port_for_udp_too() -> None:
 
 
 def test_metrics_are_published_for_the_host_alone_on_a_network_of_their_own() -> None:
-    exporter = deployed("measured").named("edge-nginx-metrics-exporter").inputs
-    assert [(port["ip"], port["external"]) for port in exporter["ports"]] == [("127.0.0.1", 9113)]
-    assert [network["name"] for network in exporter["networksAdvanced"]] == ["edge-unit-metrics-network"]
+    graph = deployed("measured")
+    endpoint = graph.named("edge-nginx-metrics-endpoint")
+    assert [(port["ip"], port["external"]) for port in endpoint.inputs["ports"]] == [("127.0.0.1", 9113)]
+    exporter = graph.named("edge-nginx-metrics-exporter")
+    # It has published them itself once, and is replaced first.
+    assert "ports" not in exporter.inputs
+    assert exporter.name in endpoint.after
+    for one in (endpoint, exporter):
+        assert [network["name"] for network in one.inputs["networksAdvanced"]] == ["edge-unit-metrics-network"]
+        assert not one.inputs["capabilities"].get("adds")
+        assert one.inputs["readOnly"]
+
+
+def test_what_a_certificate_changes_replaces_the_installer_alone() -> None:
+    graph = deployed("local")
+    files = _installed(graph)
+    assert files["/etc/open-webui-edge/candidate/certificate_source"] == "own"
+    assert files["/etc/open-webui-edge/candidate/warn_before"] == str(14 * 24 * 60 * 60)
+    proxy, installer = (graph.named(f"edge-nginx-{which}").inputs for which in ("server", "installer"))
+    # Whatever the mode is, so that another one changes nothing here.
+    mounted = {mount["containerPath"]: (mount["volumeName"], mount["readOnly"]) for mount in proxy["volumes"]}
+    assert mounted["/var/lib/open-webui-edge"] == ("edge-unit-certificates", True)
+    assert mounted["/etc/open-webui-edge"] == ("edge-unit-nginx-configuration", False)
+    assert {mount["containerPath"]: mount["readOnly"] for mount in installer["volumes"]} == {
+        "/etc/open-webui-edge": False,
+        "/var/lib/open-webui-edge": True,
+    }
 
 
 def test_authorities_of_clients_are_installed_beside_the_configuration() -> None:
@@ -225,7 +249,13 @@ def test_what_holds_data_is_protected_and_retained(graph: Graph) -> None:
         for resource in graph.resources
         if resource.type.endswith((":PrivateKey", ":Volume", ":SelfSignedCert"))
         and resource.name
-        not in {"edge-certificate-key", "edge-nginx-configuration", "edge-nginx-cache", "edge-nginx-metrics"}
+        not in {
+            "edge-certificate-key",
+            "edge-nginx-cache",
+            "edge-nginx-certificates",
+            "edge-nginx-configuration",
+            "edge-nginx-metrics",
+        }
         and "-given" not in resource.name
     }
     assert {resource.name for resource in graph.resources if resource.protect and resource.custom} == held

@@ -54,6 +54,7 @@ def rendered(case: Case) -> str:
         replicas=case.replicas,
         ipv6=case.ipv6,
         rsa_certificate=case.rsa_certificate,
+        acme_challenges=case.acme_challenges,
     )
 
 
@@ -197,7 +198,7 @@ def test_every_name_of_the_site_is_served_and_no_other(case: Case, tmp_path: Pat
         for name in directive["args"]
         if "listen" in {inner["directive"] for inner in server["block"]}
     ]
-    expected = {f"[{host}]" if ":" in host else host for host in settings.site.hosts}
+    expected = {f"[{host}]" if ":" in host else host for host in (*settings.site.hosts, *case.acme_challenges)}
     assert set(names) == {*expected, "_", "status"}
 
 
@@ -266,3 +267,17 @@ def test_no_value_adds_a_directive(upstream: str) -> None:
 def test_what_does_not_mean_itself_in_nginx_is_never_written(value: str) -> None:
     with pytest.raises(ValueError, match="cannot stand unquoted"):
         token(value)
+
+
+def test_whoever_asks_for_a_token_over_plain_http_finds_the_place(case: Case, tmp_path: Path) -> None:
+    challenged: set[str] = set()
+    for server in within(parsed(rendered(case), tmp_path), "http", "server"):
+        names = {name for directive in within(server["block"], "server_name") for name in directive["args"]}
+        plain = any(directive["args"][0] == "80" for directive in within(server["block"], "listen"))
+        paths = [directive["args"][-1] for directive in within(server["block"], "location")]
+        if "/.well-known/acme-challenge/" in paths:
+            assert "_" not in names
+            challenged |= names if plain else set()
+    wanted = {f"[{host}]" if ":" in host else host for host in case.acme_challenges}
+    assert challenged >= wanted
+    assert bool(challenged) == bool(wanted)
