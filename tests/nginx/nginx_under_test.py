@@ -25,6 +25,17 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.x509.oid import NameOID
 
 from components.reverse_proxy.rendering import render_configuration
+from components.reverse_proxy.scripts import (
+    CACHE,
+    CAPABILITIES,
+    CERTIFICATES,
+    DIRECTORY,
+    HEALTH,
+    INSTALL,
+    METRICS,
+    START,
+    TMPFS,
+)
 from stacks.settings import PROJECT, StackSettings, read_settings
 from stacks.values import is_ip_address
 from tests.support.waiting import wait_until
@@ -32,12 +43,10 @@ from tests.support.waiting import wait_until
 PATIENCE = 10.0
 """Seconds without a byte after which a client gives up."""
 
-_DIRECTORY = "/etc/open-webui-edge"
-_CONFIGURATION = f"{_DIRECTORY}/nginx.conf"
-_CACHE = "/var/cache/open-webui-edge"
-_METRICS = "/run/open-webui-edge-metrics"
 _HTTP, _HTTPS = 80, 443
-_CAPABILITIES = ("CHOWN", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
+_SHELL = ("/bin/sh", "-c")
+_WORDS = 300
+"""Characters of a command that are quoted when it fails."""
 _SERIOUS = re.compile(r"\[(?:alert|crit|emerg)\]")
 
 
@@ -73,7 +82,7 @@ def settings_of(**topics: object) -> StackSettings:
 
 @dataclass
 class NginxUnderTest:
-    """One Nginx. It runs as in a deployment: without rights, its root filesystem read-only."""
+    """One Nginx. It runs as in a deployment: without rights, its root filesystem read-only, by the same scripts."""
 
     image: str
     network: str
@@ -89,33 +98,45 @@ class NginxUnderTest:
     """Files of this machine that it sees, as the engine writes them: path:path:ro."""
     rsa: bool = False
     """Whether its certificate's key is RSA."""
+    certificate_source: str = "own"
+    warn_before: int = 0
+    """Seconds that a certificate has left when its end is warned of."""
+    certificates: str | None = None
+    """The volume in which certificates are offered; its own, and empty, if none is named."""
+    acme_challenges: Sequence[str] = ()
     name: str = field(default_factory=lambda: f"nginx-under-test-{secrets.token_hex(4)}")
     configuration: str = ""
-    generation: int = 0
+    generation: str = ""
     announced: list[str] = field(default_factory=list[str])
     """Patterns of [alert], [crit] and [emerg] lines that a test expects."""
 
     def __post_init__(self) -> None:
         """Make a certificate for the names of the site."""
         self.domain = self.settings.site.domain
-        self._certificate, self._private_key = certificate_for(self.settings.site.hosts, rsa=self.rsa)
+        self.certificate, self._private_key = certificate_for(self.settings.site.hosts, rsa=self.rsa)
         self.ca_file = self.directory / f"{self.name}.pem"
-        self.ca_file.write_text(self._certificate)
+        self.ca_file.write_text(self.certificate)
         self._follower: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Run it, and wait until it serves."""
-        rights = [f"--cap-add={capability}" for capability in _CAPABILITIES]
-        scratch = [f"--tmpfs={path}:mode=0755" for path in ("/run/nginx", _METRICS, _CACHE)]
-        ports = [f"--publish=127.0.0.1::{port}" for port in (_HTTP, _HTTPS, f"{_HTTPS}/udp")]
-        volumes = [f"--volume={volume}" for volume in self.volumes]
-        _docker(
-            *("create", f"--name={self.name}", f"--network={self.network}", "--cap-drop=ALL", *rights),
-            *("--security-opt=no-new-privileges", "--read-only", *scratch, f"--volume={_DIRECTORY}", *volumes, *ports),
-            *(self.image, "nginx", "-c", _CONFIGURATION, "-g", "daemon off;"),
-        )
+        self.create()
         self._install(self.settings)
-        _docker("start", self.name)
+
+    def create(self) -> None:
+        """Run it without a configuration."""
+        offered = CERTIFICATES if self.certificates is None else f"{self.certificates}:{CERTIFICATES}:ro"
+        scratch = {**TMPFS, METRICS: "mode=0755", CACHE: "mode=0755"}
+        options = [
+            *(f"--name={self.name}", f"--network={self.network}"),
+            *("--security-opt=no-new-privileges", "--read-only", "--cap-drop=ALL"),
+            *(f"--cap-add={capability}" for capability in CAPABILITIES),
+            *(f"--tmpfs={path}:{how}" for path, how in scratch.items()),
+            *(f"--volume={volume}" for volume in (DIRECTORY, offered, *self.volumes)),
+            *(f"--publish=127.0.0.1::{port}" for port in (_HTTP, _HTTPS, f"{_HTTPS}/udp")),
+            f"--entrypoint={_SHELL[0]}",
+        ]
+        _docker("run", "--detach", *options, self.image, *_SHELL[1:], START)
         self._followed = self.directory / f"{self.name}.log"
         with self._followed.open("wb") as into:
             # To ask the engine for the whole log around each test would take longer than most tests.
@@ -124,13 +145,15 @@ class NginxUnderTest:
                 stdout=subprocess.DEVNULL,
                 stderr=into,
             )
+        self._find()
+
+    def _find(self) -> None:
         published = json.loads(_docker("inspect", "--format={{json .NetworkSettings.Ports}}", self.name))
         self.http_port = int(published[f"{_HTTP}/tcp"][0]["HostPort"])
         self.https_port = int(published[f"{_HTTPS}/tcp"][0]["HostPort"])
         self.quic_port = int(published[f"{_HTTPS}/udp"][0]["HostPort"])
         (attached,) = json.loads(_docker("inspect", "--format={{json .NetworkSettings.Networks}}", self.name)).values()
         self.ipv6_address, self.ipv6_gateway = attached["GlobalIPv6Address"], attached["IPv6Gateway"]
-        self._wait_until_served()
 
     def requests_begun(self) -> int:
         """Return how many requests have arrived so far, this question among them."""
@@ -138,11 +161,28 @@ class NginxUnderTest:
         return int(counts.split()[2])
 
     def reload(self, settings: StackSettings) -> None:
-        """Replace the configuration as the installer does: tested first, then by a signal."""
+        """Replace the configuration."""
         self._install(settings)
-        _docker("exec", self.name, "nginx", "-t", "-q", "-c", _CONFIGURATION)
-        _docker("kill", "--signal=HUP", self.name)
-        self._wait_until_served()
+
+    def restart(self, *, kill: bool = False) -> None:
+        """End it, gently or not, and run it anew; its ports are others then."""
+        if kill:
+            _docker("kill", self.name)
+            _docker("start", self.name)
+        else:
+            _docker("restart", self.name)
+        self._find()
+        self.wait_until_served()
+
+    def run_inside(self, shell: str) -> str:
+        """Run a script in its container, as root without rights over files; raises DockerError if it fails."""
+        return _docker("exec", self.name, *_SHELL, shell)
+
+    def health(self) -> tuple[bool, str]:
+        """Ask as the engine does: whether it is healthy, and what is said of it."""
+        words = ["docker", "exec", self.name, *_SHELL, HEALTH]
+        ended = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
+        return ended.returncode == 0, (ended.stdout + ended.stderr).strip()
 
     def remove(self) -> None:
         """End it, and what it wrote."""
@@ -333,7 +373,7 @@ class NginxUnderTest:
 
     def test(self, configuration: str) -> str:
         """Have Nginx test another configuration than the one it runs with, and return what it says to it."""
-        shell = f"cat > /run/nginx/nginx.conf; cp -R {_DIRECTORY}/tls {_DIRECTORY}/generation.conf /run/nginx;"
+        shell = f"cat > /run/nginx/nginx.conf; cd {DIRECTORY}/current; cp -R tls generation.conf /run/nginx;"
         return _docker(
             *("exec", "--interactive", self.name, "/bin/sh", "-c", f"{shell} nginx -t -c /run/nginx/nginx.conf 2>&1"),
             given=configuration.encode(),
@@ -344,7 +384,7 @@ class NginxUnderTest:
         each = 'nginx -t -q -c "$PWD/$1" > "$1.said" 2>&1 || echo "and ends with $?" >> "$1.said"'
         shell = f"""
             rm -rf /run/nginx/all && mkdir /run/nginx/all && cd /run/nginx/all && tar -x
-            cp -R {_DIRECTORY}/tls {_DIRECTORY}/generation.conf .
+            cp -R {DIRECTORY}/current/tls {DIRECTORY}/current/generation.conf .
             cp tls/certificate.pem tls/client_authorities.pem
             ls | grep nginx.conf | xargs -P 2 -I NAME sh -c '{each}' - NAME
             for said in *.said; do [ ! -s $said ] || {{ echo "== $said"; cat $said; }}; done
@@ -356,7 +396,6 @@ class NginxUnderTest:
         return {int(name.partition(".")[0]): words for name, _, words in sections}
 
     def _install(self, settings: StackSettings) -> None:
-        self.generation += 1
         self.configuration = render_configuration(
             settings,
             stack="test",
@@ -365,20 +404,31 @@ class NginxUnderTest:
             replicas=self.replicas,
             ipv6=self.ipv6,
             rsa_certificate=self.rsa,
+            acme_challenges=self.acme_challenges,
         )
         files = {
             "nginx.conf": self.configuration,
-            "generation.conf": f'set $generation "{self.generation}";\n',
-            "tls/certificate.pem": self._certificate,
+            "certificate_source": self.certificate_source,
+            "warn_before": str(self.warn_before),
+            "tls/certificate.pem": self.certificate,
             "tls/private_key.pem": self._private_key,
         }
         if settings.proxy.authentication.client_certificates is not None:
             files["tls/client_authorities.pem"] = settings.proxy.authentication.client_certificates.authorities
-        _docker("cp", "-", f"{self.name}:{_DIRECTORY}", given=_archive(files))
+        archive = _archive({f"candidate/{name}": text for name, text in files.items()})
+        _docker("cp", "-", f"{self.name}:{DIRECTORY}", given=archive)
+        try:
+            self.installed = self.run_inside(INSTALL)
+        except DockerError as error:
+            raise AssertionError(f"{error}\n{self.error_log()}") from None
+        self.generation = self.installed.split()[-1]
 
-    def _wait_until_served(self) -> None:
+    def wait_until_served(self) -> None:
+        """Wait until it answers with what is in force."""
+
         def served() -> bool:
-            return self.ask_inside("/generation").strip() == str(self.generation)
+            in_force = self.run_inside(f"readlink {DIRECTORY}/current").strip()
+            return self.ask_inside("/generation").strip() == in_force.removeprefix("generations/")
 
         try:
             wait_until(served, what="Nginx with what was installed", every=0.05, ignoring=(DockerError,))
@@ -428,7 +478,7 @@ class DockerError(Exception):
 def _docker(*arguments: str, given: bytes | None = None) -> str:
     ended = subprocess.run(["docker", *arguments], input=given, capture_output=True, check=False)  # noqa: S603, S607
     if ended.returncode != 0:
-        raise DockerError(f"docker {' '.join(arguments)}: {(ended.stderr + ended.stdout).decode().strip()}")
+        raise DockerError(f"docker {' '.join(arguments)[:_WORDS]}: {(ended.stderr + ended.stdout).decode().strip()}")
     return ended.stdout.decode()
 
 

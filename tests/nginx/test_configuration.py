@@ -51,7 +51,7 @@ def test_a_configuration_that_nginx_would_refuse_is_noticed_here(nginx: NginxUnd
 
 def test_status_is_for_the_container_alone_and_not_logged(nginx: NginxUnderTest) -> None:
     assert nginx.ask_inside("/health") == "ok\n"
-    assert nginx.ask_inside("/generation") == str(nginx.generation)
+    assert nginx.ask_inside("/generation") == nginx.generation
     with pytest.raises(DockerError):
         nginx.ask_inside("/")
     assert nginx.ask("/generation", host="status").status == 421
