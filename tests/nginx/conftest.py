@@ -15,6 +15,7 @@ from stacks.settings import StackSettings
 from tests.nginx.backend import EchoBackend
 from tests.nginx.name_server import NameServer
 from tests.nginx.nginx_under_test import NginxUnderTest, network, settings_of
+from tests.nginx.offers import Offers
 from tests.support.machine import lacks
 
 _LOG_LINES = 50
@@ -61,10 +62,15 @@ class Workshop:
         upstream: str = UPSTREAM,
         ipv6: bool = False,
         volumes: Sequence[str] = (),
+        offers: Offers | None = None,
+        warn_before: int = 0,
+        acme_challenges: Sequence[str] = (),
+        storage: str | None = None,
     ) -> NginxUnderTest:
         """Start Nginx before an application that it knows by name, at `port`.
 
-        Each further port is a replica; where one name stands for several, `replicas` says how many.
+        Each further port is a replica; where one name stands for several, `replicas` says how many. With `offers` it
+        serves a certificate of theirs.
         """
         made = NginxUnderTest(
             image=self.image,
@@ -77,6 +83,11 @@ class Workshop:
             ipv6=ipv6,
             volumes=volumes,
             rsa=rsa,
+            certificate_source="own" if offers is None else "offered",
+            certificates=None if offers is None else offers.volume,
+            warn_before=warn_before,
+            acme_challenges=acme_challenges,
+            storage=storage,
         )
         self.made.append(made)
         made.start()
@@ -182,6 +193,13 @@ def variants(shared_workshop: Workshop, shared_backend: EchoBackend) -> Variants
     """Nginx with other settings, before the backend that is always there."""
     shared_workshop.names.addresses[UPSTREAM] = shared_workshop.gateway
     return Variants(shared_workshop, shared_backend)
+
+
+@pytest.fixture(scope="module")
+def offers(image: str) -> Iterator[Offers]:
+    """Who obtains certificates."""
+    with Offers.by(image) as made:
+        yield made
 
 
 @pytest.fixture

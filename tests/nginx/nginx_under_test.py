@@ -104,6 +104,8 @@ class NginxUnderTest:
     certificates: str | None = None
     """The volume in which certificates are offered; its own, and empty, if none is named."""
     acme_challenges: Sequence[str] = ()
+    storage: str | None = None
+    """The volume for its configuration, if that is not one of its own."""
     name: str = field(default_factory=lambda: f"nginx-under-test-{secrets.token_hex(4)}")
     configuration: str = ""
     generation: str = ""
@@ -126,13 +128,14 @@ class NginxUnderTest:
     def create(self) -> None:
         """Run it without a configuration."""
         offered = CERTIFICATES if self.certificates is None else f"{self.certificates}:{CERTIFICATES}:ro"
+        storage = DIRECTORY if self.storage is None else f"{self.storage}:{DIRECTORY}"
         scratch = {**TMPFS, METRICS: "mode=0755", CACHE: "mode=0755"}
         options = [
             *(f"--name={self.name}", f"--network={self.network}"),
             *("--security-opt=no-new-privileges", "--read-only", "--cap-drop=ALL"),
             *(f"--cap-add={capability}" for capability in CAPABILITIES),
             *(f"--tmpfs={path}:{how}" for path, how in scratch.items()),
-            *(f"--volume={volume}" for volume in (DIRECTORY, offered, *self.volumes)),
+            *(f"--volume={volume}" for volume in (storage, offered, *self.volumes)),
             *(f"--publish=127.0.0.1::{port}" for port in (_HTTP, _HTTPS, f"{_HTTPS}/udp")),
             f"--entrypoint={_SHELL[0]}",
         ]
