@@ -9,6 +9,13 @@ import pulumi_tls as tls
 
 from components import images
 from components.backing_services import Ollama, OllamaArgs, Postgres, PostgresArgs, Redis, RedisArgs
+from components.certificates.certbot import (
+    Certbot,
+    CertbotArgs,
+    ExternalAccountArgs,
+    IssuerArgs,
+    Route53Args,
+)
 from components.certificates.self_signed import SelfSignedCertificate, SelfSignedCertificateArgs
 from components.docker.engine import Engine, EngineError
 from components.docker.health import once_healthy
@@ -23,7 +30,7 @@ from components.readiness.component import Readiness, ReadinessArgs
 from components.reverse_proxy.component import CertificateSource, NginxReverseProxy, NginxReverseProxyArgs
 from components.reverse_proxy.metrics import NginxMetrics, NginxMetricsArgs
 from components.reverse_proxy.rendering import render_configuration
-from stacks.certificate import CertificateMode
+from stacks.certificate import CertificateMode, Challenge, IssuerSettings, LetsEncryptSettings, Route53Settings
 from stacks.data import BackingMode, PostgresSettings, RedisSettings
 from stacks.models import OllamaMode, OllamaSettings, ProviderSettings
 from stacks.open_webui import AdminSettings
@@ -33,7 +40,8 @@ from stacks.values import is_ip_address, is_loopback
 if TYPE_CHECKING:
     from components.certificates.provided import ProvidedCertificate
 
-_WithContainers = NginxReverseProxy | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics
+_CERTBOT_MEMORY = 256 << 20
+_WithContainers = NginxReverseProxy | Certbot | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics
 
 
 class OpenWebUIDeployment(pulumi.ComponentResource):
@@ -89,12 +97,17 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
                     replicas=len(application.replicas),
                     ipv6=ipv6 is not None,
                     rsa_certificate=provided is not None and provided.rsa,
+                    acme_challenges=_asked_over_http(settings),
                 ),
                 certificate_pem=own.certificate_pem if provided is None else provided.certificate_pem,
                 private_key_pem=(
                     own.private_key_pem if provided is None else pulumi.Output.secret(provided.private_key_pem)
                 ),
-                certificate_source=CertificateSource.OWN,
+                certificate_source=(
+                    CertificateSource.OFFERED
+                    if settings.certificate.mode is CertificateMode.LETS_ENCRYPT
+                    else CertificateSource.OWN
+                ),
                 warn_before=round(settings.certificate.warn_before.total_seconds()),
                 network=host.network,
                 listen_addresses=[settings.site.listen.address, *([] if ipv6 is None else [ipv6])],
@@ -106,10 +119,12 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             ),
             on_host,
         )
+        certbot = self._certbot(proxy, host, on_host)
         metrics = self._metrics(proxy, nginx, on_host)
 
         by_role = {
             "nginx": proxy,
+            "certbot": certbot,
             "open-webui": application,
             "ollama": ollama,
             "postgres": postgres,
@@ -135,6 +150,27 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         if admin is not None:
             self.outputs["admin_password"] = pulumi.Output.secret(admin["password"])
         self.register_outputs(self.outputs)
+
+    def _certbot(self, proxy: NginxReverseProxy, host: DockerHost, opts: pulumi.ResourceOptions) -> Certbot | None:
+        certificate = self._settings.certificate
+        if certificate.mode is not CertificateMode.LETS_ENCRYPT:
+            return None
+        acme = certificate.lets_encrypt
+        by_dns = acme.challenge is Challenge.DNS_01
+        args = CertbotArgs(
+            image=self._image(images.CERTBOT_ROUTE53 if by_dns else images.CERTBOT, opts),
+            network=host.network,
+            certificates=proxy.certificates_volume,
+            names=self._settings.certificate_names,
+            challenge=str(acme.challenge),
+            issuers=_issuers(acme),
+            proxy_protocol=self._settings.proxy.proxy_protocol,
+            wait=round(acme.wait.total_seconds()),
+            memory=_CERTBOT_MEMORY,
+        )
+        if acme.route53 is not None:
+            args["route53"] = _route53(acme.route53)
+        return Certbot(f"{self._name}-certbot", args, opts)
 
     def _provided_certificate(self) -> "ProvidedCertificate | None":
         provided = self._settings.certificate.provided
@@ -327,6 +363,48 @@ def _released(settings: StackSettings, opts: pulumi.ResourceOptions | None) -> p
 def _host_args(settings: StackSettings, *, ipv6: bool) -> DockerHostArgs:
     host = settings.platform.docker.host
     return DockerHostArgs(ipv6=ipv6) if host is None else DockerHostArgs(host=host, ipv6=ipv6)
+
+
+def _asked_over_http(settings: StackSettings) -> Sequence[str]:
+    """Return the names for which an issuer asks on port 80."""
+    certificate = settings.certificate
+    if certificate.mode is CertificateMode.LETS_ENCRYPT and certificate.lets_encrypt.challenge is Challenge.HTTP_01:
+        return settings.certificate_names
+    return ()
+
+
+def _issuers(acme: LetsEncryptSettings) -> Sequence[IssuerArgs]:
+    first, *others = (_issuer(issuer) for issuer in acme.issuers)
+    first["directory"] = acme.directory_in_use
+    if acme.staging_directory is not None:
+        first["staging_directory"] = acme.staging_directory
+    return [first, *others]
+
+
+def _issuer(issuer: IssuerSettings) -> IssuerArgs:
+    args = IssuerArgs(directory=issuer.directory)
+    if issuer.directory_ca is not None:
+        args["directory_ca"] = issuer.directory_ca
+    if issuer.email is not None:
+        args["email"] = issuer.email
+    if issuer.external_account is not None:
+        args["external_account"] = ExternalAccountArgs(
+            key_id=issuer.external_account.key_id,
+            hmac_key=pulumi.Output.secret(issuer.external_account.hmac_key.get_secret_value()),
+        )
+    if issuer.profile is not None:
+        args["profile"] = issuer.profile
+    return args
+
+
+def _route53(route53: Route53Settings) -> Route53Args:
+    args = Route53Args(region=route53.region)
+    if route53.access_key_id is not None and route53.secret_access_key is not None:
+        args["access_key_id"] = route53.access_key_id
+        args["secret_access_key"] = pulumi.Output.secret(route53.secret_access_key.get_secret_value())
+    if route53.endpoint is not None:
+        args["endpoint"] = route53.endpoint
+    return args
 
 
 class _ClientAuthorities(TypedDict, total=False):

@@ -312,7 +312,9 @@ def _is_healthy(client: docker.DockerClient, identity: str, waited: float) -> bo
     crashed = found.attrs["RestartCount"] >= _CRASHES and state["Restarting"]
     ended = state["Status"] in {"exited", "dead"}
     unhealthy = status == "unhealthy" and waited > _UNHEALTHY_PATIENCE
-    if crashed or ended or unhealthy or waited > _PATIENCE:
+    # It may have been given longer than most, as one that waits for others has.
+    given = (found.attrs["Config"].get("Healthcheck") or {}).get("StartPeriod", 0) / 1e9 + _UNHEALTHY_PATIENCE
+    if crashed or ended or unhealthy or waited > max(_PATIENCE, given):
         raise EngineError(_obituary(found, status, waited))
     return False
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from components import images
 from components.docker.engine import EngineFacts, Publication, address_is_free
 from components.images import ImageSource
-from stacks.certificate import CertificateMode
+from stacks.certificate import CertificateMode, Challenge
 from stacks.data import BackingMode
 from stacks.faults import Fault
 from stacks.models import OllamaMode
@@ -84,6 +84,9 @@ def wanted_images(settings: StackSettings) -> list[str]:
         wanted.append(images.OLLAMA)
     if settings.proxy.metrics.enabled:
         wanted.append(images.NGINX_METRICS)
+    if settings.certificate.mode is CertificateMode.LETS_ENCRYPT:
+        by_dns = settings.certificate.lets_encrypt.challenge is Challenge.DNS_01
+        wanted.append(images.CERTBOT_ROUTE53 if by_dns else images.CERTBOT)
     services = ((settings.data.postgres, images.POSTGRES), (settings.data.redis, images.REDIS))
     wanted += [image for service, image in services if service.mode is BackingMode.CONTAINER]
     return [image.reference(settings.images.source, settings.images.registry) for image in wanted]
