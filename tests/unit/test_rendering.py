@@ -111,14 +111,12 @@ SECURITY = {
 }
 OF_THE_SITE = {
     "Access-Control-Allow-Credentials",
-    "Access-Control-Allow-Headers",
-    "Access-Control-Allow-Methods",
     "Access-Control-Allow-Origin",
-    "Access-Control-Max-Age",
     "Cache-Control",
     "Vary",
     "X-Cache-Status",
 }
+OF_A_PREFLIGHT = {"Access-Control-Allow-Headers", "Access-Control-Allow-Methods", "Access-Control-Max-Age"}
 
 
 def test_each_location_that_can_answer_says_each_header_once(case: Case, tmp_path: Path) -> None:
@@ -136,6 +134,7 @@ def test_each_location_that_can_answer_says_each_header_once(case: Case, tmp_pat
             said = [*everywhere, *_said_in(server["block"]), *_said_in(location["block"])]
             assert len(said) == len(set(said)), (location["args"], "says a header twice")
             assert set(said) >= SECURITY | (OF_THE_SITE if site else set())
+            assert (set(said) & OF_A_PREFLIGHT) == (OF_A_PREFLIGHT if location["args"] == ["@preflight"] else set())
             # Wherever an answer may be a stream, whoever is in front of Nginx is told.
             if {"/", "/api/", "/ollama/", "/openai/"} & set(location["args"]) and site:
                 assert "X-Accel-Buffering" in said
