@@ -17,6 +17,21 @@ from tests.support.waiting import wait_until
 
 BROWSER_ENCODINGS = "gzip, deflate, br, zstd"
 """The Accept-Encoding of Chromium over HTTPS."""
+# Headers that Nginx says of a file by itself, or hands on.
+_OF_THE_FILE = {
+    "accept-ranges",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "date",
+    "etag",
+    "last-modified",
+    "server",
+    "transfer-encoding",
+}
+# Another value in each answer.
+_COMPUTED = {"x-request-id": "$request_id", "x-cache-status": "$upstream_cache_status"}
 CHUNK_SIZE = 450_000
 """Bytes, before it is compressed; of the frontend's scripts the one nearest to it is measured."""
 IMAGE = "/static/favicon.png"
@@ -95,7 +110,8 @@ def fetch(address: Address, path: str, *, ca_file: str | None = None) -> Asset:
         response.raise_for_status()
         headers = response.headers
         body = b"".join(response.iter_raw())
-    return Asset(path, headers["Content-Type"], headers.get("Content-Encoding", ""), body)
+    added = tuple((name, _COMPUTED.get(name, value)) for name, value in headers.items() if name not in _OF_THE_FILE)
+    return Asset(path, headers["Content-Type"], headers.get("Content-Encoding", ""), body, added)
 
 
 def _scripts(running: Running) -> list[tuple[int, str]]:

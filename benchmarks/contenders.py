@@ -16,15 +16,17 @@ from components.reverse_proxy.rendering import render_configuration
 from components.reverse_proxy.tls_profiles import INTERMEDIATE
 from stacks.settings import PROJECT, StackSettings, read_settings
 
-DIRECT, TEXTBOOK, OURS, CADDY, HAPROXY, BARE = "direct", "textbook", "ours", "caddy", "haproxy", "bare"
+DIRECT, TEXTBOOK, OURS, CADDY, HAPROXY = "direct", "textbook", "ours", "caddy", "haproxy"
+CACHING, BARE = "caching", "bare"
 PROXIES = (TEXTBOOK, OURS, CADDY, HAPROXY)
-"""Those in front of the application, the limit left out."""
+"""Those in front of the application, the limits left out."""
 TITLES: Mapping[str, str] = {
     DIRECT: "direct",
     TEXTBOOK: "textbook Nginx",
     OURS: "ours",
     CADDY: "Caddy",
     HAPROXY: "HAProxy",
+    CACHING: "bare Nginx, its cache, our headers",
     BARE: "bare Nginx",
 }
 APPLICATION_PORT = 8080
@@ -49,6 +51,8 @@ class Asset:
     encoding: str
     """Its Content-Encoding; "" for none."""
     body: bytes
+    headers: Sequence[tuple[str, str]] = ()
+    """What a proxy adds that Nginx does not say of a file by itself; the values as its configuration writes them."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Setting:
     upstream: str
     """host:port of what stands behind it."""
     assets: Sequence[Asset] = ()
-    """For the limit alone."""
+    """For the limits alone."""
     suffix: str = ""
     """Tells a second instance from the first."""
     proxy: Mapping[str, object] = field(default_factory=dict[str, object])
@@ -103,6 +107,7 @@ def start(name: str, setting: Setting, amend: Callable[[str], str] = lambda text
     """Start a proxy; `amend` changes its configuration before."""
     return {
         BARE: functools.partial(_nginx, BARE, "bare.conf.j2"),
+        CACHING: functools.partial(_nginx, CACHING, "caching.conf.j2"),
         TEXTBOOK: functools.partial(_nginx, TEXTBOOK, "textbook.conf.j2"),
         OURS: _ours,
         CADDY: _caddy,

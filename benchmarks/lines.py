@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from benchmarks.contenders import BARE, CADDY, DIRECT, HAPROXY, OURS, TITLES
+from benchmarks.contenders import BARE, CACHING, CADDY, DIRECT, HAPROXY, OURS, TITLES
 from benchmarks.results import Results, quartiles
 
 NOISE = 0.03
@@ -94,8 +94,8 @@ class Line:
 
 
 _ALL = tuple(TITLES)
-_WITHOUT_DIRECT = tuple(name for name in TITLES if name != DIRECT)
-_WITHOUT_LIMIT = tuple(name for name in TITLES if name != BARE)
+_WITHOUT_DIRECT = tuple(name for name in TITLES if name not in {DIRECT, CACHING})
+_WITHOUT_LIMIT = tuple(name for name in TITLES if name not in {BARE, CACHING})
 
 
 def _asset(key: str, title: str, protocol: str) -> Line:

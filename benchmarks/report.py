@@ -17,8 +17,9 @@ _NETWORKS: Mapping[str, str] = {"near": "this machine", "far": "40 ms, 20 Mbit/s
 _CACHES: Mapping[str, str] = {"cold": "empty cache", "warm": "second visit"}
 _CACHED = (
     "HAProxy is ahead with files where it answers from the memory that its threads share; ours keeps them on disk, "
-    "where they survive a restart, and reads them from the system's cache. About a sixth of what a small file costs "
-    "ours goes into the headers and checks that every answer gets."
+    "where they survive a restart, and reads them from the system's cache: a system call for the head of a file, and "
+    "one for each 64 KiB of it. With HTTP/2 Nginx also compresses each header of each answer anew (RFC 7541, Huffman "
+    "code), a bare Nginx too; HAProxy copies them as they are."
 )
 _IDLE = (
     "HAProxy is ahead with idle WebSockets: it gives their buffers back. Nginx keeps one for TLS records (16 KiB) and "
@@ -225,7 +226,10 @@ def _method(results: Results) -> str:
         "that says nothing.\n"
         "- “Direct” is Open WebUI's own server, which speaks plain HTTP/1.1: it has no TLS to pay for, and its figure "
         "stands in the lines of HTTP/2 too. “Textbook” is what tutorials give. “Bare Nginx” is the limit: the same "
-        "bytes from disk (sendfile, open_file_cache, no log), or nothing but `proxy_pass` for a WebSocket.\n"
+        "bytes from disk (sendfile, open_file_cache, no log), or nothing but `proxy_pass` for a WebSocket. The column "
+        "before it is the limit of a proxy: `proxy_cache` in the place of files, and the headers that ours sends. What "
+        "lies between these two is the price of a cache and of those headers, whoever sends them; what lies between it "
+        "and ours is that of our rules.\n"
         f"- Files, asked for as Chromium asks: {said or 'none in this run'}. `h2load`, 8 connections, with HTTP/2 10 "
         "streams on each, one thread; rounds in turn. It does not reconnect, so Nginx's `keepalive_requests` (1000 by "
         "default, ours too) is lifted in every Nginx.\n"

@@ -19,7 +19,7 @@ from playwright.sync_api import sync_playwright
 from benchmarks import application, contenders, early_hints, idle_sockets, load, page_load
 from benchmarks.application import Application
 from benchmarks.certificate import Certificate, make_certificate
-from benchmarks.contenders import BARE, DIRECT, OURS, PROXIES, TITLES, Asset, Contender, Setting
+from benchmarks.contenders import BARE, CACHING, DIRECT, OURS, PROXIES, TITLES, Asset, Contender, Setting
 from benchmarks.far_network import Distance, FarNetwork
 from benchmarks.latency import KeptConnection
 from benchmarks.lines import LINES
@@ -144,11 +144,12 @@ def _bench() -> Iterator[Bench]:
             for name in PROXIES:
                 running[name] = contenders.start(name, bench.setting())
                 _wait_for(running[name], str(ca_file), "/ready")
-            # The limit serves what a browser gets through our proxy.
+            # The limits serve what a browser gets through our proxy.
             chosen = application.assets(started, running[OURS].address, str(ca_file))
             bench = Bench(bed, tools, started, certificate, str(ca_file), model, chosen, running, source)
-            running[BARE] = contenders.start(BARE, bench.setting())
-            _wait_for(running[BARE], str(ca_file), "/healthy")
+            for name in (CACHING, BARE):
+                running[name] = contenders.start(name, bench.setting())
+                _wait_for(running[name], str(ca_file), "/healthy")
             shown.done(", ".join(f"{TITLES[name]} {one.version}" for name, one in running.items()))
         yield bench
 
