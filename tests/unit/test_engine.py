@@ -23,12 +23,13 @@ def engine_with(client: MagicMock) -> Engine:
 
 
 def container(**state: Any) -> SimpleNamespace:
-    restarts = state.pop("RestartCount", 0)
+    restarts, given = state.pop("RestartCount", 0), state.pop("StartPeriod", 10)
     return SimpleNamespace(
         name="edge-unit-open-webui",
         labels={"role": "open-webui", "stack": "unit"},
         attrs={
             "RestartCount": restarts,
+            "Config": {"Healthcheck": {"StartPeriod": given * 10**9}},
             "State": {"Running": True, "Restarting": False, "Status": "running", "ExitCode": 0, **state},
         },
         logs=lambda tail: b"the last line\n",  # noqa: ARG005 - the library's name
@@ -52,8 +53,9 @@ def clock_of(*seconds: float) -> Callable[[], float]:
         ({"Restarting": True, "RestartCount": 3, "ExitCode": 1}, 0, r"ended with exit code 1 \(restarted 3 times\)"),
         ({"Running": False, "Status": "exited", "OOMKilled": True}, 0, "reached its memory limit"),
         ({"Health": {"Status": "starting"}}, 601, "still starting after 601 seconds"),
+        ({"Health": {"Status": "starting"}, "StartPeriod": 3600}, 3661, "still starting after 3661 seconds"),
     ],
-    ids=["unhealthy", "exited", "crash loop", "out of memory", "slow start"],
+    ids=["unhealthy", "exited", "crash loop", "out of memory", "slow start", "slower than it may"],
 )
 def test_a_sick_container_is_reported_with_its_last_words(state: dict[str, Any], seconds: float, words: str) -> None:
     client = MagicMock()
@@ -75,6 +77,17 @@ def test_a_container_that_recovers_is_waited_for(monkeypatch: pytest.MonkeyPatch
     ]
     engine_with(client).wait_until_healthy(["0123"], report=print, clock=clock_of(0))
     assert client.containers.get.call_count == 4
+
+
+def test_a_container_that_was_given_longer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("components.docker.engine.time.sleep", lambda _: None)
+    client = MagicMock()
+    client.containers.get.side_effect = [
+        container(Health={"Status": "starting"}, StartPeriod=3600),
+        container(Health={"Status": "healthy"}, StartPeriod=3600),
+    ]
+    engine_with(client).wait_until_healthy(["0123"], report=print, clock=clock_of(0, 3600))
+    assert client.containers.get.call_count == 2
 
 
 def test_a_container_that_vanished_is_said_so() -> None:

@@ -18,6 +18,8 @@ from tests.unit.graph import UNKNOWN, Graph, Resource, graph_of
 IDENTITIES = Path(__file__).with_name("identities")
 API_KEY = "sk-a;b\"c'd$e\\f{g}%h"
 PASSWORD = "correct horse; battery staple"
+AWS_SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY01"
+HMAC_KEY = "c2VjcmV0LWhtYWMta2V5LW9mLXplcm9zc2w"
 EVERYTHING = {
     "site": {"domain": "chat.example.com", "aliases": ["192.0.2.10"], "listen": {"address": "0.0.0.0"}},
     "open_webui": {
@@ -48,6 +50,23 @@ STACKS: Mapping[str, Mapping[str, Any]] = {
         "site": {"domain": "chat.example.com", "listen": {"address": "0.0.0.0"}},
         "open_webui": {"admin": {"email": "admin@example.com"}},
         "proxy": {"http3": True, "metrics": {"enabled": True}},
+    },
+    "lets-encrypt": {
+        "site": {"domain": "chat.example.org", "aliases": ["www.chat.example.org"], "listen": {"address": "0.0.0.0"}},
+        "open_webui": {"admin": {"email": "admin@example.com"}},
+        "certificate": {
+            "mode": "lets-encrypt",
+            "additional_names": ["*.chat.example.org"],
+            "lets_encrypt": {
+                "email": "hostmaster@example.org",
+                "challenge": "dns-01",
+                "route53": {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": AWS_SECRET},
+                "fallback": {
+                    "directory": "https://acme.zerossl.com/v2/DV90",
+                    "external_account": {"key_id": "kid-1", "hmac_key": HMAC_KEY},
+                },
+            },
+        },
     },
     "generated-password": {"open_webui": {"admin": {"email": "admin@example.com"}}},
 }
@@ -88,6 +107,50 @@ def test_only_the_proxy_publishes_ports(graph: Graph) -> None:
     # And the exporter of its numbers, for this machine alone.
     assert published.pop("edge-nginx-metrics-endpoint", {"127.0.0.1"}) == {"127.0.0.1"}
     assert set(published) == {"edge-nginx-server"}
+
+
+def test_certbot_is_told_what_the_settings_say() -> None:
+    graph = deployed("lets-encrypt")
+    certbot = graph.named("edge-certbot-server")
+    (given,) = (upload for upload in certbot.inputs["uploads"] if upload["file"].endswith("/settings.json"))
+    assert json.loads(given["content"]) == {
+        "names": ["chat.example.org", "www.chat.example.org", "*.chat.example.org"],
+        "challenge": "dns-01",
+        "issuers": [
+            {"directory": "https://acme-v02.api.letsencrypt.org/directory", "email": "hostmaster@example.org"},
+            {
+                "directory": "https://acme.zerossl.com/v2/DV90",
+                "external_account": {"key_id": "kid-1", "hmac_key": HMAC_KEY},
+            },
+        ],
+        "route53": {
+            "access_key_id": "AKIAIOSFODNN7EXAMPLE",
+            "secret_access_key": AWS_SECRET,
+            "region": "us-east-1",
+        },
+        "proxy_protocol": False,
+    }
+    assert certbot.inputs["healthcheck"]["startPeriod"] == "5m0s"
+    installer = graph.named("edge-nginx-installer")
+    said = {upload["file"].rsplit("/", 1)[1]: upload["content"] for upload in installer.inputs["uploads"]}
+    assert said["certificate_source"] == "offered"
+    # A challenge by DNS needs nothing of the proxy.
+    assert "acme-challenge" not in said["nginx.conf"]
+
+
+def test_an_issuer_that_asks_over_http_is_answered() -> None:
+    certificate = {"mode": "lets-encrypt", "lets_encrypt": {"staging": True}}
+    graph = deployed("lets-encrypt", certificate=certificate)
+    (given,) = (
+        upload
+        for upload in graph.named("edge-certbot-server").inputs["uploads"]
+        if upload["file"].endswith("/settings.json")
+    )
+    assert json.loads(given["content"])["issuers"] == [
+        {"directory": "https://acme-staging-v02.api.letsencrypt.org/directory"}
+    ]
+    uploads = graph.named("edge-nginx-installer").inputs["uploads"]
+    assert any("acme-challenge" in upload["content"] for upload in uploads if upload["file"].endswith("/nginx.conf"))
 
 
 PROVIDED = {"mode": "provided", "provided": {"certificate_file": "chain.pem", "private_key_file": "key.pem"}}
@@ -313,7 +376,7 @@ def test_a_mirror_holds_the_official_images_under_their_own_paths() -> None:
 
 def test_no_secret_is_in_a_property_that_is_not_secret() -> None:
     derived = {derive("PRIVATE KEY", purpose) for purpose in ("PostgreSQL", "Redis", "WEBUI_SECRET_KEY")}
-    secrets = {API_KEY, PASSWORD, "PRIVATE KEY", "hunter22", *derived}
+    secrets = {API_KEY, PASSWORD, AWS_SECRET, HMAC_KEY, "PRIVATE KEY", "hunter22", *derived}
     for resource in (resource for stack in STACKS for resource in deployed(stack).resources):
         for key, value in resource.inputs.items():
             if any(secret in text for text in _texts(value) for secret in secrets):
