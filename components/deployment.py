@@ -134,8 +134,10 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         }
         # Some are not wanted, and some run elsewhere and are an address here.
         parts = {role: part for role, part in by_role.items() if isinstance(part, _WithContainers)}
-        healthy = pulumi.Output.all(*(part.container_ids for part in parts.values())).apply(
-            lambda groups: _healthy(engine, [identity for group in groups for identity in group]),
+        # Whoever mended what an issuer could not see updates again, and need not wait for its next attempt.
+        patient: pulumi.Input[Sequence[str]] = [] if certbot is None else certbot.container_ids
+        healthy = pulumi.Output.all(patient, *(part.container_ids for part in parts.values())).apply(
+            lambda groups: _healthy(engine, groups[0], [identity for group in groups[1:] for identity in group]),
         )
         containers = {role: part.containers for role, part in parts.items()}
         mode = settings.certificate.mode
@@ -422,10 +424,11 @@ def _provider(provider: ProviderSettings) -> ProviderArgs:
     return ProviderArgs(url=provider.url, api_key=pulumi.Output.secret(provider.api_key.get_secret_value()))
 
 
-async def _healthy(engine: Engine, container_ids: Sequence[str]) -> bool:
+async def _healthy(engine: Engine, patient: Sequence[str], container_ids: Sequence[str]) -> bool:
     if pulumi.runtime.is_dry_run():
         return True
     try:
+        await asyncio.to_thread(engine.restart_unhealthy, patient)
         await asyncio.to_thread(engine.wait_until_healthy, container_ids, pulumi.log.info)
     except EngineError as error:
         raise pulumi.RunError(str(error)) from None

@@ -25,6 +25,7 @@ _PATIENCE = 600
 """Seconds until a container that is still starting is called a failure: a migration takes minutes."""
 _UNHEALTHY_PATIENCE = 60
 """Seconds for an unhealthy container to recover, as after a restart of the engine."""
+_STOP_SECONDS = 20
 _CRASHES = 3
 _LAST_WORDS = 8
 _NEVER = "0001-01-01"
@@ -166,6 +167,23 @@ class Engine:
                 reported = clock()
                 report(f"waiting for {len(pending)} container(s) to be healthy, for {reported - began:.0f} s so far")
             time.sleep(0.5)
+
+    def restart_unhealthy(self, container_ids: Sequence[str]) -> None:
+        """Restart those of the containers that are unhealthy: what they wait for may be there by now.
+
+        Raises:
+            EngineError: the engine does not answer.
+
+        """
+        with self.connection() as client:
+            for identity in container_ids:
+                try:
+                    found = client.containers.get(identity)
+                except docker.errors.NotFound:
+                    # Whoever waits for it says so.
+                    continue
+                if (found.attrs["State"].get("Health") or {}).get("Status") == "unhealthy":
+                    found.restart(timeout=_STOP_SECONDS)
 
     def require_image(self, identity: str) -> None:
         """Make sure that a container can be made from an image.

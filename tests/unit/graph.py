@@ -218,6 +218,7 @@ def graph_of(  # noqa: PLR0913 - keywords, each a thing of its own
 
     # No engine is there to be asked.
     with (
+        patch.object(Engine, "restart_unhealthy"),
         patch.object(Engine, "wait_until_healthy", wait_until_healthy),
         patch.object(Engine, "remade_after", return_value=None),
         patch.object(Engine, "shows_ipv6_clients", return_value=shows_ipv6_clients),

@@ -90,6 +90,16 @@ def test_a_container_that_was_given_longer_is_waited_for(monkeypatch: pytest.Mon
     assert client.containers.get.call_count == 2
 
 
+def test_what_is_unhealthy_begins_anew_and_nothing_else() -> None:
+    sick, well, young = (container(Health={"Status": status}) for status in ("unhealthy", "healthy", "starting"))
+    for each in (sick, well, young):
+        each.restart = MagicMock()
+    client = MagicMock()
+    client.containers.get.side_effect = [sick, well, docker.errors.NotFound("gone"), young]
+    engine_with(client).restart_unhealthy(["0", "1", "2", "3"])
+    assert [each.restart.call_count for each in (sick, well, young)] == [1, 0, 0]
+
+
 def test_a_container_that_vanished_is_said_so() -> None:
     client = MagicMock()
     client.containers.get.side_effect = docker.errors.NotFound("gone")
