@@ -5,6 +5,11 @@ say() {
     echo "$(date '+%Y/%m/%d %H:%M:%S') [$1] certificate: $2" >&3
 }
 
+# In one line, without what Nginx puts before its words: it is no emergency of the Nginx that runs.
+in_short() {
+    sed 's/^.*\[emerg\] \([0-9#]*: \)\{0,1\}//; /test failed$/d' | head -n 3 | tr '\n' ' '
+}
+
 # What decides whether there is anything to do: what is in force, and the offer.
 state_of_things() {
     offered=$EDGE_CERTIFICATES/offered/current
@@ -31,7 +36,7 @@ settle() {
     before=$(readlink current)
     if ! words=$({ with_offer generations/offer.new current "$offer" && put_in_force generations/offer.new; } 2>&1); then
         rm -rf generations/offer.new
-        echo "the one offered in ${offer##*/} is not taken, the one before is served on: $words"
+        echo "the one offered in ${offer##*/} is not taken, the one before is served on: $(echo "$words" | in_short)"
         return 1
     fi
     if ! taken_up; then
@@ -42,9 +47,14 @@ settle() {
     remove_others
 
     installed=$(openssl x509 -noout -serial -in current/tls/certificate.pem)
-    attempt=0
-    # Those processes of Nginx that are about to end may take another connection.
-    until served=$(served_certificate | openssl x509 -noout -serial) && [ "$served" = "$installed" ]; do
+    attempt=0 in_a_row=0
+    # Not just once: Nginx's processes of before, which are about to end, may take some more connections.
+    while [ "$in_a_row" -lt 3 ]; do
+        served=$(served_certificate | openssl x509 -noout -serial)
+        in_a_row=$((in_a_row + 1))
+        if [ "$served" != "$installed" ]; then
+            in_a_row=0
+        fi
         if [ "$attempt" -ge 50 ]; then
             echo "the one installed is not the one served: $installed, but $served"
             return 1
@@ -102,7 +112,6 @@ watch() {
                 75) ;;
                 *)
                     seen=$state retry_in=60
-                    words=$(printf '%s' "$words" | tr '\n' ' ')
                     if [ "$words" != "$said" ]; then
                         say error "$words"
                     fi

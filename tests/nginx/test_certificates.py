@@ -1,20 +1,21 @@
 """A certificate that is offered while Nginx runs: served by a reload, or refused and the one before served on."""
 
+import secrets
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from components.reverse_proxy.scripts import CERTIFICATES, DIRECTORY, METRICS
 from tests.nginx.authorities import Issued, issue
 from tests.nginx.backend import EchoBackend
-from tests.nginx.conftest import SITE, UPSTREAM, Workshop
-from tests.nginx.nginx_under_test import DockerError, NginxUnderTest, settings_of
-from tests.nginx.offers import Offers
+from tests.nginx.conftest import SITE, UPSTREAM, Workshop, workshop_in
+from tests.nginx.nginx_under_test import NginxUnderTest, settings_of
+from tests.nginx.offers import Offers, docker
 from tests.support.load import Client, Http1, Http2, Load, Tally, Target, WebSocketEcho, read_http1
 from tests.support.waiting import wait_until
 
@@ -43,21 +44,36 @@ def serve_offers(
 
 
 @pytest.fixture(scope="module")
+def module_workshop(
+    image: str, network_and_gateway: tuple[str, str], offers: Offers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workshop]:
+    """What ends before the volume that it reads."""
+    del offers
+    yield from workshop_in(image, *network_and_gateway, tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
 def shared_proxy(
-    shared_workshop: Workshop, shared_backend: EchoBackend, offers: Offers, authority: Issued
+    module_workshop: Workshop, shared_backend: EchoBackend, offers: Offers, authority: Issued
 ) -> NginxUnderTest:
-    return serve_offers(shared_workshop, shared_backend, offers, authority)
+    return serve_offers(module_workshop, shared_backend, offers, authority)
 
 
 @pytest.fixture
-def proxy(shared_proxy: NginxUnderTest, offers: Offers, authority: Issued) -> Iterator[NginxUnderTest]:
-    """Nginx with a good certificate that was offered."""
-    good = leaf(authority)
-    offers.offer(good)
-    wait_until_served(shared_proxy, good)
+def proxy(shared_proxy: NginxUnderTest) -> Iterator[NginxUnderTest]:
+    """Nginx that serves what is offered; whoever makes it complain fails."""
     before = len(shared_proxy.said_so_far())
     yield shared_proxy
     shared_proxy.assert_nothing_serious_in(shared_proxy.said_so_far()[before:])
+
+
+def offer(nginx: NginxUnderTest, offers: Offers, authority: Issued, **given: object) -> int:
+    """Offer a good certificate, and return its serial number once no client gets another."""
+    issued = leaf(authority, **given)
+    name = offers.offer(issued)
+    wait_for_words(nginx, f"the one offered in {name} is served: serial=")
+    assert served(nginx) == issued.certificate.serial_number
+    return issued.certificate.serial_number
 
 
 def served(nginx: NginxUnderTest) -> int:
@@ -97,12 +113,281 @@ def test_a_placeholder_is_served_until_the_first_certificate_is_offered(
     wait_until_served(nginx, first)
     line = wait_for_words(nginx, "is served: serial=")
     assert f"[notice] certificate: the one offered in {name} is served: serial={name}" in line
-    assert nginx.health() == (
-        True,
-        "ok: the certificate has 90 days left: localhost, 127.0.0.1, chat.example.com, 2001:DB8:0:0:0:0:0:1; issued by"
-        " CN=An issuer of certificates",
+    about = "90 days left: localhost, 127.0.0.1, chat.example.com, 2001:DB8:0:0:0:0:0:1; issued by"
+    assert nginx.health() == (True, f"ok: the certificate has {about} CN=An issuer of certificates")
+    wait_for_words(nginx, f"[notice] certificate: {about}")
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An offer that is none, and what the log says of it."""
+
+    words: str
+    files: dict[str, str]
+    afterwards: str = "true"
+    lasts: timedelta = timedelta(days=1)
+
+
+STRANGER = issue("Somebody else")
+BROKEN = {
+    "key of another certificate": Broken("key values mismatch", {"private_key": STRANGER.private_key_pem}),
+    "garbage": Broken("no start line", {"certificate": "garbage\n"}),
+    "empty": Broken("no start line", {"certificate": ""}),
+    "no key": Broken("private_key.pem: No such file", {}, "rm current/private_key.pem"),
+    "expired": Broken("it expired on ", {}, lasts=timedelta(hours=-1)),
+    "unreadable": Broken("Permission denied", {}, "chmod 0 current/private_key.pem"),
+    "key with a passphrase": Broken(
+        "cannot load certificate key",
+        {
+            "private_key": STRANGER.key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.BestAvailableEncryption(b"a passphrase"),
+            ).decode()
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_a_broken_offer_is_refused_and_the_one_before_served_on(
+    proxy: NginxUnderTest, offers: Offers, authority: Issued, broken: Broken
+) -> None:
+    before, generation = served(proxy), proxy.ask_inside("/generation")
+    name = offers.offer(leaf(authority, lasts=broken.lasts), afterwards=broken.afterwards, **broken.files)
+    line = wait_for_words(proxy, f"the one offered in {name} is not taken, the one before is served on: ")
+    assert "[error] certificate: " in line
+    assert broken.words in line
+    assert served(proxy) == before
+    assert proxy.ask_inside("/generation") == generation
+    assert proxy.health()[0]
+
+
+def test_a_broken_offer_is_complained_of_once_and_served_when_it_is_mended(
+    proxy: NginxUnderTest, offers: Offers, authority: Issued
+) -> None:
+    issued = leaf(authority)
+    for _ in range(3):
+        # Looked at anew each time: the files are others.
+        name = offers.offer(issued, certificate="")
+        wait_for_words(proxy, f"the one offered in {name} is not taken")
+    offers.offer(issued)
+    wait_for_words(proxy, f"the one offered in {name} is served")
+    assert served(proxy) == issued.certificate.serial_number
+    assert proxy.error_log().count(f"the one offered in {name} is not taken") == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handshakes(Client):
+    """Comes anew for each request, as a browser that has been away."""
+
+    connections: int = 2
+
+    def ask(self, target: Target, tally: Tally) -> None:
+        """Ask over one connection, once."""
+        with target.connection("http/1.1") as connection, connection.makefile("rb") as answers:
+            head = f"GET /headers HTTP/1.1\r\nHost: {target.netloc}\r\nConnection: close\r\n\r\n"
+            connection.sendall(head.encode())
+            status, _ = read_http1(answers)
+        if status == 200:
+            tally.succeed()
+        else:
+            tally.fail(f"status {status}")
+        tally.pause(self.every)
+
+
+def test_twenty_certificates_in_a_row_cost_no_handshake_no_request_and_no_socket(
+    proxy: NginxUnderTest, offers: Offers, authority: Issued
+) -> None:
+    with Load(
+        f"https://localhost:{proxy.https_port}",
+        proxy.ca_file,
+        Handshakes(),
+        Http1(path="/headers"),
+        Http2(path="/headers"),
+        WebSocketEcho(path="/ws/", origin="https://localhost:8443"),
+    ) as load:
+        for _ in range(20):
+            offer(proxy, offers, authority)
+    assert load.failures == [], str(load)
+    assert load.requests > 500, str(load)
+    assert proxy.run_inside(f"ls {DIRECTORY}/generations | wc -l").strip() == "1"
+
+
+def test_a_reload_keeps_what_was_offered_whatever_becomes_of_the_offer(
+    proxy: NginxUnderTest, offers: Offers, authority: Issued
+) -> None:
+    before = offer(proxy, offers, authority)
+    changed = iter(("31m", "32m", "33m"))
+
+    def reload() -> None:
+        proxy.reload(settings_of(site=SITE, proxy={"timeouts": {"read": next(changed)}}))
+
+    reload()
+    assert served(proxy) == before
+    offers.offer(leaf(authority), certificate="garbage")
+    reload()
+    assert served(proxy) == before
+    assert f"the certificate in {CERTIFICATES}/offered/current is not taken: " in proxy.installed
+    offers.withdraw()
+    reload()
+    assert served(proxy) == before
+
+
+def test_a_stack_that_wants_its_own_certificate_serves_no_other(
+    proxy: NginxUnderTest, offers: Offers, authority: Issued
+) -> None:
+    own = x509.load_pem_x509_certificate(proxy.certificate.encode()).serial_number
+    last = leaf(authority)
+    try:
+        proxy.certificate_source = "own"
+        proxy.reload(SETTINGS)
+        assert served(proxy) == own
+        offers.offer(last)
+    finally:
+        proxy.certificate_source = "offered"
+    # Nothing took it until now, and now it is there at once.
+    assert served(proxy) == own
+    proxy.reload(SETTINGS)
+    assert served(proxy) == last.certificate.serial_number
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+def test_a_restart_between_offer_and_swap_ends_with_the_swap(
+    proxy: NginxUnderTest, offers: Offers, authority: Issued, *, kill: bool
+) -> None:
+    # What one that was killed in the middle leaves behind.
+    proxy.run_inside(
+        f"cd {DIRECTORY} && mkdir -p generations/offer.new/tls && echo half > generations/offer.new/nginx.conf"
+        " && ln -s generations/nowhere current.new && cp -R generations/offer.new generations/0123"
     )
-    wait_for_words(nginx, "[notice] certificate: 90 days left: localhost, 127.0.0.1, chat.example.com")
-    # By a reload: the process is the same.
-    assert "signal 1 (SIGHUP) received" not in nginx.error_log() or "exiting" not in nginx.error_log()
-    assert nginx.run_inside("cat /proc/1/comm").strip() == "nginx"
+    issued = leaf(authority)
+    offers.offer(issued)
+    proxy.restart(kill=kill)
+    wait_until_served(proxy, issued)
+    wait_until(
+        lambda: proxy.run_inside(f"ls {DIRECTORY}/generations").split() == [proxy.ask_inside("/generation").strip()],
+        what="the leftovers to go",
+    )
+    assert proxy.health()[0]
+
+
+def test_what_an_interrupted_swap_left_in_force_is_served(proxy: NginxUnderTest, offers: Offers) -> None:
+    # Renamed, and killed before the signal.
+    proxy.run_inside(
+        f"cd {DIRECTORY} && cp -Rp generations/* other && echo 1 > other/warn_before"
+        """ && echo 'set $generation "other";' > other/generation.conf && mv other generations/other"""
+        " && ln -s generations/other current.new && mv -T current.new current"
+    )
+    wait_until(lambda: proxy.ask_inside("/generation").strip() == "other", what="the generation in force")
+    del offers
+
+
+def test_the_watcher_is_restarted_when_it_dies_and_nginx_says_nothing(
+    proxy: NginxUnderTest, offers: Offers, authority: Issued
+) -> None:
+    before = len(proxy.error_log())
+    proxy.run_inside(
+        "for of in /proc/[0-9]*; do read -r _ _ _ parent _ < $of/stat || continue;"
+        ' [ "$(cat /proc/$parent/comm)/$(cat $of/comm)/$parent" = "sh/sh/$parent" ] && kill -9 ${of#/proc/}; done; true'
+    )
+    wait_until(lambda: "starts again" in proxy.error_log()[before:], what="the end of the watcher")
+    offer(proxy, offers, authority)
+    assert "[alert]" not in proxy.error_log()[before:]
+
+
+def test_a_full_disk_costs_nothing_but_the_new_certificate(
+    small_volume: str, workshop: Workshop, shared_backend: EchoBackend, offers: Offers, authority: Issued
+) -> None:
+    nginx = serve_offers(workshop, shared_backend, offers, authority, storage=small_volume)
+    first = offer(nginx, offers, authority)
+    nginx.run_inside(f"cat /dev/zero > {DIRECTORY}/filler 2> /dev/null || true")
+
+    second = leaf(authority)
+    name = offers.offer(second)
+    line = wait_for_words(nginx, f"the one offered in {name} is not taken")
+    assert "No space left on device" in line
+    assert served(nginx) == first
+    nginx.restart()
+    assert served(nginx) == first
+    assert nginx.health()[0]
+    with pytest.raises(AssertionError, match="No space left on device"):
+        nginx.reload(settings_of(site=SITE, proxy={"timeouts": {"read": "31m"}}))
+
+    nginx.run_inside(f"rm {DIRECTORY}/filler")
+    nginx.reload(SETTINGS)
+    assert served(nginx) == second.certificate.serial_number
+
+
+@pytest.fixture
+def small_volume(image: str) -> Iterator[str]:
+    """A volume that is soon full."""
+    name = f"nginx-under-test-small-{secrets.token_hex(4)}"
+    size = ("--opt=type=tmpfs", "--opt=device=tmpfs", "--opt=o=size=1m")
+    docker("volume", "create", *size, name)
+    # It is empty as soon as nobody uses it.
+    docker("run", "--detach", f"--name={name}", f"--volume={name}:/held", "--init", image, "sleep", "infinity")
+    yield name
+    docker("rm", "--force", name)
+    docker("volume", "rm", name)
+
+
+def numbers(nginx: NginxUnderTest) -> dict[str, float]:
+    """Return what Prometheus is told."""
+    text = nginx.run_inside(f"cat {METRICS}/certificate.prom")
+    lines = [line.split() for line in text.splitlines() if not line.startswith("#")]
+    return {name.removeprefix("open_webui_edge_certificate_"): float(value) for name, value in lines}
+
+
+def test_what_is_left_is_said_by_health_log_and_numbers(
+    workshop: Workshop, shared_backend: EchoBackend, offers: Offers, authority: Issued
+) -> None:
+    nginx = serve_offers(workshop, shared_backend, offers, authority, warn_before=14 * DAY)
+    for days, warned in ((15, False), (14, False), (13, True), (0, True)):
+        issued = leaf(authority, lasts=timedelta(days=days, minutes=5))
+        wanted_name = offers.offer(issued)
+        wait_for_words(nginx, f"the one offered in {wanted_name} is served")
+        healthy, words = nginx.health()
+        assert healthy, "a warning is no outage"
+        ok = f"ok, but a warning: the certificate has {days} days left, fewer than 14: localhost, "
+        assert words.startswith(ok if warned else f"ok: the certificate has {days} days left: localhost, ")
+        wanted = {
+            "expiry_timestamp_seconds": issued.certificate.not_valid_after_utc.timestamp(),
+            "days_left": days,
+            "warning": warned,
+        }
+        wait_until(lambda wanted=wanted: numbers(nginx) == wanted, what=f"the numbers {wanted}")
+        wait_for_words(nginx, f"[{'warn' if warned else 'notice'}] certificate: {days} days left")
+
+
+def test_only_a_certificate_that_has_run_out_makes_nginx_unhealthy(
+    workshop: Workshop, shared_backend: EchoBackend, offers: Offers, authority: Issued
+) -> None:
+    nginx = serve_offers(workshop, shared_backend, offers, authority, warn_before=14 * DAY)
+    short = leaf(authority, lasts=timedelta(seconds=4))
+    offers.offer(short)
+    wait_until_served(nginx, short)
+    wait_until(lambda: not nginx.health()[0], what="the end of the certificate")
+    assert nginx.health()[1].startswith("the certificate expired on ")
+    # It is served on, since nothing better is there; the next one is taken.
+    assert nginx.ask_from_itself("/headers").status == 200
+    offer(nginx, offers, authority)
+    assert nginx.health()[0]
+
+
+def test_nginx_that_does_not_answer_is_unhealthy(workshop: Workshop) -> None:
+    nginx = NginxUnderTest(workshop.image, workshop.network, workshop.directory, SETTINGS, ["nobody:1"], "127.0.0.1")
+    workshop.made.append(nginx)
+    nginx.create()
+    assert nginx.health() == (False, "Nginx does not answer")
+
+
+def test_behind_the_proxy_protocol_the_certificate_is_known_too(
+    workshop: Workshop, shared_backend: EchoBackend, offers: Offers, authority: Issued
+) -> None:
+    offers.withdraw()
+    behind = {"proxy_protocol": True, "trusted_proxies": [f"{workshop.gateway}/32"]}
+    nginx = workshop.nginx(settings_of(site=SITE, proxy=behind), port=shared_backend.port, offers=offers)
+    name = offers.offer(leaf(authority, lasts=timedelta(days=90, minutes=1)))
+    wait_for_words(nginx, f"the one offered in {name} is served")
+    assert nginx.health()[1].startswith("ok: the certificate has 90 days left: localhost, ")
