@@ -140,6 +140,12 @@ class NginxUnderTest:
             f"--entrypoint={_SHELL[0]}",
         ]
         _docker("run", "--detach", *options, self.image, *_SHELL[1:], START)
+        self._find()
+
+    def _find(self) -> None:
+        if self._follower is not None:
+            # What it follows has ended; the next begins at the beginning.
+            self._follower.wait(PATIENCE)
         self._followed = self.directory / f"{self.name}.log"
         with self._followed.open("wb") as into:
             # To ask the engine for the whole log around each test would take longer than most tests.
@@ -148,9 +154,6 @@ class NginxUnderTest:
                 stdout=subprocess.DEVNULL,
                 stderr=into,
             )
-        self._find()
-
-    def _find(self) -> None:
         published = json.loads(_docker("inspect", "--format={{json .NetworkSettings.Ports}}", self.name))
         self.http_port = int(published[f"{_HTTP}/tcp"][0]["HostPort"])
         self.https_port = int(published[f"{_HTTPS}/tcp"][0]["HostPort"])

@@ -95,9 +95,9 @@ def wait_for_serial(nginx: NginxUnderTest, wanted: int) -> None:
 
 def wait_for_words(nginx: NginxUnderTest, words: str) -> str:
     def found() -> str:
-        return next((line for line in nginx.error_log().splitlines() if words in line), "")
+        return next((line for line in nginx.said_so_far().splitlines() if words in line), "")
 
-    return wait_until(found, what=f"{words!r} in the log")
+    return wait_until(found, what=f"{words!r} in the log", every=0.05)
 
 
 def test_a_placeholder_is_served_until_the_first_certificate_is_offered(
