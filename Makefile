@@ -1,14 +1,16 @@
 # What there is to do here; bootstrap/ does it. STACK=local is the default.
 STACK ?= local
 # Through the environment, not by text: whatever a value holds, no shell reads it as a command.
-export STACK DATA YES ROLE FOLLOW
+export STACK DATA YES ROLE FOLLOW SYSTEM
 bootstrap = python3 -m bootstrap
 
-.PHONY: up preview down status logs env test test-long bench check docs fmt
+of_a_stack = up preview down status logs certificate certificate-dry-run trust-ca untrust-ca env
+of_the_checkout = test test-long bench check docs fmt
+.PHONY: $(of_a_stack) $(of_the_checkout)
 .DEFAULT_GOAL := up
 
-up preview down status logs env:
+$(of_a_stack):
 	@$(bootstrap) $@ "$$STACK"
 
-test test-long bench check docs fmt:
+$(of_the_checkout):
 	@$(bootstrap) $@

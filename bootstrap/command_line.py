@@ -17,6 +17,10 @@ OF_A_STACK = {
     "down": "remove the stack but its data; DATA=delete removes that too",
     "status": "list the stack's containers",
     "logs": "show what they wrote (ROLE=…, FOLLOW=1)",
+    "certificate": "show the certificate: names, issuer, days left, next renewal, last attempt",
+    "certificate-dry-run": "practise a renewal with the issuer",
+    "trust-ca": "have this machine and its browsers trust the stack's own authority (SYSTEM=0: browsers alone)",
+    "untrust-ca": "have them forget it (SYSTEM=0: browsers alone)",
     "env": "print the exports for plain `pulumi`",
 }
 OF_THE_CHECKOUT = {
@@ -68,7 +72,7 @@ def _command(asked: argparse.Namespace) -> Callable[[], int]:
     from bootstrap import commands  # noqa: PLC0415  # it needs the packages of the virtual environment
 
     if asked.command in OF_A_STACK:
-        of_stack: Callable[[str], int] = getattr(commands, asked.command)
+        of_stack: Callable[[str], int] = getattr(commands, asked.command.replace("-", "_"))
         return lambda: of_stack(asked.stack)
     if asked.command.startswith("test"):
         return lambda: commands.test("-m", "long" if asked.command == "test-long" else "not long")

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bootstrap import command, console, containers, debian, engine, front_door, images, places, pulumi_cli, stack
+from bootstrap import certificate as served
+from bootstrap import command, console, containers, debian, engine, front_door, images, places, pulumi_cli, stack, trust
 from bootstrap.console import step
 from bootstrap.engine import Engine
 from bootstrap.images import rootfs
@@ -82,6 +83,76 @@ def logs(name: str) -> int:
         raise ProblemError(message)
     containers.show_logs(host, found, follow=os.environ.get("FOLLOW") == "1")
     return 0
+
+
+def certificate(name: str) -> int:
+    """Show the certificate that the stack serves; 1 when none is served that browsers would take."""
+    host = _reach(name)
+    found = containers.of_stack(host, name, "nginx")
+    if not found:
+        console.say(f"No proxy of the stack {name} is here; `make up STACK={name}` starts it.")
+        return 1
+    (proxy, *_) = found
+    if proxy["State"]["Status"] != "running":
+        console.say(
+            f"The proxy of {name} is down ({proxy['State']['Status']}), so nothing is served;"
+            f" `make up STACK={name}` starts it, `make logs STACK={name} ROLE=nginx` may say why it ended."
+        )
+        return 1
+    wanted = served.Wanted.by(stack.settings_of(name))
+    try:
+        shown, how = served.served(host, proxy, wanted)
+    except (OSError, ValueError) as fault:
+        console.say(
+            f"The proxy of {name} runs and shows no certificate: {fault}; `make status STACK={name}` says more."
+        )
+        return 1
+    state = None
+    for certbot in containers.of_stack(host, name, "certbot"):
+        state = served.state_of(host, certbot["Name"].lstrip("/"))
+    console.put(served.table(shown, wanted, how=how, state=state))
+    return 1 if served.is_over(shown) else 0
+
+
+def certificate_dry_run(name: str) -> int:
+    """Have certbot practise a renewal, where there is an issuer to practise with."""
+    wanted = served.Wanted.by(stack.settings_of(name))
+    if wanted.mode != "lets-encrypt":
+        why = {
+            "self-signed": "this stack's own authority signs it, in any `make up` that finds it in its last third",
+            "provided": "somebody brings it, and `make up` looks at it before anything is touched",
+        }.get(wanted.mode, "no issuer is asked for it")
+        console.say(f"There is nothing to try: the certificate of {name} is {wanted.mode}, so {why}.")
+        return 0
+    host = _reach(name)
+    found = [one for one in containers.of_stack(host, name, "certbot") if one["State"]["Status"] == "running"]
+    if not found:
+        console.say(f"No container of {name} runs that asks an issuer; `make up STACK={name}` starts it.")
+        return 1
+    return command.pass_through([*host.client, "exec", found[0]["Name"].lstrip("/"), *served.DRY_RUN])
+
+
+def trust_ca(name: str) -> int:
+    """Have this machine and its browsers trust the stack's own authority."""
+    target = _stack(name)
+    if not target.exists():
+        console.say(f"There is no stack {name}, so it has no authority; `make up STACK={name}` makes both.")
+        return 1
+    authority = target.outputs().get("ca_certificate")
+    if not isinstance(authority, str):
+        console.say(f"The certificate of {name} is not signed by an authority of its own; there is nothing to trust.")
+        return 1
+    code = trust.report(trust.add(name, authority, trust.stores_here(system_store=_with_system_store())))
+    console.say(f"Browsers that are open learn of it when they start again. `make untrust-ca STACK={name}` undoes it.")
+    return code
+
+
+def untrust_ca(name: str) -> int:
+    """Have this machine and its browsers forget the stack's own authority; the stack itself may be gone."""
+    stack.file_of(name)
+    code = trust.report(trust.remove(name, trust.stores_here(system_store=_with_system_store())))
+    console.say("Browsers that are open learn of it when they start again.")
+    return code
 
 
 def env(name: str) -> int:
@@ -164,6 +235,10 @@ def fmt() -> int:
     )
 
 
+def _with_system_store() -> bool:
+    return os.environ.get("SYSTEM", "1") != "0"
+
+
 def _stack(name: str) -> Stack:
     stack.file_of(name)  # a name that cannot be is refused before anything is made
     with step("Pulumi") as shown:
@@ -236,8 +311,10 @@ def _greet(target: Stack, host: Engine) -> None:
     lines = ["", f"Open WebUI is at {url}"]
     if certificate:
         file = front_door.write_ca(certificate, BUILD, target.name).relative_to(places.CHECKOUT)
-        lines += [f"Its certificate is signed by this stack's own CA ({file}). To trust it on this machine:"]
-        lines += [f"  {line}" for line in front_door.how_to_trust(file, target.name)]
+        lines += [
+            f"Its certificate is signed by this stack's own CA ({file}).",
+            f"`make trust-ca STACK={target.name}` has this machine and its browsers trust it; others need that file.",
+        ]
     if distrusted:
         lines.append(f"This machine does not trust its certificate: {distrusted}. `make certificate` shows it.")
     lines += front_door.next_thing(

@@ -16,7 +16,8 @@ from bootstrap.problem import ProblemError
 SECONDS_TO_BE_READY = 180
 _SECONDS_BETWEEN = 0.5
 # The PROXY protocol's specification, section 2.1.
-_UNKNOWN = b"PROXY UNKNOWN\r\n"
+PROXY_UNKNOWN = b"PROXY UNKNOWN\r\n"
+"""What stands in front of a connection where nothing is known of the client."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class FrontDoor:
             context.verify_mode = ssl.CERT_NONE
         name = parts.hostname or ""
         connection = _ConnectionTo(
-            self.address or name, name, parts.port or 443, context, _UNKNOWN if self.proxy_protocol else b""
+            self.address or name, name, parts.port or 443, context, PROXY_UNKNOWN if self.proxy_protocol else b""
         )
         try:
             connection.request("GET", path, headers={"Accept": "application/json"})
@@ -123,18 +124,6 @@ def write_ca(certificate: str, folder: Path, stack: str) -> Path:
     file = folder / f"{stack}-ca.pem"
     file.write_text(certificate, encoding="utf-8")
     return file
-
-
-def how_to_trust(file: Path, stack: str) -> list[str]:
-    """Return the commands that make this machine trust the CA."""
-    name = f"open-webui-edge-{stack}"
-    anchors = "/usr/local/share/ca-certificates"
-    return [
-        f"Debian, Ubuntu     sudo cp {file} {anchors}/{name}.crt && sudo update-ca-certificates",
-        f"macOS              sudo security add-trusted-cert -d -k /Library/Keychains/System.keychain {file}",
-        f"Chromium on Linux  certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n {name} -i {file}",
-        "Firefox            Settings, Privacy & Security, View Certificates, Authorities, Import",
-    ]
 
 
 def next_thing(*, stack: str, url: str, admin: str | None, no_account_yet: bool, has_models: bool) -> list[str]:

@@ -20,6 +20,7 @@ class RunningDeployment:
     url: str
     ca_file: Path
     model_server: ModelServer
+    stack: StackUnderTest
 
 
 @pytest.fixture(scope="session")
@@ -31,4 +32,4 @@ def deployment(workshop: Workshop, model_server: ModelServer) -> Iterator[Runnin
         secrets={"models.providers[0].api_key": FIRST_KEY},
     )
     with stack.running():
-        yield RunningDeployment(stack.url, stack.ca_file, model_server)
+        yield RunningDeployment(stack.url, stack.ca_file, model_server, stack)

@@ -1,7 +1,10 @@
 """Who vouches for the site is changed by an update, in either direction, and nobody's request fails of it."""
 
+import json
+import re
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -75,7 +78,50 @@ def test_modes_change_without_a_failed_request(modes: StackUnderTest, company: I
     assert NO_CHANGE.search(modes.up().succeeded().output)
 
 
+def days_are_over(stack: StackUnderTest, left: timedelta) -> None:
+    """Let the state say that the certificate ends so soon: what the provider compares with the clock."""
+    ended = stack.pulumi("stack", "export", "--stack", stack.name).succeeded()
+    state = json.loads(ended.output)
+    (signed,) = (one for one in state["deployment"]["resources"] if one["type"].endswith(":LocallySignedCert"))
+    assert signed["outputs"]["earlyRenewalHours"] * 3 == signed["outputs"]["validityPeriodHours"]
+    signed["outputs"]["validityEndTime"] = (datetime.now(UTC) + left).isoformat(timespec="seconds")
+    stack.pulumi("stack", "import", "--stack", stack.name, given=json.dumps(state)).succeeded()
+
+
+def test_any_update_in_its_last_third_renews_the_stack_s_own(modes: StackUnderTest) -> None:
+    before, authority_before = served(modes), modes.ca_file.read_text()
+    assert before.not_valid_after_utc - before.not_valid_before_utc == timedelta(days=397)
+    days_are_over(modes, timedelta(days=133))
+    assert NO_CHANGE.search(modes.up().succeeded().output)
+    days_are_over(modes, timedelta(days=132))
+    with Load(modes.url, modes.ca_file, Http1(connections=2)) as load:
+        modes.up().succeeded()
+    assert load.failures == [], str(load)
+    after = served(modes)
+    assert after.serial_number != before.serial_number
+    assert after.not_valid_after_utc > before.not_valid_after_utc
+    # Signed by whom people trust already.
+    assert modes.outputs()["ca_certificate"] == authority_before
+    root = x509.load_pem_x509_certificate(authority_before.encode())
+    after.verify_directly_issued_by(root)
+    assert root.not_valid_after_utc - root.not_valid_before_utc == timedelta(days=3650)
+    assert NO_CHANGE.search(modes.up().succeeded().output)
+
+
+def test_what_is_served_is_shown(modes: StackUnderTest) -> None:
+    said = modes.workshop.run("make", "certificate", f"STACK={modes.name}").succeeded().output
+    assert re.search(r"^names +localhost, 127\.0\.0\.1$", said, re.MULTILINE), said
+    assert re.search(r"^days left +39[67] \(a warning from 14 days on\)$", said, re.MULTILINE), said
+    assert f"{served(modes).serial_number:x}" in said
+    assert f"served at 127.0.0.1:{modes.https_port}" in said
+    modes.container("nginx").stop()
+    down = modes.workshop.run("make", "certificate", f"STACK={modes.name}").failed().output
+    assert f"The proxy of {modes.name} is down (exited), so nothing is served" in down
+    modes.container("nginx").start()
+
+
 def test_a_certificate_that_is_refused_changes_nothing(modes: StackUnderTest, company: Issued) -> None:
+    wait_until(lambda: served(modes), what="the proxy", ignoring=(OSError,))
     before = served(modes)
     modes.provide(server(["blog.example.com"], company, days=(-9, -1)))
     modes.write()

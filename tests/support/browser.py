@@ -130,15 +130,23 @@ class OpenWebUIPage:
 
 
 @contextmanager
-def open_webui_page(
-    url: str, *, ca_file: str | Path | None, artefacts: Path = ARTEFACTS, width: int = 1280, height: int = 800
+def open_webui_page(  # noqa: PLR0913 - keywords, each a thing of its own
+    url: str,
+    *,
+    ca_file: str | Path | None,
+    home: Path | None = None,
+    artefacts: Path = ARTEFACTS,
+    width: int = 1280,
+    height: int = 800,
 ) -> Generator[OpenWebUIPage]:
     """Open a browser of its own that trusts `ca_file` (None: only what Chromium comes with), and a tab in it.
+
+    Or one of the person whose `home` is given, who trusts whom that says.
 
     When the block fails, a screenshot `failed.png` and the browser's complaints are left among the artefacts.
     """
     artefacts.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright, chromium(playwright, ca_file=ca_file) as browser:
+    with sync_playwright() as playwright, chromium(playwright, ca_file=ca_file, home=home) as browser:
         page = OpenWebUIPage(browser.new_page(viewport={"width": width, "height": height}), url, artefacts)
         try:
             yield page
@@ -150,18 +158,25 @@ def open_webui_page(
 
 @contextmanager
 def chromium(
-    playwright: Playwright, *, ca_file: str | Path | None, arguments: Sequence[str] = (), executable: Path | None = None
+    playwright: Playwright,
+    *,
+    ca_file: str | Path | None,
+    home: Path | None = None,
+    arguments: Sequence[str] = (),
+    executable: Path | None = None,
 ) -> Generator[Browser]:
     """Start a browser with a home of its own, in which it trusts `ca_file`.
 
-    `arguments` are further switches, `executable` is what starts it instead of the machine's own.
+    With `home` it is that one instead, as it is. `arguments` are further switches, `executable` is what starts it
+    instead of the machine's own.
     """
-    with tempfile.TemporaryDirectory(prefix="chromium-home-", ignore_cleanup_errors=True) as home:
-        _trust(ca_file, Path(home))
+    with tempfile.TemporaryDirectory(prefix="chromium-home-", ignore_cleanup_errors=True) as own:
+        if home is None:
+            _trust(ca_file, Path(own))
         browser = playwright.chromium.launch(
             executable_path=executable or _program("chromium", "chromium"),
             args=[*_ARGUMENTS, *arguments],
-            env={**os.environ, "HOME": home},
+            env={**os.environ, "HOME": str(home or own)},
         )
         try:
             yield browser

@@ -95,7 +95,6 @@ def test_the_next_thing_follows_from_what_there_is() -> None:
     assert later == [f"Open {url} and sign in."]
 
 
-def test_the_ca_is_handed_over_as_a_file_with_the_commands_that_trust_it(tmp_path: Path) -> None:
+def test_the_ca_is_handed_over_as_a_file(tmp_path: Path) -> None:
     file = front_door.write_ca("PEM", tmp_path / "build", "local")
     assert (file.name, file.read_text()) == ("local-ca.pem", "PEM")
-    assert all(str(file) in line for line in front_door.how_to_trust(file, "local")[:3])

@@ -1,0 +1,305 @@
+"""Where this machine keeps the authorities that it trusts: adds a stack's own to each place, and takes it out again."""
+
+import base64
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootstrap import command, console, places
+
+CERTUTIL_MISSING = (
+    "certutil is not installed (Debian, Ubuntu: sudo apt install libnss3-tools; Fedora: sudo dnf install nss-tools;"
+    " macOS: brew install nss)"
+)
+_REMEMBERED = "trusted"
+_DATABASE = "cert9.db"
+# Chromium's own place and, where that is missing, the one of the XDG specification; snaps and flatpaks have theirs.
+_CHROMIUM = (
+    ".pki/nssdb",
+    ".local/share/pki/nssdb",
+    "snap/chromium/current/.pki/nssdb",
+    ".var/app/org.chromium.Chromium/.pki/nssdb",
+    ".var/app/org.chromium.Chromium/data/pki/nssdb",
+    ".var/app/com.google.Chrome/.pki/nssdb",
+    ".var/app/com.google.Chrome/data/pki/nssdb",
+)
+_FIREFOX = (
+    ".mozilla/firefox",
+    ".config/mozilla/firefox",
+    "snap/firefox/common/.mozilla/firefox",
+    ".var/app/org.mozilla.firefox/.mozilla/firefox",
+    "Library/Application Support/Firefox/Profiles",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one store."""
+
+    store: str
+    words: str
+    """What was done, or why it was not."""
+    by_hand: str = ""
+    """What a person can do instead; "" where nothing is left to do."""
+
+
+@dataclass(frozen=True)
+class NssStore:
+    """A database in which Chromium or Firefox looks for authorities that a person has added."""
+
+    title: str
+    folder: Path
+
+    def add(self, name: str, file: Path) -> Outcome:
+        """Trust the authority for servers, and for nothing else."""
+        # "C,,": servers; neither mail nor programs.
+        words = [*self._certutil(), "-A", "-n", name, "-t", "C,,", "-i", str(file)]
+        if shutil.which("certutil") is None:
+            return self._not_done(CERTUTIL_MISSING, words)
+        wanted = _base64_of(file.read_text(encoding="ascii"))
+        before = self._under(name)
+        if before == wanted and ("C,," in self._trust_of(name)):
+            return Outcome(self.title, "trusted it already")
+        if not (self.folder / _DATABASE).exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            command.attempt([*self._certutil(), "-N", "--empty-password"])
+        # A stack that was deleted and made anew has another authority of the same name.
+        self._delete(name)
+        ended = command.attempt(words)
+        if ended.returncode:
+            # Where it does not get the database's password it has added the certificate, without any trust.
+            self._delete(name)
+            return self._not_done(_last_line(ended.stderr), words)
+        if self._under(name) != wanted:
+            # NSS has one name for all certificates of one subject, and keeps the first.
+            return Outcome(self.title, "has it under another name already, from somebody else; left as it is")
+        return Outcome(self.title, "trusts it now" if before is None else "trusts it now, and its predecessor no more")
+
+    def remove(self, name: str) -> Outcome:
+        """Take out what was added under that name."""
+        words = [*self._certutil(), "-D", "-n", name]
+        if shutil.which("certutil") is None:
+            return self._not_done(CERTUTIL_MISSING, words)
+        if self._under(name) is None:
+            return Outcome(self.title, "did not trust it")
+        if not self._delete(name):
+            return self._not_done("certutil did not take it out", words)
+        return Outcome(self.title, "trusts it no more")
+
+    def _certutil(self) -> list[str]:
+        return ["certutil", "-d", f"sql:{self.folder}"]
+
+    def _under(self, name: str) -> str | None:
+        listed = command.attempt([*self._certutil(), "-L", "-n", name, "-a"])
+        return None if listed.returncode else _base64_of(listed.stdout)
+
+    def _trust_of(self, name: str) -> str:
+        listed = command.attempt([*self._certutil(), "-L"]).stdout
+        # The name, blanks, and then one word.
+        rows = (line.rstrip().rpartition(" ") for line in listed.splitlines())
+        return next((trust for found, _, trust in rows if found.rstrip() == name), "")
+
+    def _delete(self, name: str) -> bool:
+        # One at a time, where several certificates of one subject have one name.
+        for _ in range(8):
+            if self._under(name) is None:
+                return True
+            if command.attempt([*self._certutil(), "-D", "-n", name]).returncode:
+                break
+        return self._under(name) is None
+
+    def _not_done(self, why: str, words: Sequence[str]) -> Outcome:
+        return Outcome(self.title, f"not done: {why}", _shell(words))
+
+
+@dataclass(frozen=True)
+class SystemStore:
+    """A Linux system's own store, which curl, git and most programs use: a folder and a command that reads it anew."""
+
+    title: str
+    folder: Path
+    suffix: str
+    refresh: tuple[str, ...]
+
+    def add(self, name: str, file: Path) -> Outcome:
+        """Copy the certificate there and have it read."""
+        target = self._target(name)
+        if target.exists() and target.read_bytes() == file.read_bytes():
+            return Outcome(self.title, "trusted it already")
+        return self._run("trusts it now", ["install", "-m", "0644", str(file), str(target)])
+
+    def remove(self, name: str) -> Outcome:
+        """Take it away again and have the rest read."""
+        target = self._target(name)
+        if not target.exists():
+            return Outcome(self.title, "did not trust it")
+        return self._run("trusts it no more", ["rm", "-f", str(target)])
+
+    def _target(self, name: str) -> Path:
+        return self.folder / f"{name}{self.suffix}"
+
+    def _run(self, done: str, first: Sequence[str]) -> Outcome:
+        for words in (first, self.refresh):
+            failed = _as_root(words)
+            if failed is not None:
+                by_hand = " && ".join(f"sudo {_shell(each)}" for each in (first, self.refresh))
+                return Outcome(self.title, f"not done: {failed}", by_hand)
+        return Outcome(self.title, done)
+
+
+@dataclass(frozen=True)
+class KeychainStore:
+    """A person's keychain on macOS, which Safari, Chrome and most programs use."""
+
+    title: str
+    keychain: Path
+
+    def add(self, name: str, file: Path) -> Outcome:
+        """Trust the authority; macOS asks the person, by a window."""
+        del name  # the keychain shows the certificate's own
+        # Again does no harm: macOS replaces what it has of the same certificate.
+        words = ["security", "add-trusted-cert", "-r", "trustRoot", "-p", "ssl", "-k", str(self.keychain), str(file)]
+        console.say("macOS may ask in a window whether the keychain may be changed.")
+        ended = command.attempt(words)
+        if ended.returncode:
+            return Outcome(self.title, f"not done: {_last_line(ended.stderr)}", _shell(words))
+        return Outcome(self.title, "trusts it now")
+
+    def remove(self, name: str) -> Outcome:
+        """Take out exactly the certificate that was added."""
+        file = remembered(name)
+        if not file.exists():
+            return Outcome(self.title, "did not trust it")
+        fingerprint = _sha1_of(file.read_text(encoding="ascii"))
+        commands = [
+            ["security", "remove-trusted-cert", str(file)],
+            ["security", "delete-certificate", "-Z", fingerprint, str(self.keychain)],
+        ]
+        for words in commands:
+            ended = command.attempt(words)
+            if ended.returncode:
+                return Outcome(self.title, f"not done: {_last_line(ended.stderr)}", " && ".join(map(_shell, commands)))
+        return Outcome(self.title, "trusts it no more")
+
+
+Store = NssStore | SystemStore | KeychainStore
+
+
+def name_of(stack: str) -> str:
+    """Return the name that a stack's authority has in every store."""
+    return f"open-webui-edge-{stack}"
+
+
+def remembered(name: str) -> Path:
+    """Return where the certificate is kept that was trusted last: it outlives the stack, to be taken out again."""
+    return places.data() / _REMEMBERED / f"{name}.pem"
+
+
+def add(stack: str, certificate: str, stores: Iterable[Store]) -> list[Outcome]:
+    """Have every store trust a stack's authority."""
+    name = name_of(stack)
+    file = remembered(name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    before = file.read_text(encoding="ascii") if file.exists() else certificate
+    found = list(stores)
+    if before != certificate:
+        # A keychain knows no names: without this the predecessor would stay.
+        for store in found:
+            if isinstance(store, KeychainStore):
+                store.remove(name)
+    file.write_text(certificate, encoding="ascii")
+    return [store.add(name, file) for store in found]
+
+
+def remove(stack: str, stores: Iterable[Store]) -> list[Outcome]:
+    """Have every store forget what `add` added for that stack, whether the stack is still there or not."""
+    name = name_of(stack)
+    outcomes = [store.remove(name) for store in stores]
+    if not any(outcome.by_hand for outcome in outcomes):
+        remembered(name).unlink(missing_ok=True)
+    return outcomes
+
+
+def stores_here(*, system_store: bool = True, platform: str = sys.platform) -> Iterator[Store]:
+    """Find the stores of this machine, where `system_store` says that it is meant too, and of this person."""
+    if platform == "darwin":
+        if system_store:
+            yield KeychainStore("login keychain", Path.home() / "Library/Keychains/login.keychain-db")
+    else:
+        if system_store:
+            yield from _system_stores()
+        yield from _chromium_stores()
+    for folder in _FIREFOX:
+        for database in sorted((Path.home() / folder).glob(f"*/{_DATABASE}")):
+            yield NssStore(f"Firefox, profile {database.parent.name}", database.parent)
+
+
+def _system_stores(root: Path = Path("/")) -> Iterator[SystemStore]:
+    for title, folder, suffix, refresh in (
+        ("Debian's store", "usr/local/share/ca-certificates", ".crt", ("update-ca-certificates",)),
+        ("Fedora's store", "etc/pki/ca-trust/source/anchors", ".pem", ("update-ca-trust", "extract")),
+        ("openSUSE's store", "etc/pki/trust/anchors", ".pem", ("update-ca-certificates",)),
+        ("Arch's store", "etc/ca-certificates/trust-source/anchors", ".crt", ("trust", "extract-compat")),
+    ):
+        # It lies where a person without rights has no PATH to.
+        path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+        if (root / folder).is_dir() and shutil.which(refresh[0], path=path):
+            yield SystemStore(title, root / folder, suffix, refresh)
+            return
+
+
+def _chromium_stores() -> Iterator[NssStore]:
+    home = Path.home()
+    found = [home / folder for folder in _CHROMIUM if (home / folder / _DATABASE).exists()]
+    # Chromium looks there whether it has been started before or not.
+    for folder in found or [home / _CHROMIUM[0]]:
+        yield NssStore(f"Chromium and Chrome, {folder}", folder)
+
+
+def _as_root(words: Sequence[str]) -> str | None:
+    """Run a program with root's rights; return why that did not work, or None."""
+    program = shutil.which(words[0], path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
+    if program is None:
+        return f"{words[0]} is not installed"
+    words = [program, *words[1:]]
+    if os.geteuid() != 0:
+        if shutil.which("sudo") is None:
+            return "it needs root, and there is no sudo here"
+        terminal = sys.stdin is not None and sys.stdin.isatty()
+        console.say(f"This needs root: sudo {_shell(words)}")
+        # With a terminal sudo asks for the password there; without one it must not wait for it.
+        words = ["sudo", *([] if terminal else ["-n"]), *words]
+        if terminal:
+            return None if command.pass_through(words) == 0 else "sudo did not run it"
+    ended = command.attempt(words)
+    return None if ended.returncode == 0 else _last_line(ended.stderr or ended.stdout)
+
+
+def _shell(words: Sequence[str]) -> str:
+    return " ".join(f"'{word}'" if set(word) & set(" $()*'\"") or not word else word for word in words)
+
+
+def _base64_of(pem: str) -> str:
+    return "".join(line.strip() for line in pem.splitlines() if line.strip() and not line.startswith("-----"))
+
+
+def _sha1_of(pem: str) -> str:
+    # How a keychain names what it holds; no security hangs on it.
+    return hashlib.sha1(base64.b64decode(_base64_of(pem)), usedforsecurity=False).hexdigest().upper()
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it failed and said nothing")
+
+
+def report(outcomes: Sequence[Outcome], put: Callable[[str], None] = console.put) -> int:
+    """Say what became of each store; return 1 where something is left to do."""
+    for outcome in outcomes:
+        put(f"{outcome.store}: {outcome.words}")
+        if outcome.by_hand:
+            put(f"  by hand: {outcome.by_hand}")
+    return 1 if any(outcome.by_hand for outcome in outcomes) else 0
