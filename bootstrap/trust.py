@@ -77,7 +77,7 @@ class NssStore:
         if self._under(name) != wanted:
             # NSS has one name for all certificates of one subject, and keeps the first.
             return Outcome(self.title, "has it under another name already, from somebody else; left as it is")
-        return Outcome(self.title, "trusts it now" if before is None else "trusts it now, and its predecessor no more")
+        return Outcome(self.title, _now_trusted(before, wanted))
 
     def remove(self, name: str) -> Outcome:
         """Take out what was added under that name."""
@@ -277,6 +277,10 @@ def _as_root(words: Sequence[str]) -> str | None:
             return None if command.pass_through(words) == 0 else "sudo did not run it"
     ended = command.attempt(words)
     return None if ended.returncode == 0 else _last_line(ended.stderr or ended.stdout)
+
+
+def _now_trusted(before: str | None, wanted: str) -> str:
+    return "trusts it now" if before in {None, wanted} else "trusts it now, and its predecessor no more"
 
 
 def _shell(words: Sequence[str]) -> str:

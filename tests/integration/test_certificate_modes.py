@@ -61,7 +61,11 @@ def test_modes_change_without_a_failed_request(modes: StackUnderTest, company: I
             else:
                 modes.provide(issued)
             modes.write()
-            modes.up().succeeded()
+            if issued is first:
+                said = modes.workshop.run("make", "up", f"STACK={modes.name}").succeeded().output
+                assert "This machine does not trust its certificate: unable to get local issuer certificate" in said
+            else:
+                modes.up().succeeded()
             outputs = modes.outputs()
             if issued is None:
                 # The one from before, whose authority may be trusted already.
@@ -75,7 +79,6 @@ def test_modes_change_without_a_failed_request(modes: StackUnderTest, company: I
     assert load.failures == [], str(load)
     assert load.requests > 300
     assert modes.container("nginx").id == proxy, "the proxy was replaced"
-    assert NO_CHANGE.search(modes.up().succeeded().output)
 
 
 def days_are_over(stack: StackUnderTest, left: timedelta) -> None:
@@ -105,7 +108,6 @@ def test_any_update_in_its_last_third_renews_the_stack_s_own(modes: StackUnderTe
     root = x509.load_pem_x509_certificate(authority_before.encode())
     after.verify_directly_issued_by(root)
     assert root.not_valid_after_utc - root.not_valid_before_utc == timedelta(days=3650)
-    assert NO_CHANGE.search(modes.up().succeeded().output)
 
 
 def test_what_is_served_is_shown(modes: StackUnderTest) -> None:

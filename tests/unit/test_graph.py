@@ -180,6 +180,21 @@ def test_the_proxy_serves_the_certificate_that_somebody_brings(brought: Issued) 
     assert graph.returned["certificate"] == {"mode": "provided", "subject_names": ["localhost", "127.0.0.1"]}
 
 
+def test_a_certificate_that_ends_soon_is_a_warning_of_the_update(
+    brought: Issued, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del brought
+    issued = server(["localhost", "127.0.0.1"], authority("Test issuing", authority("Test root")), days=(-9, 9))
+    (tmp_path / "chain.pem").write_text(issued.chain_pem)
+    (tmp_path / "key.pem").write_text(issued.key_pem)
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    deployed("local", certificate=PROVIDED)
+    deployed("local", certificate={**PROVIDED, "warn_before": "7d"})
+    assert len(said) == 1
+    assert said[0].startswith("certificate.provided: ends on ")
+
+
 def test_the_authority_outlives_a_change_of_mode(brought: Issued) -> None:
     del brought
     given = {**PROVIDED, "provided": {**PROVIDED["provided"], "passphrase": "hunter22"}}

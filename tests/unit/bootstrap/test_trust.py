@@ -83,6 +83,16 @@ def test_an_authority_that_was_made_anew_takes_its_predecessor_s_place(browsers:
     assert "".join(held.split()) == "".join(mine.pem.split())
 
 
+def test_trust_that_somebody_took_away_is_given_again(browsers: list[NssStore], mine: Issued) -> None:
+    for stack in ("local-1", "local", "local-2"):
+        authority_of = mine if stack == "local" else authority(f"edge-certificate {stack} CA")
+        trust.add(stack, authority_of.pem, browsers)
+    certutil(browsers[0].folder, "-M", "-n", NAME, "-t", ",,")
+    assert words_of(trust.add("local", mine.pem, browsers)) == ["trusts it now", *["trusted it already"] * 2]
+    rows = [row.split() for row in certutil(browsers[0].folder, "-L").splitlines()]
+    assert [NAME, "C,,"] in rows
+
+
 def test_what_somebody_else_added_stays(browsers: list[NssStore], mine: Issued, tmp_path: Path) -> None:
     file = tmp_path / "mine.pem"
     file.write_text(mine.pem)
