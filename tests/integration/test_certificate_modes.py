@@ -12,7 +12,7 @@ from cryptography import x509
 
 from tests.support.certificates import Issued, authority, server
 from tests.support.load import Http1, Http2, Load, SocketIo
-from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop
+from tests.support.stack import NO_CHANGE, StackUnderTest
 from tests.support.waiting import wait_until
 
 NAMES = ["localhost", "127.0.0.1"]
@@ -30,11 +30,12 @@ def company(root: Issued) -> Issued:
     return authority("A company's issuing authority", root)
 
 
-@pytest.fixture(scope="module")
-def modes(workshop: Workshop) -> Iterator[StackUnderTest]:
-    """A stack with a certificate of its own."""
-    with StackUnderTest(workshop, "it-modes", {}).running() as stack:
-        yield stack
+@pytest.fixture
+def modes(side: StackUnderTest) -> Iterator[StackUnderTest]:
+    """A stack with a certificate of its own, which it has again afterwards."""
+    yield side
+    side.config.pop("certificate", None)
+    side.write()
 
 
 @pytest.fixture
