@@ -113,6 +113,8 @@ class Certbot(pulumi.ComponentResource):
             start_period=_go_duration(args["wait"]),
             # It is told to end, and certbot then takes its answers to challenges away.
             stop_timeout=15,
+            # Python, as a first process, would be deaf to that until it listens for it.
+            init=True,
         )
         self.containers = pulumi.Output.all(server.name)
         self.container_ids = pulumi.Output.all(server.id)

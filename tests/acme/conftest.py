@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from components.images import ACME_TOOLS, CERTBOT, NGINX, ImageSource
 from tests.acme.engine import docker, remove
-from tests.acme.issuer import HMAC_KEY, KEY_ID, Issuer, Names
+from tests.acme.issuer import BRIEF, HMAC_KEY, KEY_ID, NINETY_DAYS, Issuer, Names
 from tests.acme.site import Site
 from tests.support.machine import lacks
 
@@ -35,7 +35,7 @@ class World:
     second: Issuer
     """Takes only accounts that are bound to one of its own."""
     staging: Issuer
-    """Where to practise."""
+    """Where to practise; it also has a profile of half a minute."""
     authority_pem: str
     placeholder: tuple[str, str]
 
@@ -60,8 +60,9 @@ def world() -> Iterator[World]:
     network = f"ac-acme-{secrets.token_hex(3)}"
     names = Names(f"{network}-dns", network)
     issuers = [
-        Issuer(name, f"{network}-{name}", network, authority_pem, account_key=name == "second")
-        for name in ("first", "second", "staging")
+        Issuer("first", f"{network}-first", network, authority_pem),
+        Issuer("second", f"{network}-second", network, authority_pem, account_key=True),
+        Issuer("staging", f"{network}-staging", network, authority_pem, profiles={**NINETY_DAYS, **BRIEF}),
     ]
     docker("network", "create", network)
     try:

@@ -4,8 +4,8 @@ import json
 import re
 import ssl
 import urllib.request
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography import x509
@@ -16,10 +16,8 @@ from tests.acme.engine import address_of, bring, docker, log_of
 from tests.support.waiting import wait_until
 
 KEY_ID, HMAC_KEY = "kid-1", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
-PROFILES = {
-    "default": {"description": "ninety days", "validityPeriod": 7776000},
-    "brief": {"description": "sixteen seconds", "validityPeriod": 16},
-}
+NINETY_DAYS = {"default": {"description": "ninety days", "validityPeriod": 7776000}}
+BRIEF = {"brief": {"description": "half a minute", "validityPeriod": 30}}
 
 
 @dataclass
@@ -32,8 +30,10 @@ class Issuer:
     network: str
     authority_pem: str
     """Who vouches for its directory."""
-    account_key: bool
+    account_key: bool = False
     """Whether it takes only accounts that are bound to one of its own."""
+    profiles: Mapping[str, Any] = field(default_factory=lambda: NINETY_DAYS)
+    """Whoever asks for none of several gets any of them."""
 
     @property
     def directory(self) -> str:
@@ -53,7 +53,7 @@ class Issuer:
             "domainBlocklist": ["blocked.example.test"],
             "retryAfter": {"authz": 1, "order": 1},
             "keyAlgorithm": "ecdsa",
-            "profiles": PROFILES,
+            "profiles": dict(self.profiles),
         }
         docker(
             *("create", f"--name={self.container}", f"--network={self.network}", f"--network-alias={self.name}"),

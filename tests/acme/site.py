@@ -103,6 +103,7 @@ class Site:
         self.settings = {"names": list(names), "challenge": "http-01", "issuers": list(issuers), "timing": TIMING}
         self.settings.update(further)
         for name in names:
+            self.names_server.lead_nowhere(name)
             self.names_server.lead(name, self.address)
 
     def start(self, *, environment: Mapping[str, str] | None = None, further: Sequence[str] = ()) -> None:
@@ -110,7 +111,7 @@ class Site:
         remove(self.certbot)
         docker(
             *("create", f"--name={self.certbot}", f"--network={self.network}", "--entrypoint=/bin/sh"),
-            *("--cap-drop=ALL", "--security-opt=no-new-privileges", "--memory=256m", "--memory-swap=256m"),
+            *("--cap-drop=ALL", "--security-opt=no-new-privileges", "--memory=256m", "--memory-swap=256m", "--init"),
             *(f"--volume={name}:{path}" for path, name in self.volumes.items()),
             *(f"--tmpfs={path}:{options}" for path, options in certbot.TMPFS.items()),
             *(f"--env={key}={value}" for key, value in (environment or {}).items()),
@@ -184,9 +185,11 @@ class Site:
 
     def in_certbot(self, script: str) -> str:
         """Run a shell script in certbot's container; it must succeed."""
-        code, words = inside(self.certbot, "sh", "-c", script)
-        assert code == 0, words
-        return words.strip()
+        return _script(self.certbot, script)
+
+    def in_nginx(self, script: str) -> str:
+        """Likewise in Nginx's."""
+        return _script(self.nginx, script)
 
     def forget_all_but_what_is_kept(self) -> None:
         """Remove everything but the volume that a deployment keeps, and start Nginx anew."""
@@ -198,6 +201,12 @@ class Site:
         for name in self.settings["names"]:
             self.names_server.lead_nowhere(name)
             self.names_server.lead(name, self.address)
+
+
+def _script(container: str, script: str) -> str:
+    code, words = inside(container, "sh", "-c", script)
+    assert code == 0, words
+    return words.strip()
 
 
 def _connected(address: str) -> socket.socket:

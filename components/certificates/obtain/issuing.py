@@ -113,6 +113,9 @@ class Certbot:
         finally:
             end(process)
         log = _LOG.read_text(errors="replace") if _LOG.exists() else ""
+        if process.returncode:
+            for line in filter(None, map(str.strip, output.splitlines())):
+                say(f"certbot: {line}")
         return Ended(process.returncode == 0, output, log)
 
     def _secrets(self, issuer: Issuer) -> Path:

@@ -31,10 +31,10 @@ class Issuer:
 class Route53:
     """How to reach the zone that shows whose the names are."""
 
-    access_key_id: str | None
-    secret_access_key: str | None
-    region: str | None
-    endpoint: str | None
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    region: str | None = None
+    endpoint: str | None = None
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ _DATE = re.compile(r"retry after (\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.\d+)?
 _CHATTER = re.compile(
     r"Saving debug log|Ask for help or search|An unexpected error occurred|Account registered|Requesting a certificate"
     r"|Renewing an existing|Simulating |Some challenges have failed|Certbot failed to authenticate|Hint: |- - -"
-    r"|Processing /|An error occurred requesting ACME Renewal|problem persists|issue at https"
+    r"|Encountered exception during recovery|ValueError: list\.remove|Processing /|An error occurred requesting ACME Renewal|problem persists|issue at https"
 )
 _NO_ADDRESS = re.compile(
     r"NXDOMAIN|could not resolve|while resolving|no valid A(?:AAA)? records|looking up A|no such host|SERVFAIL|no IP",
@@ -81,7 +81,7 @@ def explain(output: str, log: str, asked: Asked) -> Trouble:
     for pattern, hint in _HINTS:
         if re.search(pattern, f"{kind}: {words}", re.IGNORECASE):
             return Trouble(words, hint(asked))
-    return Trouble(words, f"{asked.directory} or certbot gave this reason; the container's log has more.")
+    return Trouble(words, "No cure for this is known here; certbot's own words are in the log (make logs ROLE=certbot).")
 
 
 def _words(output: str) -> str:
