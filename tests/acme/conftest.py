@@ -35,7 +35,7 @@ class World:
     second: Issuer
     """Takes only accounts that are bound to one of its own."""
     staging: Issuer
-    """Where to practise; it also has a profile of half a minute."""
+    """Where to practise; it also has a brief profile."""
     authority_pem: str
     placeholder: tuple[str, str]
 

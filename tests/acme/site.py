@@ -4,6 +4,7 @@ import json
 import secrets
 import socket
 import ssl
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from tests.support.waiting import wait_until
 
 TIMING = {
     "shortest_check": 1,
-    "checks_per_lifetime": 1e6,
+    "checks_per_lifetime": 1e9,
     "rehearsals": [1, 2],
     "attempts": [2, 4],
     "served_within": 5,
@@ -77,7 +78,13 @@ class Site:
 
     def start_nginx(self) -> None:
         docker(
-            *("create", f"--name={self.nginx}", f"--network={self.network}", "--network-alias=nginx", "--entrypoint=sh"),
+            *(
+                "create",
+                f"--name={self.nginx}",
+                f"--network={self.network}",
+                "--network-alias=nginx",
+                "--entrypoint=sh",
+            ),
             *(f"--volume={self.volumes[certbot.CERTIFICATES]}:{certbot.CERTIFICATES}:ro",),
             *(NGINX.reference(ImageSource.BUILT, None), "-c", _WATCH),
         )
@@ -106,19 +113,35 @@ class Site:
             self.names_server.lead_nowhere(name)
             self.names_server.lead(name, self.address)
 
-    def start(self, *, environment: Mapping[str, str] | None = None, further: Sequence[str] = ()) -> None:
+    def start(self, *, environment: Mapping[str, str] | None = None) -> None:
         """Run certbot's container as the component does, anew."""
+        self._create(environment or {})
+        docker("start", self.certbot)
+
+    def start_with_clock(self, shift: str, tools: Issuer) -> None:
+        """Likewise, with another time of day; `tools` runs in an image that has the library for that."""
+        _, library = inside(tools.container, "sh", "-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1")
+        variables = {"LD_PRELOAD": "/opt/libfaketimeMT.so.1", "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        self._create(variables)
+        copied = subprocess.run(  # noqa: S603
+            ["docker", "cp", "--follow-link", f"{tools.container}:{library.strip()}", "-"],  # noqa: S607
+            capture_output=True,
+            check=True,
+        )
+        docker("cp", "-", f"{self.certbot}:/opt", given=copied.stdout)
+        docker("start", self.certbot)
+
+    def _create(self, environment: Mapping[str, str]) -> None:
         remove(self.certbot)
         docker(
             *("create", f"--name={self.certbot}", f"--network={self.network}", "--entrypoint=/bin/sh"),
             *("--cap-drop=ALL", "--security-opt=no-new-privileges", "--memory=256m", "--memory-swap=256m", "--init"),
             *(f"--volume={name}:{path}" for path, name in self.volumes.items()),
             *(f"--tmpfs={path}:{options}" for path, options in certbot.TMPFS.items()),
-            *(f"--env={key}={value}" for key, value in (environment or {}).items()),
-            *(*further, CERTBOT.reference(ImageSource.BUILT, None), "-c", certbot.RUN),
+            *(f"--env={key}={value}" for key, value in environment.items()),
+            *(CERTBOT.reference(ImageSource.BUILT, None), "-c", certbot.RUN),
         )
         bring(self.certbot, {**certbot.program(), f"{certbot.GIVEN}/settings.json": json.dumps(self.settings)})
-        docker("start", self.certbot)
 
     def health(self) -> tuple[bool, str]:
         """Run the health check; return whether it is well, and what it says."""
@@ -173,7 +196,13 @@ class Site:
         """Connect as a client that trusts the issuer's root, by each of the names."""
         context = ssl.create_default_context(cadata=issuer.root().public_bytes(Encoding.PEM).decode())
         for name in names:
-            context.wrap_socket(_connected(self.address), server_hostname=name).close()
+            # A worker of before the reload may still take a connection.
+            wait_until(
+                lambda name=name: context.wrap_socket(_connected(self.address), server_hostname=name).close() or True,
+                what=f"a certificate for {name} that {issuer.name} vouches for",
+                deadline=5,
+                ignoring=(ssl.SSLCertVerificationError,),
+            )
 
     def offered(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
         """Return the pair that is offered."""

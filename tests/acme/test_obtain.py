@@ -91,8 +91,10 @@ def test_a_refused_challenge_is_practised_before_it_is_asked_again(site: Site, w
 def test_a_server_that_answers_in_its_place_is_named(site: Site, world: World) -> None:
     site.wants("elsewhere.example.test", issuers=[world.asked(world.first)])
     # It answers at port 80 that it knows nothing of the challenge.
-    site.in_nginx("mv /etc/site/nginx.conf /etc/site/right.conf; sed 's|root [^;]*|return 404|'"
-                  " /etc/site/right.conf > /etc/site/nginx.conf; nginx -c /etc/site/nginx.conf -s reload")
+    site.in_nginx(
+        "mv /etc/site/nginx.conf /etc/site/right.conf; sed 's|root [^;]*|return 404|'"
+        " /etc/site/right.conf > /etc/site/nginx.conf; nginx -c /etc/site/nginx.conf -s reload"
+    )
     site.start()
     refused = site.wait_for_failure("Another server answers for elsewhere.example.test")
     assert "returned 404" in refused["error"]
@@ -143,7 +145,9 @@ def test_an_issue_that_was_cut_off_goes_on_at_the_next_start(site: Site, world: 
     site.wants("cut.example.test", issuers=[world.asked(world.first)])
     site.start()
     tokens = f"ls {certbot.CERTIFICATES}/webroot/.well-known/acme-challenge"
-    wait_until(lambda: site.in_certbot(tokens), what="an answer to the challenge", every=0.01, ignoring=(AssertionError,))
+    wait_until(
+        lambda: site.in_certbot(tokens), what="an answer to the challenge", every=0.01, ignoring=(AssertionError,)
+    )
     docker("kill", site.certbot)
     docker("start", site.certbot)
     site.wait_until_well()

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Generator, Mapping
@@ -34,6 +35,11 @@ class Ended:
     succeeded: bool
     output: str
     log: str
+
+    @property
+    def ordered(self) -> bool:
+        """Whether it came as far as asking for a certificate."""
+        return re.search(r"^(Renewing|Requesting|Simulating) ", self.output, re.MULTILINE) is not None
 
 
 class Certbot:
@@ -113,9 +119,9 @@ class Certbot:
         finally:
             end(process)
         log = _LOG.read_text(errors="replace") if _LOG.exists() else ""
-        if process.returncode:
-            for line in filter(None, map(str.strip, output.splitlines())):
-                say(f"certbot: {line}")
+        for line in output.splitlines() if process.returncode else ():
+            if line.strip():
+                say(f"certbot: {line.strip()}")
         return Ended(process.returncode == 0, output, log)
 
     def _secrets(self, issuer: Issuer) -> Path:

@@ -108,6 +108,11 @@ class Loop:
                 return _Failed(self._explained(ended, issuer.staging), "dry run", issuer.staging)
             self._shown.attempted("dry run", issuer.staging)
         ended = self._certbot.issue(issuer, renew=stale)
+        if not ended.succeeded and not (ended.ordered or stale) and held is not None and _now() < held.renew_from:
+            # Certbot asks for the directory before it knows whether anything is due; to miss that is no failure yet.
+            why = self._explained(ended, issuer.directory)
+            say(f"{issuer.directory} could not be asked whether to renew already: {why.error}")
+            return None
         if not ended.succeeded:
             return _Failed(self._explained(ended, issuer.directory), kind, issuer.directory)
         new = self._certbot.lineage()
@@ -117,6 +122,9 @@ class Loop:
         if held is None or new.serial != held.serial:
             say(f"{kind}: {issuer.directory} issued {new.serial}, valid until {new.not_after:%F %T} UTC")
             self._memory.issued = {"serial": new.serial, "directory": issuer.directory, "profile": issuer.profile}
+            self._shown.attempted(kind, issuer.directory)
+        elif self._memory.attempts:
+            # What stood in the way is gone, and nothing is due.
             self._shown.attempted(kind, issuer.directory)
         self._offer(new)
         return None

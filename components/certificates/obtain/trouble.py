@@ -81,7 +81,9 @@ def explain(output: str, log: str, asked: Asked) -> Trouble:
     for pattern, hint in _HINTS:
         if re.search(pattern, f"{kind}: {words}", re.IGNORECASE):
             return Trouble(words, hint(asked))
-    return Trouble(words, "No cure for this is known here; certbot's own words are in the log (make logs ROLE=certbot).")
+    return Trouble(
+        words, "No cure for this is known here; certbot's own words are in the log (make logs ROLE=certbot)."
+    )
 
 
 def _words(output: str) -> str:
