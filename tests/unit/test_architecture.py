@@ -1,6 +1,7 @@
 """Dependencies point one way, components are usable from every Pulumi language, and every test file is collected."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,14 @@ def test_what_runs_in_a_container_needs_nothing_of_this_program(script: str, thi
     beside = {file.stem for file in files}
     needed = {name.split(".")[0] for file in files for name in imports(file)}
     assert needed - sys.stdlib_module_names - beside == third_party
+
+
+def test_who_brings_no_certificate_does_not_wait_for_what_reads_one() -> None:
+    program = (
+        "import sys, components.configuration, components.deployment;"
+        " sys.exit(any(name.startswith('cryptography') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0  # noqa: S603 - our own words
 
 
 def test_every_component_passes_the_component_analyser() -> None:
