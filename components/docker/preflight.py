@@ -28,12 +28,7 @@ def faults_on(
         is_free: whether a program on this machine could listen on an address and port.
 
     """
-    return [*_not_there_yet(settings), *_ports(facts, settings, stack, is_free), *_images(facts, settings)]
-
-
-def _not_there_yet(settings: StackSettings) -> Iterator[Fault]:
-    if settings.certificate.mode is CertificateMode.LETS_ENCRYPT:
-        yield Fault("certificate.mode", "lets-encrypt is not there yet; write self-signed or provided")
+    return [*_ports(facts, settings, stack, is_free), *_images(facts, settings)]
 
 
 def _ports(

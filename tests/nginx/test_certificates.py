@@ -16,7 +16,7 @@ from tests.nginx.backend import EchoBackend
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop, workshop_in
 from tests.nginx.nginx_under_test import NginxUnderTest, settings_of
 from tests.nginx.offers import Offers, docker
-from tests.support.load import Client, Http1, Http2, Load, Tally, Target, WebSocketEcho, read_http1
+from tests.support.load import Handshakes, Http1, Http2, Load, WebSocketEcho
 from tests.support.waiting import wait_until
 
 HOSTS = ["localhost", "127.0.0.1", "chat.example.com", "2001:db8::1"]
@@ -180,32 +180,13 @@ def test_a_broken_offer_is_complained_of_once_and_served_when_it_is_mended(
     assert proxy.error_log().count(f"the one offered in {name} is not taken") == 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Handshakes(Client):
-    """Comes anew for each request, as a browser that has been away."""
-
-    connections: int = 2
-
-    def ask(self, target: Target, tally: Tally) -> None:
-        """Ask over one connection, once."""
-        with target.connection("http/1.1") as connection, connection.makefile("rb") as answers:
-            head = f"GET /headers HTTP/1.1\r\nHost: {target.netloc}\r\nConnection: close\r\n\r\n"
-            connection.sendall(head.encode())
-            status, _ = read_http1(answers)
-        if status == 200:
-            tally.succeed()
-        else:
-            tally.fail(f"status {status}")
-        tally.pause(self.every)
-
-
 def test_twenty_certificates_in_a_row_cost_no_handshake_no_request_and_no_socket(
     proxy: NginxUnderTest, offers: Offers, authority: Issued
 ) -> None:
     with Load(
         f"https://localhost:{proxy.https_port}",
         proxy.ca_file,
-        Handshakes(connections=1, every=0.05),
+        Handshakes(path="/headers", connections=1, every=0.05),
         Http1(path="/headers", connections=2, every=0.02),
         Http2(path="/headers", connections=1, every=0.05),
         WebSocketEcho(path="/ws/", origin="https://localhost:8443"),

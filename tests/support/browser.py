@@ -135,6 +135,7 @@ def open_webui_page(  # noqa: PLR0913 - keywords, each a thing of its own
     *,
     ca_file: str | Path | None,
     home: Path | None = None,
+    arguments: Sequence[str] = (),
     artefacts: Path = ARTEFACTS,
     width: int = 1280,
     height: int = 800,
@@ -146,7 +147,10 @@ def open_webui_page(  # noqa: PLR0913 - keywords, each a thing of its own
     When the block fails, a screenshot `failed.png` and the browser's complaints are left among the artefacts.
     """
     artefacts.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright, chromium(playwright, ca_file=ca_file, home=home) as browser:
+    with (
+        sync_playwright() as playwright,
+        chromium(playwright, ca_file=ca_file, home=home, arguments=arguments) as browser,
+    ):
         page = OpenWebUIPage(browser.new_page(viewport={"width": width, "height": height}), url, artefacts)
         try:
             yield page

@@ -299,6 +299,28 @@ class Http1(Client):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Handshakes(Client):
+    """A new connection for each request, as of browsers that come for the first time."""
+
+    connections: int = 2
+    every: float = 0.05
+    path: str = "/health"
+    status: int = 200
+
+    def ask(self, target: Target, tally: Tally) -> None:
+        """Ask over one connection, once."""
+        with target.connection("http/1.1") as connection, connection.makefile("rb") as answers:
+            head = f"GET {self.path} HTTP/1.1\r\nHost: {target.netloc}\r\nConnection: close\r\n\r\n"
+            connection.sendall(head.encode())
+            status, _ = read_http1(cast("BinaryIO", answers))
+        if status == self.status:
+            tally.succeed()
+        else:
+            tally.fail(f"status {status}, not {self.status}")
+        tally.pause(self.every)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Http2(Client):
     """HTTP/2, several streams at a time.
 
