@@ -83,18 +83,18 @@ remove_others() {
     done
 }
 
-# What a client gets to see, by a handshake. Where clients must come with the PROXY protocol, the same certificate is
-# shown on a port for this alone.
+# What a client gets to see, by a handshake: the certificate in PEM, with words around it. Where clients must come with
+# the PROXY protocol, the same certificate is shown on a port for this alone.
 served_certificate() {
     port=443
     if grep -q 'listen 127\.0\.0\.1:8443 ssl;' current/nginx.conf; then
         port=8443
     fi
-    timeout 3 openssl s_client -connect "127.0.0.1:$port" < /dev/null 2> /dev/null | openssl x509 2> /dev/null
+    timeout 3 openssl s_client -connect "127.0.0.1:$port" < /dev/null 2> /dev/null
 }
 
-# Find out about a certificate, in PEM: serial, issuer, ends (as OpenSSL writes dates), names; expiry, left (seconds)
-# and days, which are whole and rounded down.
+# Find out about the first certificate in a text: serial, issuer, ends (as OpenSSL writes dates), names; expiry, left
+# (seconds) and days, which are whole and rounded down.
 read_certificate() {
     serial='' issuer='' ends='' names=''
     described=$(printf '%s\n' "$1" | openssl x509 -noout -serial -issuer -enddate -ext subjectAltName 2> /dev/null) ||

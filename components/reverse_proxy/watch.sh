@@ -50,7 +50,7 @@ settle() {
     attempt=0 in_a_row=0
     # Not just once: Nginx's processes of before, which are about to end, may take some more connections.
     while [ "$in_a_row" -lt 3 ]; do
-        served=$(served_certificate | openssl x509 -noout -serial)
+        served=$(served_certificate | openssl x509 -noout -serial 2> /dev/null)
         in_a_row=$((in_a_row + 1))
         if [ "$served" != "$installed" ]; then
             in_a_row=0
@@ -93,9 +93,10 @@ report() {
     { numbers "$warning" > "$file.new" && chmod 0644 "$file.new" && mv "$file.new" "$file"; } 2> /dev/null
 }
 
-# Looks each second. What failed is tried again a minute later, and said once.
+# Looks each second, unless somebody is in a hurry. What failed is tried again after 60 looks, and said once.
 watch() {
     umask 077
+    pause=${EDGE_PAUSE:-1}
     exec 3>&2
     until [ -n "$(served_generation)" ]; do
         sleep 0.2
@@ -127,6 +128,6 @@ watch() {
         if [ "$retry_in" -gt 1 ]; then
             retry_in=$((retry_in - 1))
         fi
-        sleep 1
+        sleep "$pause"
     done
 }

@@ -137,6 +137,7 @@ class NginxUnderTest:
             *(f"--tmpfs={path}:{how}" for path, how in scratch.items()),
             *(f"--volume={volume}" for volume in (storage, offered, *self.volumes)),
             *(f"--publish=127.0.0.1::{port}" for port in (_HTTP, _HTTPS, f"{_HTTPS}/udp")),
+            *(["--env=EDGE_PAUSE=0.2"] if self.certificate_source == "offered" else []),
             f"--entrypoint={_SHELL[0]}",
         ]
         _docker("run", "--detach", *options, self.image, *_SHELL[1:], START)

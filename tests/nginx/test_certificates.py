@@ -327,7 +327,7 @@ def test_what_is_left_is_said_by_health_log_and_numbers(
     workshop: Workshop, shared_backend: EchoBackend, offers: Offers, authority: Issued
 ) -> None:
     nginx = serve_offers(workshop, shared_backend, offers, authority, warn_before=14 * DAY)
-    for days, warned in ((15, False), (14, False), (13, True), (0, True)):
+    for days, warned in ((14, False), (13, True), (0, True)):
         issued = leaf(authority, lasts=timedelta(days=days, minutes=5))
         wanted_name = offers.offer(issued)
         wait_for_words(nginx, f"the one offered in {wanted_name} is served")
