@@ -170,9 +170,10 @@ def test_a_broken_offer_is_complained_of_once_and_served_when_it_is_mended(
     proxy: NginxUnderTest, offers: Offers, authority: Issued
 ) -> None:
     issued = leaf(authority)
+    name = f"{issued.certificate.serial_number:X}"
     for _ in range(3):
         # Looked at anew each time: the files are others.
-        name = offers.offer(issued, certificate="")
+        offers.offer(issued, certificate="")
         wait_for_words(proxy, f"the one offered in {name} is not taken")
     offers.offer(issued)
     wait_for_words(proxy, f"the one offered in {name} is served")
