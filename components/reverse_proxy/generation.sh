@@ -90,7 +90,7 @@ served_certificate() {
     if grep -q 'listen 127\.0\.0\.1:8443 ssl;' current/nginx.conf; then
         port=8443
     fi
-    timeout 3 openssl s_client -connect "127.0.0.1:$port" < /dev/null 2> /dev/null
+    timeout 2 openssl s_client -connect "127.0.0.1:$port" < /dev/null 2> /dev/null
 }
 
 # Find out about the first certificate in a text: serial, issuer, ends (as OpenSSL writes dates), names; expiry, left

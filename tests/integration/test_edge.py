@@ -135,7 +135,10 @@ def test_metrics_are_for_the_host_alone_and_outlive_a_killed_proxy(side: StackUn
     wait_until(up, what="numbers of the proxy", ignoring=(httpx.TransportError,))
     assert "nginx_http_requests_total" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
     # Another container of the stack finds neither the exporter nor what it reads.
-    for address in ("nginx-metrics:9113", "edge-it-side-nginx-metrics:9113", "nginx:8081", "nginx:9113"):
+    for address in (
+        *("nginx-metrics:9113", "edge-it-side-nginx-metrics:9113", "exporter:9113", "edge-it-side-nginx-exporter:9113"),
+        *("nginx:8081", "nginx:9113"),
+    ):
         asked = side.container("open-webui").exec_run(["curl", "--silent", "--max-time", "2", f"http://{address}/"])
         assert asked.exit_code != 0, address
     # What a killed Nginx leaves does not keep the next from starting.
@@ -149,7 +152,7 @@ def test_metrics_are_for_the_host_alone_and_outlive_a_killed_proxy(side: StackUn
     side.write()
     side.up().succeeded()
     side.wait_until_ready()
-    assert not [name for name in side.owned("containers") if "metrics" in name]
+    assert not [name for name in side.owned("containers") if name.endswith(("metrics", "exporter"))]
     assert not [name for name in side.owned("networks") if "metrics" in name]
 
 

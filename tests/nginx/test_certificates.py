@@ -10,11 +10,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from components.reverse_proxy.scripts import CERTIFICATES, DIRECTORY, METRICS
+from components.reverse_proxy.scripts import CERTIFICATES, DIRECTORY, INSTALL, METRICS
 from tests.nginx.authorities import Issued, issue
 from tests.nginx.backend import EchoBackend
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop, workshop_in
-from tests.nginx.nginx_under_test import NginxUnderTest, settings_of
+from tests.nginx.nginx_under_test import DockerError, NginxUnderTest, settings_of
 from tests.nginx.offers import Offers, docker
 from tests.support.load import Handshakes, Http1, Http2, Load, WebSocketEcho
 from tests.support.waiting import wait_until
@@ -237,6 +237,17 @@ def test_a_stack_that_wants_its_own_certificate_serves_no_other(
     proxy.reload(SETTINGS)
     wait_until_served(proxy, last)
     assert "is served: serial=" not in proxy.error_log()[before:], "the watcher came first"
+
+
+def test_a_refused_configuration_is_not_blamed_on_a_certificate(proxy: NginxUnderTest) -> None:
+    before = proxy.ask_inside("/generation")
+    broken = "cp -Rp current/. candidate && echo 'nonsense on;' >> candidate/nginx.conf"
+    proxy.run_inside(f"cd {DIRECTORY} && {broken}")
+    with pytest.raises(DockerError, match=r'unknown directive "nonsense" in nginx\.conf:') as refused:
+        proxy.run_inside(INSTALL)
+    assert "is not taken" not in str(refused.value)
+    assert proxy.ask_inside("/generation") == before
+    proxy.run_inside(f"rm -r {DIRECTORY}/candidate")
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
