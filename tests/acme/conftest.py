@@ -59,11 +59,10 @@ def world() -> Iterator[World]:
     authority_pem = authority.public_bytes(Encoding.PEM).decode()
     network = f"ac-acme-{secrets.token_hex(3)}"
     names = Names(f"{network}-dns", network)
-    issuers = [
-        Issuer("first", f"{network}-first", network, authority_pem),
-        Issuer("second", f"{network}-second", network, authority_pem, account_key=True),
-        Issuer("staging", f"{network}-staging", network, authority_pem, profiles={**NINETY_DAYS, **BRIEF}),
-    ]
+    first = Issuer("first", f"{network}-first", network, authority_pem)
+    second = Issuer("second", f"{network}-second", network, authority_pem, account_key=True)
+    staging = Issuer("staging", f"{network}-staging", network, authority_pem, profiles={**NINETY_DAYS, **BRIEF})
+    issuers = (first, second, staging)
     docker("network", "create", network)
     try:
         gateway = docker("network", "inspect", "--format={{(index .IPAM.Config 0).Gateway}}", network).strip()
@@ -72,7 +71,7 @@ def world() -> Iterator[World]:
         for issuer in issuers:
             issuer.start(*pair, dns=names.address)
         placeholder = pems(*_certificate("placeholder", ["placeholder.test"]))
-        yield World(network, gateway, names, *issuers, authority_pem, placeholder)
+        yield World(network, gateway, names, first, second, staging, authority_pem, placeholder)
     finally:
         remove(names.container, *(issuer.container for issuer in issuers))
         docker("network", "rm", network)
@@ -120,7 +119,7 @@ def _certificate(name: str, hosts: list[str], by: _Signed | None = None) -> _Sig
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(by[1].public_key())
         builder = builder.add_extension(identifier, critical=False)
     else:
-        usage = {name: False for name in _USES} | {"key_cert_sign": True, "crl_sign": True}
+        usage = dict.fromkeys(_USES, False) | {"key_cert_sign": True, "crl_sign": True}
         builder = builder.add_extension(x509.KeyUsage(**usage), critical=True)
     return builder.sign(by[1] if by else key, hashes.SHA256()), key
 

@@ -7,7 +7,7 @@ import ssl
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -69,7 +69,7 @@ class Site:
             certbot.GIVEN: f"ac-given-{self.id}",
         }
 
-    def __enter__(self) -> "Site":
+    def __enter__(self) -> Self:
         """Start Nginx with its placeholder."""
         for path, name in self.volumes.items():
             docker("volume", "create", *(self.kept_options if path == certbot.HOME else ()), name)
@@ -181,7 +181,7 @@ class Site:
 
     def _wait(self, condition: Any, what: str, deadline: float) -> Any:
         try:
-            return wait_until(condition, what=what, deadline=deadline, ignoring=(AssertionError, ValueError))
+            return wait_until(condition, what=what, deadline=deadline, every=0.4, ignoring=(AssertionError, ValueError))
         except TimeoutError as late:
             raise AssertionError(f"{late}\n{self.health()}\n{self.log()}") from None
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -87,9 +87,9 @@ class Route53:
     def texts(self) -> dict[str, list[str]]:
         """Return all TXT records of all zones."""
         found: dict[str, list[str]] = {}
-        zones = ElementTree.fromstring(self.ask("GET", f"{_VERSION}/hostedzone")[1])  # noqa: S314 - moto's own
+        zones = ET.fromstring(self.ask("GET", f"{_VERSION}/hostedzone")[1])  # noqa: S314 - moto's own
         for zone in zones.iter(f"{_SPACE}Id"):
-            records = ElementTree.fromstring(self.ask("GET", f"{_VERSION}{zone.text}/rrset")[1])  # noqa: S314
+            records = ET.fromstring(self.ask("GET", f"{_VERSION}{zone.text}/rrset")[1])  # noqa: S314
             for record in records.iter(f"{_SPACE}ResourceRecordSet"):
                 if record.findtext(f"{_SPACE}Type") == "TXT":
                     name = record.findtext(f"{_SPACE}Name") or ""

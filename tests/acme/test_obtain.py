@@ -70,10 +70,10 @@ def test_a_refused_challenge_is_practised_before_it_is_asked_again(site: Site, w
     refused = site.wait_for_failure("leads nowhere")
     assert (refused["kind"], refused["directory"]) == ("issue", world.first.directory)
     again = wait_until(
-        lambda: attempt if (attempt := site.state()["last_attempt"])["kind"] == "dry run" else None,
+        lambda: [attempt for attempt in [site.state()["last_attempt"]] if attempt["kind"] == "dry run"],
         what="a dry run",
     )
-    assert again["directory"] == staging
+    assert again[0]["directory"] == staging
     well, words = site.health()
     assert not well
     assert "make an A record with this machine's public address" in words
@@ -192,7 +192,7 @@ def test_restarts_burn_no_limit(site: Site, world: World) -> None:
         wait_until(lambda: site.state()["next_attempt"], what="the restarted container")
     assert world.first.orders() == orders + 1
     assert not site.health()[0]
-    assert site.log().count("failed") == 1
+    assert site.log().count("issue at") == 1
 
 
 def test_other_names_keep_the_old_certificate_until_the_new_one_is_there(site: Site, world: World) -> None:

@@ -2,9 +2,17 @@
 
 import sys
 
-from . import health, loop, rehearsal
 
-_COMMANDS = {"health": health.check, "dry-run": rehearsal.rehearse}
+def _run(what: str) -> int:
+    # The health check runs every few seconds, and needs little of it.
+    if what == "health":
+        from .health import check as run  # noqa: PLC0415
+    elif what == "dry-run":
+        from .rehearsal import rehearse as run  # noqa: PLC0415
+    else:
+        from .loop import main as run  # noqa: PLC0415
+    return run()
+
 
 if __name__ == "__main__":
-    sys.exit(_COMMANDS[sys.argv[1]]() if sys.argv[1:] else loop.main())
+    sys.exit(_run("".join(sys.argv[1:])))

@@ -7,12 +7,11 @@ from typing import Any
 from . import state
 from .log import out
 from .settings import covers
-from .shown import HERE
 
 
 def check() -> int:
     """Print how it is, in one line; return an exit code."""
-    document = state.shown(HERE) or state.shown()
+    document = state.shown(state.HERE) or state.shown()
     healthy, words = judge(document, datetime.now(UTC))
     out(words)
     return 0 if healthy else 1

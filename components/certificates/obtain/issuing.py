@@ -16,9 +16,9 @@ from .log import say
 from .offer import VOLUME, WEBROOT
 from .pair import Pair
 from .settings import Issuer, Settings
+from .state import PRIVATE
 
 HOME = Path("/etc/letsencrypt")
-PRIVATE = Path("/tmp/open-webui-edge")  # noqa: S108 - of this container alone, in memory, for root
 _LINEAGE = "edge"
 _LOG = Path("/var/log/letsencrypt/letsencrypt.log")
 _SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem")

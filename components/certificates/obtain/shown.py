@@ -5,16 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from . import state
-from .issuing import PRIVATE
 from .log import say
 from .offer import Served
 from .pair import Pair
 from .settings import Settings
 from .state import Memory, iso
 from .trouble import Trouble
-
-HERE = PRIVATE / "state.json"
-"""A copy in memory: it is right even when the disk is full."""
 
 
 class Shown:
@@ -99,7 +95,7 @@ class Shown:
     def _write(self) -> None:
         # Memory has room for it; without it the health check reads the other.
         with suppress(OSError):
-            state.show(self._document, HERE)
+            state.show(self._document, state.HERE)
         try:
             state.show(self._document)
         except OSError as error:

@@ -9,6 +9,9 @@ from typing import Any
 
 SHOWN = Path("/var/lib/open-webui-edge/state.json")
 """What `make certificate` shows, in the volume that the proxy reads."""
+PRIVATE = Path("/tmp/open-webui-edge")  # noqa: S108 - of this container alone, in memory, for root
+HERE = PRIVATE / "state.json"
+"""A copy of it: right even when the disk is full."""
 REMEMBERED = Path("/etc/letsencrypt/open-webui-edge.json")
 """What must outlive the container, so that a restart burns no limit; beside the account that the limit is about."""
 

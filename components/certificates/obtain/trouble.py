@@ -49,7 +49,8 @@ _DATE = re.compile(r"retry after (\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.\d+)?
 _CHATTER = re.compile(
     r"Saving debug log|Ask for help or search|An unexpected error occurred|Account registered|Requesting a certificate"
     r"|Renewing an existing|Simulating |Some challenges have failed|Certbot failed to authenticate|Hint: |- - -"
-    r"|Encountered exception during recovery|ValueError: list\.remove|Processing /|An error occurred requesting ACME Renewal|problem persists|issue at https"
+    r"|Encountered exception during recovery|ValueError: list\.remove|An error occurred requesting ACME Renewal"
+    r"|problem persists|issue at https|^https://github"
 )
 _NO_ADDRESS = re.compile(
     r"NXDOMAIN|could not resolve|while resolving|no valid A(?:AAA)? records|looking up A|no such host|SERVFAIL|no IP",

@@ -1,0 +1,91 @@
+"""The component that runs certbot: what it makes, and where its secrets are."""
+
+import json
+
+import pulumi
+import pytest
+
+from components.certificates.certbot import (
+    GIVEN,
+    HOME,
+    Certbot,
+    CertbotArgs,
+    ExternalAccountArgs,
+    IssuerArgs,
+    Route53Args,
+)
+from components.certificates.obtain import settings
+from tests.unit.graph import UNKNOWN, Graph, graph_of
+
+
+def program() -> dict[str, object]:
+    keys = Route53Args(
+        access_key_id="AKIA", secret_access_key=pulumi.Output.secret("aws-secret"), region="eu-central-1"
+    )
+    account = ExternalAccountArgs(key_id="kid", hmac_key=pulumi.Output.secret("mac-secret"))
+    made = Certbot(
+        "edge-certbot",
+        CertbotArgs(
+            image="sha256:0123",
+            network="network-id",
+            certificates="edge-unit-certificates",
+            names=["chat.example.com", "*.example.com"],
+            challenge="dns-01",
+            issuers=[
+                IssuerArgs(directory="https://first/dir", email="me@example.com"),
+                IssuerArgs(directory="https://second/dir", external_account=account, profile="classic"),
+            ],
+            route53=keys,
+            wait=90,
+            memory=256 << 20,
+        ),
+    )
+    return {"containers": made.containers, "ids": made.container_ids}
+
+
+@pytest.fixture(scope="module", name="up")
+def fixture_up() -> Graph:
+    return graph_of(program)
+
+
+def test_account_and_certificate_are_kept_and_the_rest_is_not(up: Graph) -> None:
+    kept = {volume.name for volume in up.of("Volume") if volume.protect and volume.retain}
+    assert kept == {"edge-certbot-letsencrypt"}
+    assert {volume.name for volume in up.of("Volume")} == {*kept, "edge-certbot-given"}
+    (server,) = up.of("Container")
+    mounted = {mount["containerPath"]: mount["volumeName"] for mount in server.inputs["volumes"]}
+    assert mounted == {
+        HOME: "edge-unit-letsencrypt",
+        GIVEN: "edge-unit-certbot-given",
+        "/var/lib/open-webui-edge": "edge-unit-certificates",
+    }
+
+
+def test_the_container_has_no_rights_and_waits_as_long_as_it_is_told(up: Graph) -> None:
+    (server,) = up.of("Container")
+    assert server.inputs["capabilities"] == {"drops": ["ALL"], "adds": []}
+    assert server.inputs["healthcheck"]["startPeriod"] == "1m30s"
+    assert server.labels["role"] == "certbot"
+    assert server.inputs["init"] is True
+
+
+def test_what_it_is_told_is_what_the_program_in_it_reads_and_secret(up: Graph) -> None:
+    (server,) = up.of("Container")
+    assert "uploads" in server.secret_inputs
+    files = {upload["file"]: upload for upload in server.inputs["uploads"]}
+    assert all(upload["permissions"] == "0600" for upload in files.values())
+    read = settings.parse(json.loads(files.pop(f"{GIVEN}/settings.json")["content"]))
+    assert read.names == ("*.example.com",)
+    assert [(issuer.directory, issuer.key_id, issuer.hmac_key) for issuer in read.issuers] == [
+        ("https://first/dir", None, None),
+        ("https://second/dir", "kid", "mac-secret"),
+    ]
+    assert read.issuers[1].profile == "classic"
+    assert read.route53 == settings.Route53("AKIA", "aws-secret", "eu-central-1", None)
+    assert f"{GIVEN}/obtain/__main__.py" in files
+    elsewhere = {key: value for key, value in server.inputs.items() if key != "uploads"}
+    assert "secret" not in json.dumps(elsewhere)
+
+
+def test_a_preview_knows_no_id() -> None:
+    assert graph_of(program, preview=True).returned["ids"] == UNKNOWN
