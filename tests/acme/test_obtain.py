@@ -48,7 +48,7 @@ def test_secrets_are_in_no_argument_and_no_variable(site: Site, world: World) ->
 
 def test_an_issuer_that_wants_to_know_whose_account_it_is_gets_told(site: Site, world: World) -> None:
     unbound = {**world.asked(world.second), "external_account": None}
-    site.wants("unbound.example.test", issuers=[unbound], timing={**TIMING, "attempts": [600, 600]})
+    site.wants("unbound.example.test", issuers=[unbound], timing={**TIMING, "rehearsals": [600, 600]})
     site.start()
     refused = site.wait_for_failure("certificate.lets_encrypt.external_account")
     assert "external account binding" in refused["error"]

@@ -16,6 +16,9 @@ from .settings import Issuer, Settings, read
 from .shown import Shown
 from .trouble import Trouble
 
+_LONGEST_LIMIT = timedelta(days=8)
+"""Issuers count by the week."""
+
 
 def main() -> int:
     """Go on until the container is stopped."""
@@ -41,6 +44,8 @@ class _Failed:
     trouble: Trouble
     kind: str
     directory: str
+    counted: bool = False
+    """Whether an order was made, which counts against the issuer's limits."""
 
 
 class Loop:
@@ -54,25 +59,24 @@ class Loop:
         self._memory = state.remembered(settings.fingerprint)
         for issuer in settings.issuers:
             of = self._memory.of(issuer.directory)
-            if issuer.staging is not None and not of.limited:
-                # What comes next is a dry run, which costs nothing: whoever restarted it may have mended something.
+            if not of.limited and (issuer.staging is not None or not of.real_failures):
+                # Whoever restarted it may have mended something, and to see that costs nothing.
                 of.not_before = None
         self._shown = Shown(settings, self._memory)
 
     def run(self) -> None:
         """Attempt when it is time, and see in between that what is offered is served."""
-        due = _now()
+        due, elapsed = _now(), time.monotonic()
         while True:
-            if _now() >= due:
+            # By either: a clock may be set back, and a machine may sleep.
+            if _now() >= due or time.monotonic() >= elapsed:
                 with alone():
                     wait = self._attempt()
-                due = _now() + wait
+                due, elapsed = _now() + wait, time.monotonic() + wait.total_seconds()
                 self._shown.next_attempt(due)
-            looked = self._see_that_it_is_served()
-            wait = due - _now()
-            if not looked:
-                wait = min(wait, timedelta(seconds=self._timing.look_again))
-            time.sleep(max(wait.total_seconds(), 0))
+            seen = self._see_that_it_is_served()
+            left = min((due - _now()).total_seconds(), elapsed - time.monotonic())
+            time.sleep(max(0, left if seen else min(left, self._timing.look_again)))
 
     def _attempt(self) -> timedelta:
         """Have certbot do what is due, and return how long to wait for the next time."""
@@ -100,7 +104,7 @@ class Loop:
         kind = "issue" if held is None else "renewal"
         no_room = full()
         if no_room is not None:
-            return _Failed(self._explained(Ended(False, no_room, ""), issuer.directory), kind, issuer.directory)  # noqa: FBT003 - a failure
+            return _Failed(self._explained(_unsaid(no_room), issuer.directory), kind, issuer.directory)
         if issuer.staging is not None and self._memory.of(issuer.directory).failures:
             say(f"dry run at {issuer.staging}, since the last attempt failed")
             ended = self._certbot.rehearse(issuer)
@@ -114,11 +118,12 @@ class Loop:
             say(f"{issuer.directory} could not be asked whether to renew already: {why.error}")
             return None
         if not ended.succeeded:
-            return _Failed(self._explained(ended, issuer.directory), kind, issuer.directory)
+            return _Failed(self._explained(ended, issuer.directory), kind, issuer.directory, ended.ordered)
         new = self._certbot.lineage()
         fault = "certbot kept no certificate" if new is None else new.fault(self._settings.names, _now())
         if new is None or fault is not None:
-            return _Failed(self._explained(Ended(False, f"{fault}", ""), issuer.directory), kind, issuer.directory)  # noqa: FBT003 - a failure
+            why = self._explained(_unsaid(f"{fault}"), issuer.directory)
+            return _Failed(why, kind, issuer.directory, counted=True)
         if held is None or new.serial != held.serial:
             say(f"{kind}: {issuer.directory} issued {new.serial}, valid until {new.not_after:%F %T} UTC")
             self._memory.issued = {"serial": new.serial, "directory": issuer.directory, "profile": issuer.profile}
@@ -148,23 +153,28 @@ class Loop:
         say(why.hint)
         self._shown.attempted(failed.kind, failed.directory, why)
         of = self._memory.of(issuer.directory)
-        rehearsed = failed.kind == "dry run"
         of.failures += 1
-        of.real_failures += 0 if rehearsed else 1
+        of.real_failures += failed.counted
         of.limited = why.not_before is not None
-        # What fails although the dry run before it did not is tried seldom.
-        if issuer.staging is not None and (rehearsed or of.real_failures < 2):  # noqa: PLR2004 - the first may be anything
+        # The first failure is followed by a dry run where there is a place for it; what fails after a good one, or
+        # where there is none, is tried seldom.
+        if not failed.counted or (issuer.staging is not None and of.real_failures == 1):
             wait = schedule.back_off(of.failures, self._timing.rehearsals, self._timing)
         else:
-            wait = schedule.back_off(max(of.real_failures, 1), self._timing.attempts, self._timing)
+            wait = schedule.back_off(of.real_failures, self._timing.attempts, self._timing)
         later = max(_now() + wait, why.not_before) if why.not_before is not None else _now() + wait
         of.not_before = state.iso(later)
         if "forgotten the account" in why.hint:
             self._certbot.forget_account(issuer)
 
     def _is_to_be_left_alone(self, issuer: Issuer) -> bool:
-        not_before = self._memory.of(issuer.directory).not_before
-        return not_before is not None and datetime.fromisoformat(not_before) > _now()
+        of = self._memory.of(issuer.directory)
+        if of.not_before is None:
+            return False
+        ahead = datetime.fromisoformat(of.not_before) - _now()
+        # Further ahead is only what was written by a clock that was wrong.
+        longest = _LONGEST_LIMIT if of.limited else timedelta(seconds=2 * self._timing.attempts[1])
+        return timedelta(0) < ahead < longest
 
     def _until_somebody_may_be_asked(self) -> timedelta:
         moments = [self._memory.of(issuer.directory).not_before for issuer in self._settings.issuers]
@@ -187,7 +197,7 @@ class Loop:
             try:
                 offer.offer(new)
             except OSError as error:
-                why = self._explained(Ended(False, str(error), ""), str(offer.OFFERED))  # noqa: FBT003 - a failure
+                why = self._explained(_unsaid(str(error)), str(offer.OFFERED))
                 say(f"the certificate cannot be offered: {why.error}. {why.hint}")
                 self._shown.attempted("offer", str(offer.OFFERED), why)
                 return
@@ -221,6 +231,11 @@ class Loop:
             state.remember(self._memory)
         except OSError as error:
             say(f"what happened cannot be written down: {error}")
+
+
+def _unsaid(words: str) -> Ended:
+    """Return what stands in the way before, or after, certbot could say anything."""
+    return Ended(succeeded=False, output=words, log="")
 
 
 def _now() -> datetime:

@@ -45,9 +45,9 @@ class Timing:
     longest_check: float = 12 * 3600
     checks_per_lifetime: float = 100
     rehearsals: Sequence[float] = (60, 3600)
-    """Between two attempts when the next is a dry run: the first time, and at most."""
+    """Between two attempts when the next, or the last, counts against no limit: the first time, and at most."""
     attempts: Sequence[float] = (300, 12 * 3600)
-    """Likewise when the next one is real and counts against limits."""
+    """Likewise between two orders."""
     jitter: float = 0.1
     """Part by which any of these varies, so that not everybody asks at the same moment."""
     served_within: float = 60
