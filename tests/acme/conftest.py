@@ -24,7 +24,7 @@ from tests.support.machine import lacks
 
 @dataclass(frozen=True)
 class World:
-    """What the tests of a module share."""
+    """What all tests share."""
 
     network: str
     gateway: str
@@ -45,7 +45,7 @@ class World:
         return {"directory": issuer.directory, "directory_ca": self.authority_pem, **bound, **further}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def world() -> Iterator[World]:
     """Three issuers and their DNS, in a network of their own."""
     for image in (ACME_TOOLS, *(image.reference(ImageSource.BUILT, None) for image in (CERTBOT, NGINX))):

@@ -11,6 +11,8 @@ from tests.acme.engine import docker, inside
 from tests.acme.site import TIMING, Site, serial_of
 from tests.support.waiting import wait_until
 
+OFTEN = {**TIMING, "shortest_check": 1}
+
 
 def served_since_issue(site: Site) -> str:
     """Start it and wait until the certificate is there; return its serial number."""
@@ -29,7 +31,7 @@ def assert_still_served(site: Site, serial: str, *words: str) -> None:
 
 
 def test_short_lived_certificates_are_renewed_and_one_that_cannot_be_is_kept(site: Site, world: World) -> None:
-    site.wants("brief.example.test", issuers=[world.asked(world.staging, profile="brief")])
+    site.wants("brief.example.test", issuers=[world.asked(world.staging, profile="brief")], timing=OFTEN)
     first = served_since_issue(site)
     second = serial_of(site.wait_until_served(other_than=first))
     world.names.lead_nowhere("brief.example.test")
@@ -44,9 +46,7 @@ def test_short_lived_certificates_are_renewed_and_one_that_cannot_be_is_kept(sit
 
 
 def test_an_issuer_that_advises_to_renew_is_heard(site: Site, world: World) -> None:
-    site.wants(
-        "advised.example.test", issuers=[world.asked(world.first)], timing={**TIMING, "shortest_check": 4, "jitter": 0}
-    )
+    site.wants("advised.example.test", issuers=[world.asked(world.first)], timing={**TIMING, "shortest_check": 4})
     before = served_since_issue(site)
     world.first.advise_to_renew_now(site.served())
     site.wait_until_served(other_than=before)
@@ -72,7 +72,7 @@ def test_an_issuer_that_is_down_costs_nothing_but_the_renewal(site: Site, world:
 def test_a_full_disk_is_said_and_burns_no_limit(new_site: Callable[..., Site], world: World) -> None:
     small = ("--driver=local", "--opt=type=tmpfs", "--opt=device=tmpfs", "--opt=o=size=6m")
     site = new_site(kept_options=small)
-    site.wants("full.example.test", issuers=[world.asked(world.staging, profile="brief")])
+    site.wants("full.example.test", issuers=[world.asked(world.staging, profile="brief")], timing=OFTEN)
     before = served_since_issue(site)
     orders = world.staging.orders()
     site.in_certbot(f"dd if=/dev/zero of={certbot.HOME}/ballast bs=1M 2>/dev/null || true")
@@ -143,7 +143,7 @@ def test_without_a_staging_directory_a_dry_run_says_that_there_is_none(site: Sit
 
 
 def test_checks_that_find_nothing_due_order_nothing_and_need_nobody(site: Site, world: World) -> None:
-    site.wants("calm.example.test", issuers=[world.asked(world.first)])
+    site.wants("calm.example.test", issuers=[world.asked(world.first)], timing=OFTEN)
     before = served_since_issue(site)
     orders = world.first.orders()
     wait_for_checks(site, 3)
