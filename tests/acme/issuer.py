@@ -35,9 +35,15 @@ class Issuer:
     profiles: Mapping[str, Any] = field(default_factory=lambda: NINETY_DAYS)
     """Whoever asks for none of several gets any of them."""
 
+    published: tuple[str, int] | None = None
+    """Address and port of this machine by which containers of other networks reach it."""
+    http_port: int = 80
+    """Where it asks for challenges."""
+
     @property
     def directory(self) -> str:
-        return f"https://{self.name}:14000/dir"
+        host, port = self.published or (self.name, 14000)
+        return f"https://{host}:{port}/dir"
 
     def start(self, certificate_pem: str, private_key_pem: str, dns: str) -> None:
         """Run it and wait until it answers."""
@@ -46,7 +52,7 @@ class Issuer:
             "managementListenAddress": "0.0.0.0:15000",
             "certificate": "/etc/pebble/certificate.pem",
             "privateKey": "/etc/pebble/private_key.pem",
-            "httpPort": 80,
+            "httpPort": self.http_port,
             "tlsPort": 443,
             "externalAccountBindingRequired": self.account_key,
             "externalAccountMACKeys": {KEY_ID: HMAC_KEY},
@@ -57,6 +63,7 @@ class Issuer:
         }
         docker(
             *("create", f"--name={self.container}", f"--network={self.network}", f"--network-alias={self.name}"),
+            *(() if self.published is None else [f"--publish={self.published[0]}:{self.published[1]}:14000"]),
             # It validates each time, and at once; of nonces it rejects as many as it likes.
             *("--env=PEBBLE_VA_ALWAYS_VALID=0", "--env=PEBBLE_VA_NOSLEEP=1", "--env=PEBBLE_AUTHZREUSE=0", ACME_TOOLS),
             *("pebble", "-strict", "-config", "/etc/pebble/pebble.json", "-dnsserver", f"{dns}:8053"),
