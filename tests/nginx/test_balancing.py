@@ -229,6 +229,7 @@ def test_what_fails_again_is_answered_with_the_page(pair: Pair) -> None:
 
         first = wait_until(waits, what="a request that waits for a connection", deadline=5, every=0.1)
         pair.known(going)
+    assert first is not None
     answer = first.result()
     assert (answer.status, answer.header("Retry-After")) == (503, "5")
     assert b'http-equiv="refresh"' in answer.body

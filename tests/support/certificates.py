@@ -142,6 +142,11 @@ def _issue(  # noqa: PLR0913, PLR0917 - what a certificate says
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
     signer = by.key if by else key
+    # RFC 5280 section 4.2.1.1 wants both, and OpenSSL's strict checks do so too.
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    if by:
+        vouching = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+        builder = builder.add_extension(vouching, critical=False)
     by_curve_25519 = "25519" in type(signer).__name__ or "448" in type(signer).__name__
     certificate = builder.sign(signer, None if by_curve_25519 else hashed or hashes.SHA256())
     between = (by.certificate, *by.chain) if by and by.certificate.issuer != by.certificate.subject else ()
