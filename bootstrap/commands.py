@@ -56,7 +56,7 @@ def down(name: str) -> int:
             f"`make down STACK={name} DATA=delete` removes that too."
         )
         return 0
-    confirm(name)
+    confirm(name, certified=stack.setting(stack.settings_of(name), "certificate.mode") == "lets-encrypt")
     _delete_with_data(target)
     containers.untag_images(host, name)
     return 0
@@ -345,8 +345,8 @@ def _asked_to_delete_data() -> bool:
     return value == "delete"
 
 
-def confirm(name: str) -> None:
-    """Ask whether the data may go.
+def confirm(name: str, *, certified: bool = False) -> None:
+    """Ask whether the data may go; `certified` says that an issuer counts what it gave.
 
     Raises:
         ProblemError: it may not.
@@ -357,6 +357,11 @@ def confirm(name: str) -> None:
     if sys.stdin is None or not sys.stdin.isatty():
         message = "Deleting the data asks first, and nobody is there to answer; YES=1 answers for automation."
         raise ProblemError(message)
+    if certified:
+        sys.stderr.write(
+            "Its certificates and the account with their issuer go too: the next ones count against the issuer's limits"
+            " (Let's Encrypt: five for the same names in a week).\n"
+        )
     sys.stderr.write(f"This deletes all users, chats, files, keys and the CA of {name}. Type {name} to go on: ")
     sys.stderr.flush()
     if sys.stdin.readline().strip() != name:

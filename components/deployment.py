@@ -17,6 +17,7 @@ from components.certificates.certbot import (
     Route53Args,
 )
 from components.certificates.self_signed import SelfSignedCertificate, SelfSignedCertificateArgs
+from components.docker.container import volume
 from components.docker.engine import Engine, EngineError
 from components.docker.health import once_healthy
 from components.docker.host import DockerHost, DockerHostArgs
@@ -119,7 +120,9 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             ),
             on_host,
         )
-        certbot = self._certbot(proxy, host, on_host)
+        # In every mode: what is protected could not be given up when the mode changes.
+        letsencrypt = volume(f"{name}-letsencrypt", "letsencrypt", pulumi.ResourceOptions.merge(on_host, kept(self)))
+        certbot = self._certbot(proxy, letsencrypt.name, host, on_host)
         metrics = self._metrics(proxy, nginx, on_host)
 
         by_role = {
@@ -153,7 +156,9 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             self.outputs["admin_password"] = pulumi.Output.secret(admin["password"])
         self.register_outputs(self.outputs)
 
-    def _certbot(self, proxy: NginxReverseProxy, host: DockerHost, opts: pulumi.ResourceOptions) -> Certbot | None:
+    def _certbot(
+        self, proxy: NginxReverseProxy, home: pulumi.Output[str], host: DockerHost, opts: pulumi.ResourceOptions
+    ) -> Certbot | None:
         certificate = self._settings.certificate
         if certificate.mode is not CertificateMode.LETS_ENCRYPT:
             return None
@@ -162,6 +167,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         args = CertbotArgs(
             image=self._image(images.CERTBOT_ROUTE53 if by_dns else images.CERTBOT, opts),
             network=host.network,
+            home=home,
             certificates=proxy.certificates_volume,
             names=self._settings.certificate_names,
             challenge=str(acme.challenge),

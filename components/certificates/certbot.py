@@ -8,7 +8,6 @@ import pulumi
 import pulumi_docker as docker
 
 from components.docker.container import container, volume
-from components.keeping import kept
 
 GIVEN = "/run/open-webui-edge"
 HOME = "/etc/letsencrypt"
@@ -62,6 +61,9 @@ class CertbotArgs(TypedDict):
     """Id of the image."""
     network: pulumi.Input[str]
     """Where the proxy is found as `nginx`."""
+    home: pulumi.Input[str]
+    """Name of the volume with accounts and certificates. Whoever loses them meets the issuer's limits when asking for
+    new ones, so it is not made here: it outlives a time without certbot."""
     certificates: pulumi.Input[str]
     """Name of the volume through which the proxy gets challenges and certificates."""
     names: Sequence[str]
@@ -86,11 +88,9 @@ class Certbot(pulumi.ComponentResource):
     container_ids: pulumi.Output[Sequence[str]]
 
     def __init__(self, name: str, args: CertbotArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the volumes and the container."""
+        """Make the container and the volume with what it is given."""
         super().__init__("open-webui-edge:index:Certbot", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
-        # Account and certificate: whoever loses them meets the issuer's limits when asking for new ones.
-        home = volume(f"{name}-letsencrypt", "letsencrypt", kept(self))
         # Files cannot be brought into a container whose root is read-only, and secrets come as files.
         given = volume(f"{name}-given", "certbot-given", child)
         server = container(
@@ -102,7 +102,7 @@ class Certbot(pulumi.ComponentResource):
             entrypoint=["/bin/sh", "-c"],
             command=[RUN],
             volumes=[
-                docker.ContainerVolumeArgs(volume_name=home.name, container_path=HOME),
+                docker.ContainerVolumeArgs(volume_name=args["home"], container_path=HOME),
                 docker.ContainerVolumeArgs(volume_name=args["certificates"], container_path=CERTIFICATES),
                 docker.ContainerVolumeArgs(volume_name=given.name, container_path=GIVEN),
             ],

@@ -138,6 +138,12 @@ def test_certbot_is_told_what_the_settings_say() -> None:
     assert "acme-challenge" not in said["nginx.conf"]
 
 
+@pytest.mark.parametrize("stack", ["local", "lets-encrypt"])
+def test_account_and_certificates_are_kept_whoever_vouches_for_the_site(stack: str) -> None:
+    home = deployed(stack).named("edge-letsencrypt")
+    assert (home.protect, home.retain) == (True, True)
+
+
 def test_an_issuer_that_asks_over_http_is_answered() -> None:
     certificate = {"mode": "lets-encrypt", "lets_encrypt": {"staging": True}}
     graph = deployed("lets-encrypt", certificate=certificate)
