@@ -18,11 +18,12 @@ from components.images import ACME_TOOLS, CERTBOT, ImageSource
 from tests.acme.engine import docker as docker_client
 from tests.acme.engine import remove
 from tests.acme.issuer import Issuer, Names
-from tests.support.browser import open_webui_page
+from tests.support.browser import ARTEFACTS, open_webui_page
 from tests.support.certificates import authority, pem, server
 from tests.support.load import Handshakes, Http1, Http2, Load, SocketIo
 from tests.support.machine import lacks
 from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop, free_port
+from tests.support.tls_grade import grade
 from tests.support.waiting import wait_until
 
 NAMES = ["chat.example.test", "www.chat.example.test"]
@@ -122,16 +123,21 @@ def site(
         yield site
 
 
-def test_what_stands_in_the_way_fails_the_update_and_nobody_else(site: Site) -> None:
-    own, proxy = site.served(), site.stack.container("nginx").id
-    for name in NAMES:
-        site.names.lead_nowhere(name)
+def wanted_of_the_issuer(site: Site) -> None:
+    """Have the stack want its certificate of the issuer, from the next update on."""
     issuer = {"directory": site.issuer.directory, "directory_ca": site.issuer.authority_pem, "wait": "30s"}
     site.stack.config["certificate"] = {
         "mode": "lets-encrypt",
         "lets_encrypt": {**issuer, "email": "admin@example.com", "staging_directory": site.staging.directory},
     }
     site.stack.write()
+
+
+def test_what_stands_in_the_way_fails_the_update_and_nobody_else(site: Site) -> None:
+    own, proxy = site.served(), site.stack.container("nginx").id
+    for name in NAMES:
+        site.names.lead_nowhere(name)
+    wanted_of_the_issuer(site)
     with site.load() as load:
         failed = site.stack.up().failed()
     assert load.failures == [], str(load)
@@ -228,3 +234,15 @@ def test_no_secret_of_the_certificate_is_where_others_can_read_it(site: Site) ->
     assert site.stack.read("certbot", "find", "/etc/letsencrypt", "-type", "f", "-perm", "/077", "-name", "*key*") == ""
     offered = site.stack.read("certbot", "find", "/var/lib/open-webui-edge/offered", "-type", "f", "-perm", "/077")
     assert "private_key" not in offered
+
+
+@pytest.mark.long
+def test_testssl_grades_it_a_plus(engine: docker.DockerClient, site: Site) -> None:
+    for name in NAMES:
+        site.names.lead(name, site.address)
+    wanted_of_the_issuer(site)
+    site.stack.up().succeeded()
+    url = f"https://{NAMES[0]}:{site.stack.https_port}"
+    found = grade(engine, url, ca_file=site.root, artefacts=ARTEFACTS, name="it-acme-grader")
+    assert (found.grade, found.reasons) == ("A+", []), found.output
+    assert found.findings["cert_chain_of_trust"] == "passed.", found.output
