@@ -33,15 +33,18 @@ def assert_still_served(site: Site, serial: str, *words: str) -> None:
 def test_short_lived_certificates_are_renewed_and_one_that_cannot_be_is_kept(site: Site, world: World) -> None:
     site.wants("brief.example.test", issuers=[world.asked(world.staging, profile="brief")], timing=OFTEN)
     first = served_since_issue(site)
-    second = serial_of(site.wait_until_served(other_than=first))
+    site.wait_until_served(other_than=first)
     world.names.lead_nowhere("brief.example.test")
     site.wait_for_failure("leads nowhere")
-    assert_still_served(site, second, "renewal at", "leads nowhere")
+    # Not the second, perhaps: a renewal may have been under way when the name was lost.
+    kept = site.state()["serial"]
+    assert kept != first
+    assert_still_served(site, kept, "renewal at", "leads nowhere")
     state = site.state()
-    assert (state["serial"], state["last_attempt"]["kind"]) == (second, "renewal")
+    assert (state["serial"], state["last_attempt"]["kind"]) == (kept, "renewal")
     assert state["attempts"] > 0
     world.names.lead("brief.example.test", site.address)
-    site.wait_until_served(other_than=second)
+    site.wait_until_served(other_than=kept)
     assert site.served().not_valid_after_utc > datetime.now(UTC)
 
 
