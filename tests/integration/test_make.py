@@ -247,7 +247,11 @@ def test_preview_says_what_up_would_change(stack: StackUnderTest, checkout: Chec
 
 def test_down_removes_everything_but_data(down_and_up: DownAndUp) -> None:
     down_and_up.down.succeeded()
-    assert down_and_up.left == {"containers": [], "networks": [], "volumes": ["edge-it-make-open-webui-data"]}
+    assert down_and_up.left == {
+        "containers": [],
+        "networks": [],
+        "volumes": ["edge-it-make-letsencrypt", "edge-it-make-open-webui-data"],
+    }
 
 
 def test_up_after_down_finds_the_same_authority(down_and_up: DownAndUp, stack: StackUnderTest) -> None:
@@ -306,7 +310,7 @@ def test_deleting_data_deletes_it_after_a_plain_down_too(checkout: Checkout) -> 
         stack.up("--exclude", "**-image", "--exclude", "**-network", "--exclude-dependents").succeeded()
         assert f"edge-{name}-open-webui-data" in stack.owned("volumes")
         checkout.make("down", name).succeeded()
-        assert stack.owned("volumes") == [f"edge-{name}-open-webui-data"]
+        assert stack.owned("volumes") == [f"edge-{name}-letsencrypt", f"edge-{name}-open-webui-data"]
         checkout.make("down", name, DATA="delete", YES="1").succeeded()
         assert stack.owned("volumes") == []
         assert _resources(stack) == []

@@ -281,7 +281,7 @@ def test_data_outlives_down_and_up(side: StackUnderTest, model_server: ModelServ
         side.pulumi("destroy", "--yes", "--skip-preview", "--exclude-protected", "--stack", side.name).succeeded()
         assert side.owned("containers") == []
         assert side.owned("networks") == []
-        assert side.owned("volumes") == ["edge-it-side-open-webui-data"]
+        assert side.owned("volumes") == ["edge-it-side-letsencrypt", "edge-it-side-open-webui-data"]
         side.up().succeeded()
         assert side.outputs()["ca_certificate"] == authority
         # The session from before is still good: the same secret key.
