@@ -163,9 +163,8 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         if certificate.mode is not CertificateMode.LETS_ENCRYPT:
             return None
         acme = certificate.lets_encrypt
-        by_dns = acme.challenge is Challenge.DNS_01
         args = CertbotArgs(
-            image=self._image(images.CERTBOT_ROUTE53 if by_dns else images.CERTBOT, opts),
+            image=self._image(images.certbot(route53=acme.challenge is Challenge.DNS_01), opts),
             network=host.network,
             home=home,
             certificates=proxy.certificates_volume,

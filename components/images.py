@@ -111,6 +111,11 @@ ACME_TOOLS = "open-webui-edge/acme-tools:1-debian"
 OPEN_WEBUI_VERSION = "0.12.4"
 
 
+def certbot(*, route53: bool) -> Image:
+    """Return certbot's image: with the plugin for DNS at Route 53, or without."""
+    return CERTBOT_ROUTE53 if route53 else CERTBOT
+
+
 def open_webui(version: str) -> Image:
     """Return the Open WebUI image of a release, such as 0.12.4."""
     return Image(

@@ -29,7 +29,6 @@ from components.images import (
     ACME_TOOLS,
     BENCH_TOOLS,
     CERTBOT,
-    CERTBOT_ROUTE53,
     NGINX,
     NGINX_METRICS,
     OLLAMA,
@@ -39,6 +38,7 @@ from components.images import (
     Image,
     ImageSource,
 )
+from components.images import certbot as certbot_image
 from components.images import open_webui as open_webui_image
 
 SECONDS_TO_FIRST_ANSWER = 20
@@ -78,7 +78,7 @@ class Wanted:
             (POSTGRES, self.postgres),
             (REDIS, self.redis),
             (NGINX_METRICS, self.metrics),
-            (CERTBOT_ROUTE53 if self.route53 else CERTBOT, self.certbot),
+            (certbot_image(route53=self.route53), self.certbot),
         )
         return (NGINX, open_webui_image(self.version), *(image for image, wanted in further if wanted))
 

@@ -80,8 +80,7 @@ def wanted_images(settings: StackSettings) -> list[str]:
     if settings.proxy.metrics.enabled:
         wanted.append(images.NGINX_METRICS)
     if settings.certificate.mode is CertificateMode.LETS_ENCRYPT:
-        by_dns = settings.certificate.lets_encrypt.challenge is Challenge.DNS_01
-        wanted.append(images.CERTBOT_ROUTE53 if by_dns else images.CERTBOT)
+        wanted.append(images.certbot(route53=settings.certificate.lets_encrypt.challenge is Challenge.DNS_01))
     services = ((settings.data.postgres, images.POSTGRES), (settings.data.redis, images.REDIS))
     wanted += [image for service, image in services if service.mode is BackingMode.CONTAINER]
     return [image.reference(settings.images.source, settings.images.registry) for image in wanted]
