@@ -245,7 +245,7 @@ class LetsEncryptSettings(IssuerSettings):
 
     staging_directory: HttpsUrl | None = None
     """A directory of another issuer's for dry runs, as Let's Encrypt has one: after a failure it is asked first, and by
-    `make certificate-dry-run`. Left out, the issuer itself is."""
+    `make certificate-dry-run`. Left out, there is no dry run."""
 
     challenge: Challenge = Challenge.HTTP_01
     """http-01: the issuer asks each name on port 80, which must lead to site.listen.http_port; dns-01: a record in the
