@@ -12,6 +12,7 @@ from components.docker.engine import Engine, EngineError
 from components.docker.preflight import faults_on, wanted_images
 from components.images import ImageSource
 from stacks.faults import Fault, SettingsError
+from stacks.platform import PlatformKind
 from stacks.settings import StackSettings, encrypted_paths, read_settings
 
 # What is a valid part of the name of a container, a volume and an image alike.
@@ -50,6 +51,9 @@ def _faults_of_the_machine(settings: StackSettings, stack: str) -> list[Fault]:
     # Who removes data needs no free port and no image for it.
     if not settings.data.keep:
         return []
+    if settings.platform.kind is PlatformKind.AWS_VM:
+        # Its engine is made by the update.
+        return [*_faults_of_the_provided_certificate(settings)]
     source = settings.images.source
     # A preview asks no registry.
     asks = source is ImageSource.BUILT or not pulumi.runtime.is_dry_run()

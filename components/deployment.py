@@ -35,6 +35,7 @@ from stacks.certificate import CertificateMode, Challenge, IssuerSettings, LetsE
 from stacks.data import BackingMode, PostgresSettings, RedisSettings
 from stacks.models import OllamaMode, OllamaSettings, ProviderSettings
 from stacks.open_webui import AdminSettings
+from stacks.platform import PlatformKind
 from stacks.settings import StackSettings
 from stacks.values import is_ip_address, is_loopback
 
@@ -53,6 +54,8 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
 
     def __init__(self, name: str, settings: StackSettings, opts: pulumi.ResourceOptions | None = None) -> None:
         """Build everything that the settings ask for."""
+        if settings.platform.kind is PlatformKind.AWS_VM:
+            raise pulumi.RunError("platform.kind: aws-vm is not built yet; write platform.kind: docker")
         super().__init__("open-webui-edge:index:OpenWebUIDeployment", name, {}, _released(settings, opts))
         self._settings = settings
         self._name = name
