@@ -1,7 +1,6 @@
 """What stands at AWS: region, network, instance, load balancer."""
 
 import ipaddress
-import math
 import re
 from enum import StrEnum
 from typing import Annotated, Self
@@ -43,8 +42,8 @@ _TLS_POLICY = re.compile(r"ELBSecurityPolicy-TLS13-1-[23](-[A-Za-z0-9]+)*-\d{4}-
 _TLS_1_3_ALONE = "ELBSecurityPolicy-TLS13-1-3-"
 # A VPC has a network between these (https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html).
 _VPC_LARGEST, _VPC_SMALLEST = 16, 28
-# A load balancer needs subnets of this size or larger, with eight free addresses in each.
-_SUBNET_SMALLEST = 27
+# It is cut into eight, however many zones are used, and a load balancer stands in a /27 or larger.
+_OWN_SMALLEST = 24
 # What a VPC may have for itself (RFC 1918, RFC 6598), without what Docker takes for its own networks: a load balancer
 # with an address there could not be answered (https://docs.docker.com/engine/network/#subnet-allocation).
 _OWN = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/16", "192.168.0.0/16", "100.64.0.0/10")))
@@ -171,7 +170,7 @@ class VpcSettings(Settings):
     """The VPC's IPv4 network. Of an existing one it is needed with a load balancer alone, whose addresses lie in it:
     from there, and nowhere else, the client's address is taken."""
 
-    availability_zones: Annotated[int, Field(ge=2, le=6)] = 2
+    availability_zones: Annotated[int, Field(ge=2, le=4)] = 2
     """Over how many zones a VPC of this stack's own is spread."""
 
     public_subnets: tuple[SubnetId, ...] = ()
@@ -227,13 +226,11 @@ class VpcSettings(Settings):
                 f"{self.cidr} is {whose}, and what has such an address could not be reached; write a part of"
                 " 10.0.0.0/8, 172.16.0.0/16 or 192.168.0.0/16",
             ))  # fmt: skip
-        # A public and a private one in each zone.
-        needed = math.ceil(math.log2(2 * self.availability_zones))
-        if network.prefixlen + needed > _SUBNET_SMALLEST:
+        if network.prefixlen > _OWN_SMALLEST:
             faults.append(BelowError(
                 "cidr",
-                f"{self.cidr} is too small for two subnets in each of {self.availability_zones} availability_zones;"
-                f" write /{_SUBNET_SMALLEST - needed} or larger",
+                f"{self.cidr} is too small for two subnets in each zone, a load balancer needing /27 or larger; write"
+                f" /{_OWN_SMALLEST} or larger",
             ))  # fmt: skip
         return faults
 

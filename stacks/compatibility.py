@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from stacks.aws import AwsSettings
     from stacks.settings import StackSettings
+    from stacks.site import SiteSettings
 
 _KIND = "platform.aws.load_balancer.kind"
 
@@ -85,11 +86,8 @@ def _site(settings: StackSettings, aws: AwsSettings) -> Iterator[BelowError]:
             "site.listen.ipv6",
             f"is true, but {_KIND} is none, and an elastic IP is an IPv4 address; drop ipv6, or write kind: alb or nlb",
         )
-    for host in site.hosts:
-        key = "site.domain" if host == site.domain else "site.aliases"
-        if host == "localhost" or host.endswith(".localhost") or (
-            is_ip_address(host) and ipaddress.ip_address(host).is_loopback
-        ):  # fmt: skip
+    for key, host in _names(site):
+        if _is_local(host):
             yield BelowError(
                 key,
                 f"{host} is whatever machine a browser runs on, but platform.kind is aws-vm; write a name of a domain"
@@ -101,6 +99,20 @@ def _site(settings: StackSettings, aws: AwsSettings) -> Iterator[BelowError]:
                 f"{host} is one address, but {_KIND} is {kind}, whose addresses change; write a name, or drop"
                 " load_balancer",
             )
+
+
+def _names(site: SiteSettings) -> Iterator[tuple[str, str]]:
+    """Return the site's names, and where each is written."""
+    yield "site.domain", site.domain
+    # The default is the fault of the domain that it follows.
+    if "aliases" in site.model_fields_set:
+        yield from (("site.aliases", alias) for alias in site.aliases)
+
+
+def _is_local(host: str) -> bool:
+    if is_ip_address(host):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
 
 
 def _strangers(settings: StackSettings) -> Iterator[BelowError]:
@@ -167,9 +179,8 @@ def _dns(settings: StackSettings) -> Iterator[BelowError]:
     dns, certificate = settings.dns, settings.certificate
     if dns.provider is DnsProvider.NONE:
         return
-    for host in settings.site.hosts:
-        if not dns.covers(host):
-            key = "site.domain" if host == settings.site.domain else "site.aliases"
+    for key, host in _names(settings.site):
+        if not dns.covers(host) and not _is_local(host):
             yield BelowError(
                 key,
                 f"{host} does not lie in dns.zone {dns.zone}, so no record of it can be made; write a name that ends in"
@@ -189,7 +200,7 @@ def _proxy_behind(settings: StackSettings, aws: AwsSettings) -> Iterator[BelowEr
     proxy, balancer = settings.proxy, aws.load_balancer
     if proxy.http3:
         yield BelowError(
-            "proxy.http3", f"is true, but {_KIND} is {balancer.kind}, which passes no HTTP/3 on; drop one of them"
+            "proxy.http3", f"is true, but {_KIND} is {balancer.kind}, which passes no HTTP/3 on; drop http3"
         )
     if proxy.proxy_protocol:
         alb = balancer.kind is LoadBalancerKind.ALB
@@ -214,5 +225,5 @@ def _proxy_behind(settings: StackSettings, aws: AwsSettings) -> Iterator[BelowEr
             yield BelowError(
                 f"proxy.{key}",
                 f"{write_duration(wait)} is longer than {_KIND} {balancer.kind} keeps a silent connection; write at"
-                f" most {write_duration(longest)}, or drop load_balancer",
+                f" most {round(longest.total_seconds())}s, or drop load_balancer",
             )
