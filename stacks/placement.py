@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from stacks.aws import LoadBalancerKind
+from stacks.certificate import CertificateMode
+from stacks.models import OllamaMode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from stacks.proxy import ProxySettings
     from stacks.settings import StackSettings
@@ -88,6 +91,51 @@ def waits_through_a_load_balancer(proxy: ProxySettings) -> Mapping[str, timedelt
         "timeouts.send": timeouts.send,
         **({"websocket.idle_timeout": proxy.websocket.idle_timeout} if proxy.websocket.enabled else {}),
     }
+
+
+def reached_ports(settings: StackSettings) -> tuple[int, ...]:
+    """Return the TCP ports, besides those of the web, of services elsewhere that the settings name."""
+    ports = {port for url in _urls(settings) if (port := _port(url)) is not None}
+    return tuple(sorted(ports - set(_WEB.values())))
+
+
+_WEB = {"http": 80, "https": 443}
+_PORTS = {**_WEB, "postgresql": 5432, "redis": 6379, "rediss": 6379}
+_THE_HOST = "host.docker.internal"
+
+
+def _urls(settings: StackSettings) -> Iterator[str]:
+    data, models, proxy = settings.data, settings.models, settings.proxy
+    for service in (data.postgres, data.redis):
+        if service.url is not None:
+            yield service.url.get_secret_value()
+    yield from (provider.url for provider in models.providers or ())
+    if models.ollama.mode is OllamaMode.URL:
+        yield models.ollama.url
+    yield from (location.url for location in proxy.locations.values() if location.url is not None)
+    if proxy.authentication.external is not None:
+        yield proxy.authentication.external.url
+    if settings.certificate.mode is CertificateMode.LETS_ENCRYPT:
+        acme = settings.certificate.lets_encrypt
+        yield from (acme.directory_in_use, acme.directory_for_dry_runs)
+        yield from (issuer.directory for issuer in acme.issuers)
+        if acme.route53 is not None and acme.route53.endpoint is not None:
+            yield acme.route53.endpoint
+    if settings.images.registry is not None:
+        yield f"https://{settings.images.registry}"
+    # A sign-in provider, a search engine, a store for files: whatever Open WebUI is told of.
+    yield from settings.open_webui.environment.values()
+
+
+def _port(url: str) -> int | None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.hostname or parts.hostname == _THE_HOST:
+        return None
+    return _PORTS.get(parts.scheme) if port is None else port
 
 
 def _idle_timeout(proxy: ProxySettings, behind: LoadBalancerKind) -> timedelta | None:

@@ -2,15 +2,19 @@
 
 import json
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Any
 
+import hypothesis
 import pulumi
 import pytest
+from hypothesis import HealthCheck, given
 
 from components.deployment import OpenWebUIDeployment
 from stacks.aws import Architecture, InstanceSettings, LoadBalancerKind
-from stacks.placement import Placement, placement_of
+from stacks.placement import IDLE_TIMEOUT_MAX, Placement, placement_of, reached_ports
 from stacks.settings import StackSettings, read_settings
+from tests.support.generated_settings import Tree, stack_files
 from tests.unit.graph import Resource, graph_of
 
 CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/01234567-89ab-cdef-0123-456789abcdef"
@@ -21,7 +25,7 @@ def settings(platform: dict[str, Any] | None = None, **topics: Any) -> StackSett
     config = {"platform": platform or {}, **topics}
     return read_settings(
         {f"open-webui-edge:{topic}": json.dumps(value) for topic, value in config.items()},
-        secret_keys=(),
+        secret_keys=["open-webui-edge:data"],
         source="a test",
     )
 
@@ -148,6 +152,25 @@ def test_nginx_keeps_an_idle_connection_longer_than_an_alb_does() -> None:
     assert placement_of(on_aws("nlb")).keepalive == timedelta(seconds=75)
 
 
+def test_ports_of_services_elsewhere_are_known() -> None:
+    stack = on_aws(
+        data={"postgres": {"mode": "url", "url": "postgresql://chat:secret@db.example.com/chat"}},
+        models={"providers": [{"url": "https://api.example.com/v1"}, {"url": "http://models.example.com:8000/v1"}]},
+        proxy={"locations": {"/wiki/": {"url": "http://wiki.example.com:3000"}}},
+        images={"registry": "registry.example.com:5000/mirror"},
+        open_webui={
+            "admin": {"email": "admin@example.com"},
+            "environment": {"OPENID_PROVIDER_URL": "https://sso.example.com:8443/realm", "WEBUI_NAME": "Chat: 2nd"},
+        },
+        certificate={"mode": "lets-encrypt", "lets_encrypt": {"directory": "https://ca.example.com:9000/acme"}},
+    )
+    assert reached_ports(stack) == (3000, 5000, 5432, 8000, 8443, 9000)
+
+
+def test_what_runs_on_the_instance_itself_is_not_elsewhere() -> None:
+    assert reached_ports(on_aws()) == ()
+
+
 @pytest.mark.parametrize(
     ("kind", "architecture"),
     [
@@ -179,3 +202,32 @@ def test_an_instance_is_not_taken_for_this_machine_s_docker() -> None:
     with pytest.raises(pulumi.RunError, match=r"^platform\.kind: aws-vm is not built yet"):
         graph_of(lambda: OpenWebUIDeployment("edge", on_aws()).outputs, registered=registered)
     assert registered == []
+
+
+def test_whatever_is_accepted_believes_nobody_but_the_load_balancer_and_whom_it_names() -> None:
+    seen: set[tuple[LoadBalancerKind, bool]] = set()
+
+    @hypothesis.settings(
+        max_examples=80,
+        database=None,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(stack_files())
+    def check(file: tuple[Tree, StackSettings]) -> None:
+        _, stack = file
+        placed, aws = placement_of(stack), stack.platform.aws
+        own = () if aws is None or placed.behind is LoadBalancerKind.NONE else (aws.vpc.cidr,)
+        assert set(placed.trusted_proxies) == {*own, *stack.proxy.trusted_proxies}
+        assert all(ip_network(network).prefixlen for network in placed.trusted_proxies)
+        # A preamble from whom nobody trusts would make every client the load balancer.
+        assert placed.trusted_proxies or not placed.proxy_protocol
+        if own:
+            assert not placed.http3
+            assert placed.idle_timeout is not None
+            assert placed.idle_timeout <= IDLE_TIMEOUT_MAX[placed.behind]
+        seen.add((placed.behind, aws is not None))
+
+    check()
+    assert seen == {(kind, True) for kind in LoadBalancerKind} | {(LoadBalancerKind.NONE, False)}
