@@ -34,6 +34,9 @@ from stacks.values import write_bytes, write_duration
 DOCKER_RESOLVER = "127.0.0.11"
 """The name server of every user-defined Docker network (Docker's manual, Networking overview)."""
 
+HEALTH_OF_LOAD_BALANCER = "/nginx/load-balancer-health"
+"""What a load balancer asks."""
+
 _TEMPLATES = Path(__file__).with_name("templates")
 # Where a part is included, it is one level in.
 _INDENT = "\n    "

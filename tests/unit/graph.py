@@ -11,6 +11,7 @@ from google.protobuf import struct_pb2
 from pulumi.runtime import mocks, rpc
 
 from components.docker.engine import Engine
+from components.docker.ssh import SshAccess
 
 STACK = "unit"
 PROJECT = "open-webui-edge"
@@ -34,6 +35,8 @@ class Resource:
     """Names of what it depends on, and is removed before."""
     removed_first: bool
     """Whether it and what hangs on it go before its replacement comes."""
+    deleted_with: str
+    """Name of what it goes with, without being asked; "" if nothing."""
 
     @property
     def custom(self) -> bool:
@@ -57,6 +60,23 @@ class Graph:
     def of(self, type_: str) -> list[Resource]:
         """Return the resources of a type, by its last part: Container."""
         return [resource for resource in self.resources if resource.type.rpartition(":")[2] == type_]
+
+    def needed_by(self, resource: Resource) -> list[Resource]:
+        """Return all that is there for as long as a resource is: what it depends on, its provider, what is above it."""
+        by_name: dict[str, list[Resource]] = {}
+        for one in self.resources:
+            by_name.setdefault(one.name, []).append(one)
+        found: dict[int, Resource] = {}
+        pending = [resource]
+        while pending:
+            one = pending.pop()
+            if id(one) in found:
+                continue
+            found[id(one)] = one
+            provider = one.provider.rpartition("::")[0].rpartition("::")[2]
+            names = {*one.after, one.parent, one.deleted_with, provider}
+            pending += [other for name in names for other in by_name.get(name, ())]
+        return [one for one in found.values() if one is not resource]
 
     def named(self, name: str) -> Resource:
         """Return the one resource of that logical name."""
@@ -86,12 +106,26 @@ class _Cloud(mocks.Mocks):
             return None, inputs
         if args.typ == "pulumi:index:Stash":
             inputs["output"] = inputs["input"]
-        return f"{args.name}-id", {**self._computed.get(args.typ, {}), **inputs}
+        if args.typ == "aws:acm/certificate:Certificate":
+            inputs["domainValidationOptions"] = _proofs([inputs["domainName"], *inputs["subjectAlternativeNames"]])
+        return f"{args.name}-id", {**inputs, **self._computed.get(args.typ, {}), **args.inputs}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
         if args.token not in _ANSWERS:
             raise AssertionError(f"the program calls {args.token}; teach the mocks what it answers")
         return {"id": "looked-up", **_ANSWERS[args.token], **args.args}, []
+
+
+def _proofs(names: Sequence[str]) -> list[dict[str, str]]:
+    return [
+        {
+            "domainName": name,
+            "resourceRecordName": f"_0.{name.removeprefix('*.')}.",
+            "resourceRecordType": "CNAME",
+            "resourceRecordValue": "_1.acm-validations.aws.",
+        }
+        for name in names
+    ]
 
 
 _COMPUTED: Mapping[str, Mapping[str, Any]] = {
@@ -176,6 +210,8 @@ class _RecordingMonitor(mocks.MockMonitor):
                 hooks=options.hooks is not None,
                 after=frozenset(urn.rpartition("::")[2] for urn in request.dependencies),
                 removed_first=request.deleteBeforeReplace,
+                # Another resource of this program, if it is a transform's.
+                deleted_with="" if options.deleted_with is None else options.deleted_with._name,  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
             ),
         )
         return super().RegisterResource(request)
@@ -252,6 +288,9 @@ def graph_of(  # noqa: PLR0913 - keywords, each a thing of its own
         patch.object(Engine, "wait_until_healthy", wait_until_healthy),
         patch.object(Engine, "remade_after", return_value=None),
         patch.object(Engine, "shows_ipv6_clients", return_value=shows_ipv6_clients),
+        patch("components.docker.arrival.wait_until_answers"),
+        patch("components.docker.arrival.take_images"),
+        patch.object(SshAccess, "write"),
     ):
         try:
             run()
