@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bootstrap import command, debian
+from bootstrap import command, debian, places
 from bootstrap.console import Step
 from bootstrap.problem import ProblemError
+from components.docker.ssh import SshAccess, TunnelError, forwarded_socket, refused_host_key
 
 DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 LOG = Path("/var/log/dockerd.log")
@@ -42,8 +43,18 @@ class Engine:
         return self.ask("image", "inspect", "--format", "{{.Id}}", name).returncode == 0
 
 
-def chosen(host: str | None = None) -> Engine:
-    """Return the engine to use: the stack's, DOCKER_HOST's, the active context's, or the default socket's."""
+def chosen(host: str | None = None, access: SshAccess | None = None) -> Engine:
+    """Return the engine to use: the stack's, DOCKER_HOST's, the active context's, or the default socket's.
+
+    With `access` it is reached as the program reaches it, by one connection until this process ends: the docker client
+    itself can be told no options for ssh.
+
+    Raises:
+        ProblemError: there is no such connection.
+
+    """
+    if access is not None:
+        return Engine(access.host, "platform.docker.host", ("docker", "--host", _tunnel(access)))
     if host:
         return Engine(host, "platform.docker.host", ("docker", "--host", host))
     from_environment = os.environ.get("DOCKER_HOST")
@@ -54,6 +65,17 @@ def chosen(host: str | None = None) -> Engine:
     if answer.returncode == 0 and address and address != DEFAULT_ADDRESS:
         return Engine(address, f"the docker context {name}", ("docker", "--context", name))
     return Engine(DEFAULT_ADDRESS, "the default socket", ("docker", "--host", DEFAULT_ADDRESS))
+
+
+def _tunnel(access: SshAccess) -> str:
+    try:
+        access.write(places.CHECKOUT)
+        return forwarded_socket(access.host, access.options, places.CHECKOUT)
+    except TunnelError as error:
+        words = str(error)
+    by_hand = f"ssh {' '.join(access.options)} {access.host}"
+    no_way = f"There is no way to the Docker engine at {access.host}: {words.splitlines()[-1]}. Try `{by_hand}`."
+    raise ProblemError(refused_host_key(access.host, words) or no_way)
 
 
 def ensure(engine: Engine, step: Step) -> None:

@@ -79,6 +79,8 @@ class OpenWebUIArgs(TypedDict):
     engine: NotRequired[str]
     """Address of the Docker engine, which is asked whether one replica is healthy before the next changes; left out:
     DOCKER_HOST, else /var/run/docker.sock."""
+    ssh_options: NotRequired[Sequence[str]]
+    """With an address of ssh://: what ssh is given before it."""
     providers: NotRequired[Sequence[ProviderArgs]]
     """Left out: the admin panel keeps them."""
     ollama_url: NotRequired[pulumi.Input[str]]
@@ -110,7 +112,7 @@ class OpenWebUI(pulumi.ComponentResource):
         self.upstream = "open-webui"
         count = args.get("replicas", 1)
         self.replicas = [f"{self.upstream}-{number}" for number in range(1, count + 1)]
-        engine = Engine(args.get("engine"))
+        engine = Engine(args.get("engine"), ssh_options=args.get("ssh_options", ()))
         # What the whole waits for, the first replica does; and each further one for the one before it.
         after = None if opts is None else opts.depends_on
         replicas: list[docker.Container] = []

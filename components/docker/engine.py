@@ -18,7 +18,7 @@ from docker.models.containers import Container
 from docker.models.networks import Network
 
 from components.docker.container import APP
-from components.docker.ssh import forwarded_socket
+from components.docker.ssh import forwarded_socket, refused_host_key
 
 _TIMEOUT = 30
 _PATIENCE = 600
@@ -67,9 +67,14 @@ class EngineFacts:
 class Engine:
     """A connection to a Docker engine, opened when first used."""
 
-    def __init__(self, host: str | None) -> None:
-        """Keep the address: unix:// or ssh://; None for DOCKER_HOST, else /var/run/docker.sock."""
+    def __init__(self, host: str | None, *, ssh_options: Sequence[str] = ()) -> None:
+        """Keep the address: unix:// or ssh://; None for DOCKER_HOST, else /var/run/docker.sock.
+
+        `ssh_options` lead to what is known of the host (components/docker/ssh.py); without any, that is what the user's
+        own ssh knows.
+        """
         self.host = host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+        self._ssh_options = tuple(ssh_options)
         self._client: docker.DockerClient | None = None
 
     @property
@@ -82,15 +87,19 @@ class Engine:
         """Lend the client; whatever goes wrong with the engine becomes an EngineError."""
         try:
             if self._client is None:
-                address = forwarded_socket(self.host) if self.host.startswith("ssh://") else self.host
-                self._client = docker.DockerClient(base_url=address, timeout=_TIMEOUT)
+                self._client = docker.DockerClient(base_url=self._socket(), timeout=_TIMEOUT)
             yield self._client
         except docker.errors.APIError as error:
             raise EngineError(f"The Docker engine at {self.host} refused: {error.explanation or error}") from error
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             raise EngineError(self._unreachable(error)) from error
 
+    def _socket(self) -> str:
+        return forwarded_socket(self.host, self._ssh_options) if self.host.startswith("ssh://") else self.host
+
     def _unreachable(self, error: Exception) -> str:
+        if self._ssh_options and (other_key := refused_host_key(self.host, str(error))):
+            return other_key
         if "Permission denied" in str(error):
             return (
                 f"This user may not talk to the Docker engine at {self.host}; join the group `docker` and log in anew,"

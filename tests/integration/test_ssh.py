@@ -2,15 +2,15 @@
 
 import contextlib
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import docker
 import pytest
 
-from tests.support.machine import lacks, pulumi_environment
-from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop, free_port
+from tests.support.machine import pulumi_environment
+from tests.support.ssh_server import ssh_server
+from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop
 from tests.support.waiting import wait_until
 
 
@@ -18,36 +18,17 @@ from tests.support.waiting import wait_until
 def ssh_host(engine: docker.DockerClient, tmp_path: Path) -> Iterator[str]:
     """An ssh server on this machine; its address for clients with the configuration in tmp_path."""
     del engine
-    server = shutil.which("sshd", path="/usr/sbin:/usr/bin")
-    if server is None:
-        lacks("no sshd (openssh-server)")
-    for key in ("host", "client"):
-        make_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / key)]
-        subprocess.run(make_key, check=True)  # noqa: S603 - the test's own words
-    port = free_port()
-    (tmp_path / "authorized_keys").write_text((tmp_path / "client.pub").read_text())
-    (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{port} {(tmp_path / 'host.pub').read_text()}")
-    (tmp_path / "sshd_config").write_text(
-        f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {tmp_path}/host\nPidFile {tmp_path}/sshd.pid\n"
-        f"AuthorizedKeysFile {tmp_path}/authorized_keys\nStrictModes no\nUsePAM no\nMaxStartups 100:30:200\n",
-    )
-    (tmp_path / "config").write_text(
-        f"IdentityFile {tmp_path}/client\nIdentitiesOnly yes\nUserKnownHostsFile {tmp_path}/known_hosts\n"
-        "StrictHostKeyChecking yes\n",
-    )
-    wrapper = tmp_path / "bin/ssh"
-    wrapper.parent.mkdir()
-    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {tmp_path}/config "$@"\n')
-    wrapper.chmod(0o755)
-    Path("/run/sshd").mkdir(exist_ok=True)
-    configuration = str(tmp_path / "sshd_config")
-    process = subprocess.Popen([server, "-D", "-f", configuration], stderr=subprocess.DEVNULL)  # noqa: S603 - likewise
-    try:
-        wait_until((tmp_path / "sshd.pid").exists, what="sshd")
-        yield f"ssh://root@127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
+    with ssh_server(tmp_path) as server:
+        (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {server.host_key}\n")
+        (tmp_path / "config").write_text(
+            f"IdentityFile {tmp_path}/client\nIdentitiesOnly yes\nUserKnownHostsFile {tmp_path}/known_hosts\n"
+            "StrictHostKeyChecking yes\n",
+        )
+        wrapper = tmp_path / "bin/ssh"
+        wrapper.parent.mkdir()
+        wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {tmp_path}/config "$@"\n')
+        wrapper.chmod(0o755)
+        yield server.address
 
 
 def test_an_engine_over_ssh_runs_the_same_stack(ssh_host: str, tmp_path: Path) -> None:
