@@ -8,7 +8,8 @@ import pulumi
 import yaml
 from pulumi.runtime.config import CONFIG
 
-from components.docker.engine import Engine, EngineError
+from components.docker.chosen import engine_of
+from components.docker.engine import EngineError
 from components.docker.preflight import faults_on, wanted_images
 from components.images import ImageSource
 from stacks.faults import Fault, SettingsError
@@ -58,7 +59,7 @@ def _faults_of_the_machine(settings: StackSettings, stack: str) -> list[Fault]:
     # A preview asks no registry.
     asks = source is ImageSource.BUILT or not pulumi.runtime.is_dry_run()
     wanted = {str(source): wanted_images(settings)} if asks else {}
-    on_engine = faults_on(Engine(settings.platform.docker.host).facts(**wanted), settings, stack)
+    on_engine = faults_on(engine_of(settings, stack).facts(**wanted), settings, stack)
     return [*_faults_of_the_provided_certificate(settings), *on_engine]
 
 

@@ -17,6 +17,7 @@ from components.certificates.certbot import (
     Route53Args,
 )
 from components.certificates.self_signed import SelfSignedCertificate, SelfSignedCertificateArgs
+from components.docker.chosen import engine_of
 from components.docker.container import volume
 from components.docker.engine import Engine, EngineError
 from components.docker.health import once_healthy
@@ -59,14 +60,14 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         super().__init__("open-webui-edge:index:OpenWebUIDeployment", name, {}, _released(settings, opts))
         self._settings = settings
         self._name = name
-        self._engine = engine = Engine(settings.platform.docker.host)
+        self._engine = engine = _engine(settings)
         identity = tls.PrivateKey(f"{name}-identity", algorithm="ED25519", opts=kept(self))
         owned: list[pulumi.ResourceTransform] = [Ownership(engine, identity.public_key_fingerprint_sha256).claim]
 
         ipv6 = self._ipv6(engine)
         host = DockerHost(
             f"{name}-host",
-            _host_args(settings, ipv6=ipv6 is not None),
+            _host_args(settings, engine, ipv6=ipv6 is not None),
             pulumi.ResourceOptions(parent=self, transforms=owned),
         )
         on_host = pulumi.ResourceOptions(parent=self, provider=host.provider, transforms=owned)
@@ -336,6 +337,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         address = self._settings.platform.docker.host
         if address is not None:
             args["engine"] = address
+            args["ssh_options"] = self._engine.ssh_options
         if postgres is not None:
             args["database_url"] = postgres.url if isinstance(postgres, Postgres) else postgres
             args["vector_length"] = self._settings.data.postgres.vector_length
@@ -370,9 +372,21 @@ def _released(settings: StackSettings, opts: pulumi.ResourceOptions | None) -> p
     return pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(transforms=[release]))
 
 
-def _host_args(settings: StackSettings, *, ipv6: bool) -> DockerHostArgs:
+def _engine(settings: StackSettings) -> Engine:
+    try:
+        return engine_of(settings, pulumi.get_stack())
+    except EngineError as error:
+        raise pulumi.RunError(str(error)) from None
+
+
+def _host_args(settings: StackSettings, engine: Engine, *, ipv6: bool) -> DockerHostArgs:
+    args = DockerHostArgs(ipv6=ipv6)
     host = settings.platform.docker.host
-    return DockerHostArgs(ipv6=ipv6) if host is None else DockerHostArgs(host=host, ipv6=ipv6)
+    if host is not None:
+        args["host"] = host
+    if engine.ssh_options:
+        args["ssh_options"] = engine.ssh_options
+    return args
 
 
 def _asked_over_http(settings: StackSettings) -> Sequence[str]:
