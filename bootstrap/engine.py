@@ -1,6 +1,7 @@
 """The Docker engine that a stack runs on: found, or installed and started where that is allowed."""
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -15,6 +16,7 @@ from components.docker.ssh import SshAccess, TunnelError, forwarded_socket, refu
 
 DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 LOG = Path("/var/log/dockerd.log")
+_SSH = re.compile(r"ssh://[A-Za-z0-9_][A-Za-z0-9_.@-]*(:\d+)?")
 SECONDS_TO_ANSWER = 30
 SECONDS_TO_START = 60
 
@@ -67,14 +69,38 @@ def chosen(host: str | None = None, access: SshAccess | None = None) -> Engine:
     return Engine(DEFAULT_ADDRESS, "the default socket", ("docker", "--host", DEFAULT_ADDRESS))
 
 
-def _tunnel(access: SshAccess) -> str:
+def known_beforehand(stack: str, host: object, host_key: object) -> SshAccess | None:
+    """Return how a host is reached whose key the settings name; what is wrong there, the program refuses."""
+    if not isinstance(host, str) or not isinstance(host_key, str) or not _SSH.fullmatch(host):
+        return None
+    return SshAccess(stack, host, host_key)
+
+
+def prepare(access: SshAccess | None) -> None:
+    """Put what ssh needs to know into its place: Pulumi's provider asks a host before the program can say how.
+
+    Raises:
+        ProblemError: it cannot be written.
+
+    """
+    if access is None:
+        return
     try:
         access.write(places.CHECKOUT)
+    except OSError as error:
+        message = f"What ssh needs to reach {access.host} cannot be written to the project's folder: {error}"
+        raise ProblemError(message) from None
+
+
+def _tunnel(access: SshAccess) -> str:
+    prepare(access)
+    try:
         return forwarded_socket(access.host, access.options, places.CHECKOUT)
     except TunnelError as error:
         words = str(error)
     by_hand = f"ssh {' '.join(access.options)} {access.host}"
-    no_way = f"There is no way to the Docker engine at {access.host}: {words.splitlines()[-1]}. Try `{by_hand}`."
+    last = words.splitlines()[-1].rstrip(".")
+    no_way = f"There is no way to the Docker engine at {access.host}: {last}. Try `{by_hand}`."
     raise ProblemError(refused_host_key(access.host, words) or no_way)
 
 

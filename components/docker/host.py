@@ -12,7 +12,7 @@ from components.docker.container import labels, physical_name
 class DockerHostArgs(TypedDict):
     """Which engine."""
 
-    host: NotRequired[str]
+    host: NotRequired[pulumi.Input[str]]
     """unix:///path/of/socket or ssh://user@host; left out: DOCKER_HOST, else /var/run/docker.sock."""
     ssh_options: NotRequired[Sequence[str]]
     """What ssh is given before the host; left out: the user's own configuration and known hosts."""

@@ -173,6 +173,18 @@ def forwarded_socket(host: str, options: Sequence[str] = (), project: Path | Non
     return f"unix://{here}"
 
 
+def ask_over_ssh(host: str, options: Sequence[str], command: str) -> str | None:
+    """Run a command there; return what was said where it failed, and None where it did not."""
+    words = [*_ssh(options, f"ConnectTimeout={_PATIENCE}"), "-T", host, command]
+    try:
+        ended = subprocess.run(  # noqa: S603 - the host is of a kind that holds no option
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=2 * _PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {2 * _PATIENCE} seconds"
+    return None if ended.returncode == 0 else ended.stderr.strip() or f"it ended with {ended.returncode}"
+
+
 def _ssh(options: Sequence[str], *further: str) -> list[str]:
     return ["ssh", *options, *(word for option in ("BatchMode=yes", *further) for word in ("-o", option))]
 

@@ -9,10 +9,7 @@ import pytest
 
 from components.docker.engine import Engine, EngineError
 from components.docker.ssh import SshAccess, ssh_options
-from tests.support.ssh_server import SshServer, make_key, ssh_server
-
-KNOWN_HOSTS = Path("~/.ssh/known_hosts").expanduser()
-"""The user's: ssh takes the home that the system knows, not $HOME."""
+from tests.support.ssh_server import KNOWN_HOSTS, SshServer, make_key, ssh_agent, ssh_server
 
 
 @pytest.fixture
@@ -86,15 +83,10 @@ def test_the_user_s_own_keys_are_used_where_the_stack_has_none(
     access(server, client_key=None).write()
     assert not (project / ".ssh/prod/id_ed25519").exists()
     assert "Permission denied" in run(server, "true").stderr
-    started = subprocess.run(["ssh-agent", "-s"], capture_output=True, text=True, check=True).stdout  # noqa: S607
-    values = dict(line.partition(";")[0].split("=", 1) for line in started.splitlines() if "=" in line)
-    for name, value in values.items():
-        monkeypatch.setenv(name, value)
-    try:
-        subprocess.run(["ssh-add", "-q", str(server.directory / "client")], check=True)  # noqa: S603, S607
+    with ssh_agent(server.directory / "client") as agent:
+        for name, value in agent.items():
+            monkeypatch.setenv(name, value)
         assert run(server, "true").returncode == 0
-    finally:
-        subprocess.run(["ssh-agent", "-k"], stdout=subprocess.DEVNULL, check=True)  # noqa: S607
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa"])
