@@ -16,6 +16,8 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import run_simple
 from werkzeug.wrappers import Request, Response
 
+from tests.support.moto_mended import mend
+
 STAND_INS = {
     "backup: CreateBackupSelection, GetBackupSelection, ListBackupSelections, DeleteBackupSelection": (
         "moto takes them for a question about the plan, and the provider waits for ever"
@@ -82,6 +84,7 @@ def main() -> None:
     """Serve on a port of this machine until somebody ends it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
+    mend()
     moto = DomainDispatcherApplication(create_backend_app)
     run_simple(
         "127.0.0.1",
