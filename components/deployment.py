@@ -262,14 +262,9 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
 
     def _reached(self, vm: "AwsVm") -> pulumi.Output[str]:
         """Return where the instance's engine is, known once it answers."""
-        stack = pulumi.get_stack()
-        access = pulumi.Output.all(vm.host.ssh, vm.host.ready).apply(
-            lambda both: SshAccess(
-                stack,
-                f"ssh://{both[0]['user']}@{both[0]['address']}",
-                both[0]["host_key"],
-                both[0]["client_private_key"],
-            )
+        stack, ssh = pulumi.get_stack(), vm.host.ssh
+        access = pulumi.Output.all(ssh.address, ssh.host_key, ssh.client_private_key, vm.host.complete).apply(
+            lambda known: SshAccess(stack, f"ssh://{ssh.user}@{known[0]}", known[1], known[2])
         )
         built = self._settings.images.source is ImageSource.BUILT
         images_here = ImagesToTake(wanted_images(self._settings), Engine(None)) if built else None

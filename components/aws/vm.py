@@ -11,7 +11,7 @@ from components.aws.backup import VolumeBackup, VolumeBackupArgs
 from components.aws.behind import Behind
 from components.aws.certificate import CAA_ISSUERS, AcmCertificate, AcmCertificateArgs
 from components.aws.dns import Alias, CaaRecords, CaaRecordsArgs, DnsRecords, DnsRecordsArgs, DnsZone, DnsZoneArgs
-from components.aws.ec2_host import Ec2Host, Ec2HostArgs
+from components.aws.ec2_host import Architecture, Ec2Host, Ec2HostArgs, MachineImage
 from components.aws.load_balancer import (
     ApplicationLoadBalancer,
     ApplicationLoadBalancerArgs,
@@ -25,10 +25,9 @@ from components.aws.security_groups import SecurityGroups, SecurityGroupsArgs
 class MachineArgs(TypedDict):
     """The instance, and whom it speaks with."""
 
-    image: str
-    """debian or ubuntu."""
-    architecture: str
-    """amd64 or arm64; that of the type."""
+    image: MachineImage
+    architecture: Architecture
+    """That of the type."""
     instance_type: str
     root_volume: int
     """Size of the disk with the system, in GiB."""
@@ -162,8 +161,18 @@ class AwsVm(pulumi.ComponentResource):
         self.load_balancer = None if balancer is None else balancer.dns_name
         self._backup()
         self._alarms(behind, balancer, certificate)
+        ssh = self.host.ssh
         self.register_outputs(
-            {"ssh": self.host.ssh, "load_balancer": self.load_balancer, "name_servers": self.name_servers}
+            {
+                # What finds the instance again by the state alone (bootstrap/instance.py).
+                "ssh": {
+                    "host": pulumi.Output.concat("ssh://", ssh.user, "@", ssh.address),
+                    "host_key": ssh.host_key,
+                    "client_private_key": ssh.client_private_key,
+                },
+                "load_balancer": self.load_balancer,
+                "name_servers": self.name_servers,
+            }
         )
 
     def _zone(self, behind: Behind) -> tuple[DnsZone | None, CaaRecords | None]:

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from components.aws.behind import Behind
 from components.aws.dns import DnsZoneArgs
+from components.aws.ec2_host import Architecture, MachineImage
 from components.aws.network import NetworkArgs
 from components.aws.vm import AwsVmArgs, BackupArgs, LoadBalancingArgs, MachineArgs, NamesArgs, WatchArgs
 from components.reverse_proxy.rendering import HEALTH_OF_LOAD_BALANCER
@@ -41,8 +42,8 @@ def vm_args(settings: StackSettings, placement: Placement) -> AwsVmArgs:
         region=aws.region,
         network=network,
         machine=MachineArgs(
-            image=str(aws.instance.image),
-            architecture=str(aws.instance.architecture),
+            image=MachineImage(aws.instance.image),
+            architecture=Architecture(aws.instance.architecture),
             instance_type=aws.instance.type,
             root_volume=aws.instance.root_volume >> 30,
             data_volume=aws.instance.data_volume >> 30,

@@ -37,6 +37,8 @@ class Resource:
     """Whether it and what hangs on it go before its replacement comes."""
     deleted_with: str
     """Name of what it goes with, without being asked; "" if nothing."""
+    ignored: frozenset[str]
+    """Properties that stay as they were first."""
 
     @property
     def custom(self) -> bool:
@@ -131,6 +133,8 @@ def _proofs(names: Sequence[str]) -> list[dict[str, str]]:
 _COMPUTED: Mapping[str, Mapping[str, Any]] = {
     "tls:index/privateKey:PrivateKey": {
         "privateKeyPem": "PRIVATE KEY",
+        "privateKeyOpenssh": "OPENSSH PRIVATE KEY",
+        "publicKeyOpenssh": "ssh-ed25519 AAAA\n",
         "publicKeyFingerprintSha256": "SHA256:fingerprint",
     },
     "tls:index/selfSignedCert:SelfSignedCert": {"certPem": "CA CERTIFICATE"},
@@ -139,6 +143,9 @@ _COMPUTED: Mapping[str, Mapping[str, Any]] = {
     "docker:index/network:Network": {"ipamConfigs": [{"subnet": "172.30.0.0/16"}]},
     "docker:index/tag:Tag": {"sourceImageId": "sha256:0123"},
     "docker:index/container:Container": {"exitCode": 0, "containerLogs": "serving generation 0123"},
+    "aws:ebs/volume:Volume": {"arn": "arn:aws:ec2:eu-central-1:123456789012:volume/vol-0a"},
+    "aws:ec2/eip:Eip": {"publicIp": "192.0.2.80", "allocationId": "eipalloc-0a"},
+    "aws:ssm/parameter:Parameter": {"arn": "arn:aws:ssm:eu-central-1:123456789012:parameter/host-key"},
     "aws:ec2/vpc:Vpc": {"ipv6CidrBlock": "2001:db8:1234:5600::/56"},
     "aws:acm/certificate:Certificate": {"arn": "arn:certificate"},
     "aws:backup/vault:Vault": {"arn": "arn:vault"},
@@ -159,6 +166,7 @@ _ANSWERS: Mapping[str, Mapping[str, Any]] = {
     "aws:index/getAvailabilityZones:getAvailabilityZones": {
         "names": ["eu-central-1c", "eu-central-1a", "eu-central-1b"],
     },
+    "aws:ssm/getParameter:getParameter": {"insecureValue": "ami-0newest"},
     "aws:ec2/getSubnet:getSubnet": {"availabilityZone": "eu-central-1b"},
     "aws:ec2/getVpcEndpointService:getVpcEndpointService": {"serviceName": "com.amazonaws.eu-central-1.s3"},
     "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": "123456789012"},
@@ -212,6 +220,7 @@ class _RecordingMonitor(mocks.MockMonitor):
                 removed_first=request.deleteBeforeReplace,
                 # Another resource of this program, if it is a transform's.
                 deleted_with="" if options.deleted_with is None else options.deleted_with._name,  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+                ignored=frozenset(request.ignoreChanges),
             ),
         )
         return super().RegisterResource(request)
