@@ -92,9 +92,12 @@ class Network(pulumi.ComponentResource):
         )
         public = self._subnets("public", vpc, zones, public_cidrs, first_ipv6=0)
         private = self._subnets("private", vpc, zones, private_cidrs, first_ipv6=_PRIVATE_IPV6)
-        self._routes(vpc, public, private)
+        ways_out = self._routes(vpc, public, private)
         self.vpc_id = vpc.id
-        self.public_subnet_ids = pulumi.Output.all(*(subnet.id for subnet in public)).apply(list[str])
+        # Nothing in them starts before it has its way to the internet, or ends after.
+        self.public_subnet_ids = pulumi.Output.all([subnet.id for subnet in public], ways_out).apply(
+            lambda both: list[str](both[0])
+        )
         self.private_subnet_ids = pulumi.Output.all(*(subnet.id for subnet in private)).apply(list[str])
         self.public_cidrs = public_cidrs
         self.availability_zone = zones.apply(lambda names: zone(names, 0))
@@ -144,7 +147,9 @@ class Network(pulumi.ComponentResource):
             for index, block in enumerate(cidrs)
         ]
 
-    def _routes(self, vpc: aws.ec2.Vpc, public: Sequence[aws.ec2.Subnet], private: Sequence[aws.ec2.Subnet]) -> None:
+    def _routes(
+        self, vpc: aws.ec2.Vpc, public: Sequence[aws.ec2.Subnet], private: Sequence[aws.ec2.Subnet]
+    ) -> Sequence[pulumi.Output[str]]:
         name, child = self._name, self._child
         gateway = aws.ec2.InternetGateway(f"{name}-gateway", vpc_id=vpc.id, tags=tags("network", "network"), opts=child)
         tables = {
@@ -152,25 +157,16 @@ class Network(pulumi.ComponentResource):
             for kind in ("public", "private")
         }
         outside = tables["public"].id
-        aws.ec2.Route(
-            f"{name}-public-ipv4",
-            route_table_id=outside,
-            destination_cidr_block="0.0.0.0/0",
-            gateway_id=gateway.id,
-            opts=child,
-        )
-        aws.ec2.Route(
-            f"{name}-public-ipv6",
-            route_table_id=outside,
-            destination_ipv6_cidr_block="::/0",
-            gateway_id=gateway.id,
-            opts=child,
-        )
-        for kind, subnets in (("public", public), ("private", private)):
-            for number, subnet in enumerate(subnets, start=1):
-                aws.ec2.RouteTableAssociation(
-                    f"{name}-{kind}-{number}", subnet_id=subnet.id, route_table_id=tables[kind].id, opts=child
-                )
+        everywhere = {"ipv4": {"destination_cidr_block": "0.0.0.0/0"}, "ipv6": {"destination_ipv6_cidr_block": "::/0"}}
+        ways_out = [
+            aws.ec2.Route(
+                f"{name}-public-{family}", route_table_id=outside, gateway_id=gateway.id, opts=child, **destination
+            ).id
+            for family, destination in everywhere.items()
+        ]
+        ways_out += [self._on(tables["public"], "public", number, subnet) for number, subnet in enumerate(public, 1)]
+        for number, subnet in enumerate(private, 1):
+            self._on(tables["private"], "private", number, subnet)
         # Costs nothing, and what goes to S3 stays inside AWS.
         s3 = aws.ec2.get_vpc_endpoint_service_output(
             service="s3", service_type="Gateway", opts=pulumi.InvokeOutputOptions(parent=self)
@@ -184,6 +180,12 @@ class Network(pulumi.ComponentResource):
             tags=tags("network", "s3"),
             opts=child,
         )
+        return ways_out
+
+    def _on(self, table: aws.ec2.RouteTable, kind: str, number: int, subnet: aws.ec2.Subnet) -> pulumi.Output[str]:
+        return aws.ec2.RouteTableAssociation(
+            f"{self._name}-{kind}-{number}-routes", subnet_id=subnet.id, route_table_id=table.id, opts=self._child
+        ).id
 
 
 def subnet_cidrs(cidr: str, zones: int) -> tuple[list[str], list[str]]:

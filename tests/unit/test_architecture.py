@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pulumi.provider.experimental.analyzer import Analyzer
 
+from components.aws.ec2_host import Ec2Host
 from components.aws.network import Network
 from components.aws.security_groups import SecurityGroups
 from components.backing_services import Ollama, Postgres, Redis
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 EXPORTED = [
     Certbot,
     DockerHost,
+    Ec2Host,
     GeneratedSecret,
     Network,
     NginxMetrics,
@@ -63,7 +65,13 @@ def test_settings_know_no_pulumi_and_no_component(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "components/reverse_proxy/rendering.py", ROOT / "components/images.py"], ids=lambda path: path.name
+    "path",
+    [
+        ROOT / "components/reverse_proxy/rendering.py",
+        ROOT / "components/images.py",
+        ROOT / "components/aws/cloud_init.py",
+    ],
+    ids=lambda path: path.name,
 )
 def test_pure_code_knows_no_pulumi(path: Path) -> None:
     assert not {name for name in imports(path) if name.split(".")[0].startswith("pulumi")}
@@ -102,6 +110,7 @@ def test_who_needs_nothing_of_aws_does_not_wait_for_its_sdk() -> None:
         ("running_tasks.py", set()),
         ("readiness/watch.py", set()),
         ("certificates/obtain", {"cryptography"}),
+        ("aws/host", set()),
     ],
     ids=str,
 )
