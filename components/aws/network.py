@@ -184,7 +184,7 @@ class Network(pulumi.ComponentResource):
 
     def _on(self, table: aws.ec2.RouteTable, kind: str, number: int, subnet: aws.ec2.Subnet) -> pulumi.Output[str]:
         return aws.ec2.RouteTableAssociation(
-            f"{self._name}-{kind}-{number}", subnet_id=subnet.id, route_table_id=table.id, opts=self._child
+            f"{self._name}-{kind}-{number}-routes", subnet_id=subnet.id, route_table_id=table.id, opts=self._child
         ).id
 
 

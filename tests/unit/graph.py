@@ -39,6 +39,9 @@ class Resource:
     """Name of what it goes with, without being asked; "" if nothing."""
     ignored: frozenset[str]
     """Properties that stay as they were first."""
+    urn: str
+    keeps: tuple[str, ...]
+    """URNs of all without which it cannot be."""
 
     @property
     def custom(self) -> bool:
@@ -65,19 +68,14 @@ class Graph:
 
     def needed_by(self, resource: Resource) -> list[Resource]:
         """Return all that is there for as long as a resource is: what it depends on, its provider, what is above it."""
-        by_name: dict[str, list[Resource]] = {}
-        for one in self.resources:
-            by_name.setdefault(one.name, []).append(one)
-        found: dict[int, Resource] = {}
-        pending = [resource]
+        by_urn = {one.urn: one for one in self.resources}
+        found: dict[str, Resource] = {}
+        pending = [resource.urn]
         while pending:
-            one = pending.pop()
-            if id(one) in found:
-                continue
-            found[id(one)] = one
-            provider = one.provider.rpartition("::")[0].rpartition("::")[2]
-            names = {*one.after, one.parent, one.deleted_with, provider}
-            pending += [other for name in names for other in by_name.get(name, ())]
+            one = by_urn.get(pending.pop())
+            if one is not None and one.urn not in found:
+                found[one.urn] = one
+                pending += one.keeps
         return [one for one in found.values() if one is not resource]
 
     def named(self, name: str) -> Resource:
@@ -182,6 +180,7 @@ class _RecordingMonitor(mocks.MockMonitor):
         self.recorded: list[Resource] = [] if registered is None else registered
         self._protected: dict[str, bool] = {}
         self._transforms: dict[str, list[Callable[..., Any]]] = {}
+        self._urns: dict[str, str] = {}
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
         """Record what the engine would see, transforms of the parents applied as the engine would."""
@@ -192,6 +191,7 @@ class _RecordingMonitor(mocks.MockMonitor):
             *self._transforms.get(request.parent, ()),
         ]
         urn = self.make_urn(request.parent, request.type, request.name)
+        self._urns[request.name] = urn
         self._transforms[urn] = transforms
         inputs = rpc.deserialize_properties(request.object, keep_unknowns=True)
         options = pulumi.ResourceOptions(protect=request.protect, retain_on_delete=request.retainOnDelete)
@@ -221,6 +221,13 @@ class _RecordingMonitor(mocks.MockMonitor):
                 # Another resource of this program, if it is a transform's.
                 deleted_with="" if options.deleted_with is None else options.deleted_with._name,  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
                 ignored=frozenset(request.ignoreChanges),
+                urn=urn,
+                keeps=(
+                    *request.dependencies,
+                    request.parent,
+                    request.provider.rpartition("::")[0],
+                    *(() if options.deleted_with is None else (self._urns[options.deleted_with._name],)),  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+                ),
             ),
         )
         return super().RegisterResource(request)

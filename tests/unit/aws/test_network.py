@@ -85,6 +85,15 @@ def test_the_zone_of_the_data_needs_no_network() -> None:
     assert data.after == {"edge-network-zones"}
 
 
+def test_what_is_in_a_public_subnet_has_its_way_out_first() -> None:
+    def program() -> None:
+        made = Network("edge-network", NEW)
+        pulumi.Stash("inside", input=made.public_subnet_ids)
+
+    inside = graph_of(program).named("inside")
+    assert {"edge-network-public-ipv4", "edge-network-public-ipv6", "edge-network-public-1"} <= inside.after
+
+
 def test_an_existing_network_is_used_as_it_is() -> None:
     graph = network(EXISTING)
     assert [resource.name for resource in graph.resources] == ["edge-network"]
