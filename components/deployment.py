@@ -36,6 +36,7 @@ from stacks.certificate import CertificateMode, Challenge, IssuerSettings, LetsE
 from stacks.data import BackingMode, PostgresSettings, RedisSettings
 from stacks.models import OllamaMode, OllamaSettings, ProviderSettings
 from stacks.open_webui import AdminSettings
+from stacks.placement import placement_of
 from stacks.platform import PlatformKind
 from stacks.settings import StackSettings
 from stacks.values import is_ip_address, is_loopback
@@ -59,6 +60,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             raise pulumi.RunError("platform.kind: aws-vm is not built yet; write platform.kind: docker")
         super().__init__("open-webui-edge:index:OpenWebUIDeployment", name, {}, _released(settings, opts))
         self._settings = settings
+        placement = placement_of(settings)
         self._name = name
         self._engine = engine = _engine(settings)
         identity = tls.PrivateKey(f"{name}-identity", algorithm="ED25519", opts=kept(self))
@@ -115,10 +117,10 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
                 ),
                 warn_before=round(settings.certificate.warn_before.total_seconds()),
                 network=host.network,
-                listen_addresses=[settings.site.listen.address, *([] if ipv6 is None else [ipv6])],
-                http_port=settings.site.listen.http_port,
-                https_port=settings.site.listen.https_port,
-                http3=settings.proxy.http3,
+                listen_addresses=[placement.listen_address, *([] if ipv6 is None else [ipv6])],
+                http_port=placement.http_port,
+                https_port=placement.https_port,
+                http3=placement.http3,
                 memory=settings.proxy.memory,
                 **_client_authorities(settings),
             ),
@@ -175,7 +177,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             names=self._settings.certificate_names,
             challenge=str(acme.challenge),
             issuers=_issuers(acme),
-            proxy_protocol=self._settings.proxy.proxy_protocol,
+            proxy_protocol=placement_of(self._settings).proxy_protocol,
             wait=round(acme.wait.total_seconds()),
             memory=_CERTBOT_MEMORY,
         )
