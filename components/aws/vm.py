@@ -106,12 +106,8 @@ class AwsVmArgs(TypedDict):
 class AwsVm(pulumi.ComponentResource):
     """An instance with Docker, reachable under its names."""
 
-    host: Ec2Host
-    """The instance."""
     load_balancer: pulumi.Output[str] | None
     """DNS name of the load balancer; None without one."""
-    published: Sequence[pulumi.Resource]
-    """What must be there before the site is found by its names."""
     name_servers: pulumi.Output[Sequence[str]] | None
     """Where the domain's registrar must point to, where the zone is made here."""
     wanted_records: pulumi.Output[Sequence[Mapping[str, str]]] | None
@@ -157,6 +153,7 @@ class AwsVm(pulumi.ComponentResource):
         certificate = self._certificate(behind, zone, authorized)
         balancer = self._load_balancer(network, groups, certificate)
         records = self._records(zone, balancer)
+        # What must be there before the site is found by its names.
         self.published = [part for part in (authorized, balancer, records) if part is not None]
         self.load_balancer = None if balancer is None else balancer.dns_name
         self._backup()
