@@ -92,8 +92,9 @@ class Ec2Host(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: Ec2HostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the volume, the keys, and the instance that uses them."""
-        # Without the arguments: what is kept keeps what is above it, and that must not depend on a network.
-        super().__init__("open-webui-edge:index:Ec2Host", name, {}, opts)
+        # What it is told of the network stays out: what is kept depends on its parents, and they on all they are told.
+        told = {key: value for key, value in args.items() if key not in {"subnet_id", "security_group_ids"}}
+        super().__init__("open-webui-edge:index:Ec2Host", name, told, opts)
         self._name = name
         self._child = pulumi.ResourceOptions(parent=self)
         user = _USERS[args["image"]]
