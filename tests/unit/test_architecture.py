@@ -9,6 +9,12 @@ from pathlib import Path
 import pytest
 from pulumi.provider.experimental.analyzer import Analyzer
 
+from components.aws.access_logs import AccessLogs
+from components.aws.alarms import Alarms
+from components.aws.backup import VolumeBackup
+from components.aws.certificate import AcmCertificate
+from components.aws.dns import CaaRecords, DnsRecords, DnsZone
+from components.aws.load_balancer import ApplicationLoadBalancer, NetworkLoadBalancer
 from components.backing_services import Ollama, Postgres, Redis
 from components.certificates.certbot import Certbot
 from components.certificates.self_signed import SelfSignedCertificate
@@ -21,9 +27,17 @@ from components.reverse_proxy.metrics import NginxMetrics
 
 ROOT = Path(__file__).parent.parent.parent
 EXPORTED = [
+    AccessLogs,
+    AcmCertificate,
+    Alarms,
+    ApplicationLoadBalancer,
+    CaaRecords,
     Certbot,
+    DnsRecords,
+    DnsZone,
     DockerHost,
     GeneratedSecret,
+    NetworkLoadBalancer,
     NginxMetrics,
     NginxReverseProxy,
     Ollama,
@@ -32,6 +46,7 @@ EXPORTED = [
     Readiness,
     Redis,
     SelfSignedCertificate,
+    VolumeBackup,
 ]
 
 
