@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from moto.ec2.models.security_groups import SecurityGroupRule
 from moto.ec2.models.subnets import Subnet
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import run_simple
@@ -23,6 +24,7 @@ MENDED = {
     ),
     "backup: ListTags": "moto finds the name by the last slash of the path, which not every client of AWS's sends",
     "ec2: DescribeSubnets, its IPv6 network's state": "moto writes a Python dictionary where the word belongs",
+    "ec2: DescribeSecurityGroupRules, the description": "moto forgets it where the other end is a group",
     "ec2: DescribeSubnets by the id of an IPv6 network": "moto knows no such filter, and the provider waits for it",
 }
 _SELECTIONS = re.compile(r"/backup/plans/(?P<plan>[^/]+)/selections(?:/(?P<selection>[^/]*))?/?")
@@ -95,6 +97,10 @@ def mend() -> None:
             return list(self.ipv6_cidr_block_associations)
         return known(self, filter_name, method_name)
 
+    def description(rule: SecurityGroupRule) -> str | None:
+        return rule.ip_range.get("Description") or rule.source_group.get("Description")
+
+    SecurityGroupRule.description = property(description)  # pyright: ignore[reportAttributeAccessIssue]  # likewise
     Subnet.ipv6_cidr_block_association_set = property(with_states)  # pyright: ignore[reportAttributeAccessIssue]  # so it is
     Subnet.get_filter_value = filters
 
