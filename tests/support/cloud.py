@@ -48,7 +48,7 @@ class Cloud:
         cloud = cls(_free_port(), log)
         with log.open("w") as output:
             server = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of these tests
-                [sys.executable, "-m", "tests.support.mended_moto", "--port", str(cloud.port)],
+                [sys.executable, "-m", "tests.support.moto_with_gaps_filled", "--port", str(cloud.port)],
                 cwd=ROOT,
                 env={**os.environ, **cloud.environment, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"},
                 stdout=output,

@@ -34,6 +34,8 @@ class Resource:
     """Names of what it depends on, and is removed before."""
     removed_first: bool
     """Whether it and what hangs on it go before its replacement comes."""
+    ignored: frozenset[str]
+    """Properties that stay as they were first."""
 
     @property
     def custom(self) -> bool:
@@ -97,6 +99,8 @@ class _Cloud(mocks.Mocks):
 _COMPUTED: Mapping[str, Mapping[str, Any]] = {
     "tls:index/privateKey:PrivateKey": {
         "privateKeyPem": "PRIVATE KEY",
+        "privateKeyOpenssh": "OPENSSH PRIVATE KEY",
+        "publicKeyOpenssh": "ssh-ed25519 AAAA\n",
         "publicKeyFingerprintSha256": "SHA256:fingerprint",
     },
     "tls:index/selfSignedCert:SelfSignedCert": {"certPem": "CA CERTIFICATE"},
@@ -105,6 +109,9 @@ _COMPUTED: Mapping[str, Mapping[str, Any]] = {
     "docker:index/network:Network": {"ipamConfigs": [{"subnet": "172.30.0.0/16"}]},
     "docker:index/tag:Tag": {"sourceImageId": "sha256:0123"},
     "docker:index/container:Container": {"exitCode": 0, "containerLogs": "serving generation 0123"},
+    "aws:ebs/volume:Volume": {"arn": "arn:aws:ec2:eu-central-1:123456789012:volume/vol-0a"},
+    "aws:ec2/eip:Eip": {"publicIp": "192.0.2.80", "allocationId": "eipalloc-0a"},
+    "aws:ssm/parameter:Parameter": {"arn": "arn:aws:ssm:eu-central-1:123456789012:parameter/host-key"},
     "aws:ec2/vpc:Vpc": {"ipv6CidrBlock": "2001:db8:1234:5600::/56"},
     "aws:acm/certificate:Certificate": {"arn": "arn:certificate"},
     "aws:backup/vault:Vault": {"arn": "arn:vault"},
@@ -125,6 +132,7 @@ _ANSWERS: Mapping[str, Mapping[str, Any]] = {
     "aws:index/getAvailabilityZones:getAvailabilityZones": {
         "names": ["eu-central-1c", "eu-central-1a", "eu-central-1b"],
     },
+    "aws:ssm/getParameter:getParameter": {"insecureValue": "ami-0newest"},
     "aws:ec2/getSubnet:getSubnet": {"availabilityZone": "eu-central-1b"},
     "aws:ec2/getVpcEndpointService:getVpcEndpointService": {"serviceName": "com.amazonaws.eu-central-1.s3"},
     "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": "123456789012"},
@@ -176,6 +184,7 @@ class _RecordingMonitor(mocks.MockMonitor):
                 hooks=options.hooks is not None,
                 after=frozenset(urn.rpartition("::")[2] for urn in request.dependencies),
                 removed_first=request.deleteBeforeReplace,
+                ignored=frozenset(request.ignoreChanges),
             ),
         )
         return super().RegisterResource(request)

@@ -14,6 +14,7 @@ from components.aws.alarms import Alarms
 from components.aws.backup import VolumeBackup
 from components.aws.certificate import AcmCertificate
 from components.aws.dns import CaaRecords, DnsRecords, DnsZone
+from components.aws.ec2_host import Ec2Host
 from components.aws.load_balancer import ApplicationLoadBalancer, NetworkLoadBalancer
 from components.aws.network import Network
 from components.aws.security_groups import SecurityGroups
@@ -38,6 +39,7 @@ EXPORTED = [
     DnsRecords,
     DnsZone,
     DockerHost,
+    Ec2Host,
     GeneratedSecret,
     NetworkLoadBalancer,
     Network,
@@ -78,7 +80,13 @@ def test_settings_know_no_pulumi_and_no_component(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "components/reverse_proxy/rendering.py", ROOT / "components/images.py"], ids=lambda path: path.name
+    "path",
+    [
+        ROOT / "components/reverse_proxy/rendering.py",
+        ROOT / "components/images.py",
+        ROOT / "components/aws/cloud_init.py",
+    ],
+    ids=lambda path: path.name,
 )
 def test_pure_code_knows_no_pulumi(path: Path) -> None:
     assert not {name for name in imports(path) if name.split(".")[0].startswith("pulumi")}
@@ -117,6 +125,7 @@ def test_who_needs_nothing_of_aws_does_not_wait_for_its_sdk() -> None:
         ("running_tasks.py", set()),
         ("readiness/watch.py", set()),
         ("certificates/obtain", {"cryptography"}),
+        ("aws/host", set()),
     ],
     ids=str,
 )

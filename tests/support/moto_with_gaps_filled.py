@@ -1,7 +1,7 @@
-"""A cloud to deploy to: moto's server, and what these tests need of AWS that it lacks or gets wrong.
+"""A cloud to deploy to: moto's server, and stand-ins for the calls that it does not know.
 
-Started as a program, since a cloud's state lives as long as its process: `… --port PORT`. `MENDED` lists every call
-that is not answered by moto alone, and why; the rest is moto.
+Started as a program, since a cloud's state lives as long as its process: `… --port PORT`. What stands in is listed in
+`STAND_INS`, each with its reason, and what is set right in moto itself in `moto_mended`; everything else is moto.
 """
 
 import argparse
@@ -12,20 +12,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from moto.ec2.models.security_groups import SecurityGroupRule
-from moto.ec2.models.subnets import Subnet
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import run_simple
 from werkzeug.wrappers import Request, Response
 
-MENDED = {
+from tests.support.moto_mended import mend
+
+STAND_INS = {
     "backup: CreateBackupSelection, GetBackupSelection, ListBackupSelections, DeleteBackupSelection": (
         "moto takes them for a question about the plan, and the provider waits for ever"
     ),
     "backup: ListTags": "moto finds the name by the last slash of the path, which not every client of AWS's sends",
-    "ec2: DescribeSubnets, its IPv6 network's state": "moto writes a Python dictionary where the word belongs",
-    "ec2: DescribeSecurityGroupRules, the description": "moto forgets it where the other end is a group",
-    "ec2: DescribeSubnets by the id of an IPv6 network": "moto knows no such filter, and the provider waits for it",
 }
 _SELECTIONS = re.compile(r"/backup/plans/(?P<plan>[^/]+)/selections(?:/(?P<selection>[^/]*))?/?")
 
@@ -81,28 +78,6 @@ class StandIns:
 
 def _json(value: dict[str, Any], status: int = 200) -> Response:
     return Response(json.dumps(value), status=status, content_type="application/json")
-
-
-def mend() -> None:
-    """Set right what moto answers itself."""
-    networks = Subnet.ipv6_cidr_block_association_set.fget
-    known = Subnet.get_filter_value
-
-    def with_states(subnet: Subnet) -> list[dict[str, Any]]:
-        found = networks(subnet)  # pyright: ignore[reportOptionalCall]  # a property with a getter
-        return [{**each, "ipv6CidrBlockState": {"state": "associated"}} for each in found]
-
-    def filters(self: Subnet, filter_name: str, method_name: str | None = None) -> Any:
-        if filter_name == "ipv6-cidr-block-association.association-id":
-            return list(self.ipv6_cidr_block_associations)
-        return known(self, filter_name, method_name)
-
-    def description(rule: SecurityGroupRule) -> str | None:
-        return rule.ip_range.get("Description") or rule.source_group.get("Description")
-
-    SecurityGroupRule.description = property(description)  # pyright: ignore[reportAttributeAccessIssue]  # likewise
-    Subnet.ipv6_cidr_block_association_set = property(with_states)  # pyright: ignore[reportAttributeAccessIssue]  # so it is
-    Subnet.get_filter_value = filters
 
 
 def main() -> None:
