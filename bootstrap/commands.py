@@ -28,6 +28,7 @@ from bootstrap.engine import Engine
 from bootstrap.images import rootfs
 from bootstrap.problem import ProblemError
 from bootstrap.stack import Stack
+from components.docker.ssh import SshAccess
 
 TEST_PACKAGES = places.CHECKOUT / "bootstrap" / "test-packages.txt"
 BUILD = places.CHECKOUT / "build"
@@ -262,6 +263,7 @@ def _with_system_store() -> bool:
 
 def _stack(name: str) -> Stack:
     stack.file_of(name)  # a name that cannot be is refused before anything is made
+    engine.prepare(_access(name))
     with step("Pulumi") as shown:
         pulumi = pulumi_cli.find(shown)
         shown.done(f"{pulumi.origin}: {pulumi.executable}")
@@ -287,13 +289,19 @@ def _ready_stack(name: str) -> tuple[Stack, Engine]:
 
 def _engine(name: str, *, install: bool) -> Engine:
     settings = stack.settings_of(name)
-    found = engine.chosen(stack.setting(settings, "platform.docker.host"))
+    found = engine.chosen(stack.setting(settings, "platform.docker.host"), _access(name))
     if not install:
         return found
     with step("Docker engine") as shown:
         engine.ensure(found, shown)
         shown.done(f"{found.address} ({found.origin})")
     return found
+
+
+def _access(name: str) -> SshAccess | None:
+    settings = stack.settings_of(name)
+    host, host_key = (stack.setting(settings, f"platform.docker.{key}") for key in ("host", "host_key"))
+    return engine.known_beforehand(name, host, host_key)
 
 
 def _reach(name: str) -> Engine:

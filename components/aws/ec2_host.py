@@ -77,6 +77,9 @@ class Ec2Host(pulumi.ComponentResource):
     start stay too, whatever is newer, until somebody has the resource `<name>-<image>-<architecture>` replaced.
     """
 
+    instance: aws.ec2.Instance
+    complete: pulumi.Output[bool]
+    """Known once the instance has its volume and its address."""
     address: pulumi.Output[str]
     """The elastic IP; it outlives the instance."""
     instance_id: pulumi.Output[str]
@@ -89,7 +92,8 @@ class Ec2Host(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: Ec2HostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the volume, the keys, and the instance that uses them."""
-        super().__init__("open-webui-edge:index:Ec2Host", name, {**args}, opts)
+        # Without the arguments: what is kept keeps what is above it, and that must not depend on a network.
+        super().__init__("open-webui-edge:index:Ec2Host", name, {}, opts)
         self._name = name
         self._child = pulumi.ResourceOptions(parent=self)
         user = _USERS[args["image"]]
@@ -150,7 +154,7 @@ class Ec2Host(pulumi.ComponentResource):
             # The volume can be attached to one instance only.
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True, depends_on=[policy, parameter]),
         )
-        aws.ec2.VolumeAttachment(
+        attachment = aws.ec2.VolumeAttachment(
             f"{name}-data-attachment",
             device_name=cloud_init.DEVICE_NAME,
             instance_id=instance.id,
@@ -161,13 +165,15 @@ class Ec2Host(pulumi.ComponentResource):
         )
         elastic_ip = aws.ec2.Eip(f"{name}-address", domain="vpc", tags=tags("host", "host"), opts=self._child)
         # A resource of its own, so that the address depends on no instance.
-        aws.ec2.EipAssociation(
+        association = aws.ec2.EipAssociation(
             f"{name}-address-association",
             allocation_id=elastic_ip.allocation_id,
             instance_id=instance.id,
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
 
+        self.instance = instance
+        self.complete = pulumi.Output.all(attachment.id, association.id).apply(lambda _: True)
         self.address = elastic_ip.public_ip
         self.instance_id = instance.id
         self.volume_id = volume.id

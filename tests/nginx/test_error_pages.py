@@ -140,7 +140,7 @@ def test_who_has_too_many_connections_is_told_so(
 
 @pytest.fixture(scope="module")
 def maintained(nginx_with: NginxWith) -> NginxUnderTest:
-    """Nginx while Open WebUI is being worked on."""
+    """Nginx while This site is being worked on."""
     return nginx_with(site=SITE, proxy={"maintenance": True})
 
 

@@ -18,6 +18,7 @@ from components.aws.ec2_host import Ec2Host
 from components.aws.load_balancer import ApplicationLoadBalancer, NetworkLoadBalancer
 from components.aws.network import Network
 from components.aws.security_groups import SecurityGroups
+from components.aws.vm import AwsVm
 from components.backing_services import Ollama, Postgres, Redis
 from components.certificates.certbot import Certbot
 from components.certificates.self_signed import SelfSignedCertificate
@@ -34,6 +35,7 @@ EXPORTED = [
     AcmCertificate,
     Alarms,
     ApplicationLoadBalancer,
+    AwsVm,
     CaaRecords,
     Certbot,
     DnsRecords,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import pair
+from . import pair, trouble
 from .log import say
 from .offer import VOLUME, WEBROOT
 from .pair import Pair
@@ -24,6 +24,8 @@ _LOG = Path("/var/log/letsencrypt/letsencrypt.log")
 _SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem")
 _ROOM = 4 << 20
 """Bytes that a certificate with all that belongs to it never fills."""
+_RUNS = 3
+"""Of certbot in a row while nonces are refused: it asks anew once itself, and gives up when that one is refused too."""
 _LAST_WORDS = 8
 """Seconds in which certbot takes its answers to challenges away, once it is told to end."""
 
@@ -98,10 +100,15 @@ class Certbot:
             words += ["--required-profile", issuer.profile]
         for name in settings.names:
             words += ["--domain", name]
-        _LOG.unlink(missing_ok=True)
+        for _ in range(_RUNS - 1):
+            ended = self._wait_for(words)
+            if ended.succeeded or not trouble.is_stale_nonce(ended.log):
+                return ended
+            say(f"{directory} refused a nonce again and again; asking once more")
         return self._wait_for(words)
 
     def _wait_for(self, words: list[str]) -> Ended:
+        _LOG.unlink(missing_ok=True)
         process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
             words,
             env=self._environment,

@@ -63,6 +63,12 @@ _NO_WAY = (
 )
 
 
+def is_stale_nonce(log: str) -> bool:
+    """Whether a run ended because its nonces were refused, which says nothing of the next (RFC 8555 section 6.5)."""
+    kinds = _PROBLEM.findall(log)
+    return bool(kinds) and kinds[-1] == "badNonce"
+
+
 def explain(output: str, log: str, asked: Asked) -> Trouble:
     """Return what stood in the way; `log` is certbot's debug log of the same run."""
     refusals = [

@@ -100,3 +100,9 @@ def test_bars_are_as_long_as_they_say() -> None:
     assert length(1, [100, 1], logarithmic=True) == pytest.approx(0.1)
     assert length(10, [100, 1], logarithmic=True) == pytest.approx(0.55)
     assert length(0, [0, 0], logarithmic=False) == 0
+
+
+def test_the_limits_stand_beside_the_targets(results: Results) -> None:
+    page = report.page(results)
+    assert "| image of 21 KB, h2: ≥ 0.9 × bare Nginx | 1.00 × (its limit with these headers: 0.01 ×) | met |" in page
+    assert "| image of 21 KB, h2: ≥ 70 × direct | 200.00 × (the limit: 200 ×) | met |" in page

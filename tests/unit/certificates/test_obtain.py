@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from components.certificates.obtain import health, offer, pair, schedule, settings, state
+from components.certificates.obtain import health, issuing, offer, pair, schedule, settings, state
 from components.certificates.obtain.settings import Timing
 
 NOW = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
@@ -227,3 +227,37 @@ def test_a_state_that_finds_no_room_leaves_the_one_before(tmp_path: Path, monkey
         state.show({"a": 2}, file)
     assert json.loads(file.read_text()) == {"a": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+
+
+REFUSES_NONCES = """#!/bin/sh
+echo run >> "$RUNS"
+[ "$(wc -l < "$RUNS")" -le "$REFUSED" ] || exit 0
+echo "acme.messages.Error: urn:ietf:params:acme:error:$PROBLEM :: words" > "$LOG"
+exit 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("problem", "refused", "runs", "succeeded"),
+    [("badNonce", 1, 2, True), ("badNonce", 2, 3, True), ("badNonce", 9, 3, False), ("caa", 1, 1, False)],
+)
+def test_refused_nonces_are_no_failure_yet(  # noqa: PLR0913, PLR0917 - a table
+    problem: str,
+    refused: int,
+    runs: int,
+    succeeded: bool,  # noqa: FBT001 - a table
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = tmp_path / "certbot"
+    program.write_text(REFUSES_NONCES)
+    program.chmod(0o755)
+    log, count = tmp_path / "log", tmp_path / "runs"
+    for name, value in {"RUNS": count, "LOG": log, "REFUSED": refused, "PROBLEM": problem}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(issuing, "PRIVATE", tmp_path / "private")
+    monkeypatch.setattr(issuing, "_LOG", log)
+    read = settings.parse(GIVEN)
+    ended = issuing.Certbot(read).issue(read.issuers[0], renew=False)
+    assert (ended.succeeded, len(count.read_text().splitlines())) == (succeeded, runs)
