@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 _CERTBOT_MEMORY = 256 << 20
 _FIRST_START = 900
 """Seconds for a new instance to install Docker and answer."""
-RECORDS_ARE_WANTED = "Where your domain is kept, these records lead to the site (at the top of a zone, an ALIAS)"
-SERVERS_ARE_WANTED = "Your domain's registrar must know the name servers of its zone"
+_RECORDS_ARE_WANTED = "Where your domain is kept, these records lead to the site (at the top of a zone, an ALIAS)"
+_SERVERS_ARE_WANTED = "Your domain's registrar must know the name servers of its zone"
 _WithContainers = NginxReverseProxy | Certbot | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics
 
 
@@ -137,9 +137,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         )
         # In every mode: what is protected could not be given up when the mode changes.
         letsencrypt = volume(f"{name}-letsencrypt", "letsencrypt", pulumi.ResourceOptions.merge(on_host, kept(self)))
-        # An issuer finds the site by its names.
-        found = pulumi.ResourceOptions(depends_on=[] if vm is None else [*vm.published])
-        certbot = self._certbot(proxy, letsencrypt.name, host, pulumi.ResourceOptions.merge(on_host, found))
+        certbot = self._certbot(proxy, letsencrypt.name, host, on_host, [] if vm is None else vm.published)
         metrics = self._metrics(proxy, nginx, on_host)
 
         by_role = {
@@ -177,7 +175,12 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         self.register_outputs(self.outputs)
 
     def _certbot(
-        self, proxy: NginxReverseProxy, home: pulumi.Output[str], host: DockerHost, opts: pulumi.ResourceOptions
+        self,
+        proxy: NginxReverseProxy,
+        home: pulumi.Output[str],
+        host: DockerHost,
+        opts: pulumi.ResourceOptions,
+        published: Sequence[pulumi.Resource],
     ) -> Certbot | None:
         certificate = self._settings.certificate
         if certificate.mode is not CertificateMode.LETS_ENCRYPT:
@@ -197,7 +200,9 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         )
         if acme.route53 is not None:
             args["route53"] = _route53(acme.route53)
-        return Certbot(f"{self._name}-certbot", args, opts)
+        # An issuer finds the site by its names.
+        found = pulumi.ResourceOptions(depends_on=[*published])
+        return Certbot(f"{self._name}-certbot", args, pulumi.ResourceOptions.merge(opts, found))
 
     def _provided_certificate(self) -> "ProvidedCertificate | None":
         provided = self._settings.certificate.provided
@@ -429,9 +434,9 @@ def _say_what_is_left(vm: "AwsVm") -> None:
     if pulumi.runtime.is_dry_run():
         return
     if vm.wanted_records is not None:
-        vm.wanted_records.apply(lambda records: pulumi.log.info(f"{RECORDS_ARE_WANTED}: {_listed(records)}"))
+        vm.wanted_records.apply(lambda records: pulumi.log.info(f"{_RECORDS_ARE_WANTED}: {_listed(records)}"))
     if vm.name_servers is not None:
-        vm.name_servers.apply(lambda servers: pulumi.log.info(f"{SERVERS_ARE_WANTED}: {', '.join(servers)}"))
+        vm.name_servers.apply(lambda servers: pulumi.log.info(f"{_SERVERS_ARE_WANTED}: {', '.join(servers)}"))
 
 
 def _listed(records: Sequence[Mapping[str, str]]) -> str:
