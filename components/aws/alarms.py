@@ -11,10 +11,10 @@ import pulumi_aws as aws
 from components.aws.behind import Behind
 from components.aws.tags import physical_name, tags
 
-# What the instance publishes, at least every five minutes, with the dimension Stack.
+# What the instance publishes every five minutes (host/metrics.py).
 NAMESPACE = "open-webui-edge"
-DISK_USED_PERCENT = "DiskUsedPercent"
-DAYS_TO_EXPIRY = "CertificateDaysToExpiry"
+DISK_USED_PERCENT = "disk_used_percent"
+CERTIFICATE_DAYS_LEFT = "certificate_days_left"
 
 _NAME = 255
 _MINUTE = 60
@@ -174,7 +174,7 @@ def _alarms(args: AlarmsArgs) -> Iterator[_Alarm]:
 
 
 def _expiry(args: AlarmsArgs) -> _Alarm:
-    says = f"The certificate ends in less than {args['expiry_days']} days: its renewal has failed"
+    says = f"The certificate ends in less than {args['expiry_days']} days, and nothing has renewed it"
     if "certificate_arn" in args:
         return _Alarm(
             "certificate",
@@ -194,7 +194,7 @@ def _expiry(args: AlarmsArgs) -> _Alarm:
         "certificate",
         f"{says}, or the instance does not say. `make doctor` says why.",
         NAMESPACE,
-        DAYS_TO_EXPIRY,
+        CERTIFICATE_DAYS_LEFT,
         {"Stack": pulumi.get_stack()},
         "Minimum",
         args["expiry_days"],

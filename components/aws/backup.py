@@ -40,7 +40,8 @@ class VolumeBackup(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: VolumeBackupArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the vault, the plan, and the role that does it."""
-        super().__init__("open-webui-edge:index:VolumeBackup", name, {**args}, opts)
+        # Not of the arguments: what the parent of a kept vault depends on would be kept as well.
+        super().__init__("open-webui-edge:index:VolumeBackup", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
         called = physical_name("data", _NAME)
 

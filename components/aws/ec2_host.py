@@ -92,8 +92,9 @@ class Ec2Host(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: Ec2HostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the volume, the keys, and the instance that uses them."""
-        # Without the arguments: what is kept keeps what is above it, and that must not depend on a network.
-        super().__init__("open-webui-edge:index:Ec2Host", name, {}, opts)
+        # What it is told of the network stays out: what is kept depends on its parents, and they on all they are told.
+        told = {key: value for key, value in args.items() if key not in {"subnet_id", "security_group_ids"}}
+        super().__init__("open-webui-edge:index:Ec2Host", name, told, opts)
         self._name = name
         self._child = pulumi.ResourceOptions(parent=self)
         user = _USERS[args["image"]]
@@ -192,6 +193,12 @@ class Ec2Host(pulumi.ComponentResource):
                 "volume_id": self.volume_id,
                 "volume_arn": self.volume_arn,
                 "role_name": self.role_name,
+                # What finds it again by the state alone (bootstrap/instance.py).
+                "ssh": {
+                    "host": pulumi.Output.concat("ssh://", user, "@", self.ssh.address),
+                    "host_key": self.ssh.host_key,
+                    "client_key": self.ssh.client_private_key,
+                },
             },
         )
 

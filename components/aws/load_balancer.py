@@ -53,7 +53,8 @@ class ApplicationLoadBalancer(pulumi.ComponentResource):
         self, name: str, args: ApplicationLoadBalancerArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         """Make it, with a listener for HTTPS and one that leads there."""
-        super().__init__("open-webui-edge:index:ApplicationLoadBalancer", name, {**args}, opts)
+        # Not of the arguments: all of it would wait for the slowest of them, and it takes minutes itself.
+        super().__init__("open-webui-edge:index:ApplicationLoadBalancer", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
 
         logs = None
@@ -84,7 +85,7 @@ class ApplicationLoadBalancer(pulumi.ComponentResource):
         )
         targets = aws.lb.TargetGroup(
             f"{name}-https",
-            name=_name("alb-https", args["vpc_id"]),
+            name=_name("alb-443", args["vpc_id"]),
             vpc_id=args["vpc_id"],
             target_type="instance",
             protocol="HTTPS",
@@ -191,7 +192,8 @@ class NetworkLoadBalancer(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: NetworkLoadBalancerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make it, with a listener and a target group for each of the two ports."""
-        super().__init__("open-webui-edge:index:NetworkLoadBalancer", name, {**args}, opts)
+        # Not of the arguments: all of it would wait for the slowest of them, and it takes minutes itself.
+        super().__init__("open-webui-edge:index:NetworkLoadBalancer", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
 
         balancer = aws.lb.LoadBalancer(
@@ -213,7 +215,7 @@ class NetworkLoadBalancer(pulumi.ComponentResource):
         for role, port in (("http", 80), ("https", 443)):
             groups[role] = aws.lb.TargetGroup(
                 f"{name}-{role}",
-                name=_name(f"nlb-{role}", args["vpc_id"]),
+                name=_name(f"nlb-{port}", args["vpc_id"]),
                 vpc_id=args["vpc_id"],
                 target_type="instance",
                 protocol="TCP",

@@ -106,12 +106,8 @@ class AwsVmArgs(TypedDict):
 class AwsVm(pulumi.ComponentResource):
     """An instance with Docker, reachable under its names."""
 
-    host: Ec2Host
-    """The instance."""
     load_balancer: pulumi.Output[str] | None
     """DNS name of the load balancer; None without one."""
-    published: Sequence[pulumi.Resource]
-    """What must be there before the site is found by its names."""
     name_servers: pulumi.Output[Sequence[str]] | None
     """Where the domain's registrar must point to, where the zone is made here."""
     wanted_records: pulumi.Output[Sequence[Mapping[str, str]]] | None
@@ -147,7 +143,7 @@ class AwsVm(pulumi.ComponentResource):
                 instance_type=machine["instance_type"],
                 root_volume=machine["root_volume"],
                 data_volume=machine["data_volume"],
-                subnet_id=network.public_subnet_ids.apply(lambda ids: ids[0]),
+                subnet_id=network.public_subnet_ids[0],
                 availability_zone=network.availability_zone,
                 security_group_ids=[groups.instance],
             ),
@@ -157,23 +153,12 @@ class AwsVm(pulumi.ComponentResource):
         certificate = self._certificate(behind, zone, authorized)
         balancer = self._load_balancer(network, groups, certificate)
         records = self._records(zone, balancer)
+        # What must be there before the site is found by its names.
         self.published = [part for part in (authorized, balancer, records) if part is not None]
         self.load_balancer = None if balancer is None else balancer.dns_name
         self._backup()
         self._alarms(behind, balancer, certificate)
-        ssh = self.host.ssh
-        self.register_outputs(
-            {
-                # What finds the instance again by the state alone (bootstrap/instance.py).
-                "ssh": {
-                    "host": pulumi.Output.concat("ssh://", ssh.user, "@", ssh.address),
-                    "host_key": ssh.host_key,
-                    "client_private_key": ssh.client_private_key,
-                },
-                "load_balancer": self.load_balancer,
-                "name_servers": self.name_servers,
-            }
-        )
+        self.register_outputs({"load_balancer": self.load_balancer, "name_servers": self.name_servers})
 
     def _zone(self, behind: Behind) -> tuple[DnsZone | None, CaaRecords | None]:
         """Return the zone, and who may issue certificates for the names in it."""

@@ -5,6 +5,7 @@ import re
 import stat
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ _SHOWN_KEY = re.compile(r"fingerprint for the (\S+) key sent by the remote host 
 _tunnels: dict[tuple[str, ...], tuple[subprocess.Popen[str], Path]] = {}
 """Options and host -> tunnel and socket: one serves the checks before an update and those after it, until this process
 ends."""
+_making = threading.Lock()
 
 
 class TunnelError(OSError):
@@ -144,7 +146,12 @@ def forwarded_socket(host: str, options: Sequence[str] = (), project: Path | Non
         TunnelError: there is no connection.
 
     """
-    key = (*options, host)
+    # Two that are made at once would be one too many, and the end of that one would take its socket away.
+    with _making:
+        return _tunnel((*options, host), host, options, project)
+
+
+def _tunnel(key: tuple[str, ...], host: str, options: Sequence[str], project: Path | None) -> str:
     tunnel, here = _tunnels.get(key, (None, None))
     if tunnel is not None and tunnel.poll() is None:
         return f"unix://{here}"

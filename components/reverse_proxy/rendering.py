@@ -37,7 +37,7 @@ DOCKER_RESOLVER = "127.0.0.11"
 """The name server of every user-defined Docker network (Docker's manual, Networking overview)."""
 
 HEALTH_OF_LOAD_BALANCER = "/nginx/load-balancer-health"
-"""What a load balancer asks for over HTTPS; the answer is 200, whatever the Host."""
+"""What a load balancer asks for by address, with TLS (ALB) or without (NLB); the answer is 200."""
 
 _TEMPLATES = Path(__file__).with_name("templates")
 # Where a part is included, it is one level in.

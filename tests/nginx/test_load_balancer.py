@@ -153,10 +153,6 @@ def test_a_stranger_gets_what_unknown_hosts_get(alb: NginxUnderTest, headers: li
     assert alb.ask_from_itself("/x", host="10.20.1.5", headers=headers) == answer
 
 
-def test_it_is_told_over_tls_only(alb: NginxUnderTest) -> None:
-    assert unknown(alb.ask(HEALTH_OF_LOAD_BALANCER, scheme="http", host="10.20.1.5"))
-
-
 def test_under_the_site_s_name_the_path_is_the_application_s(alb: NginxUnderTest, backend: EchoBackend) -> None:
     alb.ask(HEALTH_OF_LOAD_BALANCER, headers=passed_on())
     assert backend.requests == [f"GET {HEALTH_OF_LOAD_BALANCER}"]
@@ -378,15 +374,18 @@ def test_plain_http_behind_it_is_redirected_by_301(
     assert backend.requests == []
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("preamble", OF_ITS_OWN.values(), ids=OF_ITS_OWN)
-def test_its_own_connections_are_told_that_all_is_well(nlb: NginxUnderTest, preamble: bytes) -> None:
-    answer = nlb.ask(HEALTH_OF_LOAD_BALANCER, host="10.20.1.5", preamble=preamble)
+def test_its_own_connections_are_told_that_all_is_well(nlb: NginxUnderTest, preamble: bytes, scheme: str) -> None:
+    answer = nlb.ask(HEALTH_OF_LOAD_BALANCER, scheme=scheme, host="10.20.1.5", preamble=preamble)
     assert (answer.status, answer.body) == (200, b"")
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("client", [CLIENT, CLIENT_ON_IPV6])
-def test_whoever_comes_over_tcp_gets_what_unknown_hosts_get(nlb: NginxUnderTest, client: str) -> None:
-    assert unknown(nlb.ask(HEALTH_OF_LOAD_BALANCER, host="10.20.1.5", preamble=version_2(client)))
+def test_whoever_comes_over_tcp_gets_what_unknown_hosts_get(nlb: NginxUnderTest, client: str, scheme: str) -> None:
+    preamble = version_2(client)
+    assert unknown(nlb.ask(HEALTH_OF_LOAD_BALANCER, scheme=scheme, host="10.20.1.5", preamble=preamble))
 
 
 @pytest.mark.parametrize("claimed", ["10.20.1.5", CLIENT, CLIENT_ON_IPV6])

@@ -304,15 +304,17 @@ def graph_of(  # noqa: PLR0913 - keywords, each a thing of its own
         patch.object(Engine, "wait_until_healthy", wait_until_healthy),
         patch.object(Engine, "remade_after", return_value=None),
         patch.object(Engine, "shows_ipv6_clients", return_value=shows_ipv6_clients),
-        patch("components.docker.arrival.wait_until_answers"),
-        patch("components.docker.arrival.take_images"),
-        patch.object(SshAccess, "write"),
+        patch("components.deployment.once_answering", _answering),
     ):
         try:
             run()
         finally:
             loop.close()
     return Graph(tuple(monitor.recorded), resolved, frozenset(secrets))
+
+
+def _answering(engine: Engine, access: pulumi.Output[SshAccess], **_: Any) -> pulumi.Output[str]:
+    return pulumi.Output.unsecret(access.apply(lambda known: engine.bind(known.host)))
 
 
 UNKNOWN = "<unknown>"

@@ -6,16 +6,13 @@ from ipaddress import ip_network
 from typing import Any
 
 import hypothesis
-import pulumi
 import pytest
 from hypothesis import HealthCheck, given
 
-from components.deployment import OpenWebUIDeployment
 from stacks.aws import Architecture, InstanceSettings, LoadBalancerKind
 from stacks.placement import IDLE_TIMEOUT_MAX, Placement, placement_of, reached_ports
 from stacks.settings import StackSettings, read_settings
 from tests.support.generated_settings import Tree, stack_files
-from tests.unit.graph import Resource, graph_of
 
 CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/01234567-89ab-cdef-0123-456789abcdef"
 MODES = {"none": {}, "nlb": {}, "alb": {"mode": "acm", "acm": {"arn": CERTIFICATE}}}
@@ -195,13 +192,6 @@ def test_a_host_key_is_kept_without_its_comment() -> None:
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEbQ7PDpM8dWGFIPHI6cC1DfX0oNTlq8z7Bq3kqBq0bB"
     docker = {"host": "ssh://admin@192.0.2.10", "host_key": f"{key} root@chat\n"}
     assert settings({"docker": docker}).platform.docker.host_key == key
-
-
-def test_an_instance_is_not_taken_for_this_machine_s_docker() -> None:
-    registered: list[Resource] = []
-    with pytest.raises(pulumi.RunError, match=r"^platform\.kind: aws-vm is not built yet"):
-        graph_of(lambda: OpenWebUIDeployment("edge", on_aws()).outputs, registered=registered)
-    assert registered == []
 
 
 def test_whatever_is_accepted_believes_nobody_but_the_load_balancer_and_whom_it_names() -> None:

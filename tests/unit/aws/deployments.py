@@ -20,8 +20,14 @@ SECRETS = {
     "secret_access_key": "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY01",
 }
 """What a person gives in confidence."""
-MADE = ("PRIVATE KEY",)
-"""What is in every key that providers make."""
+MADE = "made in confidence"
+"""What is in every private key that a provider makes."""
+_KEY = {
+    "privateKeyPem": MADE,
+    "privateKeyOpenssh": MADE,
+    "publicKeyOpenssh": "ssh-ed25519 AAAA\n",
+    "publicKeyFingerprintSha256": "SHA256:fingerprint",
+}
 _CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/01234567-89ab-cdef-0123-456789abcdef"
 _WEB_ACL = "arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/chat/01234567-89ab-cdef-0123-456789abcdef"
 _VPCS: Mapping[str, Mapping[str, Any]] = {
@@ -110,7 +116,11 @@ def deployed(stack: str, *, preview: bool = False, keep: bool = True) -> Graph:
     config = settings_of(stack)
     config = {**config, "data": {**config.get("data", {}), "keep": keep}}
     settings = StackSettings.model_validate_json(json.dumps(config))
-    return graph_of(lambda: OpenWebUIDeployment("edge", settings).outputs, preview=preview)
+    return graph_of(
+        lambda: OpenWebUIDeployment("edge", settings).outputs,
+        preview=preview,
+        computed={"tls:index/privateKey:PrivateKey": _KEY},
+    )
 
 
 def texts_in(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

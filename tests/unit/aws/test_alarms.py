@@ -46,12 +46,12 @@ FIGURES = [
     (
         "disk",
         {},
-        ("open-webui-edge", "DiskUsedPercent", {"Stack": "unit"}, "Maximum", ">=", 85, 300, 3, "breaching"),
+        ("open-webui-edge", "disk_used_percent", {"Stack": "unit"}, "Maximum", ">=", 85, 300, 3, "breaching"),
     ),
     (
         "certificate",
         {},
-        ("open-webui-edge", "CertificateDaysToExpiry", {"Stack": "unit"}, "Minimum", "<", 14, 300, 3, "breaching"),
+        ("open-webui-edge", "certificate_days_left", {"Stack": "unit"}, "Minimum", "<", 14, 300, 3, "breaching"),
     ),
     (
         "certificate",

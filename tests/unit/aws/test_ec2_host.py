@@ -17,7 +17,7 @@ def host(
     preview: bool = False,
 ) -> Graph:
     def program() -> dict[str, object]:
-        network = pulumi.Stash("zones", input="eu-central-1a")
+        zone, network = pulumi.Stash("zones", input="eu-central-1a"), pulumi.Stash("network", input="subnet-0a")
         made = Ec2Host(
             "edge-host",
             Ec2HostArgs(
@@ -26,8 +26,8 @@ def host(
                 instance_type="t3.large",
                 root_volume=16,
                 data_volume=50,
-                availability_zone=network.output,
-                subnet_id="subnet-0a",
+                availability_zone=zone.output,
+                subnet_id=network.output,
                 security_group_ids=["sg-0a"],
             ),
         )
@@ -78,6 +78,8 @@ def test_what_is_kept_depends_on_nothing_that_costs() -> None:
     for resource in graph.resources:
         if resource.protect:
             assert resource.after <= {"zones"}, resource.name
+            # As `pulumi destroy --exclude-protected` sees it, on what its parent was told too.
+            assert graph.named(resource.parent).after <= {"zones"}
 
 
 def test_the_volume_leaves_one_instance_before_the_next_takes_it() -> None:
