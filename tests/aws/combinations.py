@@ -48,6 +48,11 @@ class Combination:
         return f"{self.network} network, {self.behind}, {self.dns} zone, {self.certificate}"
 
     @property
+    def label(self) -> str:
+        """Its name as that of a stack."""
+        return "-".join(value for value in vars(self).values())
+
+    @property
     def pairs(self) -> set[frozenset[tuple[str, str]]]:
         """Every two of its choices."""
         return {frozenset(pair) for pair in combinations(vars(self).items(), 2)}
@@ -82,5 +87,9 @@ PREVIEWED = [combination for combination in LEGAL if combination not in {*BROUGH
 
 
 def nearest(wanted: Combination) -> Combination:
-    """Return the one among those brought up that shares most with another."""
-    return max([*EXAMPLES.values(), *BROUGHT_UP], key=lambda up: len(set(vars(up).items()) & set(vars(wanted).items())))
+    """Return the one among those brought up that shares most with another.
+
+    A zone that a stack made is never given up.
+    """
+    starts = [up for up in [*EXAMPLES.values(), *BROUGHT_UP] if up.dns is not Dns.CREATED or wanted.dns is Dns.CREATED]
+    return max(starts, key=lambda up: len(set(vars(up).items()) & set(vars(wanted).items())))

@@ -1,19 +1,39 @@
 """Clouds, and what deploys to them."""
 
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from bootstrap import aws_provider
 from bootstrap.problem import ProblemError
-from tests.support.cloud import Cloud, Programs, provider_on_path
+from tests.aws import stack_files
+from tests.aws.combinations import EXAMPLES
+from tests.aws.stacks import WANTED, ByName, Stacks
+from tests.support.cloud import Cloud, CloudStack, Programs, provider_on_path
 from tests.support.machine import lacks, pulumi_environment
+
+VM = Path(__file__).parent / "programs" / "vm.py"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_account() -> Iterator[None]:
+    """Whatever account this person has, no test finds it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in os.environ:
+            if variable.startswith("AWS_"):
+                patch.delenv(variable)
+        for variable in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            patch.setenv(variable, os.devnull)
+        yield
 
 
 @pytest.fixture(scope="session")
-def environment() -> Mapping[str, str]:
+def environment(nobodys_account: None) -> Mapping[str, str]:
     """The environment in which `pulumi` works and finds a provider for AWS."""
+    del nobodys_account
     engine = pulumi_environment()
     try:
         found = aws_provider.find(engine)
@@ -29,8 +49,26 @@ def programs(environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFa
     return Programs(tmp_path_factory.mktemp("programs"), environment)
 
 
-@pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[Cloud]:
-    """A cloud that is as empty as a new account."""
-    with Cloud.open(tmp_path / "moto.log") as opened:
-        yield opened
+@pytest.fixture(scope="session")
+def stacks(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stacks]:
+    """Every combination that is brought up, each in a cloud of its own."""
+    with ExitStack() as clouds:
+        wanted: dict[str, CloudStack] = {}
+        for name, combination in WANTED.items():
+            cloud = clouds.enter_context(Cloud.open(tmp_path_factory.mktemp(name) / "moto.log"))
+            config = (
+                stack_files.config_of_example(name, cloud)
+                if name in EXAMPLES
+                else stack_files.config_of(combination, cloud)
+            )
+            stack = programs.stack(cloud, VM, name, config)
+            stack_files.provide(stack.config, stack.workshop.directory)
+            stack.write()
+            wanted[name] = stack
+        yield Stacks(wanted)
+
+
+@pytest.fixture(scope="session")
+def again(stacks: Stacks) -> ByName[list[str]]:
+    """What another update would do to each."""
+    return stacks.each(lambda stack: [str(step) for step in stack.steps()])

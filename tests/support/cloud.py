@@ -109,6 +109,13 @@ class Step:
         return f"{self.operation} {self.type} {self.name}{changed}"
 
 
+@dataclass(frozen=True)
+class Refused:
+    """An update that would not be."""
+
+    words: str
+
+
 @dataclass
 class CloudStack:
     """A stack whose resources are in a cloud."""
@@ -153,16 +160,25 @@ class CloudStack:
         """Remove it."""
         return self.pulumi("destroy", "--yes", "--skip-preview", "--stack", self.name, *arguments)
 
-    def steps(self, *arguments: str) -> list[Step]:
+    def steps(self) -> list[Step]:
         """Return what an update would do, unchanged resources left out."""
-        # Warnings and diagnostics go to standard error, which `run` would mix in.
-        told = self.workshop.directory / f"{self.name}-preview.json"
-        words = ("pulumi", "preview", "--json", "--non-interactive", "--stack", self.name, *arguments)
-        self.workshop.run("sh", "-c", 'out=$1; shift; exec "$@" >"$out"', "sh", str(told), *words).succeeded()
-        found = json.loads(told.read_text())["steps"]
+        found = self.preview()
+        assert not isinstance(found, Refused), found.words
+        return found
+
+    def preview(self) -> "list[Step] | Refused":
+        """Return what an update would do, or why it would not."""
+        told, said = (self.workshop.directory / f"{self.name}-preview.{kind}" for kind in ("json", "log"))
+        words = ("pulumi", "preview", "--json", "--non-interactive", "--stack", self.name)
+        # Warnings go to standard error, and would be no JSON.
+        ended = self.workshop.run(
+            "sh", "-c", 'out=$1 log=$2; shift 2; exec "$@" >"$out" 2>"$log"', "sh", str(told), str(said), *words
+        )
+        if ended.code:
+            return Refused(_faults(told.read_text()) or said.read_text())
         return [
             Step(step["op"], *_type_and_name(step["urn"]), tuple(step.get("diffReasons") or ()))
-            for step in found
+            for step in json.loads(told.read_text())["steps"]
             if step["op"] not in _NO_CHANGE
         ]
 
@@ -180,6 +196,12 @@ class CloudStack:
 def _type_and_name(urn: str) -> tuple[str, str]:
     _, _, types, name = urn.split("::", 3)
     return types.split("$")[-1], name
+
+
+def _faults(told: str) -> str:
+    """Return what a preview calls errors, a line each."""
+    found = json.loads(told).get("diagnostics") or [] if told.startswith("{") else []
+    return "\n".join(each["message"].strip() for each in found if each["severity"] == "error")
 
 
 @dataclass(frozen=True)
