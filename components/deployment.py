@@ -1,7 +1,7 @@
 """The whole: the only place where the parts meet, and the only one that knows settings and components."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 import pulumi
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 _CERTBOT_MEMORY = 256 << 20
 _FIRST_START = 900
 """Seconds for a new instance to install Docker and answer."""
+_RECORDS_ARE_WANTED = "Where your domain is kept, these records lead to the site (at the top of a zone, an ALIAS)"
+_SERVERS_ARE_WANTED = "Your domain's registrar must know the name servers of its zone"
 _WithContainers = NginxReverseProxy | Certbot | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics
 
 
@@ -135,9 +137,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         )
         # In every mode: what is protected could not be given up when the mode changes.
         letsencrypt = volume(f"{name}-letsencrypt", "letsencrypt", pulumi.ResourceOptions.merge(on_host, kept(self)))
-        # An issuer finds the site by its names.
-        found = pulumi.ResourceOptions(depends_on=[] if vm is None else [*vm.published])
-        certbot = self._certbot(proxy, letsencrypt.name, host, pulumi.ResourceOptions.merge(on_host, found))
+        certbot = self._certbot(proxy, letsencrypt.name, host, on_host, [] if vm is None else vm.published)
         metrics = self._metrics(proxy, nginx, on_host)
 
         by_role = {
@@ -168,12 +168,19 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             "host": None,
             **({} if vm is None else _outputs_of(vm)),
         }
+        if vm is not None:
+            _say_what_is_left(vm)
         if admin is not None:
             self.outputs["admin_password"] = pulumi.Output.secret(admin["password"])
         self.register_outputs(self.outputs)
 
     def _certbot(
-        self, proxy: NginxReverseProxy, home: pulumi.Output[str], host: DockerHost, opts: pulumi.ResourceOptions
+        self,
+        proxy: NginxReverseProxy,
+        home: pulumi.Output[str],
+        host: DockerHost,
+        opts: pulumi.ResourceOptions,
+        published: Sequence[pulumi.Resource],
     ) -> Certbot | None:
         certificate = self._settings.certificate
         if certificate.mode is not CertificateMode.LETS_ENCRYPT:
@@ -193,7 +200,9 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         )
         if acme.route53 is not None:
             args["route53"] = _route53(acme.route53)
-        return Certbot(f"{self._name}-certbot", args, opts)
+        # An issuer finds the site by its names.
+        found = pulumi.ResourceOptions(depends_on=[*published])
+        return Certbot(f"{self._name}-certbot", args, pulumi.ResourceOptions.merge(opts, found))
 
     def _provided_certificate(self) -> "ProvidedCertificate | None":
         provided = self._settings.certificate.provided
@@ -418,6 +427,20 @@ def _engine(settings: StackSettings) -> Engine:
         return engine_of(settings, stack)
     except EngineError as error:
         raise pulumi.RunError(str(error)) from None
+
+
+def _say_what_is_left(vm: "AwsVm") -> None:
+    """Say what somebody has to enter elsewhere as soon as it is known: the update may wait for it."""
+    if pulumi.runtime.is_dry_run():
+        return
+    if vm.wanted_records is not None:
+        vm.wanted_records.apply(lambda records: pulumi.log.info(f"{_RECORDS_ARE_WANTED}: {_listed(records)}"))
+    if vm.name_servers is not None:
+        vm.name_servers.apply(lambda servers: pulumi.log.info(f"{_SERVERS_ARE_WANTED}: {', '.join(servers)}"))
+
+
+def _listed(records: Sequence[Mapping[str, str]]) -> str:
+    return "; ".join(f"{record['name']} {record['type']} {record['value']}" for record in records)
 
 
 def _outputs_of(vm: "AwsVm") -> dict[str, pulumi.Output[object] | object]:

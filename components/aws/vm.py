@@ -125,7 +125,7 @@ class AwsVm(pulumi.ComponentResource):
 
         network = Network(f"{name}-network", args["network"], child)
         groups = SecurityGroups(
-            f"{name}-groups",
+            f"{name}-security-groups",
             SecurityGroupsArgs(
                 vpc_id=network.vpc_id,
                 load_balancer=behind,

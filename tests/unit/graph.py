@@ -61,6 +61,8 @@ class Graph:
     resources: Sequence[Resource]
     returned: Mapping[str, Any]
     secret_outputs: frozenset[str]
+    look_ups: frozenset[str]
+    """What was asked for that is no resource of the stack, by token."""
 
     def of(self, type_: str) -> list[Resource]:
         """Return the resources of a type, by its last part: Container."""
@@ -98,6 +100,7 @@ class _Cloud(mocks.Mocks):
 
     def __init__(self, *, preview: bool, computed: Mapping[str, Mapping[str, Any]]) -> None:
         self._preview = preview
+        self.asked: set[str] = set()
         self._computed = {**_COMPUTED, **computed}
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
@@ -113,6 +116,7 @@ class _Cloud(mocks.Mocks):
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
         if args.token not in _ANSWERS:
             raise AssertionError(f"the program calls {args.token}; teach the mocks what it answers")
+        self.asked.add(args.token)
         return {"id": "looked-up", **_ANSWERS[args.token], **args.args}, []
 
 
@@ -280,7 +284,8 @@ def graph_of(  # noqa: PLR0913 - keywords, each a thing of its own
     # A test before this one may have closed the loop that the SDK looks for.
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    monitor = _RecordingMonitor(_Cloud(preview=preview, computed=computed or {}), registered)
+    cloud = _Cloud(preview=preview, computed=computed or {})
+    monitor = _RecordingMonitor(cloud, registered)
     pulumi.runtime.set_mocks(monitor.mocks, project=PROJECT, stack=STACK, preview=preview, monitor=monitor)
     resolved: dict[str, Any] = {}
     secrets: set[str] = set()
@@ -310,7 +315,7 @@ def graph_of(  # noqa: PLR0913 - keywords, each a thing of its own
             run()
         finally:
             loop.close()
-    return Graph(tuple(monitor.recorded), resolved, frozenset(secrets))
+    return Graph(tuple(monitor.recorded), resolved, frozenset(secrets), frozenset(cloud.asked))
 
 
 def _answering(engine: Engine, access: pulumi.Output[SshAccess], **_: Any) -> pulumi.Output[str]:

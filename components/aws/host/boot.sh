@@ -27,12 +27,14 @@ step() {
     say "$doing"
 }
 
-# Runs a command until it succeeds.
+# Runs a command until it succeeds: what for, and the command.
 patiently() {
+    what=$1
+    shift
     deadline=$(($(date +%s) + PATIENCE))
     until "$@"; do
         if [ "$(date +%s)" -ge "$deadline" ]; then
-            say "gave up after $PATIENCE seconds: $*"
+            say "waited $PATIENCE seconds for $what"
             return 1
         fi
         sleep 2
@@ -84,7 +86,7 @@ mount_data_volume() {
     if mountpoint -q "$DATA_MOUNT"; then
         return 0
     fi
-    patiently data_device > /dev/null
+    patiently "the volume to be attached" data_device > /dev/null
     device=$(data_device)
     found=0
     blkid -p "$device" > /dev/null || found=$?
@@ -130,6 +132,10 @@ install_packages() {
         install --yes --no-install-recommends $packages $client
 }
 
+engine_answers() {
+    docker version > /dev/null 2>&1
+}
+
 step "installing the host key of ssh"
 install_host_key
 step "mounting the data volume $DATA_VOLUME"
@@ -138,11 +144,11 @@ if [ -d /run/systemd/system ]; then
     systemctl daemon-reload
 fi
 step "installing $packages"
-installed || patiently install_packages
+installed || patiently "packages" install_packages
 step "starting the engine"
 usermod -aG docker "$LOGIN_USER"
 service docker start
-patiently docker version > /dev/null
+patiently "the engine to answer" engine_answers
 if [ -d /run/systemd/system ]; then
     step "starting what publishes metrics"
     systemctl enable --quiet --now open-webui-edge-metrics.timer

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 
 from tests.unit import graph as graphs
@@ -121,13 +122,13 @@ def test_nothing_is_open_to_everybody_but_the_two_ports(graph: Graph) -> None:
 @pytest.mark.parametrize("stack", [stack for stack in STACKS if stack == "production" or stack[:3] in {"alb", "nlb"}])
 def test_behind_a_load_balancer_the_instance_is_reached_from_there_and_by_whom_may_log_in(stack: str) -> None:
     graph = deployed(stack)
-    rules = [one for one in graph.of("SecurityGroupIngressRule") if "-groups-instance-" in one.name]
+    rules = [one for one in graph.of("SecurityGroupIngressRule") if "-security-groups-instance-" in one.name]
     assert rules
     for rule in rules:
         if rule.inputs["fromPort"] == 22:
             assert not EVERYBODY & {text for _, text in texts_in(rule.inputs)}
         else:
-            assert rule.inputs["referencedSecurityGroupId"].startswith("edge-vm-groups-load-balancer")
+            assert rule.inputs["referencedSecurityGroupId"].startswith("edge-vm-security-groups-load-balancer")
 
 
 def test_nothing_is_public_by_a_switch(graph: Graph) -> None:
@@ -356,6 +357,21 @@ def test_outputs_say_where_the_site_is_and_what_is_left_to_do(combination: tuple
         ]
     else:
         assert "dns_records" not in said
+
+
+def test_what_is_left_to_do_is_said_while_the_update_may_be_waiting_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "info", said.append)
+    deployed.__wrapped__("none-new-none-lets-encrypt")
+    deployed.__wrapped__("nlb-new-created-lets-encrypt")
+    deployed.__wrapped__("none-new-none-lets-encrypt", preview=True)
+    assert said == [
+        (
+            "Where your domain is kept, these records lead to the site (at the top of a zone, an ALIAS):"
+            " chat.example.com A 192.0.2.80; www.example.com A 192.0.2.80"
+        ),
+        "Your domain's registrar must know the name servers of its zone: ns-2.example.net",
+    ]
 
 
 # Characters, as each service's API reference has them; of a prefix, what the provider leaves room for.
