@@ -78,7 +78,7 @@ def beside(arguments: Sequence[str] | None, environment: Mapping[str, str], outp
         return
     output.parent.mkdir(parents=True, exist_ok=True)
     # Two runs at once cannot share the memory of what failed last.
-    words = ["nice", "-n", "10", places.PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    words = ["nice", "-n", "10", places.PYTHON, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
     with output.open("wb") as file:
         process = subprocess.Popen(  # noqa: S603  # a list of arguments, no shell
             words,

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from bootstrap import aws_provider
 from bootstrap.problem import ProblemError
 from tests.aws import stack_files
 from tests.aws.combinations import EXAMPLES
-from tests.aws.stacks import WANTED, ByName, Stacks
+from tests.aws.stacks import AT_ONCE, WANTED, ByName, Stacks
 from tests.support.cloud import Cloud, CloudStack, Programs, provider_on_path
 from tests.support.machine import lacks, pulumi_environment
 
@@ -52,20 +53,20 @@ def programs(environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="session")
 def stacks(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stacks]:
     """Every combination that is brought up, each in a cloud of its own."""
-    with ExitStack() as clouds:
-        wanted: dict[str, CloudStack] = {}
-        for name, combination in WANTED.items():
+    with ExitStack() as clouds, ThreadPoolExecutor(AT_ONCE) as pool:
+
+        def made(name: str) -> CloudStack:
             cloud = clouds.enter_context(Cloud.open(tmp_path_factory.mktemp(name) / "moto.log"))
+            example = name in EXAMPLES
             config = (
-                stack_files.config_of_example(name, cloud)
-                if name in EXAMPLES
-                else stack_files.config_of(combination, cloud)
+                stack_files.config_of_example(name, cloud) if example else stack_files.config_of(WANTED[name], cloud)
             )
             stack = programs.stack(cloud, VM, name, config)
             stack_files.provide(stack.config, stack.workshop.directory)
             stack.write()
-            wanted[name] = stack
-        yield Stacks(wanted)
+            return stack
+
+        yield Stacks(dict(zip(WANTED, pool.map(made, WANTED), strict=True)))
 
 
 @pytest.fixture(scope="session")

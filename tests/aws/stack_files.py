@@ -26,9 +26,12 @@ def config_of(combination: Combination, cloud: Cloud) -> dict[str, Any]:
     }
     if combination.network is Network.EXISTING:
         aws["vpc"] = existing_network(cloud, behind=combination.behind)
+    site: dict[str, Any] = {"domain": NAMES[0], "aliases": NAMES[1:]}
+    if combination.network is Network.EXISTING and combination.behind is not Behind.NONE:
+        site["listen"] = {"ipv6": False}  # that network has none
     config: dict[str, Any] = {
         "platform": {"kind": "aws-vm", "aws": aws},
-        "site": {"domain": NAMES[0], "aliases": NAMES[1:]},
+        "site": site,
         "certificate": {"mode": str(combination.certificate)},
         "open_webui": {"admin": {"email": "admin@example.com"}},
         "images": {"source": "pulled"},
@@ -69,9 +72,11 @@ def existing_network(cloud: Cloud, *, behind: Behind) -> dict[str, Any]:
 
 
 def existing_zone(cloud: Cloud) -> str:
-    """Make the zone of the site's domain."""
-    made = cloud.client("route53").create_hosted_zone(Name=ZONE, CallerReference="a person's")
-    return made["HostedZone"]["Id"].rpartition("/")[2]
+    """Make the zone of the site's domain, if it is not there."""
+    route53 = cloud.client("route53")
+    zones = route53.list_hosted_zones_by_name(DNSName=ZONE)["HostedZones"]
+    zone, *_ = zones or [route53.create_hosted_zone(Name=ZONE, CallerReference="a person's")["HostedZone"]]
+    return zone["Id"].rpartition("/")[2]
 
 
 def existing_certificate(cloud: Cloud) -> str:

@@ -106,7 +106,7 @@ def test_names_lead_to_what_is_in_front(stacks: Stacks, name: str) -> None:
     if wanted.behind is Behind.NONE:
         assert found == direct
     else:
-        # A network that was there before may have no IPv6.
+        # The network that was there before has no IPv6.
         assert found == {key: aliased[key] for key in aliased if key[1] == "A" or wanted.network is Network.NEW}
 
 
