@@ -84,10 +84,14 @@ class _Cloud(mocks.Mocks):
         inputs = dict(args.inputs)
         if self._preview:
             return None, inputs
+        if args.typ == "pulumi:index:Stash":
+            inputs["output"] = inputs["input"]
         return f"{args.name}-id", {**self._computed.get(args.typ, {}), **inputs}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
-        raise AssertionError(f"the program calls {args.token}; teach the mocks what it answers")
+        if args.token not in _ANSWERS:
+            raise AssertionError(f"the program calls {args.token}; teach the mocks what it answers")
+        return {"id": "looked-up", **_ANSWERS[args.token], **args.args}, []
 
 
 _COMPUTED: Mapping[str, Mapping[str, Any]] = {
@@ -101,7 +105,16 @@ _COMPUTED: Mapping[str, Mapping[str, Any]] = {
     "docker:index/network:Network": {"ipamConfigs": [{"subnet": "172.30.0.0/16"}]},
     "docker:index/tag:Tag": {"sourceImageId": "sha256:0123"},
     "docker:index/container:Container": {"exitCode": 0, "containerLogs": "serving generation 0123"},
+    "aws:ec2/vpc:Vpc": {"ipv6CidrBlock": "2001:db8:1234:5600::/56"},
 }
+_ANSWERS: Mapping[str, Mapping[str, Any]] = {
+    "aws:index/getAvailabilityZones:getAvailabilityZones": {
+        "names": ["eu-central-1c", "eu-central-1a", "eu-central-1b"],
+    },
+    "aws:ec2/getSubnet:getSubnet": {"availabilityZone": "eu-central-1b"},
+    "aws:ec2/getVpcEndpointService:getVpcEndpointService": {"serviceName": "com.amazonaws.eu-central-1.s3"},
+}
+"""What a look-up finds."""
 
 
 class _RecordingMonitor(mocks.MockMonitor):

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from pulumi.provider.experimental.analyzer import Analyzer
 
+from components.aws.network import Network
+from components.aws.security_groups import SecurityGroups
 from components.backing_services import Ollama, Postgres, Redis
 from components.certificates.certbot import Certbot
 from components.certificates.self_signed import SelfSignedCertificate
@@ -24,6 +26,7 @@ EXPORTED = [
     Certbot,
     DockerHost,
     GeneratedSecret,
+    Network,
     NginxMetrics,
     NginxReverseProxy,
     Ollama,
@@ -31,6 +34,7 @@ EXPORTED = [
     Postgres,
     Readiness,
     Redis,
+    SecurityGroups,
     SelfSignedCertificate,
 ]
 
@@ -76,6 +80,19 @@ def test_only_the_deployment_knows_settings_and_components(path: Path) -> None:
 @pytest.mark.parametrize("path", list(modules("components", "stacks")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_bootstrap_is_never_needed_by_a_running_stack(path: Path) -> None:
     assert not {name for name in imports(path) if name.split(".")[0] in {"bootstrap", "tests", "diagnostics"}}
+
+
+@pytest.mark.parametrize(
+    "path", list(modules("components", "stacks", "bootstrap")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_only_what_is_made_on_aws_imports_its_sdk(path: Path) -> None:
+    if not path.is_relative_to(ROOT / "components/aws"):
+        assert "pulumi_aws" not in {name.split(".")[0] for name in imports(path)}
+
+
+def test_who_needs_nothing_of_aws_does_not_wait_for_its_sdk() -> None:
+    program = "import sys, components.configuration, components.deployment; sys.exit('pulumi_aws' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0  # noqa: S603 - our own words
 
 
 @pytest.mark.parametrize(
