@@ -5,11 +5,13 @@ from pathlib import Path
 from bootstrap import debian
 from bootstrap.console import Step
 from bootstrap.images import rootfs
+from bootstrap.problem import ProblemError
 
 HERE = Path(__file__).parent
 SUITE = "trixie"
 FETCHED = ("docker.io",)
 """What a start installs, and would have to fetch each time."""
+_XEN, _SAID = "/sys/hypervisor/uuid", "/etc/hypervisor-uuid"
 _SOURCES = Path("etc/apt/sources.list.d/debian.sources")
 _WITHOUT = """
 console-getty.service getty.target
@@ -44,6 +46,9 @@ def fill(root: Path, step: Step) -> None:
     _apt(root, "clean")
     _apt(root, "install", "--no-install-recommends", "--download-only", *FETCHED)
     (root / "usr/sbin/policy-rc.d").unlink()
+    _be_on_ec2(root)
+    # Nobody here gives addresses by DHCP, and asking takes half a minute.
+    (root / "usr/sbin/dhcpcd").unlink()
     # Each instance has its own.
     for key in root.glob("etc/ssh/ssh_host_*"):
         key.unlink()
@@ -53,6 +58,22 @@ def fill(root: Path, step: Step) -> None:
     for file in (HERE / "files").rglob("*"):
         if file.is_file():
             _write(root / file.relative_to(HERE / "files"), file.read_text(encoding="utf-8"))
+
+
+def _be_on_ec2(root: Path) -> None:
+    """Let cloud-init know it.
+
+    It asks the virtual machine's firmware, or Xen by way of the kernel. There is neither here; what Xen would say is
+    in another file.
+    """
+    source = root / "usr/lib/python3/dist-packages/cloudinit/sources/DataSourceEc2.py"
+    code = source.read_text(encoding="utf-8")
+    if code.count(_XEN) != 1:
+        message = f"This cloud-init does not read {_XEN}, so nothing can tell it that it is on EC2."
+        raise ProblemError(message)
+    source.write_text(code.replace(_XEN, _SAID), encoding="utf-8")
+    for compiled in source.parent.glob("__pycache__/DataSourceEc2.*"):
+        compiled.unlink()
 
 
 def _apt(root: Path, *words: str) -> None:

@@ -1,12 +1,12 @@
 """What a cloud's staff and cables do: whatever the cloud says there is, is there."""
 
 import base64
-import os
 import secrets
 import subprocess
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +22,7 @@ from tests.support.waiting import wait_until
 
 _EVERY = 0.3
 """Seconds between two looks at the cloud."""
+_MAC = "02:00:00:00:00:01"
 
 
 class Hardware:
@@ -46,7 +47,6 @@ class Hardware:
         self._ec2 = cloud.client("ec2")
         self._iam = cloud.client("iam")
         self._over = threading.Event()
-        self._paused = threading.Lock()
         self._thread = threading.Thread(target=self._watch, name="hardware", daemon=True)
 
     def __enter__(self) -> Self:
@@ -138,7 +138,7 @@ class Hardware:
         # Whatever is switched off first lets go of what others wait for.
         for instance_id, machine in self.machines.items():
             state = _state(instances.get(instance_id))
-            if machine.running and state != "running":
+            if state != "running":
                 machine.power_off()
             if state == "terminated":
                 machine.scrap()
@@ -176,8 +176,7 @@ class Hardware:
             manager = f"[Manager]\nDefaultEnvironment=AWS_ENDPOINT_URL={self.endpoint}\n"
             bring(machine.name, {"/etc/systemd/system.conf.d/endpoint.conf": manager, **self.boot})
             self.machines[instance_id] = machine
-        if not machine.running:
-            machine.power_on()
+        machine.power_on()
 
     def _lead(self, instances: Mapping[str, Any]) -> None:
         for found in self._ec2.describe_addresses()["Addresses"]:
@@ -192,8 +191,9 @@ class Hardware:
         return None
 
     def _facts_about(self, instance: Mapping[str, Any]) -> Facts:
+        hops = instance.get("MetadataOptions", {}).get("HttpPutResponseHopLimit", 1)
         if (known := self._facts.get(instance["InstanceId"])) is not None:
-            return known
+            return replace(known, hop_limit=hops)
         instance_id, zone = instance["InstanceId"], instance["Placement"]["AvailabilityZone"]
         given = self._ec2.describe_instance_attribute(InstanceId=instance_id, Attribute="userData")
         text = given.get("UserData", {}).get("Value")
@@ -206,12 +206,12 @@ class Hardware:
             "hostname": instance["PrivateDnsName"],
             "local-hostname": instance["PrivateDnsName"],
             "local-ipv4": instance["PrivateIpAddress"],
+            "network": {"interfaces": {"macs": {_MAC: {"device-number": "0", "mac": _MAC}}}},
             "placement": {"availability-zone": zone, "region": REGION},
             "services": {"domain": "amazonaws.com", "partition": "aws"},
             "iam": {"security-credentials": {role["RoleName"]: credentials() for role in roles}},
         }
         identity = {"instanceId": instance_id, "region": REGION, "availabilityZone": zone, "accountId": "123456789012"}
-        hops = instance.get("MetadataOptions", {}).get("HttpPutResponseHopLimit", 1)
         return Facts(data, identity, None if text is None else base64.b64decode(text), hops)
 
 

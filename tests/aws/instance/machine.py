@@ -1,6 +1,7 @@
 """A virtual machine: a container that boots."""
 
 import subprocess
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,7 @@ class Machine:
     plugged: dict[str, Disk] = field(default_factory=dict[str, Disk])
     """Volume's id -> the disk."""
     running: bool = False
+    _switch: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property
     def name(self) -> str:
@@ -63,30 +65,37 @@ class Machine:
         docker("create", f"--name={self.name}", f"--network={self.network}", *words, INSTANCE, "sh", "-c", _POWER_ON)
 
     def power_on(self) -> None:
-        """Boot."""
-        docker("start", self.name)
-        self.do(f"ip route add {ADDRESS}/32 dev eth0")
-        for disk in self.plugged.values():
-            self._show(disk)
-        self.do(f"touch {_POWERED}")
-        self.running = True
+        """Boot, if it is off."""
+        with self._switch:
+            if self.running:
+                return
+            docker("start", self.name)
+            self.do(f"ip route add {ADDRESS}/32 dev eth0")
+            for disk in self.plugged.values():
+                self._show(disk)
+            self.do(f"touch {_POWERED}")
+            self.running = True
 
     def power_off(self) -> None:
-        """Shut down in good order, and switch off if that takes too long."""
-        docker("stop", f"--time={_STOP_SECONDS}", self.name)
-        self.running = False
+        """Shut down in good order if it is on, and switch off if that takes too long."""
+        with self._switch:
+            if self.running:
+                docker("stop", f"--time={_STOP_SECONDS}", self.name)
+                self.running = False
 
     def reboot(self) -> None:
         """Do both."""
-        self.power_off()
-        self.power_on()
+        with self._switch:
+            self.power_off()
+            self.power_on()
 
     def scrap(self) -> None:
         """Remove it with its root volume; the disks that were plugged in stay."""
-        remove(self.name)
-        self.running = False
-        for volume in list(self.plugged):
-            self.unplug(volume)
+        with self._switch:
+            remove(self.name)
+            self.running = False
+            for volume in list(self.plugged):
+                self.unplug(volume)
 
     def plug(self, disk: Disk) -> None:
         """Attach a disk."""

@@ -141,8 +141,8 @@ def _body_at(path: str, facts: Facts) -> bytes | None:
     match parts:
         case ["user-data"]:
             return facts.user_data
-        case ["dynamic", "instance-identity", "document"]:
-            return json.dumps(facts.identity).encode()
+        case ["dynamic", "instance-identity", *inside]:
+            return _leaf({"document": json.dumps(facts.identity)}, [part for part in inside if part])
         case ["meta-data", *inside]:
             return _leaf(facts.data, [part for part in inside if part])
         case _:
