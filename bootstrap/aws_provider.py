@@ -20,8 +20,13 @@ PROGRAM = "TERRAFORM_PROVIDER_AWS"
 RELEASE = "5"
 """The release of Terraform's provider whose protocol the stand-in speaks."""
 # Where Terraform itself looks for providers, and where machines without a network keep a mirror.
-_MIRRORS = ("/usr/local/share/terraform/plugins", "/usr/share/terraform/plugins", "/opt/*")
-_IN_A_MIRROR = "registry.terraform.io/hashicorp/aws/{release}.*/{system}/terraform-provider-aws_v{release}.*"
+SYSTEM_WIDE = Path("/usr/local/share/terraform/plugins")
+MIRRORS = [
+    SYSTEM_WIDE,
+    Path("/usr/share/terraform/plugins"),
+    *(folder.parent for folder in Path("/opt").glob("*/registry.terraform.io")),
+]
+_OF_A_PERSON = (".terraform.d/plugins", ".local/share/terraform/plugins")
 _SECONDS_TO_INSTALL = 120
 
 
@@ -41,7 +46,8 @@ def find(environment: Mapping[str, str]) -> AwsPlugin:
         ProblemError: there is none, and none can be had.
 
     """
-    if shutil.which("pulumi-resource-aws", path=environment.get("PATH", "")):
+    search_path = environment.get("PATH", "")
+    if shutil.which("pulumi-resource-aws", path=search_path):
         return AwsPlugin("on PATH")
     version = pulumi_cli.pinned("pulumi-aws")
     home = Path(environment.get("PULUMI_HOME") or Path.home() / ".pulumi")
@@ -51,7 +57,7 @@ def find(environment: Mapping[str, str]) -> AwsPlugin:
     if upstream is not None:
         return AwsPlugin(f"stand-in for {upstream.name}", {"PATH": str(STAND_IN), PROGRAM: str(upstream)})
     installing = command.attempt(
-        ["pulumi", "plugin", "install", "resource", "aws", version],
+        [shutil.which("pulumi", path=search_path) or "pulumi", "plugin", "install", "resource", "aws", version],
         environment=environment,
         timeout=_SECONDS_TO_INSTALL,
     )
@@ -60,7 +66,7 @@ def find(environment: Mapping[str, str]) -> AwsPlugin:
     reason = (installing.stderr.strip().splitlines() or ["no reason given"])[-1]
     message = (
         f"Pulumi's AWS provider {version} cannot be had ({reason}), and Terraform's {RELEASE}.x is not here either:"
-        f" put a mirror of it into {_MIRRORS[0]} (`terraform providers mirror` makes one), or name its program in"
+        f" put a mirror of it into {SYSTEM_WIDE} (`terraform providers mirror` makes one), or name its program in"
         f" {PROGRAM}."
     )
     raise ProblemError(message)
@@ -76,13 +82,12 @@ def terraform_provider(environment: Mapping[str, str]) -> Path | None:
 
 def _in_mirrors(environment: Mapping[str, str]) -> Iterator[Path]:
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    pattern = _IN_A_MIRROR.format(release=RELEASE, system=f"{platform.system().lower()}_{machine}")
-    home = Path.home()
-    own = (home / ".terraform.d/plugins", home / ".local/share/terraform/plugins")
-    cached = environment.get("TF_PLUGIN_CACHE_DIR")
-    for folder in (*map(str, own), *([cached] if cached else []), *_MIRRORS):
-        root, _, below = folder.partition("/*")
-        for found in Path(root).glob(f"*/{pattern}" if below or folder.endswith("*") else pattern):
+    below = f"registry.terraform.io/hashicorp/aws/{RELEASE}.*/{platform.system().lower()}_{machine}"
+    folders = [*(Path.home() / folder for folder in _OF_A_PERSON), *MIRRORS]
+    if environment.get("TF_PLUGIN_CACHE_DIR"):
+        folders.append(Path(environment["TF_PLUGIN_CACHE_DIR"]))
+    for folder in folders:
+        for found in folder.glob(f"{below}/terraform-provider-aws_v{RELEASE}.*"):
             if os.access(found, os.X_OK):
                 yield found
 

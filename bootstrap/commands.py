@@ -9,12 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap import certificate as served
-from bootstrap import command, console, containers, debian, engine, front_door, images, places, pulumi_cli, stack, trust
+from bootstrap import (
+    command,
+    console,
+    containers,
+    debian,
+    engine,
+    front_door,
+    images,
+    places,
+    pulumi_cli,
+    stack,
+    testing,
+    trust,
+)
 from bootstrap.console import step
 from bootstrap.engine import Engine
 from bootstrap.images import rootfs
 from bootstrap.problem import ProblemError
 from bootstrap.stack import Stack
+from components.docker.ssh import SshAccess
 
 TEST_PACKAGES = places.CHECKOUT / "bootstrap" / "test-packages.txt"
 BUILD = places.CHECKOUT / "build"
@@ -174,9 +188,17 @@ def exports(given: dict[str, str], search_path: str) -> list[str]:
 
 
 def test(*arguments: str) -> int:
-    """Run all tests, after making the machine ready for them."""
-    given = _ready_for_tests()
-    return _python("-m", "pytest", "tests", *arguments, environment=given)
+    """Run all tests, after making the machine ready for them; `arguments` are pytest's."""
+    runs = testing.divide(arguments)
+    given = _pulumi_for_tests()
+    # Those need no engine and no images, which may take minutes.
+    with testing.beside(runs.beside, given, BUILD / "tests-aws.log") as others:
+        codes: list[int] = []
+        if runs.first is not None:
+            codes.append(_python("-m", "pytest", *runs.first, environment={**given, **_engine_for_tests()}))
+        if others is not None:
+            codes.append(others.finish())
+    return testing.together(codes)
 
 
 def bench() -> int:
@@ -241,6 +263,7 @@ def _with_system_store() -> bool:
 
 def _stack(name: str) -> Stack:
     stack.file_of(name)  # a name that cannot be is refused before anything is made
+    engine.prepare(_access(name))
     with step("Pulumi") as shown:
         pulumi = pulumi_cli.find(shown)
         shown.done(f"{pulumi.origin}: {pulumi.executable}")
@@ -266,13 +289,19 @@ def _ready_stack(name: str) -> tuple[Stack, Engine]:
 
 def _engine(name: str, *, install: bool) -> Engine:
     settings = stack.settings_of(name)
-    found = engine.chosen(stack.setting(settings, "platform.docker.host"))
+    found = engine.chosen(stack.setting(settings, "platform.docker.host"), _access(name))
     if not install:
         return found
     with step("Docker engine") as shown:
         engine.ensure(found, shown)
         shown.done(f"{found.address} ({found.origin})")
     return found
+
+
+def _access(name: str) -> SshAccess | None:
+    settings = stack.settings_of(name)
+    host, host_key = (stack.setting(settings, f"platform.docker.{key}") for key in ("host", "host_key"))
+    return engine.known_beforehand(name, host, host_key)
 
 
 def _reach(name: str) -> Engine:
@@ -393,7 +422,7 @@ def _delete_with_data(target: Stack) -> None:
     console.say(f"The stack {target.name} and its data are gone; its file and its history stay.")
 
 
-def _ready_for_tests() -> dict[str, str]:
+def _pulumi_for_tests() -> dict[str, str]:
     with step("packages for the tests") as shown:
         wanted = rootfs.packages_in(TEST_PACKAGES)
         if debian.can_install():
@@ -405,10 +434,14 @@ def _ready_for_tests() -> dict[str, str]:
         pulumi = pulumi_cli.find(shown)
         shown.done(pulumi.origin)
     # Neither the backend nor the passphrase of this person: a test cannot touch their stacks.
-    given = {
+    return {
         **pulumi.environment,
         "PATH": f"{pulumi.environment.get('PATH', '')}:{os.environ.get('PATH', '')}".lstrip(":"),
     }
+
+
+def _engine_for_tests() -> dict[str, str]:
+    given: dict[str, str] = {}
     with step("Docker engine") as shown:
         host = engine.chosen()
         try:

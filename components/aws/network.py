@@ -33,8 +33,9 @@ class Network(pulumi.ComponentResource):
     """A VPC with a public and a private subnet in each of several zones; an existing one goes through as it is."""
 
     vpc_id: pulumi.Output[str]
-    public_subnet_ids: pulumi.Output[Sequence[str]]
-    private_subnet_ids: pulumi.Output[Sequence[str]]
+    public_subnet_ids: Sequence[pulumi.Output[str]]
+    """An Output each: one that is to come leaves the others known."""
+    private_subnet_ids: Sequence[pulumi.Output[str]]
     availability_zone: pulumi.Output[str]
     """The zone of the first public subnet. It stays the same when the network is made anew."""
 
@@ -62,8 +63,8 @@ class Network(pulumi.ComponentResource):
 
     def _use(self, vpc_id: str, public: Sequence[str], private: Sequence[str]) -> None:
         self.vpc_id = pulumi.Output.from_input(vpc_id)
-        self.public_subnet_ids = pulumi.Output.from_input(list(public))
-        self.private_subnet_ids = pulumi.Output.from_input(list(private))
+        self.public_subnet_ids = [pulumi.Output.from_input(subnet) for subnet in public]
+        self.private_subnet_ids = [pulumi.Output.from_input(subnet) for subnet in private]
         self.public_cidrs = None
         first = aws.ec2.get_subnet_output(id=public[0], vpc_id=vpc_id, opts=pulumi.InvokeOutputOptions(parent=self))
         self.availability_zone = first.availability_zone
@@ -92,10 +93,14 @@ class Network(pulumi.ComponentResource):
         )
         public = self._subnets("public", vpc, zones, public_cidrs, first_ipv6=0)
         private = self._subnets("private", vpc, zones, private_cidrs, first_ipv6=_PRIVATE_IPV6)
-        self._routes(vpc, public, private)
+        routed = self._routes(vpc, public, private)
         self.vpc_id = vpc.id
-        self.public_subnet_ids = pulumi.Output.all(*(subnet.id for subnet in public)).apply(list[str])
-        self.private_subnet_ids = pulumi.Output.all(*(subnet.id for subnet in private)).apply(list[str])
+        # Nothing in them starts before it has its way to the internet, or ends after.
+        self.public_subnet_ids = [
+            pulumi.Output.all(subnet.id, *ways_out).apply(lambda ids: str(ids[0]))
+            for subnet, ways_out in zip(public, routed, strict=True)
+        ]
+        self.private_subnet_ids = [subnet.id for subnet in private]
         self.public_cidrs = public_cidrs
         self.availability_zone = zones.apply(lambda names: zone(names, 0))
 
@@ -144,7 +149,10 @@ class Network(pulumi.ComponentResource):
             for index, block in enumerate(cidrs)
         ]
 
-    def _routes(self, vpc: aws.ec2.Vpc, public: Sequence[aws.ec2.Subnet], private: Sequence[aws.ec2.Subnet]) -> None:
+    def _routes(
+        self, vpc: aws.ec2.Vpc, public: Sequence[aws.ec2.Subnet], private: Sequence[aws.ec2.Subnet]
+    ) -> Sequence[Sequence[pulumi.Output[str]]]:
+        """Return what each public subnet needs to reach the internet."""
         name, child = self._name, self._child
         gateway = aws.ec2.InternetGateway(f"{name}-gateway", vpc_id=vpc.id, tags=tags("network", "network"), opts=child)
         tables = {
@@ -152,25 +160,18 @@ class Network(pulumi.ComponentResource):
             for kind in ("public", "private")
         }
         outside = tables["public"].id
-        aws.ec2.Route(
-            f"{name}-public-ipv4",
-            route_table_id=outside,
-            destination_cidr_block="0.0.0.0/0",
-            gateway_id=gateway.id,
-            opts=child,
-        )
-        aws.ec2.Route(
-            f"{name}-public-ipv6",
-            route_table_id=outside,
-            destination_ipv6_cidr_block="::/0",
-            gateway_id=gateway.id,
-            opts=child,
-        )
-        for kind, subnets in (("public", public), ("private", private)):
-            for number, subnet in enumerate(subnets, start=1):
-                aws.ec2.RouteTableAssociation(
-                    f"{name}-{kind}-{number}", subnet_id=subnet.id, route_table_id=tables[kind].id, opts=child
-                )
+        everywhere = {"ipv4": {"destination_cidr_block": "0.0.0.0/0"}, "ipv6": {"destination_ipv6_cidr_block": "::/0"}}
+        ways_out = [
+            aws.ec2.Route(
+                f"{name}-public-{family}", route_table_id=outside, gateway_id=gateway.id, opts=child, **destination
+            ).id
+            for family, destination in everywhere.items()
+        ]
+        routed = [
+            [self._on(tables["public"], "public", number, subnet), *ways_out] for number, subnet in enumerate(public, 1)
+        ]
+        for number, subnet in enumerate(private, 1):
+            self._on(tables["private"], "private", number, subnet)
         # Costs nothing, and what goes to S3 stays inside AWS.
         s3 = aws.ec2.get_vpc_endpoint_service_output(
             service="s3", service_type="Gateway", opts=pulumi.InvokeOutputOptions(parent=self)
@@ -184,6 +185,12 @@ class Network(pulumi.ComponentResource):
             tags=tags("network", "s3"),
             opts=child,
         )
+        return routed
+
+    def _on(self, table: aws.ec2.RouteTable, kind: str, number: int, subnet: aws.ec2.Subnet) -> pulumi.Output[str]:
+        return aws.ec2.RouteTableAssociation(
+            f"{self._name}-{kind}-{number}-routes", subnet_id=subnet.id, route_table_id=table.id, opts=self._child
+        ).id
 
 
 def subnet_cidrs(cidr: str, zones: int) -> tuple[list[str], list[str]]:

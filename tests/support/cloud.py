@@ -39,12 +39,13 @@ class Cloud:
     """A cloud that is as empty as a new account."""
 
     port: int
+    log: Path
 
     @classmethod
     @contextmanager
     def open(cls, log: Path) -> Generator[Self]:
         """Start one; it is gone with everything in it when the block ends."""
-        cloud = cls(_free_port())
+        cloud = cls(_free_port(), log)
         with log.open("w") as output:
             server = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of these tests
                 [sys.executable, "-m", "tests.support.moto_with_gaps_filled", "--port", str(cloud.port)],
@@ -76,6 +77,10 @@ class Cloud:
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
+
+    def gaps(self) -> list[str]:
+        """Return what the cloud was asked and could not answer: the provider would ask again for minutes."""
+        return sorted({line for line in self.log.read_text().splitlines() if "not been implemented" in line})
 
     def client(self, service: str) -> Any:
         """Return an AWS client, to see what came about without asking Pulumi."""
@@ -136,8 +141,9 @@ class CloudStack:
         return self.workshop.run("pulumi", *arguments, "--non-interactive")
 
     def up(self, *arguments: str) -> Ended:
-        """Update, without the preview that would come first."""
-        return self.pulumi("up", "--yes", "--skip-preview", "--stack", self.name, *arguments)
+        """Update, without the preview that would come first; say what the cloud could not answer."""
+        ended = self.pulumi("up", "--yes", "--skip-preview", "--stack", self.name, *arguments)
+        return Ended(ended.code, "\n".join([ended.output, *self.cloud.gaps()]))
 
     def refresh(self) -> Ended:
         """Ask the cloud what is there, and write it into the state."""

@@ -1,7 +1,7 @@
 """A cloud to deploy to: moto's server, and stand-ins for the calls that it does not know.
 
 Started as a program, since a cloud's state lives as long as its process: `… --port PORT`. What stands in is listed in
-`STAND_INS`, each with its reason; everything else is moto.
+`STAND_INS`, each with its reason, and what is set right in moto itself in `moto_mended`; everything else is moto.
 """
 
 import argparse

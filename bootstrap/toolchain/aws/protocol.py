@@ -109,7 +109,7 @@ def _pair(field: str) -> str:
 _CLASSES = _described()
 
 
-def message(name: str, **fields: Any) -> Any:
+def message(name: str, /, **fields: Any) -> Any:
     """Return a message of the protocol."""
     return _CLASSES[name](**fields)
 

@@ -107,6 +107,6 @@ def plural(word: str) -> str:
     """Write a word for several of what it names."""
     if re.search(r"[^aeiou]y$", word):
         return f"{word[:-1]}ies"
-    if re.search(r"(ss|x|ch|sh|us)$", word):
+    if re.search(r"(ss|x|ch|sh|us|ias)$", word):
         return f"{word}es"
     return word if word.endswith("s") else f"{word}s"

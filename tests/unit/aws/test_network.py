@@ -14,8 +14,8 @@ def network(args: NetworkArgs, *, preview: bool = False) -> Graph:
         made = Network("edge-network", args)
         return {
             "vpc_id": made.vpc_id,
-            "public": made.public_subnet_ids,
-            "private": made.private_subnet_ids,
+            **{f"public {number}": subnet for number, subnet in enumerate(made.public_subnet_ids, 1)},
+            **{f"private {number}": subnet for number, subnet in enumerate(made.private_subnet_ids, 1)},
             "zone": made.availability_zone,
             "cidrs": made.public_cidrs,
         }
@@ -40,8 +40,10 @@ def test_a_new_network_has_subnets_of_both_kinds_in_every_zone() -> None:
     }
     assert graph.returned == {
         "vpc_id": "edge-network-vpc-id",
-        "public": ["edge-network-public-1-id", "edge-network-public-2-id"],
-        "private": ["edge-network-private-1-id", "edge-network-private-2-id"],
+        "public 1": "edge-network-public-1-id",
+        "public 2": "edge-network-public-2-id",
+        "private 1": "edge-network-private-1-id",
+        "private 2": "edge-network-private-2-id",
         "zone": "eu-central-1a",
         "cidrs": ["10.20.0.0/19", "10.20.32.0/19"],
     }
@@ -85,13 +87,27 @@ def test_the_zone_of_the_data_needs_no_network() -> None:
     assert data.after == {"edge-network-zones"}
 
 
+def test_what_is_in_a_public_subnet_has_its_way_out_first() -> None:
+    def program() -> None:
+        made = Network("edge-network", NEW)
+        pulumi.Stash("inside", input=made.public_subnet_ids[0])
+
+    inside = graph_of(program).named("inside")
+    assert inside.after == {
+        "edge-network-public-1",
+        "edge-network-public-1-routes",
+        "edge-network-public-ipv4",
+        "edge-network-public-ipv6",
+    }
+
+
 def test_an_existing_network_is_used_as_it_is() -> None:
     graph = network(EXISTING)
     assert [resource.name for resource in graph.resources] == ["edge-network"]
     assert graph.returned == {
         "vpc_id": "vpc-0a",
-        "public": ["subnet-0b", "subnet-0c"],
-        "private": [],
+        "public 1": "subnet-0b",
+        "public 2": "subnet-0c",
         "zone": "eu-central-1b",
         "cidrs": None,
     }
