@@ -143,7 +143,7 @@ class AwsVm(pulumi.ComponentResource):
                 instance_type=machine["instance_type"],
                 root_volume=machine["root_volume"],
                 data_volume=machine["data_volume"],
-                subnet_id=network.public_subnet_ids.apply(lambda ids: ids[0]),
+                subnet_id=network.public_subnet_ids[0],
                 availability_zone=network.availability_zone,
                 security_group_ids=[groups.instance],
             ),
