@@ -45,18 +45,21 @@ class Engine:
         return self.ask("image", "inspect", "--format", "{{.Id}}", name).returncode == 0
 
 
-def chosen(host: str | None = None, access: SshAccess | None = None) -> Engine:
+def chosen(
+    host: str | None = None, access: SshAccess | None = None, *, known_from: str = "platform.docker.host_key"
+) -> Engine:
     """Return the engine to use: the stack's, DOCKER_HOST's, the active context's, or the default socket's.
 
     With `access` it is reached as the program reaches it, by one connection until this process ends: the docker client
-    itself can be told no options for ssh.
+    itself can be told no options for ssh. `known_from` is what names its key.
 
     Raises:
         ProblemError: there is no such connection.
 
     """
     if access is not None:
-        return Engine(access.host, "platform.docker.host", ("docker", "--host", _tunnel(access)))
+        origin = known_from.removesuffix("_key")
+        return Engine(access.host, origin, ("docker", "--host", _tunnel(access, known_from)))
     if host:
         return Engine(host, "platform.docker.host", ("docker", "--host", host))
     from_environment = os.environ.get("DOCKER_HOST")
@@ -92,7 +95,7 @@ def prepare(access: SshAccess | None) -> None:
         raise ProblemError(message) from None
 
 
-def _tunnel(access: SshAccess) -> str:
+def _tunnel(access: SshAccess, known_from: str) -> str:
     prepare(access)
     try:
         return forwarded_socket(access.host, access.options, places.CHECKOUT)
@@ -101,7 +104,7 @@ def _tunnel(access: SshAccess) -> str:
     by_hand = f"ssh {' '.join(access.options)} {access.host}"
     last = words.splitlines()[-1].rstrip(".")
     no_way = f"There is no way to the Docker engine at {access.host}: {last}. Try `{by_hand}`."
-    raise ProblemError(refused_host_key(access.host, words) or no_way)
+    raise ProblemError(refused_host_key(access.host, words, known_from) or no_way)
 
 
 def ensure(engine: Engine, step: Step) -> None:

@@ -1,7 +1,7 @@
 """The whole: the only place where the parts meet, and the only one that knows settings and components."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 import pulumi
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 _CERTBOT_MEMORY = 256 << 20
 _FIRST_START = 900
 """Seconds for a new instance to install Docker and answer."""
+RECORDS_ARE_WANTED = "Where your domain is kept, these records lead to the site (at the top of a zone, an ALIAS)"
+SERVERS_ARE_WANTED = "Your domain's registrar must know the name servers of its zone"
 _WithContainers = NginxReverseProxy | Certbot | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics
 
 
@@ -168,6 +170,8 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             "host": None,
             **({} if vm is None else _outputs_of(vm)),
         }
+        if vm is not None:
+            _say_what_is_left(vm)
         if admin is not None:
             self.outputs["admin_password"] = pulumi.Output.secret(admin["password"])
         self.register_outputs(self.outputs)
@@ -418,6 +422,20 @@ def _engine(settings: StackSettings) -> Engine:
         return engine_of(settings, stack)
     except EngineError as error:
         raise pulumi.RunError(str(error)) from None
+
+
+def _say_what_is_left(vm: "AwsVm") -> None:
+    """Say what somebody has to enter elsewhere as soon as it is known: the update may wait for it."""
+    if pulumi.runtime.is_dry_run():
+        return
+    if vm.wanted_records is not None:
+        vm.wanted_records.apply(lambda records: pulumi.log.info(f"{RECORDS_ARE_WANTED}: {_listed(records)}"))
+    if vm.name_servers is not None:
+        vm.name_servers.apply(lambda servers: pulumi.log.info(f"{SERVERS_ARE_WANTED}: {', '.join(servers)}"))
+
+
+def _listed(records: Sequence[Mapping[str, str]]) -> str:
+    return "; ".join(f"{record['name']} {record['type']} {record['value']}" for record in records)
 
 
 def _outputs_of(vm: "AwsVm") -> dict[str, pulumi.Output[object] | object]:

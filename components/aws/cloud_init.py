@@ -128,9 +128,6 @@ def template(*, login_user: str, stack: str, host_key_parameter: str) -> str:
     }
     document = {
         "ssh_authorized_keys": [_PUBLIC_KEY],
-        # Of sshd's host keys only the one that this stack knows is ever there.
-        "ssh_deletekeys": True,
-        "ssh_genkeytypes": [],
         "write_files": [*map(_script, _SCRIPTS), *(_file(path, content) for path, content in files.items())],
         "runcmd": [["sh", "-c", _RUN]],
     }

@@ -193,6 +193,12 @@ class Ec2Host(pulumi.ComponentResource):
                 "volume_id": self.volume_id,
                 "volume_arn": self.volume_arn,
                 "role_name": self.role_name,
+                # What finds it again by the state alone (bootstrap/instance.py).
+                "ssh": {
+                    "host": pulumi.Output.concat("ssh://", user, "@", self.ssh.address),
+                    "host_key": self.ssh.host_key,
+                    "client_key": self.ssh.client_private_key,
+                },
             },
         )
 

@@ -158,19 +158,7 @@ class AwsVm(pulumi.ComponentResource):
         self.load_balancer = None if balancer is None else balancer.dns_name
         self._backup()
         self._alarms(behind, balancer, certificate)
-        ssh = self.host.ssh
-        self.register_outputs(
-            {
-                # What finds the instance again by the state alone (bootstrap/instance.py).
-                "ssh": {
-                    "host": pulumi.Output.concat("ssh://", ssh.user, "@", ssh.address),
-                    "host_key": ssh.host_key,
-                    "client_private_key": ssh.client_private_key,
-                },
-                "load_balancer": self.load_balancer,
-                "name_servers": self.name_servers,
-            }
-        )
+        self.register_outputs({"load_balancer": self.load_balancer, "name_servers": self.name_servers})
 
     def _zone(self, behind: Behind) -> tuple[DnsZone | None, CaaRecords | None]:
         """Return the zone, and who may issue certificates for the names in it."""

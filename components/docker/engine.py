@@ -295,6 +295,10 @@ class Engine:
                 if isinstance(found, Container):
                     found.remove(force=True)
                 elif isinstance(found, Network):
+                    # What an instance left on its disk runs again on the next one, and a network in use stays.
+                    for attached in found.containers:
+                        if attached.labels.get("deployment") == deployment:
+                            attached.remove(force=True)
                     found.remove()
                 return
         remove = f"docker {kind} rm {'--force ' if kind == 'container' else ''}{name}"

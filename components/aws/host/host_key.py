@@ -13,7 +13,7 @@ from pathlib import Path
 
 import aws_request
 
-_PAUSE = 5
+_PAUSE = 2
 
 
 def parameter(name: str) -> str:

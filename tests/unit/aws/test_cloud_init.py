@@ -81,9 +81,6 @@ def test_sshd_shows_one_key_and_takes_many_connections(document: dict[str, Any])
         "PermitRootLogin no",
     ):
         assert f"\n{line}\n" in sshd
-    # cloud-init makes none either.
-    assert document["ssh_genkeytypes"] == []
-    assert document["ssh_deletekeys"] is True
 
 
 def test_the_engine_keeps_everything_on_the_volume(document: dict[str, Any]) -> None:

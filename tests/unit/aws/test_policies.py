@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 
 from tests.unit import graph as graphs
@@ -356,6 +357,19 @@ def test_outputs_say_where_the_site_is_and_what_is_left_to_do(combination: tuple
         ]
     else:
         assert "dns_records" not in said
+
+
+def test_what_is_left_to_do_is_said_while_the_update_may_be_waiting_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "info", said.append)
+    deployed.__wrapped__("none-new-none-lets-encrypt")
+    deployed.__wrapped__("nlb-new-created-lets-encrypt")
+    deployed.__wrapped__("none-new-none-lets-encrypt", preview=True)
+    assert said == [
+        "Where your domain is kept, these records lead to the site (at the top of a zone, an ALIAS):"
+        " chat.example.com A 192.0.2.80; www.example.com A 192.0.2.80",
+        "Your domain's registrar must know the name servers of its zone: ns-2.example.net",
+    ]
 
 
 # Characters, as each service's API reference has them; of a prefix, what the provider leaves room for.
