@@ -1,10 +1,10 @@
 """A deployment at AWS as its owner and its users meet it: `pulumi` on one side, a browser's address on the other."""
 
-import base64
+import re
 import subprocess
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from tests.aws.instance.machine import Machine
 from tests.support.cloud import Cloud, CloudStack
 from tests.support.model_server import MODEL, ModelServer
 from tests.support.open_webui_client import Answer, OpenWebUIClient
-from tests.support.stack import Ended, Workshop
+from tests.support.stack import Ended, Workshop, end
 from tests.support.waiting import wait_until
 
 DOMAIN = "chat.example.com"
 EMAIL = "admin@example.com"
 KEY = "sk-a-tests-own"
+_PATIENCE = "_FIRST_START = 900"
 READY = "/run/open-webui-edge/ready"
 
 
@@ -29,7 +30,8 @@ class Site:
     stack: CloudStack
     hardware: Hardware
     model: ModelServer
-    secrets: Mapping[str, str] = field(default_factory=dict[str, str])
+    first: Ended | None = None
+    """What the update that made it said."""
 
     @classmethod
     @contextmanager
@@ -66,6 +68,45 @@ class Site:
     def up(self, *arguments: str) -> Ended:
         """Update."""
         return self.stack.up(*arguments)
+
+    def up_failing(self, *, within: int) -> Ended:
+        """Update with less patience for a new instance, in seconds, than a person would have."""
+        program = self.folder / "components/deployment.py"
+        text = program.read_text()
+        assert text.count(_PATIENCE) == 1
+        program.write_text(text.replace(_PATIENCE, f"_FIRST_START = {within}"))
+        try:
+            return self.up().failed()
+        finally:
+            program.write_text(text)
+
+    @contextmanager
+    def updating(self, until: str) -> Generator[subprocess.Popen[str]]:
+        """Update, and be in the block as soon as the update says something; it is over when the block is."""
+        words = ("pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", self.stack.name)
+        process = self.stack.workshop.start(*words)
+        assert process.stdout is not None
+        said: list[str] = []
+        try:
+            for line in process.stdout:
+                said.append(line)
+                if re.search(until, line):
+                    break
+            else:
+                raise AssertionError(f"{until!r} was never said: {''.join(said)}")
+            yield process
+        finally:
+            if process.poll() is None:
+                end(process)
+
+    def make(self, target: str, **variables: str) -> Ended:
+        """Do what a person does with `make`."""
+        return self.stack.workshop.run("make", target, f"STACK={self.stack.name}", **variables)
+
+    def urn(self, kind: str) -> str:
+        """Return the URN of the only resource of a type."""
+        (found,) = (resource["urn"] for resource in self.stack.state() if resource["type"] == kind)
+        return found
 
     @property
     def folder(self) -> Path:

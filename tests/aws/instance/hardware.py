@@ -4,8 +4,8 @@ import base64
 import secrets
 import subprocess
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -41,12 +41,15 @@ class Hardware:
         """By the elastic IPs."""
         self.boot: dict[str, str] = {}
         """Files that each further machine finds in its root volume; path -> text."""
+        self.held = False
+        """Whether no further instance is switched on for now."""
         self.failure: BaseException | None = None
         """Why it stopped to look."""
         self._facts: dict[str, Facts] = {}
         self._ec2 = cloud.client("ec2")
         self._iam = cloud.client("iam")
         self._over = threading.Event()
+        self._cables = threading.Lock()
         self._thread = threading.Thread(target=self._watch, name="hardware", daemon=True)
 
     def __enter__(self) -> Self:
@@ -115,6 +118,14 @@ class Hardware:
         (machine,) = (machine for machine in self.machines.values() if machine.running)
         return machine
 
+    @contextmanager
+    def cables_pulled(self) -> Generator[None]:
+        """Have no connection to any instance, while the block lasts; those that there are end at once."""
+        with self._cables:
+            for address in self.addresses.values():
+                address.close()
+            yield
+
     def _alive(self) -> bool:
         if self.failure is not None:
             raise self.failure
@@ -147,7 +158,7 @@ class Hardware:
             self._facts[instance_id] = self._facts_about(instance)
             if _state(instance) == "running":
                 self._switch_on(instance_id)
-        self._lead(instances)
+        self._lead()
 
     def _plug(self, instances: Mapping[str, Any], volumes: Mapping[str, Any]) -> None:
         wanted = {
@@ -176,9 +187,18 @@ class Hardware:
             manager = f"[Manager]\nDefaultEnvironment=AWS_ENDPOINT_URL={self.endpoint}\n"
             bring(machine.name, {"/etc/systemd/system.conf.d/endpoint.conf": manager, **self.boot})
             self.machines[instance_id] = machine
-        machine.power_on()
+        if not self.held:
+            machine.power_on()
 
-    def _lead(self, instances: Mapping[str, Any]) -> None:
+    def _lead(self) -> None:
+        if not self._cables.acquire(blocking=False):
+            return
+        try:
+            self._lead_each()
+        finally:
+            self._cables.release()
+
+    def _lead_each(self) -> None:
         for found in self._ec2.describe_addresses()["Addresses"]:
             address = self.addresses.setdefault(found["PublicIp"], Address(found["PublicIp"]))
             machine = self.machines.get(found.get("InstanceId", ""))
