@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.aws.instance.hardware import Hardware
-from tests.aws.instance.machine import Machine
+from tests.end_to_end.instance.hardware import Hardware
+from tests.end_to_end.instance.machine import Machine
 from tests.support.cloud import Cloud, CloudStack
 from tests.support.model_server import MODEL, ModelServer
 from tests.support.open_webui_client import Answer, OpenWebUIClient
@@ -57,13 +57,14 @@ class Site:
             }
             site = cls(CloudStack(workshop, cloud, name, config), hardware, model)
             site.stack.create()
-            site.set_secret("models.providers[0].api_key", KEY)
+            site.set("models.providers[0].api_key", KEY, secret=True)
             yield site
 
-    def set_secret(self, path: str, text: str) -> None:
-        """Encrypt a setting, as a person does."""
-        words = ("pulumi", "config", "set", "--path", "--secret", f"open-webui-edge:{path}", "--stack", self.stack.name)
-        self.stack.workshop.run(*words, "--non-interactive", given=text).succeeded()
+    def set(self, path: str, text: str, *, secret: bool = False) -> None:
+        """Change a setting, as a person does."""
+        kind = "--secret" if secret else "--plaintext"
+        words = ("config", "set", "--path", kind, f"open-webui-edge:{path}", "--stack", self.stack.name)
+        self.stack.workshop.run("pulumi", *words, "--non-interactive", given=text).succeeded()
 
     def up(self, *arguments: str) -> Ended:
         """Update."""

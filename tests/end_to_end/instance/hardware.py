@@ -13,10 +13,10 @@ from typing import Any, Self
 
 from components.images import INSTANCE
 from tests.acme.engine import bring, docker, remove
-from tests.aws.instance.address import Address, Door
-from tests.aws.instance.disk import Disk
-from tests.aws.instance.machine import Machine
-from tests.aws.instance.metadata import ADDRESS, Facts, MetadataService, credentials
+from tests.end_to_end.instance.address import Address, Door
+from tests.end_to_end.instance.disk import Disk
+from tests.end_to_end.instance.machine import Machine
+from tests.end_to_end.instance.metadata import ADDRESS, Facts, MetadataService, credentials
 from tests.support.cloud import REGION, Cloud
 from tests.support.waiting import wait_until
 

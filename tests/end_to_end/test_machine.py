@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 
 from components import images
 from components.aws import cloud_init
-from components.images import INSTANCE, ImageSource
+from components.images import ImageSource
 from tests.acme.engine import inside
-from tests.aws.instance.hardware import Hardware
-from tests.aws.instance.machine import Machine
+from tests.end_to_end.instance.hardware import Hardware
+from tests.end_to_end.instance.machine import Machine
 from tests.support.cloud import Cloud
-from tests.support.machine import lacks
 from tests.support.waiting import wait_until
 
 READY = "/run/open-webui-edge/ready"
@@ -81,12 +79,9 @@ def ready(machine: Machine) -> bool:
 
 
 @pytest.fixture(scope="module")
-def rented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rented]:
+def rented(bootable: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rented]:
     folder = tmp_path_factory.mktemp("rented")
-    try:
-        docker.from_env().images.get(INSTANCE)
-    except docker.errors.DockerException:
-        lacks(f"no Docker engine with the image {INSTANCE}")
+    del bootable
     with Cloud.open(folder / "moto.log") as cloud, Hardware(cloud, folder) as hardware:
         for whose in ("host", "client"):
             make_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(folder / whose)]

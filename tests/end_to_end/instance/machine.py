@@ -8,8 +8,8 @@ from pathlib import Path
 
 from components.images import INSTANCE
 from tests.acme.engine import docker, inside, remove
-from tests.aws.instance.disk import Disk
-from tests.aws.instance.metadata import ADDRESS
+from tests.end_to_end.instance.disk import Disk
+from tests.end_to_end.instance.metadata import ADDRESS
 
 _CAPABILITIES = """
 chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service

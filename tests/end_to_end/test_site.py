@@ -6,14 +6,12 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import docker
 import pytest
 
 from components import images
-from components.images import INSTANCE, ImageSource
-from tests.aws.instance.machine import Machine
-from tests.aws.site import DOMAIN, READY, Site
-from tests.support.machine import lacks
+from components.images import ImageSource
+from tests.end_to_end.instance.machine import Machine
+from tests.end_to_end.site import DOMAIN, READY, Site
 from tests.support.stack import NO_CHANGE
 from tests.support.waiting import wait_until
 
@@ -24,22 +22,9 @@ NEVER_ANSWERED = 28
 
 
 @pytest.fixture(scope="module")
-def ready_to_boot(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """The environment of `pulumi`, on a machine that has all images."""
-    try:
-        engine = docker.from_env()
-        built = (images.NGINX, images.open_webui(images.OPEN_WEBUI_VERSION))
-        for name in (INSTANCE, *(image.reference(ImageSource.BUILT, None) for image in built)):
-            engine.images.get(name)
-    except docker.errors.DockerException as error:
-        lacks(f"no Docker engine with all images ({error})")
-    return environment
-
-
-@pytest.fixture(scope="module")
-def site(ready_to_boot: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(deployable: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site that is up."""
-    with Site.open(tmp_path_factory.mktemp("site"), ready_to_boot, "e2e-site") as site:
+    with Site.open(tmp_path_factory.mktemp("site"), deployable, "e2e-site") as site:
         site.first = site.up().succeeded()
         yield site
 
@@ -69,7 +54,8 @@ def test_no_container_reaches_the_metadata_service(site: Site) -> None:
     machine = site.machine
     assert machine.do(TOKEN)
     found = json.loads(machine.do("docker inspect $(docker ps --quiet)"))
-    assert {container["HostConfig"]["NetworkMode"] for container in found} == {f"edge-{site.stack.name}-network"}
+    networks = {network for container in found for network in container["NetworkSettings"]["Networks"]}
+    assert networks == {f"edge-{site.stack.name}-network"}
     for container in found:
         code, said = machine.attempt(f"nsenter --target {container['State']['Pid']} --net {TOKEN}")
         assert code == NEVER_ANSWERED, f"{container['Name']}: {said}"
@@ -92,8 +78,7 @@ def test_user_data_that_runs_again_keeps_the_chats(site: Site) -> None:
 @pytest.mark.long
 def test_a_larger_instance_has_the_same_chats(site: Site) -> None:
     chat, address = site.chat().chat_id, site.address
-    site.stack.config["platform"]["aws"]["instance"]["type"] = "t3.xlarge"
-    site.stack.write()
+    site.set("platform.aws.instance.type", "t3.xlarge")
     site.up().succeeded()
     assert site.address == address
     assert chat in site.chats()
@@ -115,8 +100,7 @@ def test_another_instance_has_the_same_volume_and_chats(site: Site) -> None:
 @pytest.mark.long
 def test_an_update_that_lost_its_connection_is_finished_by_the_next(site: Site) -> None:
     chat = site.chat().chat_id
-    site.stack.config["open_webui"]["memory"] = "3GiB"
-    site.stack.write()
+    site.set("open_webui.memory", "3GiB")
     with site.updating(r"docker:index:Container edge-open-webui\S* (replacing|creating|updating|deleting)") as update:
         with site.hardware.cables_pulled():
             output, _ = update.communicate(timeout=600)
@@ -145,16 +129,17 @@ def test_what_is_down_comes_back_with_its_chats(site: Site) -> None:
 
 @pytest.mark.long
 def test_a_new_instance_is_waited_for_whatever_is_wrong_with_it(
-    ready_to_boot: Mapping[str, str], tmp_path: Path
+    deployable: Mapping[str, str], tmp_path: Path
 ) -> None:
-    with Site.open(tmp_path, ready_to_boot, "e2e-late") as site:
+    with Site.open(tmp_path, deployable, "e2e-late") as site:
         site.hardware.held = True
         output = site.up_failing(within=5).output
         assert "was not ready within 5 seconds. What was waited for last is TCP port 22." in output
 
         # Somebody else answers at its address.
         site.hardware.held = False
-        machine = site.hardware.only_machine()
+        (instance_id,) = site.hardware.machines
+        machine = site.hardware.machine(instance_id)
         wait_until(lambda: ready(machine), what="the instance to be ready", deadline=240, every=1)
         machine.do(f"rm {HOST_KEY}; ssh-keygen -q -t ed25519 -N '' -f {HOST_KEY}; systemctl restart ssh")
         output = site.up_failing(within=10).output
