@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.end_to_end.instance.hardware import Hardware
 from tests.end_to_end.instance.machine import Machine
-from tests.support.cloud import Cloud, CloudStack
+from tests.support.cloud import REGION, Cloud, CloudStack
 from tests.support.model_server import MODEL, ModelServer
 from tests.support.open_webui_client import Answer, OpenWebUIClient
 from tests.support.stack import Ended, Workshop, end
@@ -30,7 +30,7 @@ class Site:
     stack: CloudStack
     hardware: Hardware
     model: ModelServer
-    first: Ended | None = None
+    made: str = ""
     """What the update that made it said."""
 
     @classmethod
@@ -43,11 +43,9 @@ class Site:
             ModelServer(hardware.gateway, keys=[KEY]) as model,
         ):
             workshop = Workshop.at(folder / "workshop", {**environment, **cloud.environment, "HOME": str(folder)})
+            instance = {"ssh_from": ["192.0.2.1/32"], "data_volume": "20GiB"}
             config = {
-                "platform": {
-                    "kind": "aws-vm",
-                    "aws": {"region": "eu-central-1", "instance": {"ssh_from": ["192.0.2.1/32"], "data_volume": "20GiB"}},
-                },
+                "platform": {"kind": "aws-vm", "aws": {"region": REGION, "instance": instance}},
                 "site": {"domain": DOMAIN},
                 "certificate": {"mode": "self-signed"},
                 "open_webui": {"admin": {"email": EMAIL}},
@@ -100,9 +98,9 @@ class Site:
             if process.poll() is None:
                 end(process)
 
-    def make(self, target: str, **variables: str) -> Ended:
+    def make(self, target: str) -> Ended:
         """Do what a person does with `make`."""
-        return self.stack.workshop.run("make", target, f"STACK={self.stack.name}", **variables)
+        return self.stack.workshop.run("make", target, f"STACK={self.stack.name}")
 
     def urn(self, kind: str) -> str:
         """Return the URN of the only resource of a type."""

@@ -95,9 +95,7 @@ def rented(bootable: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         address = ec2.allocate_address(Domain="vpc")
         template = cloud_init.template(login_user="admin", stack="rented", host_key_parameter=PARAMETER)
         user_data = cloud_init.filled(template, volume_id, (folder / "client.pub").read_text())
-        yield Rented(
-            cloud, hardware, folder, volume_id, address["PublicIp"], address["AllocationId"], user_data
-        )
+        yield Rented(cloud, hardware, folder, volume_id, address["PublicIp"], address["AllocationId"], user_data)
 
 
 @pytest.fixture(scope="module")

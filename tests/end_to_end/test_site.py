@@ -25,13 +25,13 @@ NEVER_ANSWERED = 28
 def site(deployable: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site that is up."""
     with Site.open(tmp_path_factory.mktemp("site"), deployable, "e2e-site") as site:
-        site.first = site.up().succeeded()
+        site.made = site.up().succeeded().output
         yield site
 
 
 def test_one_update_leads_from_nothing_to_a_chat(site: Site) -> None:
     name = images.open_webui(images.OPEN_WEBUI_VERSION).reference(ImageSource.BUILT, None)
-    assert f"sent the image {name} to ssh://admin@{site.address}" in site.first.output
+    assert f"sent the image {name} to ssh://admin@{site.address}" in site.made
     assert site.chat().chat_id in site.chats()
     assert NO_CHANGE.search(site.up().succeeded().output)
 
@@ -128,9 +128,7 @@ def test_what_is_down_comes_back_with_its_chats(site: Site) -> None:
 
 
 @pytest.mark.long
-def test_a_new_instance_is_waited_for_whatever_is_wrong_with_it(
-    deployable: Mapping[str, str], tmp_path: Path
-) -> None:
+def test_a_new_instance_is_waited_for_whatever_is_wrong_with_it(deployable: Mapping[str, str], tmp_path: Path) -> None:
     with Site.open(tmp_path, deployable, "e2e-late") as site:
         site.hardware.held = True
         output = site.up_failing(within=5).output

@@ -13,14 +13,15 @@ FETCHED = ("docker.io",)
 """What a start installs, and would have to fetch each time."""
 _XEN, _SAID = "/sys/hypervisor/uuid", "/etc/hypervisor-uuid"
 _SOURCES = Path("etc/apt/sources.list.d/debian.sources")
-_WITHOUT = """
-console-getty.service getty.target
-dev-hugepages.mount proc-sys-fs-binfmt_misc.automount sys-fs-fuse-connections.mount sys-kernel-config.mount
-sys-kernel-debug.mount sys-kernel-tracing.mount
-systemd-firstboot.service systemd-modules-load.service systemd-networkd-wait-online.service systemd-networkd.service
-systemd-networkd.socket systemd-sysctl.service systemd-udev-trigger.service systemd-udevd-control.socket
-systemd-udevd-kernel.socket systemd-udevd.service
-""".split()
+_WITHOUT = (
+    *("console-getty.service", "getty.target"),
+    *("dev-hugepages.mount", "proc-sys-fs-binfmt_misc.automount", "sys-fs-fuse-connections.mount"),
+    *("sys-kernel-config.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount"),
+    *("systemd-firstboot.service", "systemd-modules-load.service", "systemd-sysctl.service"),
+    *("systemd-networkd-wait-online.service", "systemd-networkd.service", "systemd-networkd.socket"),
+    *("systemd-udev-trigger.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket"),
+    *("systemd-udevd.service",),
+)
 """What would set up the machine below: its devices, its kernel, its network."""
 _APT = {"DEBIAN_FRONTEND": "noninteractive"}
 

@@ -218,7 +218,9 @@ class Hardware:
         given = self._ec2.describe_instance_attribute(InstanceId=instance_id, Attribute="userData")
         text = given.get("UserData", {}).get("Value")
         profile = instance.get("IamInstanceProfile", {}).get("Arn", "").rpartition("/")[2]
-        roles = self._iam.get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"] if profile else []
+        roles = (
+            self._iam.get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"] if profile else []
+        )
         data = {
             "ami-id": instance["ImageId"],
             "instance-id": instance_id,

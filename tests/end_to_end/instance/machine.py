@@ -11,11 +11,12 @@ from tests.acme.engine import docker, inside, remove
 from tests.end_to_end.instance.disk import Disk
 from tests.end_to_end.instance.metadata import ADDRESS
 
-_CAPABILITIES = """
-chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service
-net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct sys_admin
-sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write
-""".split()
+_CAPABILITIES = (
+    *("chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap"),
+    *("linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner"),
+    *("sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct", "sys_admin", "sys_boot", "sys_nice"),
+    *("sys_resource", "sys_time", "sys_tty_config", "mknod", "lease", "audit_write"),
+)
 """By their numbers."""
 _NOT_OURS = {"sys_module", "sys_boot", "sys_time", "sys_rawio"}
 """What belongs to the machine below."""

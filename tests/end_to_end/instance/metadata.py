@@ -6,9 +6,8 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,9 +64,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(
-        self, address: tuple[str, int], service: MetadataService, who: Callable[[str], Facts | None]
-    ) -> None:
+    def __init__(self, address: tuple[str, int], service: MetadataService, who: Callable[[str], Facts | None]) -> None:
         self.service = service
         self.who = who
         self.tokens: set[str] = set()
@@ -77,7 +74,7 @@ class _Server(ThreadingHTTPServer):
         # The base class would look its own name up.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
-        self.server_name, self.server_port = self.server_address[:2]
+        self.server_name, self.server_port = ADDRESS, 80
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: who never gets an answer goes away."""
