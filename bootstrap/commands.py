@@ -531,7 +531,12 @@ def _engine_for_tests() -> dict[str, str]:
     with step("images") as shown:
         wanted = images.Wanted(source=images.there(host), postgres=True, redis=True, metrics=True, certbot=True)
         given["OPEN_WEBUI_EDGE_IMAGES"] = images.ensure(host, wanted, shown).value
-    for name, ensure in (("tools", images.ensure_tools), ("ACME server", images.ensure_acme_tools)):
+    made = {
+        "tools": images.ensure_tools,
+        "ACME server": images.ensure_acme_tools,
+        "instance": images.ensure_instance,
+    }
+    for name, ensure in made.items():
         with step(name) as shown:
             try:
                 ensure(host, shown)
