@@ -98,9 +98,10 @@ class Site:
             if process.poll() is None:
                 end(process)
 
-    def make(self, target: str) -> Ended:
+    def make(self, target: str, **variables: str) -> Ended:
         """Do what a person does with `make`."""
-        return self.stack.workshop.run("make", target, f"STACK={self.stack.name}")
+        words = [f"{name}={value}" for name, value in variables.items()]
+        return self.stack.workshop.run("make", target, f"STACK={self.stack.name}", *words)
 
     def urn(self, kind: str) -> str:
         """Return the URN of the only resource of a type."""

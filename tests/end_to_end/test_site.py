@@ -128,6 +128,30 @@ def test_what_is_down_comes_back_with_its_chats(site: Site) -> None:
 
 
 @pytest.mark.long
+def test_an_instance_that_is_gone_is_made_anew_and_has_the_chats(site: Site) -> None:
+    chat, before = site.chat().chat_id, site.machine
+    site.stack.cloud.client("ec2").terminate_instances(InstanceIds=[before.instance_id])
+    wait_until(lambda: not before.running, what="the instance to be gone", deadline=90)
+    made = site.make("up").succeeded()
+    assert "does not answer" in made.output
+    assert site.machine.instance_id != before.instance_id
+    assert chat in site.chats()
+    assert NO_CHANGE.search(site.up().succeeded().output)
+
+
+@pytest.mark.long
+def test_who_removes_the_data_too_leaves_nothing_even_if_the_instance_is_gone(site: Site) -> None:
+    before = site.machine
+    cloud = site.stack.cloud
+    cloud.client("ec2").terminate_instances(InstanceIds=[before.instance_id])
+    wait_until(lambda: not before.running, what="the instance to be gone", deadline=90)
+    site.make("down", DATA="delete", YES="1").succeeded()
+    assert site.stack.state() == []
+    assert cloud.client("ec2").describe_volumes()["Volumes"] == []
+    assert cloud.client("ssm").describe_parameters()["Parameters"] == []
+
+
+@pytest.mark.long
 def test_a_new_instance_is_waited_for_whatever_is_wrong_with_it(deployable: Mapping[str, str], tmp_path: Path) -> None:
     with Site.open(tmp_path, deployable, "e2e-late") as site:
         site.hardware.held = True
