@@ -67,7 +67,6 @@ def test_every_other_combination_is_a_change_that_loses_no_data(
 ) -> None:
     found = changed[wanted.label]
     assert not isinstance(found, Refused), found.words
-    assert found != []
     assert _lost(found) == []
 
 
@@ -86,7 +85,8 @@ def _after(stack: CloudStack, change: Change) -> Found:
     change(stack)
     stack.write()
     try:
-        return stack.preview()
+        # `again` has seen that the state is what is there.
+        return stack.preview("--refresh=false")
     finally:
         stack.config = before
         stack.write()
@@ -112,9 +112,10 @@ def _set(settings: dict[str, Any], stack: CloudStack) -> None:
 
 def _told(found: Found) -> list[str]:
     if isinstance(found, Refused):
-        return [f"refused: {line}" for line in found.words.splitlines()]
+        return sorted(f"refused: {line.strip()}" for line in found.words.splitlines())
     assert _lost(found) == []
-    return [str(step) for step in found] or ["nothing"]
+    # Those of one update come in any order; a component is what its resources are.
+    return sorted(str(step) for step in found if not step.type.startswith("open-webui-edge:")) or ["nothing"]
 
 
 def test_there_are_enough_cases() -> None:

@@ -105,8 +105,7 @@ class Step:
     """What changes."""
 
     def __str__(self) -> str:
-        changed = f" ({', '.join(self.properties)})" if self.properties else ""
-        return f"{self.operation} {self.type} {self.name}{changed}"
+        return f"{self.operation} {self.type} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -166,10 +165,10 @@ class CloudStack:
         assert not isinstance(found, Refused), found.words
         return found
 
-    def preview(self) -> "list[Step] | Refused":
+    def preview(self, *arguments: str) -> "list[Step] | Refused":
         """Return what an update would do, or why it would not."""
         told, said = (self.workshop.directory / f"{self.name}-preview.{kind}" for kind in ("json", "log"))
-        words = ("pulumi", "preview", "--json", "--non-interactive", "--stack", self.name)
+        words = ("pulumi", "preview", "--json", "--non-interactive", "--stack", self.name, *arguments)
         # Warnings go to standard error, and would be no JSON.
         ended = self.workshop.run(
             "sh", "-c", 'out=$1 log=$2; shift 2; exec "$@" >"$out" 2>"$log"', "sh", str(told), str(said), *words
