@@ -24,8 +24,10 @@ _WITHOUT_A_NAME = {
     "ssmmessages:OpenDataChannel",
 }
 """Actions for which AWS knows no resource but "*"."""
-_ENCRYPTED_BY_DEFAULT = {"Vault", "LogGroup", "Parameter"}
-"""With AWS's own key, where none is named."""
+_ENCRYPTED_BY_DEFAULT = {"Vault", "LogGroup", "Parameter", "Topic"}
+"""With AWS's own key, where none is named; what a topic says ends in a mail (components/aws/alarms.py)."""
+_MADE_ANEW = {"edge-certificate-key"}
+"""Keys that nobody knows others by: the stack's own authority signs the next one."""
 
 
 def faults(graph: Graph) -> list[str]:
@@ -38,7 +40,10 @@ def faults(graph: Graph) -> list[str]:
     ] + [
         f"{resource.name}: it is not kept"
         for resource in graph.resources
-        if _kind(resource) in _DATA and not (resource.protect and resource.retain)
+        if resource.type.startswith(("aws:", "tls:"))
+        and _kind(resource) in _DATA
+        and resource.name not in _MADE_ANEW
+        and not (resource.protect and resource.retain)
     ]
 
 
@@ -106,7 +111,9 @@ def _openness(resource: Resource) -> Iterator[str]:
     # A way out is no way in; the groups decide.
     if open_to_all and _kind(resource) != "Route":
         ports = {inputs.get("fromPort"), inputs.get("toPort")}
-        if not ("SecurityGroup" in resource.type and ports in ({80}, {443})):
+        # And the one port of each service elsewhere that the settings name is let out to.
+        named = _kind(resource) == "SecurityGroupEgressRule" and len(ports) == 1
+        if not named and not ("SecurityGroup" in resource.type and ports in ({80}, {443})):
             yield f"{' and '.join(sorted(open_to_all))} on other ports than 80 and 443"
 
 

@@ -2,11 +2,7 @@
 
 import base64
 import gzip
-import importlib
-import inspect
-import json
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +11,7 @@ import pytest
 
 from tests.unit import graph as graphs
 from tests.unit.aws.deployments import COMBINATIONS, MADE, SECRETS, STACKS, deployed, texts_in
+from tests.unit.aws_rules import faults, leaks
 from tests.unit.graph import Graph, Resource
 
 IDENTITIES = Path(__file__).parents[1] / "identities"
@@ -32,15 +29,6 @@ def of_aws(graph: Graph) -> list[Resource]:
     return found
 
 
-@cache
-def arguments_of(kind: str) -> frozenset[str]:
-    """Return what the SDK takes for a type: aws:ec2/vpc:Vpc."""
-    _, module, name = kind.split(":")
-    namespace = importlib.import_module(f"pulumi_aws.{module.partition('/')[0]}")
-    arguments = inspect.signature(getattr(namespace, name)._internal_init)  # noqa: SLF001 - its constructor is overloaded
-    return frozenset(arguments.parameters)
-
-
 def below(value: Any) -> Iterator[tuple[str, Any]]:
     """Return every key below a value, with what it says."""
     if isinstance(value, Mapping):
@@ -50,6 +38,10 @@ def below(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list):
         for item in value:
             yield from below(item)
+
+
+def test_everything_keeps_the_rules(graph: Graph) -> None:
+    assert faults(graph) == []
 
 
 @pytest.mark.parametrize("stack", ["staging", "production"])
@@ -76,49 +68,6 @@ def test_everything_on_aws_is_made_by_the_provider_of_its_region(graph: Graph) -
     assert {one.provider.rpartition("::")[0].rpartition("::")[2] for one in of_aws(graph)} == {provider.name}
 
 
-def test_what_can_have_tags_says_whose_it_is(graph: Graph) -> None:
-    for one in of_aws(graph):
-        if "tags" not in arguments_of(one.type):
-            continue
-        tags = one.inputs.get("tags", {})
-        assert {"app": tags.get("app"), "stack": tags.get("stack")} == {
-            "app": "open-webui-edge",
-            "stack": graphs.STACK,
-        }, one.name
-        assert tags.get("component"), one.name
-
-
-def test_what_can_be_encrypted_is(graph: Graph) -> None:
-    for one in of_aws(graph):
-        for switch in {"encrypted", "storage_encrypted", "at_rest_encryption_enabled"} & arguments_of(one.type):
-            key = "".join(word.title() if number else word for number, word in enumerate(switch.split("_")))
-            assert one.inputs.get(key) is True, one.name
-        for key, value in below(one.inputs):
-            if key.endswith(("BlockDevice", "BlockDevices")):
-                for device in value if isinstance(value, list) else [value]:
-                    assert device["encrypted"] is True, one.name
-    for one in of_aws(graph):
-        if one.type == "aws:ec2/instance:Instance":
-            assert "rootBlockDevice" in one.inputs
-        if one.type == "aws:ssm/parameter:Parameter":
-            assert one.inputs["type"] == "SecureString"
-        if one.type == "aws:s3/bucket:Bucket":
-            assert _beside(graph, one, "aws:s3/bucketServerSideEncryptionConfiguration")
-
-
-def test_nothing_is_open_to_everybody_but_the_two_ports(graph: Graph) -> None:
-    for one in of_aws(graph):
-        open_to_all = [path for path, text in texts_in(one.inputs) if text in EVERYBODY]
-        if not open_to_all or one.type in {
-            # What goes out, and where it goes.
-            "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule",
-            "aws:ec2/route:Route",
-        }:
-            continue
-        assert one.type == "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule", one.name
-        assert (one.inputs["fromPort"], one.inputs["toPort"]) in {(80, 80), (443, 443)}, one.name
-
-
 @pytest.mark.parametrize("stack", [stack for stack in STACKS if stack == "production" or stack[:3] in {"alb", "nlb"}])
 def test_behind_a_load_balancer_the_instance_is_reached_from_there_and_by_whom_may_log_in(stack: str) -> None:
     graph = deployed(stack)
@@ -141,7 +90,8 @@ def test_nothing_is_public_by_a_switch(graph: Graph) -> None:
                 assert value is False, f"{one.name}: {key}"
             assert not (lowered == "acl" and "public" in str(value)), one.name
         if one.type == "aws:s3/bucket:Bucket":
-            assert _beside(graph, one, "aws:s3/bucketPublicAccessBlock")
+            for needed in ("PublicAccessBlock", "ServerSideEncryptionConfiguration", "Policy"):
+                assert _beside(graph, one, f"aws:s3/bucket{needed}"), needed
 
 
 def test_only_load_balancers_face_the_internet(graph: Graph) -> None:
@@ -151,63 +101,17 @@ def test_only_load_balancers_face_the_internet(graph: Graph) -> None:
             assert one.inputs["securityGroups"]
 
 
-def test_metadata_is_given_to_the_instance_alone(graph: Graph) -> None:
-    for one in of_aws(graph):
-        if "metadata_options" in arguments_of(one.type):
-            options = one.inputs["metadataOptions"]
-            assert (options["httpTokens"], options["httpPutResponseHopLimit"]) == ("required", 1)
-            assert options.get("instanceMetadataTags", "disabled") == "disabled"
-
-
-def test_no_secret_is_given_to_aws_in_clear(graph: Graph) -> None:
-    for one in graph.resources:
-        for path, text in texts_in({**one.inputs, "userData": _unpacked(one.inputs.get("userData"))}):
-            if any(secret in text for secret in (MADE, *SECRETS.values())):
-                topic = path.partition(".")[0]
-                assert topic in one.secret_inputs, f"{one.name}: {path}"
-                assert topic not in {"tags", "userData", "userDataBase64", "labels"}, f"{one.name}: {path}"
-
-
-def test_no_output_is_a_secret_but_the_first_password(graph: Graph) -> None:
+def test_no_secret_is_in_clear_anywhere(graph: Graph) -> None:
+    assert leaks(graph, MADE, *SECRETS.values()) == []
     assert graph.secret_outputs <= {"admin_password"}
-    for name, value in graph.returned.items():
-        if name not in graph.secret_outputs:
-            said = [text for _, text in texts_in({"": value})]
-            assert not any(secret in text for text in said for secret in (MADE, *SECRETS.values())), name
 
 
-# AWS knows no narrower resource for these (its service authorization reference, read in 2025).
-WITHOUT_RESOURCE = {
-    "cloudwatch:PutMetricData",
-    "ssm:UpdateInstanceInformation",
-    "ssmmessages:CreateControlChannel",
-    "ssmmessages:CreateDataChannel",
-    "ssmmessages:OpenControlChannel",
-    "ssmmessages:OpenDataChannel",
-}
-
-
-def test_what_is_allowed_is_as_narrow_as_it_can_be(graph: Graph) -> None:
-    statements = [
-        (one, statement)
-        for one in of_aws(graph)
-        for key in ("policy", "assumeRolePolicy")
-        if key in one.inputs
-        for statement in json.loads(one.inputs[key])["Statement"]
-    ]
-    assert statements
-    for one, statement in statements:
-        if statement["Effect"] != "Allow":
-            continue
-        assert not {"NotAction", "NotResource", "NotPrincipal"} & set(statement), one.name
-        actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
-        assert not [action for action in actions if "*" in action], one.name
-        for principal in _listed(statement.get("Principal", {})):
-            assert "*" not in principal, one.name
-        for resource in _listed(statement.get("Resource", [])):
-            assert resource != "*" or set(actions) <= WITHOUT_RESOURCE, one.name
-        if "cloudwatch:PutMetricData" in actions:
-            assert statement["Condition"] == {"StringEquals": {"cloudwatch:namespace": "open-webui-edge"}}
+def test_no_secret_is_where_others_read_it_even_if_pulumi_keeps_it_secret(graph: Graph) -> None:
+    for one in graph.resources:
+        shown = {key: one.inputs.get(key) for key in ("tags", "labels", "description", "name")}
+        user_data = _unpacked(one.inputs.get("userData"))
+        for path, text in texts_in({**shown, "userData": user_data}):
+            assert not any(secret in text for secret in (MADE, *SECRETS.values())), f"{one.name}: {path}"
 
 
 MANAGED = {"AWSBackupServiceRolePolicyForBackup", "AWSBackupServiceRolePolicyForRestores"}
@@ -412,12 +316,6 @@ def test_the_example_for_production_cannot_be_deleted_by_mistake() -> None:
 
 def _beside(graph: Graph, one: Resource, kind: str) -> bool:
     return any(other.type.startswith(kind) and other.parent == one.parent for other in graph.resources)
-
-
-def _listed(value: Any) -> list[str]:
-    if isinstance(value, Mapping):
-        return [text for item in value.values() for text in _listed(item)]
-    return [value] if isinstance(value, str) else list(value)
 
 
 def _unpacked(user_data: str | None) -> str:

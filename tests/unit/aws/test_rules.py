@@ -78,7 +78,7 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
         "it is not kept",
     ),
     "file system in clear": (lambda: aws.efs.FileSystem("x", tags=TAGS), "it is not encrypted"),
-    "topic in clear": (lambda: aws.sns.Topic("x", tags=TAGS), "no key is named to encrypt it with"),
+    "queue in clear": (lambda: aws.sqs.Queue("x", tags=TAGS), "no key is named to encrypt it with"),
     "parameter in clear": (
         lambda: aws.ssm.Parameter("x", type="String", value="v", tags=TAGS),
         "a parameter is in clear",
