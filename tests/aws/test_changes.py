@@ -1,6 +1,7 @@
 """What a changed setting does to a stack that is up: a file a case, and no case loses data."""
 
 import copy
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from tests.aws import stack_files
 from tests.aws.combinations import PREVIEWED, Combination, nearest
 from tests.aws.stacks import WANTED, ByName, Stacks
 from tests.support.case_files import CASES, SEPARATOR, case_files
-from tests.support.cloud import CloudStack, Refused, Step
+from tests.support.cloud import CloudStack, Refused, Step, type_and_name
 
 Change = Callable[[CloudStack], None]
 KEPT = {
@@ -112,7 +113,9 @@ def _set(settings: dict[str, Any], stack: CloudStack) -> None:
 
 def _told(found: Found) -> list[str]:
     if isinstance(found, Refused):
-        return sorted(f"refused: {line.strip()}" for line in found.words.splitlines())
+        assert "protect" in found.words, found.words
+        urns = set(re.findall(r"urn:pulumi:[^\"'\s]+", found.words))
+        return sorted(f"refused: {' '.join(type_and_name(urn))} is kept" for urn in urns)
     assert _lost(found) == []
     # Those of one update come in any order; a component is what its resources are.
     return sorted(str(step) for step in found if not step.type.startswith("open-webui-edge:")) or ["nothing"]

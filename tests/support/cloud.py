@@ -176,7 +176,7 @@ class CloudStack:
         if ended.code:
             return Refused(_faults(told.read_text()) or said.read_text())
         return [
-            Step(step["op"], *_type_and_name(step["urn"]), tuple(step.get("diffReasons") or ()))
+            Step(step["op"], *type_and_name(step["urn"]), tuple(step.get("diffReasons") or ()))
             for step in json.loads(told.read_text())["steps"]
             if step["op"] not in _NO_CHANGE
         ]
@@ -192,15 +192,17 @@ class CloudStack:
         return json.loads(ended.output)
 
 
-def _type_and_name(urn: str) -> tuple[str, str]:
+def type_and_name(urn: str) -> tuple[str, str]:
+    """Return the two parts of a URN by which a person knows a resource."""
     _, _, types, name = urn.split("::", 3)
     return types.split("$")[-1], name
 
 
 def _faults(told: str) -> str:
-    """Return what a preview calls errors, a line each."""
+    """Return what a preview calls errors; they come in any order."""
     found = json.loads(told).get("diagnostics") or [] if told.startswith("{") else []
-    return "\n".join(each["message"].strip() for each in found if each["severity"] == "error")
+    errors = (each["message"].strip() for each in found if each["severity"] == "error")
+    return "\n".join(sorted(error for error in errors if error != "error: preview failed"))
 
 
 @dataclass(frozen=True)
