@@ -1,7 +1,7 @@
 # What there is to do here; bootstrap/ does it. STACK=local is the default.
 STACK ?= local
 # Through the environment, not by text: whatever a value holds, no shell reads it as a command.
-export STACK DATA YES ROLE FOLLOW SYSTEM
+export STACK DATA YES ROLE FOLLOW SYSTEM ARGS
 bootstrap = python3 -m bootstrap
 
 of_a_stack = up preview down status logs certificate certificate-dry-run trust-ca untrust-ca env

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ OF_A_STACK = {
     "env": "print the exports for plain `pulumi`",
 }
 OF_THE_CHECKOUT = {
-    "test": "run the tests, but the long ones",
+    "test": "run the tests, but the long ones (ARGS=… are pytest's)",
     "test-long": "run the long ones",
     "bench": "measure the proxy beside others and write docs/benchmarks.md",
     "check": "format, lint, types, generated files, unit tests",
@@ -75,7 +76,8 @@ def _command(asked: argparse.Namespace) -> Callable[[], int]:
         of_stack: Callable[[str], int] = getattr(commands, asked.command.replace("-", "_"))
         return lambda: of_stack(asked.stack)
     if asked.command.startswith("test"):
-        return lambda: commands.test("-m", "long" if asked.command == "test-long" else "not long")
+        given = shlex.split(os.environ.get("ARGS", ""))
+        return lambda: commands.test("-m", "long" if asked.command == "test-long" else "not long", *given)
     of_checkout: Callable[[], int] = getattr(commands, asked.command)
     return of_checkout
 

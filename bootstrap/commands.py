@@ -9,12 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap import certificate as served
-from bootstrap import command, console, containers, debian, engine, front_door, images, places, pulumi_cli, stack, trust
+from bootstrap import (
+    command,
+    console,
+    containers,
+    debian,
+    engine,
+    front_door,
+    images,
+    instance,
+    places,
+    pulumi_cli,
+    stack,
+    testing,
+    trust,
+)
 from bootstrap.console import step
 from bootstrap.engine import Engine
 from bootstrap.images import rootfs
 from bootstrap.problem import ProblemError
 from bootstrap.stack import Stack
+from components.docker.ssh import SshAccess
 
 TEST_PACKAGES = places.CHECKOUT / "bootstrap" / "test-packages.txt"
 BUILD = places.CHECKOUT / "build"
@@ -23,12 +38,14 @@ BUILD = places.CHECKOUT / "build"
 def up(name: str) -> int:
     """Bring a stack up from whatever there is, and say how to use it."""
     target, host = _ready_stack(name)
-    with step("images") as shown:
-        settings = stack.settings_of(name)
-        source = images.ensure(host, stack.wanted_images(settings), shown)
-        if stack.setting(settings, "images.source") != source:
-            target.set("images.source", source)
-    target.run("up", "--yes", "--skip-preview")
+    settings = stack.settings_of(name)
+    if host is not None:
+        with step("images") as shown:
+            source = images.ensure(host, stack.wanted_images(settings), shown)
+            if stack.setting(settings, "images.source") != source:
+                target.set("images.source", source)
+    told = _of_silent_instance(target, "--yes", "--skip-preview")
+    target.run("up", "--yes", "--skip-preview", *told)
     _greet(target, host)
     return 0
 
@@ -36,7 +53,7 @@ def up(name: str) -> int:
 def preview(name: str) -> int:
     """Show what `up` would change."""
     target, _ = _ready_stack(name)
-    target.run("preview")
+    target.run("preview", *_of_silent_instance(target))
     return 0
 
 
@@ -47,6 +64,8 @@ def down(name: str) -> int:
     if not target.exists():
         console.say(f"There is no stack {name}; nothing to remove.")
         return 0
+    if instance.is_wanted(stack.settings_of(name)):
+        return _down_with_instance(target, with_data=with_data)
     host = _reach(name)
     if not with_data:
         target.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
@@ -59,6 +78,30 @@ def down(name: str) -> int:
     confirm(name, certified=stack.setting(stack.settings_of(name), "certificate.mode") == "lets-encrypt")
     _delete_with_data(target)
     containers.untag_images(host, name)
+    return 0
+
+
+def _down_with_instance(target: Stack, *, with_data: bool) -> int:
+    """Remove a stack whose containers go with their instance, whether that answers or not."""
+    name = target.name
+    settings = stack.settings_of(name)
+    if stack.setting(settings, "platform.aws.load_balancer.deletion_protection") is True:
+        message = (
+            "platform.aws.load_balancer.deletion_protection is true, so nothing was removed: write false in the stack "
+            f"file, run `make up STACK={name}`, and then this again."
+        )
+        raise ProblemError(message)
+    told = _of_silent_instance(target)
+    if with_data:
+        confirm(name, certified=stack.setting(settings, "certificate.mode") == "lets-encrypt")
+        _delete_with_data(target, *told)
+        return 0
+    target.run("destroy", "--yes", "--skip-preview", "--exclude-protected", *told)
+    console.say(
+        "The instance, its address and all around it are gone. What is kept, and costs: the data volume (and copies of "
+        "it, and a zone that this stack made). "
+        f"`make up STACK={name}` brings the rest back, `make down STACK={name} DATA=delete` removes that too."
+    )
     return 0
 
 
@@ -174,9 +217,17 @@ def exports(given: dict[str, str], search_path: str) -> list[str]:
 
 
 def test(*arguments: str) -> int:
-    """Run all tests, after making the machine ready for them."""
-    given = _ready_for_tests()
-    return _python("-m", "pytest", "tests", *arguments, environment=given)
+    """Run all tests, after making the machine ready for them; `arguments` are pytest's."""
+    runs = testing.divide(arguments)
+    given = _pulumi_for_tests()
+    # Those need no engine and no images, which may take minutes.
+    with testing.beside(runs.beside, given, BUILD / "tests-aws.log") as others:
+        codes: list[int] = []
+        if runs.first is not None:
+            codes.append(_python("-m", "pytest", *runs.first, environment={**given, **_engine_for_tests()}))
+        if others is not None:
+            codes.append(others.finish())
+    return testing.together(codes)
 
 
 def bench() -> int:
@@ -225,7 +276,10 @@ def check() -> int:
 
 def docs() -> int:
     """Write the generated files anew."""
-    return _python("-m", "stacks.documents")
+    # What follows from the resource graph is known where that is made: in the tests.
+    drawn = ("tests/unit/test_pictures.py", "tests/unit/aws/test_rights.py")
+    only = "pictures_show or policy_allows"
+    return _python("-m", "stacks.documents") or _python("-m", "pytest", "-q", "--update", *drawn, "-k", only)
 
 
 def fmt() -> int:
@@ -241,19 +295,24 @@ def _with_system_store() -> bool:
 
 def _stack(name: str) -> Stack:
     stack.file_of(name)  # a name that cannot be is refused before anything is made
+    settings = stack.settings_of(name)
     with step("Pulumi") as shown:
         pulumi = pulumi_cli.find(shown)
         shown.done(f"{pulumi.origin}: {pulumi.executable}")
     used = engine.chosen()
     # Pulumi's provider knows that variable, but no contexts: the images would be in one engine, the stack in another.
     given = {"DOCKER_HOST": used.address} if used.origin.startswith("the docker context") else {}
-    return Stack(name, pulumi, {**stack.environment(pulumi), **given})
+    target = Stack(name, pulumi, {**stack.environment(pulumi), **given})
+    engine.prepare(_access_of_instance(target) if instance.is_wanted(settings) else _access(name))
+    return target
 
 
-def _ready_stack(name: str) -> tuple[Stack, Engine]:
+def _ready_stack(name: str) -> tuple[Stack, Engine | None]:
+    """Return the stack and the engine that its images must be in; None where they are none of this machine's."""
     made = stack.make_file(name)
     settings = stack.settings_of(name)
-    host = _engine(name, install=True)
+    pulled_there = instance.is_wanted(settings) and stack.setting(settings, "images.source") != "built"
+    host = None if pulled_there else _engine(name, install=True)
     target = _stack(name)
     with step("stack") as shown:
         shown.done(f"{name}, its file made from the example" if made else name)
@@ -266,7 +325,7 @@ def _ready_stack(name: str) -> tuple[Stack, Engine]:
 
 def _engine(name: str, *, install: bool) -> Engine:
     settings = stack.settings_of(name)
-    found = engine.chosen(stack.setting(settings, "platform.docker.host"))
+    found = engine.chosen(stack.setting(settings, "platform.docker.host"), _access(name))
     if not install:
         return found
     with step("Docker engine") as shown:
@@ -275,24 +334,67 @@ def _engine(name: str, *, install: bool) -> Engine:
     return found
 
 
+def _access(name: str) -> SshAccess | None:
+    settings = stack.settings_of(name)
+    host, host_key = (stack.setting(settings, f"platform.docker.{key}") for key in ("host", "host_key"))
+    return engine.known_beforehand(name, host, host_key)
+
+
+def _access_of_instance(target: Stack) -> SshAccess | None:
+    """Return how the stack's instance is reached; None before there is one."""
+    return instance.access(target.name, target.resources(with_secrets=True)) if target.exists() else None
+
+
+def _of_silent_instance(target: Stack, *confirmed: str) -> list[str]:
+    """Return what Pulumi is told where the stack's instance does not answer; nothing where it does, or there is none.
+
+    Pulumi would begin with asking what is on it, and end there. So AWS alone is asked, if that is `confirmed`: an
+    instance that is gone is made anew by the update, and one that is closed to this machine may be opened by it.
+    """
+    if not instance.is_wanted(stack.settings_of(target.name)):
+        return []
+    found = _access_of_instance(target)
+    if found is None:
+        return []
+    with step("instance") as shown:
+        words = instance.unanswered(found)
+        if words is None:
+            shown.done(found.host)
+            return []
+        shown.done(f"{found.host} does not answer ({words.splitlines()[-1]}); what is on it counts as the state says")
+    if confirmed:
+        known = instance.of_aws(target.resources())
+        target.run("refresh", *confirmed, *(word for urn in known for word in ("--target", urn)))
+    return ["--refresh=false"]
+
+
 def _reach(name: str) -> Engine:
     """Return the stack's engine, which must answer; nothing is installed for a question."""
-    found = _engine(name, install=False)
+    found = _on_instance(name) if instance.is_wanted(stack.settings_of(name)) else _engine(name, install=False)
     words = engine.unanswered(found)
     if words is not None:
         raise ProblemError(engine.explanation(found, words))
     return found
 
 
-def _greet(target: Stack, host: Engine) -> None:
+def _on_instance(name: str) -> Engine:
+    access = _access_of_instance(_stack(name))
+    if access is None:
+        message = f"The stack {name} has no instance yet; `make up STACK={name}` makes it."
+        raise ProblemError(message)
+    return engine.chosen(access=access, known_from=instance.TOLD_BY)
+
+
+def _greet(target: Stack, host: Engine | None) -> None:
     outputs = target.outputs()
     url, certificate = outputs.get("url"), outputs.get("ca_certificate")
     if not isinstance(url, str):
         message = "The stack has no output `url`; its program should export one."
         raise ProblemError(message)
-    there = containers.of_stack(host, target.name)
-    address = front_door.listening_address(there, url) if host.is_local else outputs.get("host")
     settings = stack.settings_of(target.name)
+    address = outputs.get("load_balancer") or outputs.get("host")
+    if host is not None and host.is_local and not instance.is_wanted(settings):
+        address = front_door.listening_address(containers.of_stack(host, target.name), url)
     door = front_door.FrontDoor(
         url, address, certificate, proxy_protocol=bool(stack.setting(settings, "proxy.proxy_protocol"))
     )
@@ -308,7 +410,7 @@ def _greet(target: Stack, host: Engine) -> None:
             shown.now(f"waiting for {url}/ready")
             door.wait_until_ready()
             shown.done("Open WebUI answers through the proxy")
-    lines = ["", f"Open WebUI is at {url}"]
+    lines = ["", f"Open WebUI is at {url}", *front_door.left_to_do(outputs)]
     if certificate:
         file = front_door.write_ca(certificate, BUILD, target.name).relative_to(places.CHECKOUT)
         lines += [
@@ -369,14 +471,14 @@ def confirm(name: str, *, certified: bool = False) -> None:
         raise ProblemError(message)
 
 
-def _delete_with_data(target: Stack) -> None:
+def _delete_with_data(target: Stack, *told: str) -> None:
     """Lift what protects the data by an update, then remove everything.
 
     A volume that the state says to retain would outlive a destroy that reports it deleted. The lifted setting stands
     in a copy of the stack file, so that the file stays as it is whatever happens.
     """
     # First what is not protected: an update would fail, and keep the data, for as long as a container is not well.
-    target.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
+    target.run("destroy", "--yes", "--skip-preview", "--exclude-protected", *told)
     with rootfs.workplace("down") as folder:
         lifted = folder / "settings.yaml"
         lifted.write_bytes(stack.file_of(target.name).read_bytes())
@@ -393,7 +495,7 @@ def _delete_with_data(target: Stack) -> None:
     console.say(f"The stack {target.name} and its data are gone; its file and its history stay.")
 
 
-def _ready_for_tests() -> dict[str, str]:
+def _pulumi_for_tests() -> dict[str, str]:
     with step("packages for the tests") as shown:
         wanted = rootfs.packages_in(TEST_PACKAGES)
         if debian.can_install():
@@ -405,10 +507,14 @@ def _ready_for_tests() -> dict[str, str]:
         pulumi = pulumi_cli.find(shown)
         shown.done(pulumi.origin)
     # Neither the backend nor the passphrase of this person: a test cannot touch their stacks.
-    given = {
+    return {
         **pulumi.environment,
         "PATH": f"{pulumi.environment.get('PATH', '')}:{os.environ.get('PATH', '')}".lstrip(":"),
     }
+
+
+def _engine_for_tests() -> dict[str, str]:
+    given: dict[str, str] = {}
     with step("Docker engine") as shown:
         host = engine.chosen()
         try:

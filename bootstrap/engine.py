@@ -1,6 +1,7 @@
 """The Docker engine that a stack runs on: found, or installed and started where that is allowed."""
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -8,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bootstrap import command, debian
+from bootstrap import command, debian, places
 from bootstrap.console import Step
 from bootstrap.problem import ProblemError
+from components.docker.ssh import SshAccess, TunnelError, forwarded_socket, refused_host_key
 
 DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 LOG = Path("/var/log/dockerd.log")
+_SSH = re.compile(r"ssh://[A-Za-z0-9_][A-Za-z0-9_.@-]*(:\d+)?")
 SECONDS_TO_ANSWER = 30
 SECONDS_TO_START = 60
 
@@ -42,8 +45,21 @@ class Engine:
         return self.ask("image", "inspect", "--format", "{{.Id}}", name).returncode == 0
 
 
-def chosen(host: str | None = None) -> Engine:
-    """Return the engine to use: the stack's, DOCKER_HOST's, the active context's, or the default socket's."""
+def chosen(
+    host: str | None = None, access: SshAccess | None = None, *, known_from: str = "platform.docker.host_key"
+) -> Engine:
+    """Return the engine to use: the stack's, DOCKER_HOST's, the active context's, or the default socket's.
+
+    With `access` it is reached as the program reaches it, by one connection until this process ends: the docker client
+    itself can be told no options for ssh. `known_from` is what names its key.
+
+    Raises:
+        ProblemError: there is no such connection.
+
+    """
+    if access is not None:
+        origin = known_from.removesuffix("_key")
+        return Engine(access.host, origin, ("docker", "--host", _tunnel(access, known_from)))
     if host:
         return Engine(host, "platform.docker.host", ("docker", "--host", host))
     from_environment = os.environ.get("DOCKER_HOST")
@@ -54,6 +70,41 @@ def chosen(host: str | None = None) -> Engine:
     if answer.returncode == 0 and address and address != DEFAULT_ADDRESS:
         return Engine(address, f"the docker context {name}", ("docker", "--context", name))
     return Engine(DEFAULT_ADDRESS, "the default socket", ("docker", "--host", DEFAULT_ADDRESS))
+
+
+def known_beforehand(stack: str, host: object, host_key: object) -> SshAccess | None:
+    """Return how a host is reached whose key the settings name; what is wrong there, the program refuses."""
+    if not isinstance(host, str) or not isinstance(host_key, str) or not _SSH.fullmatch(host):
+        return None
+    return SshAccess(stack, host, host_key)
+
+
+def prepare(access: SshAccess | None) -> None:
+    """Put what ssh needs to know into its place: Pulumi's provider asks a host before the program can say how.
+
+    Raises:
+        ProblemError: it cannot be written.
+
+    """
+    if access is None:
+        return
+    try:
+        access.write(places.CHECKOUT)
+    except OSError as error:
+        message = f"What ssh needs to reach {access.host} cannot be written to the project's folder: {error}"
+        raise ProblemError(message) from None
+
+
+def _tunnel(access: SshAccess, known_from: str) -> str:
+    prepare(access)
+    try:
+        return forwarded_socket(access.host, access.options, places.CHECKOUT)
+    except TunnelError as error:
+        words = str(error)
+    by_hand = f"ssh {' '.join(access.options)} {access.host}"
+    last = words.splitlines()[-1].rstrip(".")
+    no_way = f"There is no way to the Docker engine at {access.host}: {last}. Try `{by_hand}`."
+    raise ProblemError(refused_host_key(access.host, words, known_from) or no_way)
 
 
 def ensure(engine: Engine, step: Step) -> None:

@@ -5,7 +5,7 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,17 @@ def write_ca(certificate: str, folder: Path, stack: str) -> Path:
     file = folder / f"{stack}-ca.pem"
     file.write_text(certificate, encoding="utf-8")
     return file
+
+
+def left_to_do(outputs: Mapping[str, Any]) -> list[str]:
+    """Return what a person has to enter elsewhere before the site is found by its names."""
+    lines: list[str] = []
+    if records := outputs.get("dns_records"):
+        lines.append("Where your domain is kept, these records lead to it (at the top of a zone, an ALIAS):")
+        lines += [f"  {record['name']}  {record['type']}  {record['value']}" for record in records]
+    if servers := outputs.get("name_servers"):
+        lines.append(f"Your domain's registrar must know the name servers of its zone: {', '.join(servers)}")
+    return lines
 
 
 def next_thing(*, stack: str, url: str, admin: str | None, no_account_yet: bool, has_models: bool) -> list[str]:

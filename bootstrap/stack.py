@@ -156,9 +156,9 @@ class Stack:
         self._must(answer, "Reading the outputs")
         return json.loads(answer.stdout)
 
-    def resources(self) -> list[dict[str, Any]]:
-        """Return the resources in the stack's state."""
-        answer = self._ask("stack", "export", "--stack", self.name)
+    def resources(self, *, with_secrets: bool = False) -> list[dict[str, Any]]:
+        """Return the resources in the stack's state; without secrets these are there as the backend keeps them."""
+        answer = self._ask("stack", "export", "--stack", self.name, *(["--show-secrets"] if with_secrets else []))
         self._must(answer, "Reading the state")
         return json.loads(answer.stdout).get("deployment", {}).get("resources") or []
 
@@ -248,6 +248,13 @@ _EXPLANATIONS = (
     (
         r"Cannot connect to the Docker daemon",
         "The Docker engine stopped answering; start it and run this again: Pulumi goes on from where it stopped.",
+    ),
+    (
+        r"(?i)deletion protection is enabled",
+        (
+            "The load balancer may not be deleted: platform.aws.load_balancer.deletion_protection is true. Write "
+            "false, run `make up`, and then this again."
+        ),
     ),
     (
         r"the stack is currently locked",

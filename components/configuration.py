@@ -8,10 +8,12 @@ import pulumi
 import yaml
 from pulumi.runtime.config import CONFIG
 
-from components.docker.engine import Engine, EngineError
-from components.docker.preflight import faults_on, wanted_images
+from components.docker.chosen import engine_of
+from components.docker.engine import EngineError
+from components.docker.preflight import faults_of_source, faults_on, wanted_images
 from components.images import ImageSource
 from stacks.faults import Fault, SettingsError
+from stacks.platform import PlatformKind
 from stacks.settings import StackSettings, encrypted_paths, read_settings
 
 # What is a valid part of the name of a container, a volume and an image alike.
@@ -50,12 +52,16 @@ def _faults_of_the_machine(settings: StackSettings, stack: str) -> list[Fault]:
     # Who removes data needs no free port and no image for it.
     if not settings.data.keep:
         return []
+    brought = _faults_of_the_provided_certificate(settings)
+    if settings.platform.kind is PlatformKind.AWS_VM:
+        # There may be no instance yet; what an update needs of it, the update asks for.
+        return [*brought, *faults_of_source(settings)]
     source = settings.images.source
     # A preview asks no registry.
     asks = source is ImageSource.BUILT or not pulumi.runtime.is_dry_run()
     wanted = {str(source): wanted_images(settings)} if asks else {}
-    on_engine = faults_on(Engine(settings.platform.docker.host).facts(**wanted), settings, stack)
-    return [*_faults_of_the_provided_certificate(settings), *on_engine]
+    on_engine = faults_on(engine_of(settings, stack).facts(**wanted), settings, stack)
+    return [*brought, *on_engine]
 
 
 def _faults_of_the_provided_certificate(settings: StackSettings) -> tuple[Fault, ...]:

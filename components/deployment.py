@@ -1,7 +1,7 @@
 """The whole: the only place where the parts meet, and the only one that knows settings and components."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 import pulumi
@@ -17,15 +17,19 @@ from components.certificates.certbot import (
     Route53Args,
 )
 from components.certificates.self_signed import SelfSignedCertificate, SelfSignedCertificateArgs
+from components.docker.arrival import ImagesToTake, once_answering
+from components.docker.chosen import engine_of
 from components.docker.container import volume
 from components.docker.engine import Engine, EngineError
 from components.docker.health import once_healthy
 from components.docker.host import DockerHost, DockerHostArgs
 from components.docker.image import pinned_image
 from components.docker.ownership import Ownership
+from components.docker.preflight import wanted_images
+from components.docker.ssh import SshAccess, ssh_options
 from components.generated_secret import GeneratedSecret, GeneratedSecretArgs
-from components.images import Image
-from components.keeping import kept, release
+from components.images import Image, ImageSource
+from components.keeping import kept, kept_by_its_disk, release
 from components.open_webui import PORT, AdminArgs, OpenWebUI, OpenWebUIArgs, ProviderArgs
 from components.readiness.component import Readiness, ReadinessArgs
 from components.reverse_proxy.component import CertificateSource, NginxReverseProxy, NginxReverseProxyArgs
@@ -35,13 +39,19 @@ from stacks.certificate import CertificateMode, Challenge, IssuerSettings, LetsE
 from stacks.data import BackingMode, PostgresSettings, RedisSettings
 from stacks.models import OllamaMode, OllamaSettings, ProviderSettings
 from stacks.open_webui import AdminSettings
+from stacks.placement import Placement, placement_of
 from stacks.settings import StackSettings
 from stacks.values import is_ip_address, is_loopback
 
 if TYPE_CHECKING:
+    from components.aws.vm import AwsVm
     from components.certificates.provided import ProvidedCertificate
 
 _CERTBOT_MEMORY = 256 << 20
+_FIRST_START = 900
+"""Seconds for a new instance to install Docker and answer."""
+_RECORDS_ARE_WANTED = "Where your domain is kept, these records lead to the site (at the top of a zone, an ALIAS)"
+_SERVERS_ARE_WANTED = "Your domain's registrar must know the name servers of its zone"
 _WithContainers = NginxReverseProxy | Certbot | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics
 
 
@@ -56,14 +66,19 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         super().__init__("open-webui-edge:index:OpenWebUIDeployment", name, {}, _released(settings, opts))
         self._settings = settings
         self._name = name
-        self._engine = engine = Engine(settings.platform.docker.host)
+        placement = placement_of(settings)
+        vm = self._aws_vm(placement)
+        self._engine = engine = _engine(settings)
+        self._address = settings.platform.docker.host if vm is None else self._reached(vm)
         identity = tls.PrivateKey(f"{name}-identity", algorithm="ED25519", opts=kept(self))
         owned: list[pulumi.ResourceTransform] = [Ownership(engine, identity.public_key_fingerprint_sha256).claim]
+        if vm is not None:
+            owned.append(kept_by_its_disk(vm.host.instance))
 
-        ipv6 = self._ipv6(engine)
+        ipv6 = self._ipv6(engine, placement)
         host = DockerHost(
             f"{name}-host",
-            _host_args(settings, ipv6=ipv6 is not None),
+            self._host_args(ipv6=ipv6 is not None),
             pulumi.ResourceOptions(parent=self, transforms=owned),
         )
         on_host = pulumi.ResourceOptions(parent=self, provider=host.provider, transforms=owned)
@@ -111,10 +126,10 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
                 ),
                 warn_before=round(settings.certificate.warn_before.total_seconds()),
                 network=host.network,
-                listen_addresses=[settings.site.listen.address, *([] if ipv6 is None else [ipv6])],
-                http_port=settings.site.listen.http_port,
-                https_port=settings.site.listen.https_port,
-                http3=settings.proxy.http3,
+                listen_addresses=[placement.listen_address, *([] if ipv6 is None else [ipv6])],
+                http_port=placement.http_port,
+                https_port=placement.https_port,
+                http3=placement.http3,
                 memory=settings.proxy.memory,
                 **_client_authorities(settings),
             ),
@@ -122,7 +137,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         )
         # In every mode: what is protected could not be given up when the mode changes.
         letsencrypt = volume(f"{name}-letsencrypt", "letsencrypt", pulumi.ResourceOptions.merge(on_host, kept(self)))
-        certbot = self._certbot(proxy, letsencrypt.name, host, on_host)
+        certbot = self._certbot(proxy, letsencrypt.name, host, on_host, [] if vm is None else vm.published)
         metrics = self._metrics(proxy, nginx, on_host)
 
         by_role = {
@@ -151,13 +166,21 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             # Named only when they are healthy: an update that leaves one sick has failed, and so has the next.
             "containers": pulumi.Output.all(healthy, containers).apply(lambda both: both[1]),
             "host": None,
+            **({} if vm is None else _outputs_of(vm)),
         }
+        if vm is not None:
+            _say_what_is_left(vm)
         if admin is not None:
             self.outputs["admin_password"] = pulumi.Output.secret(admin["password"])
         self.register_outputs(self.outputs)
 
     def _certbot(
-        self, proxy: NginxReverseProxy, home: pulumi.Output[str], host: DockerHost, opts: pulumi.ResourceOptions
+        self,
+        proxy: NginxReverseProxy,
+        home: pulumi.Output[str],
+        host: DockerHost,
+        opts: pulumi.ResourceOptions,
+        published: Sequence[pulumi.Resource],
     ) -> Certbot | None:
         certificate = self._settings.certificate
         if certificate.mode is not CertificateMode.LETS_ENCRYPT:
@@ -171,13 +194,15 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             names=self._settings.certificate_names,
             challenge=str(acme.challenge),
             issuers=_issuers(acme),
-            proxy_protocol=self._settings.proxy.proxy_protocol,
+            proxy_protocol=placement_of(self._settings).proxy_protocol,
             wait=round(acme.wait.total_seconds()),
             memory=_CERTBOT_MEMORY,
         )
         if acme.route53 is not None:
             args["route53"] = _route53(acme.route53)
-        return Certbot(f"{self._name}-certbot", args, opts)
+        # An issuer finds the site by its names.
+        found = pulumi.ResourceOptions(depends_on=[*published])
+        return Certbot(f"{self._name}-certbot", args, pulumi.ResourceOptions.merge(opts, found))
 
     def _provided_certificate(self) -> "ProvidedCertificate | None":
         provided = self._settings.certificate.provided
@@ -209,23 +234,50 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         role = role or image.role
         return pinned_image(f"{self._name}-{role}", reference, role, opts, one_at_a_time=one_at_a_time)
 
-    def _ipv6(self, engine: Engine) -> str | None:
+    def _ipv6(self, engine: Engine, placement: Placement) -> str | None:
         """Return the IPv6 address to publish, where one is wanted and the engine shows who comes."""
-        listen = self._settings.site.listen
-        if listen.ipv6_address is None:
+        wanted = placement.listen_ipv6_address
+        if wanted is None:
             return None
         try:
             if engine.shows_ipv6_clients():
-                return listen.ipv6_address
+                return wanted
         except EngineError as error:
             raise pulumi.RunError(str(error)) from None
-        if not is_loopback(listen.address):
+        if not is_loopback(placement.listen_address):
             pulumi.log.info(
-                f"Nothing is published on {listen.ipv6_address}: this Docker engine would show every IPv6 client under"
+                f"Nothing is published on {wanted}: this Docker engine would show every IPv6 client under"
                 " its own gateway's address. Docker 27 and later show the client's; site.listen.ipv6: false says that"
                 " none is wanted.",
             )
         return None
+
+    def _host_args(self, *, ipv6: bool) -> DockerHostArgs:
+        args = DockerHostArgs(ipv6=ipv6)
+        if self._address is not None:
+            args["host"] = self._address
+        if self._engine.ssh_options:
+            args["ssh_options"] = self._engine.ssh_options
+        return args
+
+    def _aws_vm(self, placement: Placement) -> "AwsVm | None":
+        if self._settings.platform.aws is None:
+            return None
+        # Here, and not above: its SDK takes a second to load, which who runs nothing there need not wait for.
+        from components.aws.vm import AwsVm  # noqa: PLC0415
+        from components.aws.wanted import vm_args  # noqa: PLC0415
+
+        return AwsVm(f"{self._name}-vm", vm_args(self._settings, placement), pulumi.ResourceOptions(parent=self))
+
+    def _reached(self, vm: "AwsVm") -> pulumi.Output[str]:
+        """Return where the instance's engine is, known once it answers."""
+        stack, ssh = pulumi.get_stack(), vm.host.ssh
+        access = pulumi.Output.all(ssh.address, ssh.host_key, ssh.client_private_key, vm.host.complete).apply(
+            lambda known: SshAccess(stack, f"ssh://{ssh.user}@{known[0]}", known[1], known[2])
+        )
+        built = self._settings.images.source is ImageSource.BUILT
+        images_here = ImagesToTake(wanted_images(self._settings), Engine(None)) if built else None
+        return once_answering(self._engine, access, timeout=_FIRST_START, images=images_here)
 
     def _metrics(
         self, proxy: NginxReverseProxy, nginx: pulumi.Output[str], opts: pulumi.ResourceOptions
@@ -330,9 +382,9 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             replicas=application.replicas,
             environment=application.environment,
         )
-        address = self._settings.platform.docker.host
-        if address is not None:
-            args["engine"] = address
+        if self._address is not None:
+            args["engine"] = self._address
+            args["ssh_options"] = self._engine.ssh_options
         if postgres is not None:
             args["database_url"] = postgres.url if isinstance(postgres, Postgres) else postgres
             args["vector_length"] = self._settings.data.postgres.vector_length
@@ -367,9 +419,39 @@ def _released(settings: StackSettings, opts: pulumi.ResourceOptions | None) -> p
     return pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(transforms=[release]))
 
 
-def _host_args(settings: StackSettings, *, ipv6: bool) -> DockerHostArgs:
-    host = settings.platform.docker.host
-    return DockerHostArgs(ipv6=ipv6) if host is None else DockerHostArgs(host=host, ipv6=ipv6)
+def _engine(settings: StackSettings) -> Engine:
+    stack = pulumi.get_stack()
+    if settings.platform.aws is not None:
+        return Engine(None, ssh_options=ssh_options(stack), host_key_from="the state of this stack", known=False)
+    try:
+        return engine_of(settings, stack)
+    except EngineError as error:
+        raise pulumi.RunError(str(error)) from None
+
+
+def _say_what_is_left(vm: "AwsVm") -> None:
+    """Say what somebody has to enter elsewhere as soon as it is known: the update may wait for it."""
+    if pulumi.runtime.is_dry_run():
+        return
+    if vm.wanted_records is not None:
+        vm.wanted_records.apply(lambda records: pulumi.log.info(f"{_RECORDS_ARE_WANTED}: {_listed(records)}"))
+    if vm.name_servers is not None:
+        vm.name_servers.apply(lambda servers: pulumi.log.info(f"{_SERVERS_ARE_WANTED}: {', '.join(servers)}"))
+
+
+def _listed(records: Sequence[Mapping[str, str]]) -> str:
+    return "; ".join(f"{record['name']} {record['type']} {record['value']}" for record in records)
+
+
+def _outputs_of(vm: "AwsVm") -> dict[str, pulumi.Output[object] | object]:
+    outputs: dict[str, pulumi.Output[object] | object] = {"host": vm.host.address}
+    if vm.load_balancer is not None:
+        outputs["load_balancer"] = vm.load_balancer
+    if vm.name_servers is not None:
+        outputs["name_servers"] = vm.name_servers
+    if vm.wanted_records is not None:
+        outputs["dns_records"] = vm.wanted_records
+    return outputs
 
 
 def _asked_over_http(settings: StackSettings) -> Sequence[str]:

@@ -76,9 +76,11 @@ class OpenWebUIArgs(TypedDict):
     brought: NotRequired[Mapping[str, str]]
     """Which of DATABASE_URL and REDIS_URL lead to what is no part of this deployment -> the setting that a person has
     to mend when it is wrong. These must let the application in at once; the others may still be starting."""
-    engine: NotRequired[str]
+    engine: NotRequired[pulumi.Input[str]]
     """Address of the Docker engine, which is asked whether one replica is healthy before the next changes; left out:
     DOCKER_HOST, else /var/run/docker.sock."""
+    ssh_options: NotRequired[Sequence[str]]
+    """With an address of ssh://: what ssh is given before it."""
     providers: NotRequired[Sequence[ProviderArgs]]
     """Left out: the admin panel keeps them."""
     ollama_url: NotRequired[pulumi.Input[str]]
@@ -101,7 +103,10 @@ class OpenWebUI(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: OpenWebUIArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the volumes, the secret key and the containers."""
-        super().__init__("open-webui-edge:index:OpenWebUI", name, {}, opts)
+        # What the whole waits for, the first replica does; and each further one for the one before it. The key is kept,
+        # which must not keep what it has no need of.
+        after = None if opts is None else opts.depends_on
+        super().__init__("open-webui-edge:index:OpenWebUI", name, {}, _without_dependencies(opts))
         secret_key = GeneratedSecret(
             f"{name}-secret-key", GeneratedSecretArgs(purpose="WEBUI_SECRET_KEY"), opts=kept(self)
         )
@@ -110,9 +115,8 @@ class OpenWebUI(pulumi.ComponentResource):
         self.upstream = "open-webui"
         count = args.get("replicas", 1)
         self.replicas = [f"{self.upstream}-{number}" for number in range(1, count + 1)]
-        engine = Engine(args.get("engine"))
-        # What the whole waits for, the first replica does; and each further one for the one before it.
-        after = None if opts is None else opts.depends_on
+        engine = Engine(None, ssh_options=args.get("ssh_options", ()), known="engine" not in args)
+        found = pulumi.Output.from_input(args["engine"]).apply(engine.bind) if "engine" in args else None
         replicas: list[docker.Container] = []
         for number, alias in enumerate(self.replicas, start=1):
             suffix = "" if number == 1 else f"-{number}"
@@ -147,10 +151,21 @@ class OpenWebUI(pulumi.ComponentResource):
                 init=True,
             )
             replicas.append(replica)
-            after = once_healthy([replica], pulumi.Output.all(replica.id), engine)
+            after = once_healthy([replica], _of_engine(found, replica.id), engine)
         self.containers = pulumi.Output.all(*(replica.name for replica in replicas))
         self.container_ids = pulumi.Output.all(*(replica.id for replica in replicas))
         self.register_outputs({"containers": self.containers})
+
+
+def _without_dependencies(opts: pulumi.ResourceOptions | None) -> pulumi.ResourceOptions:
+    copy = pulumi.ResourceOptions.merge(opts, None)
+    copy.depends_on = None
+    return copy
+
+
+def _of_engine(found: pulumi.Output[str] | None, *container_ids: pulumi.Output[str]) -> pulumi.Output[Sequence[str]]:
+    """Return the ids, once it is known where the engine is that is asked about them."""
+    return pulumi.Output.all(found, *container_ids).apply(lambda values: values[1:])
 
 
 def _environment(args: OpenWebUIArgs, secret_key: pulumi.Output[str], number: int) -> pulumi.Output[str]:

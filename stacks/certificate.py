@@ -1,13 +1,13 @@
 """Who vouches for the site: the stack's own authority, an ACME issuer, or who signed what somebody brings."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Self, assert_never
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, SecretStr, model_validator
+from pydantic import AfterValidator, SecretStr, WithJsonSchema, model_validator
 
 from stacks.values import (
     BelowError,
@@ -17,10 +17,12 @@ from stacks.values import (
     EmailAddress,
     HttpsUrl,
     HttpUrl,
+    Region,
     SecretInsideError,
     Settings,
     between_durations,
     is_ip_address,
+    regional_arn,
 )
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
@@ -42,11 +44,13 @@ _PRIVATE_DOMAINS = (
     "intranet", "localdomain", "private",
 )  # fmt: skip
 
+# What a quota can be raised to: https://docs.aws.amazon.com/acm/latest/userguide/acm-limits.html, read in 2025
+_NAMES_MAX_OF_ACM = 100
+
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+={0,2}")
 _KEY_ID = re.compile(r"[!-~]{1,256}")
 _PROFILE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ACCESS_KEY_ID = re.compile(r"\w{3,128}", re.ASCII)
-_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}")
 # RFC 2104 section 3 advises against keys that are shorter than the hash; issuers give 32 bytes and more.
 _HMAC_KEY_MIN = 16
 
@@ -57,6 +61,7 @@ class CertificateMode(StrEnum):
     SELF_SIGNED = "self-signed"
     LETS_ENCRYPT = "lets-encrypt"
     PROVIDED = "provided"
+    ACM = "acm"
 
 
 class Challenge(StrEnum):
@@ -103,9 +108,12 @@ def _secret_access_key(value: SecretStr) -> SecretStr:
     return value
 
 
-def _region(value: str) -> str:
-    if not _REGION.fullmatch(value):
-        raise ValueError("is not a region of AWS; write one such as us-east-1")
+def _acm_arn(value: str) -> str:
+    if not regional_arn("acm", "certificate/[0-9A-Za-z-]{1,64}").fullmatch(value):
+        raise ValueError(
+            "is not the ARN of a certificate; write one such as"
+            " arn:aws:acm:eu-central-1:123456789012:certificate/01234567-89ab-cdef-0123-456789abcdef",
+        )
     return value
 
 
@@ -122,6 +130,9 @@ def _provided_certificate(value: str) -> str:
             " replaced by a new one",
         )
     return value
+
+
+AcmArn = Annotated[str, AfterValidator(_acm_arn), WithJsonSchema({"type": "string", "pattern": "^arn:aws"})]
 
 
 class ExternalAccountSettings(Settings):
@@ -218,7 +229,7 @@ class Route53Settings(Settings):
     secret_access_key: Annotated[SecretStr, AfterValidator(_secret_access_key)] | None = None
     """Its secret, encrypted: `pulumi config set --path --secret certificate.lets_encrypt.route53.secret_access_key`."""
 
-    region: Annotated[str, AfterValidator(_region)] = "us-east-1"
+    region: Region = "us-east-1"
     """Region whose endpoint is asked. Route 53 itself is the same in all of them; us-gov-west-1 and cn-northwest-1 are
     worlds of their own."""
 
@@ -346,13 +357,22 @@ class ProvidedSettings(Settings):
         return self
 
 
+class AcmSettings(Settings):
+    """A certificate of AWS Certificate Manager, which an Application Load Balancer serves. AWS renews it."""
+
+    arn: AcmArn | None = None
+    """ARN of an issued certificate in platform.aws.region that covers the site's names. Left out: one is asked for, and
+    records in dns.zone show whose the names are."""
+
+
 class CertificateSettings(Settings):
     """Who vouches for the site."""
 
     mode: CertificateMode = CertificateMode.SELF_SIGNED
     """self-signed: a certificate authority of this stack's own, which browsers must be told to trust (`make trust-ca`);
     lets-encrypt: Let's Encrypt, or another issuer that speaks ACME, and whoever chooses it accepts that issuer's terms
-    of service; provided: a certificate that somebody brings."""
+    of service; provided: a certificate that somebody brings; acm: AWS Certificate Manager, where
+    platform.aws.load_balancer.kind is alb."""
 
     warn_before: Annotated[Duration, between_durations("1h", "90d")] = timedelta(days=14)
     """From how much time before its end the certificate is warned about: in the log, by the proxy's health check, by
@@ -368,6 +388,9 @@ class CertificateSettings(Settings):
     provided: ProvidedSettings | None = None
     """With mode provided."""
 
+    acm: AcmSettings = AcmSettings()
+    """With mode acm."""
+
     @property
     def trusted(self) -> bool:
         """Whether browsers trust it by themselves."""
@@ -376,7 +399,7 @@ class CertificateSettings(Settings):
                 return False
             case CertificateMode.LETS_ENCRYPT:
                 return not self.lets_encrypt.staging
-            case CertificateMode.PROVIDED:
+            case CertificateMode.PROVIDED | CertificateMode.ACM:
                 return True
             case _:
                 assert_never(self.mode)
@@ -386,6 +409,14 @@ class CertificateSettings(Settings):
         if "lets_encrypt" in self.model_fields_set and self.mode is not CertificateMode.LETS_ENCRYPT:
             raise BelowError(
                 "lets_encrypt", f"is set, but mode is {self.mode}; drop lets_encrypt or write mode: lets-encrypt"
+            )
+        if "acm" in self.model_fields_set and self.mode is not CertificateMode.ACM:
+            raise BelowError("acm", f"is set, but mode is {self.mode}; drop acm or write mode: acm")
+        if self.acm.arn is not None and self.additional_names:
+            raise BelowError(
+                "additional_names",
+                "is set, but acm.arn names a certificate that is issued, and what it covers is in it; drop"
+                " additional_names or acm.arn",
             )
         if self.provided is not None and self.mode is not CertificateMode.PROVIDED:
             raise BelowError("provided", f"is set, but mode is {self.mode}; drop provided or write mode: provided")
@@ -408,13 +439,31 @@ class CertificateSettings(Settings):
             if names.count(name) > 1:
                 where = "as a name of the site already" if name in hosts else "twice"
                 raise BelowError("certificate.additional_names", f"{name} is there {where}; write it once")
-        if self.mode is CertificateMode.LETS_ENCRYPT:
-            self._check_acme_names(names, hosts)
-
-    def _check_acme_names(self, names: Sequence[str], hosts: Sequence[str]) -> None:
-        acme = self.lets_encrypt
         places = dict.fromkeys(names, "certificate.additional_names")
         places |= dict.fromkeys(hosts, "site.aliases") | {hosts[0]: "site.domain"}
+        if self.mode is CertificateMode.LETS_ENCRYPT:
+            self._check_acme_names(names, places)
+        if self.mode is CertificateMode.ACM:
+            self._check_acm_names(names, places)
+
+    def _check_acm_names(self, names: Sequence[str], places: Mapping[str, str]) -> None:
+        private = [name for name in names if _is_private(name)]
+        if private:
+            listed = ", ".join(f"{name} ({places[name]})" for name in private)
+            raise BelowError(
+                places[private[0]],
+                f"ACM certifies public names only, and these are not: {listed}; write names of a domain of yours, or"
+                " drop certificate.mode: acm",
+            )
+        if len(names) > _NAMES_MAX_OF_ACM:
+            raise BelowError(
+                "certificate.additional_names",
+                f"makes it {len(names)} names in one certificate, and ACM allows {_NAMES_MAX_OF_ACM}; drop some (one"
+                " with *. covers many)",
+            )
+
+    def _check_acme_names(self, names: Sequence[str], places: Mapping[str, str]) -> None:
+        acme = self.lets_encrypt
         most = min(issuer.most_names for issuer in acme.issuers)
         if len(names) > most:
             raise BelowError(

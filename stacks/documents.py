@@ -43,6 +43,7 @@ _EXAMPLE: dict[str, Any] = {
             "wait": "5m",
         },
     },
+    "dns": {"provider": "none", "create": False},
     "proxy": {
         "tls_profile": "modern",
         "http3": False,
@@ -116,12 +117,38 @@ _EXAMPLE: dict[str, Any] = {
         "postgres": {"mode": "container", "memory": "2GiB", "vector_length": 1536},
         "redis": {"mode": "container", "memory": "256MiB"},
     },
+    "backup": {"enabled": False, "at": "03:00", "keep": "35d"},
+    "monitoring": {"alarms": {"enabled": False, "disk_percent": 85}},
     "images": {"source": "pulled", "registry": "registry.example.com/mirror"},
 }
 # Of two settings that exclude each other an example can show one: the other stands there as a comment.
 _ENCRYPTED = "(encrypted, by the command above)"
 _AUTHORITIES = '"-----BEGIN CERTIFICATE-----…"'
 _INSTEAD: dict[str, str | dict[str, Any]] = {
+    "platform.docker.host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA…",
+    "platform.aws": {
+        "region": "eu-central-1",
+        "vpc": {"cidr": "10.20.0.0/16", "availability_zones": 2},
+        "instance": {
+            "type": "t3.large",
+            "image": "debian",
+            "root_volume": "16GiB",
+            "data_volume": "50GiB",
+            "ssh_from": ["203.0.113.7/32"],
+        },
+        "load_balancer": {
+            "kind": "alb",
+            "tls_policy": "ELBSecurityPolicy-TLS13-1-2-2021-06",
+            "access_logs": True,
+            "deletion_protection": True,
+        },
+    },
+    "platform.aws.vpc.id": "vpc-0a1b2c3d4e5f60718",
+    "platform.aws.vpc.public_subnets": "[subnet-0a1b2c3d4e5f60718, subnet-0f1e2d3c4b5a69788]",
+    "platform.aws.vpc.private_subnets": "[subnet-0b1c2d3e4f5a60718, subnet-0e1d2c3b4a5f69788]",
+    "platform.aws.load_balancer.web_acl": (
+        "arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/chat/01234567-89ab-cdef-0123-456789abcdef"
+    ),
     "certificate.lets_encrypt.directory_ca": _AUTHORITIES,
     "certificate.lets_encrypt.external_account": {"key_id": "kid-1", "hmac_key": None},
     "certificate.lets_encrypt.staging_directory": "https://acme-staging.example.com/directory",
@@ -139,6 +166,11 @@ _INSTEAD: dict[str, str | dict[str, Any]] = {
     },
     "certificate.provided.certificate": _AUTHORITIES,
     "certificate.provided.private_key": _ENCRYPTED,
+    "certificate.acm": {
+        "arn": "arn:aws:acm:eu-central-1:123456789012:certificate/01234567-89ab-cdef-0123-456789abcdef",
+    },
+    "dns.zone": "example.com",
+    "monitoring.alarms.email": "admin@example.com",
     "models.ollama.url": "http://host.docker.internal:11434",
     "proxy.authentication.client_certificates": '{authorities: "-----BEGIN CERTIFICATE-----…", depth: 2}',
     "data.postgres.url": _ENCRYPTED,
@@ -249,7 +281,8 @@ def example() -> str:
     """Write a stack file that uses every setting, each with what it means above it."""
     lines = [
         "# Every setting there is, each with a value; a stack file needs only those that differ from the defaults",
-        "# (docs/settings.md). Generated: `make docs` writes it anew.",
+        "# (docs/settings.md). What another setting here excludes is a comment: platform.aws and what goes with it, of",
+        "# which staging.yaml and production.yaml are examples. Generated: `make docs` writes it anew.",
         "config:",
     ]
     for name, field in StackSettings.model_fields.items():

@@ -1,42 +1,29 @@
 """All that a stack may say, composed from its topics, and how a stack file becomes Settings or a list of faults."""
 
 import json
-import re
 from collections.abc import Collection, Mapping
-from enum import StrEnum
 from typing import Annotated, Self, cast
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 
 from components.images import ImageSource
+from stacks.backup import BackupSettings
 from stacks.certificate import CertificateSettings
+from stacks.compatibility import faults_of_platform
 from stacks.data import DataSettings
+from stacks.dns import DnsSettings
 from stacks.faults import Fault, SettingsError, faults_of
 from stacks.models import ModelSettings
+from stacks.monitoring import MonitoringSettings
 from stacks.open_webui import SHARED_VARIABLES, OpenWebUISettings
+from stacks.platform import PlatformKind, PlatformSettings
 from stacks.proxy import ProxySettings
 from stacks.site import SiteSettings
 from stacks.values import BelowError, Settings, is_loopback, refuse
 
 PROJECT = "open-webui-edge"
-
-
-# Nothing that ssh could take for an option.
-_ENGINE = re.compile(
-    r"unix:///[A-Za-z0-9._/-]+|ssh://([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(:\d{1,5})?"
-)
-
-
-class PlatformKind(StrEnum):
-    """What the deployment runs on."""
-
-    DOCKER = "docker"
-
-
-def _engine(value: str) -> str:
-    if not _ENGINE.fullmatch(value):
-        raise ValueError("is not a Docker host; write unix:///path/of/socket or ssh://user@host")
-    return value
+# An instance is there for this alone.
+_ON_AN_INSTANCE = {"address": "0.0.0.0", "http_port": 80, "https_port": 443}  # noqa: S104 - a setting
 
 
 def _registry(value: str) -> str:
@@ -44,24 +31,6 @@ def _registry(value: str) -> str:
     if not value or not set(value) <= allowed or "//" in value or value[0] in "/:.-" or value[-1] in "/:.-":
         raise ValueError("is not a registry; write a host and, where needed, a port and a path, without scheme or tag")
     return value
-
-
-class DockerSettings(Settings):
-    """A Docker engine."""
-
-    host: Annotated[str, AfterValidator(_engine)] | None = None
-    """Where the engine listens: unix:///path/of/socket, or ssh://user@host. Left out: the engine that `docker` on
-    this machine talks to (DOCKER_HOST, else /var/run/docker.sock)."""
-
-
-class PlatformSettings(Settings):
-    """What the deployment runs on."""
-
-    kind: PlatformKind = PlatformKind.DOCKER
-    """docker: containers on one Docker engine."""
-
-    docker: DockerSettings = DockerSettings()
-    """With kind docker: which engine."""
 
 
 class ImageSettings(Settings):
@@ -94,6 +63,9 @@ class StackSettings(Settings):
     certificate: CertificateSettings = CertificateSettings()
     """Who vouches for the site."""
 
+    dns: DnsSettings = DnsSettings()
+    """The records that lead to the site."""
+
     proxy: ProxySettings = ProxySettings()
     """How the reverse proxy treats connections, requests and answers."""
 
@@ -105,6 +77,12 @@ class StackSettings(Settings):
 
     data: DataSettings = DataSettings()
     """What outlives an update and `make down`, and where it is kept."""
+
+    backup: BackupSettings = BackupSettings()
+    """Copies of the data, kept elsewhere."""
+
+    monitoring: MonitoringSettings = MonitoringSettings()
+    """Who is told when something is wrong."""
 
     images: ImageSettings = ImageSettings()
     """Where the container images come from."""
@@ -121,6 +99,15 @@ class StackSettings(Settings):
     def certificate_names(self) -> tuple[str, ...]:
         """Every name and address that the certificate covers, the canonical one first."""
         return (*self.site.hosts, *self.certificate.additional_names)
+
+    @model_validator(mode="after")
+    def _fits_the_platform(self) -> Self:
+        refuse(faults_of_platform(self))
+        if self.platform.kind is PlatformKind.AWS_VM:
+            listen = self.site.listen.model_copy(update=_ON_AN_INSTANCE)
+            # Frozen for those who read it; here it is still being made.
+            object.__setattr__(self, "site", self.site.model_copy(update={"listen": listen}))
+        return self
 
     @model_validator(mode="after")
     def _names_can_be_certified(self) -> Self:

@@ -19,7 +19,8 @@ class ListenSettings(Settings):
     ipv6: bool = True
     """Listen on IPv6 as well: on ::1 beside 127.0.0.1, on :: beside 0.0.0.0, with any other address on none. Only where
     the engine shows who comes (Docker 27 and later): an older one gives every IPv6 client the address of its own
-    gateway, so nothing is published there, and the update says so."""
+    gateway, so nothing is published there, and the update says so. With platform.kind aws-vm: whether the load balancer
+    has IPv6 addresses as well."""
 
     http_port: Port = 8080
     """Port for plain HTTP, which only redirects to HTTPS."""
@@ -49,7 +50,7 @@ class SiteSettings(Settings):
     Default: 127.0.0.1 where `domain` is localhost, else none."""
 
     listen: ListenSettings = ListenSettings()
-    """What the proxy listens on."""
+    """What the proxy listens on. With platform.kind aws-vm it is all addresses, and ports 80 and 443."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

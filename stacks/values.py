@@ -31,6 +31,7 @@ _SERVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
 _PORT_MAX = 65535
 _PATH_MAX = 512
 _EVERYBODY_HERE = ipaddress.ip_network("255.255.255.255")
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}")
 # RFC 9110 section 5.1, without what Nginx drops (underscores) and what no header in use has.
 _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
 # What a policy header is made of: printable ASCII; Nginx would read a dollar as the beginning of a variable.
@@ -333,6 +334,22 @@ def _path(value: str) -> str:
     return value
 
 
+def _region(value: str) -> str:
+    if not _REGION.fullmatch(value):
+        raise ValueError("is not a region of AWS; write one such as us-east-1")
+    return value
+
+
+def regional_arn(service: str, resource: str) -> re.Pattern[str]:
+    """Return how the ARN of something in a region is written; `resource` is a pattern."""
+    return re.compile(rf"arn:aws(-cn|-us-gov)?:{service}:{_REGION.pattern}:\d{{12}}:{resource}")
+
+
+def region_of_arn(arn: str) -> str:
+    """Return where the thing is that an ARN names."""
+    return arn.split(":")[3]
+
+
 def is_ip_address(host: str) -> bool:
     """Whether `host`, a value of kind Host, is an address and not a name."""
     try:
@@ -375,6 +392,8 @@ CertificateName = Annotated[str, AfterValidator(_certificate_name), WithJsonSche
 Port = Annotated[int, Field(ge=1, le=_PORT_MAX)]
 Network = Annotated[str, AfterValidator(_network), WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]})]
 """An address or a network, in CIDR form."""
+Region = Annotated[str, AfterValidator(_region)]
+"""Of AWS."""
 Origin = Annotated[str, AfterValidator(_origin), WithJsonSchema({"type": "string", "format": "uri"})]
 """As a browser writes it in the header Origin (RFC 6454)."""
 HeaderName = Annotated[str, AfterValidator(_header_name)]

@@ -18,14 +18,17 @@ from docker.models.containers import Container
 from docker.models.networks import Network
 
 from components.docker.container import APP
-from components.docker.ssh import forwarded_socket
+from components.docker.ssh import HOST_KEY, forwarded_socket, refused_host_key
 
+_DEFAULT = "unix:///var/run/docker.sock"
 _TIMEOUT = 30
 _PATIENCE = 600
 """Seconds until a container that is still starting is called a failure: a migration takes minutes."""
 _UNHEALTHY_PATIENCE = 60
 """Seconds for an unhealthy container to recover, as after a restart of the engine."""
 _STOP_SECONDS = 20
+SIGN_OF_LIFE = 10
+"""Seconds between two words about what is awaited."""
 _CRASHES = 3
 _LAST_WORDS = 8
 _NEVER = "0001-01-01"
@@ -67,10 +70,39 @@ class EngineFacts:
 class Engine:
     """A connection to a Docker engine, opened when first used."""
 
-    def __init__(self, host: str | None) -> None:
-        """Keep the address: unix:// or ssh://; None for DOCKER_HOST, else /var/run/docker.sock."""
-        self.host = host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    def __init__(
+        self,
+        host: str | None,
+        *,
+        ssh_options: Sequence[str] = (),
+        host_key_from: str = HOST_KEY,
+        known: bool = True,
+    ) -> None:
+        """Keep the address.
+
+        Args:
+            host: unix:// or ssh://; None for DOCKER_HOST, else /var/run/docker.sock.
+            ssh_options: lead to what is known of the host (components/docker/ssh.py); without any, that is what the
+                user's own ssh knows.
+            host_key_from: what names the host's key, for messages.
+            known: whether it is known already where the engine is; if not, `bind` says so later.
+
+        """
+        self.host = host or os.environ.get("DOCKER_HOST") or _DEFAULT if known else ""
+        self.ssh_options = tuple(ssh_options)
+        self.host_key_from = host_key_from
         self._client: docker.DockerClient | None = None
+        self._connected_to = ""
+
+    def bind(self, host: str) -> str:
+        """Say where it is, of one whose machine the same update makes, and return that."""
+        self.host = host
+        return host
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known where it is."""
+        return bool(self.host)
 
     @property
     def local(self) -> bool:
@@ -81,16 +113,30 @@ class Engine:
     def connection(self) -> Generator[docker.DockerClient]:
         """Lend the client; whatever goes wrong with the engine becomes an EngineError."""
         try:
-            if self._client is None:
-                address = forwarded_socket(self.host) if self.host.startswith("ssh://") else self.host
-                self._client = docker.DockerClient(base_url=address, timeout=_TIMEOUT)
+            if not self.known:
+                raise EngineError("Where the Docker engine is, is not known before its machine is made.")
+            if self._client is None or self.host.startswith("ssh://"):
+                self._connect()
+            assert self._client is not None  # noqa: S101 - for the type checker
             yield self._client
         except docker.errors.APIError as error:
             raise EngineError(f"The Docker engine at {self.host} refused: {error.explanation or error}") from error
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             raise EngineError(self._unreachable(error)) from error
 
+    def _connect(self) -> None:
+        # Made anew where it ended meanwhile.
+        socket = self._socket()
+        if self._client is None or socket != self._connected_to:
+            self._client = docker.DockerClient(base_url=socket, timeout=_TIMEOUT)
+            self._connected_to = socket
+
+    def _socket(self) -> str:
+        return forwarded_socket(self.host, self.ssh_options) if self.host.startswith("ssh://") else self.host
+
     def _unreachable(self, error: Exception) -> str:
+        if self.ssh_options and (other_key := refused_host_key(self.host, str(error), self.host_key_from)):
+            return other_key
         if "Permission denied" in str(error):
             return (
                 f"This user may not talk to the Docker engine at {self.host}; join the group `docker` and log in anew,"
@@ -120,7 +166,7 @@ class Engine:
                 first_unprivileged_port=_first_unprivileged_port(),
                 publications=tuple(_publications(client)),
                 missing_images={
-                    **{name: "" for name in built if not _has_image(client, name)},
+                    **{name: "" for name in built if not has_image(client, name)},
                     **{name: why for name in pulled if (why := _why_not_pulled(client, name))},
                 },
             )
@@ -163,7 +209,7 @@ class Engine:
                 pending = [identity for identity in pending if not _is_healthy(client, identity, clock() - began)]
             if not pending:
                 return
-            if clock() - reported > 10:  # noqa: PLR2004 - seconds between two signs of life
+            if clock() - reported > SIGN_OF_LIFE:
                 reported = clock()
                 report(f"waiting for {len(pending)} container(s) to be healthy, for {reported - began:.0f} s so far")
             time.sleep(0.5)
@@ -211,10 +257,14 @@ class Engine:
         An engine that goes away while a container is being made leaves one that the state knows and takes for whole,
         though it may lack its files: it has never run. What replaced one says so by a label, and goes on saying it.
 
+        Of an engine of which is not known yet where it is, nothing is: nothing was made there.
+
         Raises:
             EngineError: the engine does not answer.
 
         """
+        if not self.known:
+            return None
         with self.connection() as client:
             try:
                 found = client.containers.get(name)
@@ -245,6 +295,10 @@ class Engine:
                 if isinstance(found, Container):
                     found.remove(force=True)
                 elif isinstance(found, Network):
+                    # What an instance left on its disk runs again on the next one, and a network in use stays.
+                    for attached in found.containers:
+                        if attached.labels.get("deployment") == deployment:
+                            attached.remove(force=True)
                     found.remove()
                 return
         remove = f"docker {kind} rm {'--force ' if kind == 'container' else ''}{name}"
@@ -282,7 +336,8 @@ def _first_unprivileged_port() -> int:
         return 1024
 
 
-def _has_image(client: docker.DockerClient, name: str) -> bool:
+def has_image(client: docker.DockerClient, name: str) -> bool:
+    """Whether an image is there under a name."""
     try:
         client.api.inspect_image(name)
     except docker.errors.ImageNotFound:
@@ -291,7 +346,7 @@ def _has_image(client: docker.DockerClient, name: str) -> bool:
 
 
 def _why_not_pulled(client: docker.DockerClient, name: str) -> str:
-    if _has_image(client, name):
+    if has_image(client, name):
         return ""
     try:
         # The engine asks the registry: it may be elsewhere, and know another way there.

@@ -12,8 +12,10 @@ from components.docker.container import labels, physical_name
 class DockerHostArgs(TypedDict):
     """Which engine."""
 
-    host: NotRequired[str]
+    host: NotRequired[pulumi.Input[str]]
     """unix:///path/of/socket or ssh://user@host; left out: DOCKER_HOST, else /var/run/docker.sock."""
+    ssh_options: NotRequired[Sequence[str]]
+    """What ssh is given before the host; left out: the user's own configuration and known hosts."""
     ipv6: NotRequired[bool]
     """Whether the network has IPv6 too."""
 
@@ -31,7 +33,10 @@ class DockerHost(pulumi.ComponentResource):
         """Configure the provider and make the network."""
         super().__init__("open-webui-edge:index:DockerHost", name, {**args}, opts)
         self.provider = docker.Provider(
-            f"{name}-engine", host=args.get("host"), opts=pulumi.ResourceOptions(parent=self)
+            f"{name}-engine",
+            host=args.get("host"),
+            ssh_opts=args.get("ssh_options"),
+            opts=pulumi.ResourceOptions(parent=self),
         )
         network = docker.Network(
             f"{name}-network",

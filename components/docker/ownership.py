@@ -5,7 +5,7 @@ from typing import Any
 
 import pulumi
 
-from components.docker.engine import REMADE, Engine
+from components.docker.engine import REMADE, Engine, EngineError
 
 _KINDS = {
     "docker:index/container:Container": "container",
@@ -25,6 +25,8 @@ class Ownership:
         """Register the hook; `deployment` is unique to it and never changes."""
         self._engine = engine
         self._deployment = deployment
+        self._late = not engine.known
+        self._silent = False
         self._hook = pulumi.ResourceHook("clear-the-way", self._clear_the_way)
 
     def claim(self, args: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
@@ -34,11 +36,23 @@ class Ownership:
             return None
         labels: Sequence[Mapping[str, Any]] = args.props["labels"]  # pyright: ignore[reportAssignmentType] - ours are plain
         added: list[Mapping[str, pulumi.Input[str]]] = [{"label": "deployment", "value": self._deployment}]
-        if kind == "container" and (half_made := self._engine.remade_after(str(args.props["name"]))):
+        if kind == "container" and (half_made := self._remade_after(str(args.props["name"]))):
             added.append({"label": REMADE, "value": half_made})
         props = {**args.props, "labels": [*labels, *added]}
         args.opts.hooks = pulumi.ResourceHookBinding(before_create=[self._hook])
         return pulumi.ResourceTransformResult(props=props, opts=args.opts)
+
+    def _remade_after(self, name: str) -> str | None:
+        if self._silent:
+            return None
+        try:
+            return self._engine.remade_after(name)
+        except EngineError:
+            if not self._late or not pulumi.runtime.is_dry_run():
+                raise
+            # A preview of what is made together with its machine needs no machine that runs.
+            self._silent = True
+            return None
 
     def _clear_the_way(self, args: pulumi.ResourceHookArgs) -> None:
         inputs: Mapping[str, Any] = args.new_inputs or {}

@@ -86,16 +86,20 @@ def wanted_images(settings: StackSettings) -> list[str]:
     return [image.reference(settings.images.source, settings.images.registry) for image in wanted]
 
 
-def _images(facts: EngineFacts, settings: StackSettings) -> Iterator[Fault]:
-    built = settings.images.source is ImageSource.BUILT
-    if built and settings.models.ollama.mode is OllamaMode.CONTAINER:
+def faults_of_source(settings: StackSettings) -> Iterator[Fault]:
+    """Return what cannot be had from where the images come from, whatever the engine."""
+    if settings.images.source is ImageSource.BUILT and settings.models.ollama.mode is OllamaMode.CONTAINER:
         yield Fault(
             "models.ollama.mode",
             "container needs the official Ollama image, and images.source is built; set images.registry to a registry"
             " that can be reached and images.source to pulled, or run Ollama yourself and write mode: url",
         )
+
+
+def _images(facts: EngineFacts, settings: StackSettings) -> Iterator[Fault]:
+    yield from faults_of_source(settings)
     for name, why in facts.missing_images.items():
-        if built:
+        if settings.images.source is ImageSource.BUILT:
             yield Fault("images.source", f"built, but this Docker engine has no image {name}; `make up` builds it")
         else:
             yield Fault(

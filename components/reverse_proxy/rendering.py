@@ -20,6 +20,8 @@ from components.reverse_proxy.headers import (
 )
 from components.reverse_proxy.scripts import CERTIFICATES
 from components.reverse_proxy.tls_profiles import policy_of
+from stacks.aws import LoadBalancerKind
+from stacks.placement import placement_of
 from stacks.proxy import (
     FRONTEND_PATHS,
     SIGN_IN_PATHS,
@@ -33,6 +35,9 @@ from stacks.values import write_bytes, write_duration
 
 DOCKER_RESOLVER = "127.0.0.11"
 """The name server of every user-defined Docker network (Docker's manual, Networking overview)."""
+
+HEALTH_OF_LOAD_BALANCER = "/nginx/load-balancer-health"
+"""What a load balancer asks for by address, with TLS (ALB) or without (NLB); the answer is 200."""
 
 _TEMPLATES = Path(__file__).with_name("templates")
 # Where a part is included, it is one level in.
@@ -144,7 +149,7 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
 
     """
     environment = _environment()
-    site, proxy = settings.site, settings.proxy
+    site, proxy, placement = settings.site, settings.proxy, placement_of(settings)
     passed = _passed_identity(proxy, settings.open_webui.identity_headers)
     names = tuple(settings.open_webui.identity_headers)
     for name in (*names, *(identity.header for identity in passed)):
@@ -156,6 +161,10 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
     values = {
         "stack": stack,
         "proxy": proxy,
+        "placement": placement,
+        "behind_load_balancer": placement.behind is not LoadBalancerKind.NONE,
+        "health_of_load_balancer": HEALTH_OF_LOAD_BALANCER,
+        "sticky_cookies": placement.behind is LoadBalancerKind.ALB,
         "tls": policy_of(proxy.tls_profile, rsa=rsa_certificate),
         "rsa_certificate": rsa_certificate,
         "resolver": resolver,
@@ -172,7 +181,7 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         "domain": site.domain,
         "url": site.url,
         "netloc": site.url.removeprefix("https://"),
-        "port": site.listen.https_port,
+        "port": placement.public_port,
         "origins": settings.origins,
         "hsts": strict_transport_security(proxy, trusted_certificate=settings.certificate.trusted),
         "security_headers": security_headers(proxy),
@@ -187,7 +196,7 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         "cleared_headers": cleared_with(names, tuple(identity.header for identity in passed)),
         "passed_identity": passed,
         # With the PROXY protocol whoever wrote the headers is the client itself.
-        "headers_of_proxies": bool(proxy.trusted_proxies) and not proxy.proxy_protocol,
+        "headers_of_proxies": bool(placement.trusted_proxies) and not placement.proxy_protocol,
         "challenges": bool(acme_challenges),
         "challenged_only": [name for name in acme_challenges if name not in site.hosts],
         "webroot": f"{CERTIFICATES}/webroot",

@@ -18,8 +18,12 @@ import pytest
 import requests
 
 from components import images
+from components.docker.arrival import take_images
+from components.docker.engine import Engine
+from components.docker.ssh import SshAccess
 from components.images import ImageSource
 from tests.support.machine import lacks
+from tests.support.ssh_server import ssh_server
 from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop
 from tests.support.waiting import wait_until
 
@@ -230,6 +234,31 @@ def test_an_update_whose_engine_went_away_is_mended_by_the_next(  # noqa: PLR091
     signed_in = _ask(stack, "/api/v1/auths/signin", {"email": "ada@example.com", "password": PASSWORD})
     assert signed_in["name"] == "Ada"
     assert NO_CHANGE.search(stack.up().succeeded().output)
+
+
+def test_what_an_engine_lacks_is_sent_to_it_over_ssh(
+    engine: docker.DockerClient, second_engine: SecondEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    there, only_here = images.NGINX.reference(ImageSource.BUILT, None), "open-webui-edge/of-a-test:sent"
+    second_engine.client.images.get(there).tag(only_here)
+    with ssh_server(tmp_path) as server:
+        access = SshAccess("prod", server.address, server.host_key, server.client_key)
+        access.write()
+        said: list[str] = []
+        try:
+            take_images(
+                Engine(access.host, ssh_options=access.options),
+                [there, only_here],
+                Engine(second_engine.address),
+                said.append,
+            )
+            assert engine.images.get(only_here).id == second_engine.client.images.get(only_here).id
+            assert said[-1].startswith(f"sent the image {only_here} to {server.address}: ")
+            assert there not in " ".join(said)
+        finally:
+            if engine.images.list(name=only_here):
+                engine.images.remove(only_here, noprune=True)
 
 
 def _containers(stack: StackUnderTest) -> set[str | None]:

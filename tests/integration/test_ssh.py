@@ -1,16 +1,20 @@
 """The same stack on an engine that is reached over ssh."""
 
 import contextlib
+import itertools
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import docker
 import pytest
 
-from tests.support.machine import lacks, pulumi_environment
-from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop, free_port
+from components.docker.arrival import wait_until_answers
+from components.docker.engine import Engine, EngineError
+from components.docker.ssh import SshAccess
+from tests.support.machine import pulumi_environment
+from tests.support.ssh_server import KNOWN_HOSTS, make_key, ssh_agent, ssh_server
+from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop
 from tests.support.waiting import wait_until
 
 
@@ -18,36 +22,17 @@ from tests.support.waiting import wait_until
 def ssh_host(engine: docker.DockerClient, tmp_path: Path) -> Iterator[str]:
     """An ssh server on this machine; its address for clients with the configuration in tmp_path."""
     del engine
-    server = shutil.which("sshd", path="/usr/sbin:/usr/bin")
-    if server is None:
-        lacks("no sshd (openssh-server)")
-    for key in ("host", "client"):
-        make_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / key)]
-        subprocess.run(make_key, check=True)  # noqa: S603 - the test's own words
-    port = free_port()
-    (tmp_path / "authorized_keys").write_text((tmp_path / "client.pub").read_text())
-    (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{port} {(tmp_path / 'host.pub').read_text()}")
-    (tmp_path / "sshd_config").write_text(
-        f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {tmp_path}/host\nPidFile {tmp_path}/sshd.pid\n"
-        f"AuthorizedKeysFile {tmp_path}/authorized_keys\nStrictModes no\nUsePAM no\nMaxStartups 100:30:200\n",
-    )
-    (tmp_path / "config").write_text(
-        f"IdentityFile {tmp_path}/client\nIdentitiesOnly yes\nUserKnownHostsFile {tmp_path}/known_hosts\n"
-        "StrictHostKeyChecking yes\n",
-    )
-    wrapper = tmp_path / "bin/ssh"
-    wrapper.parent.mkdir()
-    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {tmp_path}/config "$@"\n')
-    wrapper.chmod(0o755)
-    Path("/run/sshd").mkdir(exist_ok=True)
-    configuration = str(tmp_path / "sshd_config")
-    process = subprocess.Popen([server, "-D", "-f", configuration], stderr=subprocess.DEVNULL)  # noqa: S603 - likewise
-    try:
-        wait_until((tmp_path / "sshd.pid").exists, what="sshd")
-        yield f"ssh://root@127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
+    with ssh_server(tmp_path) as server:
+        (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {server.host_key}\n")
+        (tmp_path / "config").write_text(
+            f"IdentityFile {tmp_path}/client\nIdentitiesOnly yes\nUserKnownHostsFile {tmp_path}/known_hosts\n"
+            "StrictHostKeyChecking yes\n",
+        )
+        wrapper = tmp_path / "bin/ssh"
+        wrapper.parent.mkdir()
+        wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {tmp_path}/config "$@"\n')
+        wrapper.chmod(0o755)
+        yield server.address
 
 
 def test_an_engine_over_ssh_runs_the_same_stack(ssh_host: str, tmp_path: Path) -> None:
@@ -78,6 +63,124 @@ def test_an_unknown_host_key_is_refused_in_the_words_of_ssh(ssh_host: str, tmp_p
         assert f"The Docker engine at {ssh_host} does not answer" in output
     finally:
         stack.remove()
+
+
+def test_a_host_key_of_the_settings_is_all_that_is_needed_to_know_a_host(
+    engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    del engine
+    directory = tmp_path / "a server"
+    directory.mkdir()
+    before = KNOWN_HOSTS.read_bytes() if KNOWN_HOSTS.exists() else None
+    with ssh_server(directory) as server, ssh_agent(directory / "client") as agent:
+        workshop = Workshop.at(tmp_path / "a workshop", {**pulumi_environment(), **agent})
+        host = {"host": server.address, "host_key": server.host_key}
+        stack = StackUnderTest(workshop, "it-ssh-key", {"platform": {"docker": host}})
+        try:
+            stack.create().up().succeeded()
+            stack.outputs()
+            with stack.client() as client:
+                assert client.ready()
+            assert NO_CHANGE.search(stack.up().succeeded().output)
+            status = workshop.run("make", "status", "STACK=it-ssh-key").succeeded().output
+            assert "edge-it-ssh-key-nginx" in status
+            assert "edge-it-ssh-key-nginx | " in workshop.run("make", "logs", "STACK=it-ssh-key").succeeded().output
+
+            host["host_key"] = make_key(tmp_path / "other")
+            stack.write()
+            refused = f"{server.address} has another host key than platform.docker.host_key says (ED25519 SHA256:"
+            for ended in (stack.up(), workshop.run("make", "status", "STACK=it-ssh-key")):
+                assert refused in ended.failed().output
+
+            # Before the program is run the provider looks at what is there, with what ssh knew before.
+            host["host_key"] = server.host_key
+            stack.write()
+            workshop.run("make", "-s", "env", "STACK=it-ssh-key").succeeded()
+            assert NO_CHANGE.search(stack.up().succeeded().output)
+
+            # As on another machine, or in another checkout.
+            shutil.rmtree(workshop.directory / ".ssh")
+            workshop.run("make", "-s", "env", "STACK=it-ssh-key").succeeded()
+            assert NO_CHANGE.search(stack.up().succeeded().output)
+        finally:
+            stack.remove()
+    assert (KNOWN_HOSTS.read_bytes() if KNOWN_HOSTS.exists() else None) == before
+
+
+def test_a_machine_that_is_only_just_being_set_up_is_waited_for(
+    engine: docker.DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del engine
+    monkeypatch.chdir(tmp_path)
+    make_key(tmp_path / "other")
+    with ssh_server(tmp_path) as server:
+        access = SshAccess("prod", server.address, server.host_key, server.client_key)
+        access.write()
+        server.stop()
+        reached = Engine(access.host, ssh_options=access.options)
+        # As an instance comes up: with keys of its own, then with ours, then with whom it lets in.
+        becomes = iter(
+            [
+                lambda: server.start(host_key="other"),
+                lambda: server.start(lets_in=False),
+                lambda: server.start(further="SetEnv DOCKER_HOST=unix:///nowhere.sock"),
+                server.start,
+            ]
+        )
+
+        def pause(_: float) -> None:
+            server.stop()
+            next(becomes)()
+
+        seconds = itertools.count(step=11)
+        said: list[str] = []
+        wait_until_answers(reached, 600, said.append, clock=lambda: next(seconds), pause=pause)
+        for words, line in zip(
+            [
+                ("TCP port", "Connection refused"),
+                ("the SSH login", "Host key verification failed."),
+                ("the SSH login", "Permission denied"),
+                ("the Docker engine", "Cannot connect to the Docker daemon at unix:///nowhere.sock."),
+            ],
+            said,
+            strict=True,
+        ):
+            assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("further", "lets_in", "words"),
+    [
+        ("", False, "What was waited for last is the SSH login. It came to: root@127.0.0.1: Permission denied"),
+        (
+            "SetEnv DOCKER_HOST=unix:///nowhere.sock",
+            True,
+            (
+                "What was waited for last is the Docker engine. It came to: Cannot connect to the Docker daemon at"
+                " unix:///nowhere.sock. Is the docker daemon running?"
+            ),
+        ),
+    ],
+    ids=["nobody is let in", "no engine"],
+)
+def test_a_machine_that_never_comes_up_is_waited_for_no_longer_than_allowed(  # noqa: PLR0913, PLR0917 - a table
+    engine: docker.DockerClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    further: str,
+    lets_in: bool,  # noqa: FBT001 - likewise
+    words: str,
+) -> None:
+    del engine
+    monkeypatch.chdir(tmp_path)
+    with ssh_server(tmp_path) as server:
+        server.stop()
+        server.start(further=further, lets_in=lets_in)
+        access = SshAccess("prod", server.address, server.host_key, server.client_key)
+        access.write()
+        with pytest.raises(EngineError) as late:
+            wait_until_answers(Engine(access.host, ssh_options=access.options), 1, print)
+    assert str(late.value).startswith(f"{server.address} was not ready within 1 seconds. {words}")
 
 
 def _tunnels(host: str) -> list[str]:

@@ -353,13 +353,14 @@ class NginxUnderTest:
         path: str,
         *options: str,
         scheme: str = "https",
+        host: str | None = None,
         headers: Sequence[tuple[str, str]] = (),
     ) -> Answer:
         """Ask from within its container: the client's address is 127.0.0.1, which no published connection has.
 
         `options` are curl's. Of the answer's head the status is read. Raises DockerError where there is no answer.
         """
-        said = [f"--header={name}: {value}" for name, value in [("Host", self.domain), *headers]]
+        said = [f"--header={name}: {value}" for name, value in [("Host", host or self.domain), *headers]]
         written = _docker(
             *("exec", self.name, "curl", "--silent", "--show-error", "--insecure", "--max-time", f"{PATIENCE:g}"),
             *("--write-out", "\n%{http_code}", *said, *options, f"{scheme}://127.0.0.1{path}"),

@@ -11,7 +11,7 @@ import yaml
 from stacks.settings import encrypted_paths
 
 CASES = Path(__file__).parent.parent / "cases"
-_SEPARATOR = "----\n"
+SEPARATOR = "----\n"
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Case:
 
     def rewrite(self, expected: str) -> None:
         """Write what the program does today."""
-        stack_file, _, _ = self.path.read_text().partition(_SEPARATOR)
-        self.path.write_text(f"{stack_file}{_SEPARATOR}{expected}")
+        stack_file, _, _ = self.path.read_text().partition(SEPARATOR)
+        self.path.write_text(f"{stack_file}{SEPARATOR}{expected}")
 
 
 def case_files(folder: str) -> list[Path]:
@@ -48,7 +48,7 @@ def case_files(folder: str) -> list[Path]:
 
 def read_case(path: Path) -> Case:
     """Read one."""
-    stack_file, separator, expected = path.read_text().partition(_SEPARATOR)
+    stack_file, separator, expected = path.read_text().partition(SEPARATOR)
     assert separator, f"{path} has no line of four dashes"
     document = yaml.safe_load(stack_file) or {}
     secret_keys: set[str] = set()

@@ -3,6 +3,7 @@
 import json
 import string
 from collections.abc import Callable
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, get_args, get_origin
 
@@ -11,6 +12,20 @@ from hypothesis import reject
 from hypothesis import strategies as st
 from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
 
+from stacks.aws import (
+    AwsSettings,
+    InstanceSettings,
+    InstanceType,
+    LoadBalancerKind,
+    LoadBalancerSettings,
+    SshNetwork,
+    SubnetId,
+    TlsPolicy,
+    VpcCidr,
+    VpcId,
+    VpcSettings,
+    WebAclArn,
+)
 from stacks.faults import SettingsError
 from stacks.proxy import (
     AuthenticationMode,
@@ -31,8 +46,10 @@ from stacks.values import (
     Network,
     Origin,
     PageUrl,
+    Region,
     RequestPath,
     ServiceUrl,
+    is_ip_address,
     parse_bytes,
     parse_duration,
 )
@@ -87,6 +104,14 @@ TEXTS: dict[Any, Values] = {
     HttpUrl: _joined(_SCHEME, _NAME, _PORT, _URL_PATH),
     HeaderName: st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,40}", fullmatch=True),
     HeaderValue: st.text([chr(code) for code in range(0x20, 0x7F) if chr(code) != "$"], min_size=1, max_size=80),
+    Region: st.sampled_from(["eu-central-1", "us-east-1", "ap-southeast-2", "us-gov-west-1"]),
+    VpcId: st.from_regex(r"vpc-[0-9a-f]{17}", fullmatch=True),
+    SubnetId: st.from_regex(r"subnet-[0-9a-f]{17}", fullmatch=True),
+    VpcCidr: st.sampled_from(["10.20.0.0/16", "192.168.4.0/22", "172.16.0.0/20", "100.64.0.0/24"]),
+    InstanceType: st.sampled_from(["t3.large", "t4g.medium", "m7i-flex.xlarge", "c8gd.metal-24xl"]),
+    SshNetwork: st.one_of(_IPV4, _IPV6, st.sampled_from(["10.0.0.0/8", "203.0.113.0/24", "2001:db8::/32"])),
+    TlsPolicy: st.sampled_from(["ELBSecurityPolicy-TLS13-1-2-2021-06", "ELBSecurityPolicy-TLS13-1-3-PQ-2025-09"]),
+    WebAclArn: st.uuids().map("arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/chat/{}".format),
     RequestPath: st.lists(_PATH, min_size=1, max_size=4).map(lambda segments: "/" + "/".join(segments)),
 }
 """Each kind of text that a setting can be, and texts of that kind; what the kind refuses is dropped."""
@@ -189,13 +214,77 @@ def _mended_listen(tree: Tree) -> Tree:
     return {**tree, "http_port": 80, "https_port": 443} if tree.get("http_port", 0) % 2 else {}
 
 
+def _mended_vpc(tree: Tree) -> Tree:
+    if tree.get("id") is None:
+        return {**tree, "public_subnets": [], "private_subnets": []}
+    public = [f"subnet-{number:017x}" for number in range(2)]
+    others = [name for name in tree.get("private_subnets", []) if name not in public]
+    kept = {name: value for name, value in tree.items() if name != "availability_zones"}
+    return {**kept, "public_subnets": public, "private_subnets": others}
+
+
+def _mended_instance(tree: Tree) -> Tree:
+    return {**tree, "ssh_from": tree.get("ssh_from") or ["203.0.113.7/32"]}
+
+
+def _mended_load_balancer(tree: Tree) -> Tree:
+    kind = tree.get("kind", "none")
+    if kind == LoadBalancerKind.ALB:
+        return tree
+    kept = {"kind": kind}
+    return kept if kind == LoadBalancerKind.NONE else {**kept, "deletion_protection": True}
+
+
+def _mended_aws(tree: Tree) -> Tree:
+    balancer, vpc = tree.get("load_balancer", {}), tree.get("vpc", {})
+    if balancer.get("web_acl") is not None:
+        tree = {**tree, "region": "eu-central-1"}
+    if vpc.get("id") is not None:
+        kept = {name: value for name, value in vpc.items() if name != "cidr"}
+        known = (
+            {} if balancer.get("kind", "none") == LoadBalancerKind.NONE else {"cidr": vpc.get("cidr", "10.0.0.0/16")}
+        )
+        tree = {**tree, "vpc": {**kept, **known}}
+    return {"instance": {"ssh_from": ["203.0.113.7/32"]}, **tree}
+
+
+def _mended_stack(tree: Tree) -> Tree:
+    if tree["platform"]["kind"] == "docker":
+        return tree
+    aws = tree["platform"]["aws"]
+    kind = aws.get("load_balancer", {}).get("kind", "none")
+    named = [host for host in tree["site"].get("aliases", []) if not is_ip_address(host)]
+    domain = tree["site"].get("domain", "localhost")
+    public = "chat.example.com" if domain == "localhost" or is_ip_address(domain) else domain
+    site = {"domain": public, "aliases": named}
+    tree = {**tree, "site": _mended_site(site)}
+    if kind == LoadBalancerKind.NONE:
+        return tree
+    proxy = {**tree["proxy"], "http3": False, "proxy_protocol": False}
+    for name in ("timeouts", "websocket"):
+        waits = proxy.get(name, {}).items()
+        proxy[name] = {key: wait for key, wait in waits if not isinstance(wait, str) or parse_duration(wait) <= _SILENT}
+    if kind == LoadBalancerKind.ALB:
+        proxy.pop("tls_profile", None)
+        if proxy.get("authentication", {}).get("mode") == AuthenticationMode.CLIENT_CERTIFICATES:
+            del proxy["authentication"]
+        arn = f"arn:aws:acm:{aws['region']}:123456789012:certificate/01234567-89ab-cdef-0123-456789abcdef"
+        tree = {**tree, "certificate": {"mode": "acm", "acm": {"arn": arn}}}
+    return {**tree, "proxy": proxy}
+
+
+_SILENT = timedelta(seconds=4000)
 _MENDED: dict[type[BaseModel], Callable[[Tree], Tree]] = {
     AuthenticationSettings: _mended_authentication,
+    AwsSettings: _mended_aws,
     HstsSettings: _mended_hsts,
+    InstanceSettings: _mended_instance,
     ListenSettings: _mended_listen,
+    LoadBalancerSettings: _mended_load_balancer,
     LocationSettings: _mended_location,
     ProxySettings: _mended_proxy,
     SiteSettings: _mended_site,
+    VpcSettings: _mended_vpc,
 }
 """What two settings forbid each other is mended: too little would be left otherwise."""
 
@@ -206,8 +295,17 @@ _IDENTITY = st.dictionaries(
 )
 
 
+def _behind(tree: Tree, kind: str) -> Tree:
+    balancer = _mended_load_balancer({**tree.get("load_balancer", {}), "kind": kind})
+    return _mended_aws({**tree, "load_balancer": balancer})
+
+
+# Of each kind as many: left to itself there is hardly one behind a load balancer.
+_AWS = st.builds(_behind, values_of(AwsSettings), st.sampled_from([kind.value for kind in LoadBalancerKind]))
+_PLATFORM = st.one_of(st.just({"kind": "docker"}), st.fixed_dictionaries({"kind": st.just("aws-vm"), "aws": _AWS}))
 _STACK_FILE = st.fixed_dictionaries(
     {
+        "platform": _PLATFORM,
         "site": values_of(SiteSettings),
         "proxy": values_of(ProxySettings),
         "images": st.fixed_dictionaries({"source": st.sampled_from(["pulled", "built"])}),
@@ -215,7 +313,7 @@ _STACK_FILE = st.fixed_dictionaries(
             {"admin": st.just({"email": "admin@example.com"}), "environment": _IDENTITY},
         ),
     }
-)
+).map(_mended_stack)
 
 
 def read(tree: Tree) -> StackSettings:

@@ -11,6 +11,7 @@ from google.protobuf import struct_pb2
 from pulumi.runtime import mocks, rpc
 
 from components.docker.engine import Engine
+from components.docker.ssh import SshAccess
 
 STACK = "unit"
 PROJECT = "open-webui-edge"
@@ -34,6 +35,13 @@ class Resource:
     """Names of what it depends on, and is removed before."""
     removed_first: bool
     """Whether it and what hangs on it go before its replacement comes."""
+    deleted_with: str
+    """Name of what it goes with, without being asked; "" if nothing."""
+    ignored: frozenset[str]
+    """Properties that stay as they were first."""
+    urn: str
+    keeps: tuple[str, ...]
+    """URNs of all without which it cannot be."""
 
     @property
     def custom(self) -> bool:
@@ -53,10 +61,24 @@ class Graph:
     resources: Sequence[Resource]
     returned: Mapping[str, Any]
     secret_outputs: frozenset[str]
+    look_ups: frozenset[str]
+    """What was asked for that is no resource of the stack, by token."""
 
     def of(self, type_: str) -> list[Resource]:
         """Return the resources of a type, by its last part: Container."""
         return [resource for resource in self.resources if resource.type.rpartition(":")[2] == type_]
+
+    def needed_by(self, resource: Resource) -> list[Resource]:
+        """Return all that is there for as long as a resource is: what it depends on, its provider, what is above it."""
+        by_urn = {one.urn: one for one in self.resources}
+        found: dict[str, Resource] = {}
+        pending = [resource.urn]
+        while pending:
+            one = by_urn.get(pending.pop())
+            if one is not None and one.urn not in found:
+                found[one.urn] = one
+                pending += one.keeps
+        return [one for one in found.values() if one is not resource]
 
     def named(self, name: str) -> Resource:
         """Return the one resource of that logical name."""
@@ -78,21 +100,43 @@ class _Cloud(mocks.Mocks):
 
     def __init__(self, *, preview: bool, computed: Mapping[str, Mapping[str, Any]]) -> None:
         self._preview = preview
+        self.asked: set[str] = set()
         self._computed = {**_COMPUTED, **computed}
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         inputs = dict(args.inputs)
         if self._preview:
             return None, inputs
-        return f"{args.name}-id", {**self._computed.get(args.typ, {}), **inputs}
+        if args.typ == "pulumi:index:Stash":
+            inputs["output"] = inputs["input"]
+        if args.typ == "aws:acm/certificate:Certificate":
+            inputs["domainValidationOptions"] = _proofs([inputs["domainName"], *inputs["subjectAlternativeNames"]])
+        return f"{args.name}-id", {**inputs, **self._computed.get(args.typ, {}), **args.inputs}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
-        raise AssertionError(f"the program calls {args.token}; teach the mocks what it answers")
+        if args.token not in _ANSWERS:
+            raise AssertionError(f"the program calls {args.token}; teach the mocks what it answers")
+        self.asked.add(args.token)
+        return {"id": "looked-up", **_ANSWERS[args.token], **args.args}, []
+
+
+def _proofs(names: Sequence[str]) -> list[dict[str, str]]:
+    return [
+        {
+            "domainName": name,
+            "resourceRecordName": f"_0.{name.removeprefix('*.')}.",
+            "resourceRecordType": "CNAME",
+            "resourceRecordValue": "_1.acm-validations.aws.",
+        }
+        for name in names
+    ]
 
 
 _COMPUTED: Mapping[str, Mapping[str, Any]] = {
     "tls:index/privateKey:PrivateKey": {
         "privateKeyPem": "PRIVATE KEY",
+        "privateKeyOpenssh": "OPENSSH PRIVATE KEY",
+        "publicKeyOpenssh": "ssh-ed25519 AAAA\n",
         "publicKeyFingerprintSha256": "SHA256:fingerprint",
     },
     "tls:index/selfSignedCert:SelfSignedCert": {"certPem": "CA CERTIFICATE"},
@@ -101,7 +145,37 @@ _COMPUTED: Mapping[str, Mapping[str, Any]] = {
     "docker:index/network:Network": {"ipamConfigs": [{"subnet": "172.30.0.0/16"}]},
     "docker:index/tag:Tag": {"sourceImageId": "sha256:0123"},
     "docker:index/container:Container": {"exitCode": 0, "containerLogs": "serving generation 0123"},
+    "aws:ebs/volume:Volume": {"arn": "arn:aws:ec2:eu-central-1:123456789012:volume/vol-0a"},
+    "aws:ec2/eip:Eip": {"publicIp": "192.0.2.80", "allocationId": "eipalloc-0a"},
+    "aws:ssm/parameter:Parameter": {"arn": "arn:aws:ssm:eu-central-1:123456789012:parameter/host-key"},
+    "aws:ec2/vpc:Vpc": {"ipv6CidrBlock": "2001:db8:1234:5600::/56"},
+    "aws:acm/certificate:Certificate": {"arn": "arn:certificate"},
+    "aws:backup/vault:Vault": {"arn": "arn:vault"},
+    "aws:iam/role:Role": {"arn": "arn:role", "name": "role"},
+    "aws:lb/loadBalancer:LoadBalancer": {
+        "arn": "arn:load-balancer",
+        "arnSuffix": "app/edge/0123",
+        "dnsName": "edge.elb.example.net",
+        "zoneId": "Z-ELB",
+    },
+    "aws:lb/targetGroup:TargetGroup": {"arn": "arn:target-group", "arnSuffix": "targetgroup/edge/0123"},
+    "aws:route53/record:Record": {"fqdn": "record.example.com"},
+    "aws:route53/zone:Zone": {"zoneId": "Z-MADE", "nameServers": ["ns-2.example.net"]},
+    "aws:s3/bucket:Bucket": {"arn": "arn:aws:s3:::logs", "bucket": "logs"},
+    "aws:sns/topic:Topic": {"arn": "arn:topic", "owner": "123456789012"},
 }
+_ANSWERS: Mapping[str, Mapping[str, Any]] = {
+    "aws:index/getAvailabilityZones:getAvailabilityZones": {
+        "names": ["eu-central-1c", "eu-central-1a", "eu-central-1b"],
+    },
+    "aws:ssm/getParameter:getParameter": {"insecureValue": "ami-0newest"},
+    "aws:ec2/getSubnet:getSubnet": {"availabilityZone": "eu-central-1b"},
+    "aws:ec2/getVpcEndpointService:getVpcEndpointService": {"serviceName": "com.amazonaws.eu-central-1.s3"},
+    "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": "123456789012"},
+    "aws:index/getPartition:getPartition": {"partition": "aws-cn"},
+    "aws:route53/getZone:getZone": {"zoneId": "Z-FOUND", "nameServers": ["ns-1.example.net"]},
+}
+"""What a look-up finds."""
 
 
 class _RecordingMonitor(mocks.MockMonitor):
@@ -110,6 +184,7 @@ class _RecordingMonitor(mocks.MockMonitor):
         self.recorded: list[Resource] = [] if registered is None else registered
         self._protected: dict[str, bool] = {}
         self._transforms: dict[str, list[Callable[..., Any]]] = {}
+        self._urns: dict[str, str] = {}
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
         """Record what the engine would see, transforms of the parents applied as the engine would."""
@@ -120,6 +195,7 @@ class _RecordingMonitor(mocks.MockMonitor):
             *self._transforms.get(request.parent, ()),
         ]
         urn = self.make_urn(request.parent, request.type, request.name)
+        self._urns[request.name] = urn
         self._transforms[urn] = transforms
         inputs = rpc.deserialize_properties(request.object, keep_unknowns=True)
         options = pulumi.ResourceOptions(protect=request.protect, retain_on_delete=request.retainOnDelete)
@@ -146,6 +222,16 @@ class _RecordingMonitor(mocks.MockMonitor):
                 hooks=options.hooks is not None,
                 after=frozenset(urn.rpartition("::")[2] for urn in request.dependencies),
                 removed_first=request.deleteBeforeReplace,
+                # Another resource of this program, if it is a transform's.
+                deleted_with="" if options.deleted_with is None else options.deleted_with._name,  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+                ignored=frozenset(request.ignoreChanges),
+                urn=urn,
+                keeps=(
+                    *request.dependencies,
+                    request.parent,
+                    request.provider.rpartition("::")[0],
+                    *(() if options.deleted_with is None else (self._urns[options.deleted_with._name],)),  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+                ),
             ),
         )
         return super().RegisterResource(request)
@@ -198,7 +284,8 @@ def graph_of(  # noqa: PLR0913 - keywords, each a thing of its own
     # A test before this one may have closed the loop that the SDK looks for.
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    monitor = _RecordingMonitor(_Cloud(preview=preview, computed=computed or {}), registered)
+    cloud = _Cloud(preview=preview, computed=computed or {})
+    monitor = _RecordingMonitor(cloud, registered)
     pulumi.runtime.set_mocks(monitor.mocks, project=PROJECT, stack=STACK, preview=preview, monitor=monitor)
     resolved: dict[str, Any] = {}
     secrets: set[str] = set()
@@ -222,12 +309,17 @@ def graph_of(  # noqa: PLR0913 - keywords, each a thing of its own
         patch.object(Engine, "wait_until_healthy", wait_until_healthy),
         patch.object(Engine, "remade_after", return_value=None),
         patch.object(Engine, "shows_ipv6_clients", return_value=shows_ipv6_clients),
+        patch("components.deployment.once_answering", _answering),
     ):
         try:
             run()
         finally:
             loop.close()
-    return Graph(tuple(monitor.recorded), resolved, frozenset(secrets))
+    return Graph(tuple(monitor.recorded), resolved, frozenset(secrets), frozenset(cloud.asked))
+
+
+def _answering(engine: Engine, access: pulumi.Output[SshAccess], **_: Any) -> pulumi.Output[str]:
+    return pulumi.Output.unsecret(access.apply(lambda known: engine.bind(known.host)))
 
 
 UNKNOWN = "<unknown>"

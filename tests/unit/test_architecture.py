@@ -9,6 +9,16 @@ from pathlib import Path
 import pytest
 from pulumi.provider.experimental.analyzer import Analyzer
 
+from components.aws.access_logs import AccessLogs
+from components.aws.alarms import Alarms
+from components.aws.backup import VolumeBackup
+from components.aws.certificate import AcmCertificate
+from components.aws.dns import CaaRecords, DnsRecords, DnsZone
+from components.aws.ec2_host import Ec2Host
+from components.aws.load_balancer import ApplicationLoadBalancer, NetworkLoadBalancer
+from components.aws.network import Network
+from components.aws.security_groups import SecurityGroups
+from components.aws.vm import AwsVm
 from components.backing_services import Ollama, Postgres, Redis
 from components.certificates.certbot import Certbot
 from components.certificates.self_signed import SelfSignedCertificate
@@ -21,9 +31,20 @@ from components.reverse_proxy.metrics import NginxMetrics
 
 ROOT = Path(__file__).parent.parent.parent
 EXPORTED = [
+    AccessLogs,
+    AcmCertificate,
+    Alarms,
+    ApplicationLoadBalancer,
+    AwsVm,
+    CaaRecords,
     Certbot,
+    DnsRecords,
+    DnsZone,
     DockerHost,
+    Ec2Host,
     GeneratedSecret,
+    Network,
+    NetworkLoadBalancer,
     NginxMetrics,
     NginxReverseProxy,
     Ollama,
@@ -31,7 +52,9 @@ EXPORTED = [
     Postgres,
     Readiness,
     Redis,
+    SecurityGroups,
     SelfSignedCertificate,
+    VolumeBackup,
 ]
 
 
@@ -59,7 +82,13 @@ def test_settings_know_no_pulumi_and_no_component(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "components/reverse_proxy/rendering.py", ROOT / "components/images.py"], ids=lambda path: path.name
+    "path",
+    [
+        ROOT / "components/reverse_proxy/rendering.py",
+        ROOT / "components/images.py",
+        ROOT / "components/aws/cloud_init.py",
+    ],
+    ids=lambda path: path.name,
 )
 def test_pure_code_knows_no_pulumi(path: Path) -> None:
     assert not {name for name in imports(path) if name.split(".")[0].startswith("pulumi")}
@@ -79,12 +108,26 @@ def test_bootstrap_is_never_needed_by_a_running_stack(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "path", list(modules("components", "stacks", "bootstrap")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_only_what_is_made_on_aws_imports_its_sdk(path: Path) -> None:
+    if not path.is_relative_to(ROOT / "components/aws"):
+        assert "pulumi_aws" not in {name.split(".")[0] for name in imports(path)}
+
+
+def test_who_needs_nothing_of_aws_does_not_wait_for_its_sdk() -> None:
+    program = "import sys, components.configuration, components.deployment; sys.exit('pulumi_aws' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0  # noqa: S603 - our own words
+
+
+@pytest.mark.parametrize(
     ("script", "third_party"),
     [
         ("launch.py", {"redis", "sqlalchemy"}),
         ("running_tasks.py", set()),
         ("readiness/watch.py", set()),
         ("certificates/obtain", {"cryptography"}),
+        ("aws/host", set()),
     ],
     ids=str,
 )

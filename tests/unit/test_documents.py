@@ -44,7 +44,7 @@ def test_defaults_are_themselves_valid() -> None:
     written = json.loads(StackSettings().model_dump_json())
     # What belongs to a mode that is not chosen may not be written.
     del written["models"]["ollama"]["container"]
-    del written["certificate"]["lets_encrypt"]
+    del written["certificate"]["lets_encrypt"], written["certificate"]["acm"]
     del written["data"]["postgres"]["memory"], written["data"]["postgres"]["vector_length"]
     del written["data"]["redis"]["memory"]
     assert StackSettings.model_validate_json(json.dumps(written)) == StackSettings()

@@ -135,6 +135,17 @@ def test_what_an_interrupted_update_left_behind_is_removed(kind: str, model: typ
     found.remove.assert_called_once()
 
 
+def test_what_a_former_instance_left_running_is_removed_with_its_network_and_strangers_are_not() -> None:
+    ours, theirs = (MagicMock(spec=Container, labels={"deployment": whose}) for whose in (OURS, "SHA256:theirs"))
+    found = MagicMock(spec=Network, attrs={"Labels": {"deployment": OURS}}, containers=[ours, theirs])
+    client = MagicMock()
+    client.networks.get.return_value = found
+    engine_with(client).clear_the_way("network", "edge-unit-network", OURS)
+    ours.remove.assert_called_once_with(force=True)
+    theirs.remove.assert_not_called()
+    found.remove.assert_called_once()
+
+
 @pytest.mark.parametrize("kind", ["container", "network", "volume"])
 @pytest.mark.parametrize("labels", [{"deployment": "SHA256:theirs"}, {}, None], ids=["theirs", "none", "null"])
 def test_what_belongs_to_somebody_else_is_left_alone(kind: str, labels: dict[str, str] | None) -> None:

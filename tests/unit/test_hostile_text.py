@@ -57,6 +57,20 @@ STACKS: dict[str, Tree] = {
         },
         "open_webui": {"environment": {"WEBUI_AUTH_TRUSTED_NAME_HEADER": "X-Our-Name"}},
     },
+    "a load balancer": {
+        "platform": {
+            "kind": "aws-vm",
+            "aws": {
+                "region": "eu-central-1",
+                "vpc": {"cidr": "10.20.0.0/16"},
+                "instance": {"ssh_from": ["203.0.113.7/32"]},
+                "load_balancer": {"kind": "nlb"},
+            },
+        },
+        "site": {"domain": "chat.example.com"},
+        "dns": {"provider": "route53", "zone": "example.com"},
+        "open_webui": {"admin": ADMIN},
+    },
 }
 ENDINGS = [
     ";",
@@ -195,8 +209,11 @@ def test_every_text_that_a_stack_can_say_is_tried() -> None:
         for path in text_settings(StackSettings)
         if not any(re.fullmatch(path.replace(".", r"\.").replace("*", ".+"), one) for one in tried)
     }
-    # These reach the engine, the application, its launcher, an issuer or a certificate, and no file of Nginx.
-    elsewhere = ("platform.", "images.", "models.", "open_webui.admin.", "data.", "certificate.")
+    # These reach the engine, AWS, the application, its launcher, an issuer or a certificate, and no file of Nginx.
+    elsewhere = (
+        "platform.", "images.", "models.", "open_webui.admin.", "data.", "certificate.", "dns.", "backup.",
+        "monitoring.",
+    )  # fmt: skip
     assert {path for path in missing if not path.startswith(elsewhere)} == set()
 
 

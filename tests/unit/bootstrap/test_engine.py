@@ -1,11 +1,14 @@
 """Which engine is used, and what is said when it cannot be."""
 
+from pathlib import Path
+
 import pytest
 
-from bootstrap import debian, engine
+from bootstrap import debian, engine, places
 from bootstrap.console import Step
 from bootstrap.engine import Engine
 from bootstrap.problem import ProblemError
+from components.docker.ssh import TunnelError
 from tests.unit.bootstrap.conftest import FakeDocker
 
 DEFAULT = Engine(engine.DEFAULT_ADDRESS, "the default socket", ("docker", "--host", engine.DEFAULT_ADDRESS))
@@ -103,3 +106,66 @@ def test_nothing_is_installed_beside_an_engine_that_somebody_named(
     monkeypatch.setattr(debian, "install", lambda *_: pytest.fail("installed something"))
     with pytest.raises(ProblemError, match=r"No Docker engine answers at unix:///run/mine\.sock \(DOCKER_HOST\)"):
         engine.ensure(engine.chosen(), Step("engine"))
+
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE"
+
+
+def test_a_host_whose_key_is_known_is_reached_by_the_connection_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(engine, "forwarded_socket", lambda *words: f"unix:///{'+'.join(map(str, words))}")
+    found = engine.chosen("ssh://me@far", engine.known_beforehand("prod", "ssh://me@far", KEY))
+    assert (found.address, found.is_local) == ("ssh://me@far", False)
+    assert found.client == ("docker", "--host", f"unix:///ssh://me@far+('-F', '.ssh/prod/config')+{tmp_path}")
+    assert (tmp_path / ".ssh/prod/known_hosts").read_text() == f"far {KEY}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            "Warning: Permanently added\nme@far: Permission denied (publickey).",
+            (
+                "There is no way to the Docker engine at ssh://me@far: me@far: Permission denied (publickey). "
+                "Try `ssh -F .ssh/prod/config ssh://me@far`."
+            ),
+        ),
+        (
+            (
+                "The fingerprint for the ED25519 key sent by the remote host is\nSHA256:Ab+/c.\n"
+                "Host key verification failed."
+            ),
+            (
+                "ssh://me@far has another host key than platform.docker.host_key says (ED25519 SHA256:Ab+/c); if it "
+                "was set up anew, take the key from there (/etc/ssh/ssh_host_ed25519_key.pub), else somebody stands "
+                "between."
+            ),
+        ),
+    ],
+    ids=["no way", "another key"],
+)
+def test_a_known_host_that_cannot_be_reached_is_explained(
+    words: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> str:
+        raise TunnelError(words)
+
+    monkeypatch.setattr(places, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(engine, "forwarded_socket", refuse)
+    with pytest.raises(ProblemError) as refused:
+        engine.chosen("ssh://me@far", engine.known_beforehand("prod", "ssh://me@far", KEY))
+    assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize("host", [None, 5, "unix:///run/docker.sock", "ssh://far\nProxyCommand x", "ssh://-oProxy"])
+def test_what_is_no_host_for_ssh_is_left_to_the_program_to_refuse(host: object) -> None:
+    assert engine.known_beforehand("prod", host, KEY) is None
+
+
+def test_a_key_is_one_line_whatever_the_settings_say(tmp_path: Path) -> None:
+    access = engine.known_beforehand("prod", "ssh://far", f"{KEY} a comment\n* {KEY}")
+    assert access is not None
+    access.write(tmp_path)
+    assert (tmp_path / ".ssh/prod/known_hosts").read_text() == f"far {KEY}\n"

@@ -1,0 +1,1 @@
+"""What is made on AWS; nothing else imports its SDK."""

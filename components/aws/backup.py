@@ -1,0 +1,112 @@
+"""Copies of a volume, made by AWS Backup while it is in use."""
+
+from typing import TypedDict
+
+import pulumi
+import pulumi_aws as aws
+
+from components.aws.tags import physical_name, tags
+from components.keeping import kept
+
+_NAME = 50
+# AWS ends a role's name itself.
+_ROLE_PREFIX = 37
+# Minutes: it begins within an hour, which is the least that AWS takes, and has seven more.
+_START_WITHIN = 60
+_END_WITHIN = 8 * 60
+_POLICIES = {
+    "back-up": "AWSBackupServiceRolePolicyForBackup",
+    # For whoever restores by hand: the role to choose is there.
+    "restore": "AWSBackupServiceRolePolicyForRestores",
+}
+
+
+class VolumeBackupArgs(TypedDict):
+    """Which volume, when, and for how long."""
+
+    volume_arn: pulumi.Input[str]
+    at: str
+    """Time of day in UTC: 03:00."""
+    keep_days: int
+
+
+class VolumeBackup(pulumi.ComponentResource):
+    """A snapshot a day, in a vault that is kept.
+
+    Snapshots are of one instant, as after a power cut, which PostgreSQL and SQLite are made for.
+    """
+
+    vault_name: pulumi.Output[str]
+
+    def __init__(self, name: str, args: VolumeBackupArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make the vault, the plan, and the role that does it."""
+        # Not of the arguments: what the parent of a kept vault depends on would be kept as well.
+        super().__init__("open-webui-edge:index:VolumeBackup", name, {}, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        called = physical_name("data", _NAME)
+
+        # Without a key of its own it is encrypted with AWS Backup's.
+        vault = aws.backup.Vault(f"{name}-vault", name=called, tags=tags("backup"), opts=kept(self))
+        plan = aws.backup.Plan(
+            f"{name}-plan",
+            name=called,
+            rules=[
+                {
+                    "rule_name": "daily",
+                    "target_vault_name": vault.name,
+                    "schedule": cron(args["at"]),
+                    "start_window": _START_WITHIN,
+                    "completion_window": _END_WITHIN,
+                    "lifecycle": {"delete_after": args["keep_days"]},
+                    "recovery_point_tags": tags("backup"),
+                }
+            ],
+            tags=tags("backup"),
+            opts=child,
+        )
+        role = aws.iam.Role(
+            f"{name}-role",
+            name_prefix=f"{physical_name('backup', _ROLE_PREFIX)}-",
+            assume_role_policy=pulumi.Output.json_dumps(
+                {
+                    "Version": "2012-10-17",
+                    "Statement": [
+                        {
+                            "Effect": "Allow",
+                            "Principal": {"Service": "backup.amazonaws.com"},
+                            "Action": "sts:AssumeRole",
+                        }
+                    ],
+                }
+            ),
+            tags=tags("backup"),
+            opts=child,
+        )
+        partition = aws.get_partition_output(opts=pulumi.InvokeOutputOptions(parent=self)).partition
+        rights = [
+            aws.iam.RolePolicyAttachment(
+                f"{name}-role-{right}",
+                role=role.name,
+                policy_arn=pulumi.Output.concat("arn:", partition, ":iam::aws:policy/service-role/", policy),
+                opts=child,
+            )
+            for right, policy in _POLICIES.items()
+        ]
+        # By its ARN: then it is saved even where the account has opted out of volumes.
+        aws.backup.Selection(
+            f"{name}-selection",
+            name=called,
+            plan_id=plan.id,
+            iam_role_arn=role.arn,
+            resources=[args["volume_arn"]],
+            # AWS keeps no two of one name, and a moment without one loses nothing.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=rights, delete_before_replace=True),
+        )
+        self.vault_name = vault.name
+        self.register_outputs({"vault_name": self.vault_name})
+
+
+def cron(at: str) -> str:
+    """Return a time of day in AWS's words."""
+    hour, minute = (int(part) for part in at.split(":"))
+    return f"cron({minute} {hour} * * ? *)"

@@ -1,0 +1,87 @@
+"""A certificate of AWS Certificate Manager, which renews itself as long as its records stand."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+import pulumi
+import pulumi_aws as aws
+from pulumi_aws.acm.outputs import CertificateDomainValidationOption
+
+from components.aws.dns import TTL
+from components.aws.tags import tags
+
+# https://docs.aws.amazon.com/acm/latest/userguide/setup-caa.html: any one would do; Amazon may choose among them.
+CAA_ISSUERS = ("amazon.com", "amazontrust.com", "awstrust.com", "amazonaws.com")
+
+# AWS looks every few minutes. A zone that nobody delegated to would be waited for for 75 minutes by default.
+_PATIENCE = "20m"
+
+
+class AcmCertificateArgs(TypedDict):
+    """What the certificate is for."""
+
+    names: Sequence[str]
+    """The first is its subject: at most 64 characters. AWS gives an account ten names a certificate, unless asked."""
+    zone_id: pulumi.Input[str]
+    """A public zone that all the names are in."""
+
+
+class AcmCertificate(pulumi.ComponentResource):
+    """A certificate in the provider's region, validated by records in DNS."""
+
+    arn: pulumi.Output[str]
+    """Known once the certificate is issued."""
+
+    def __init__(self, name: str, args: AcmCertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Ask for the certificate, prove whose the names are, and wait until it is issued."""
+        super().__init__("open-webui-edge:index:AcmCertificate", name, {**args}, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        first, *others = args["names"]
+        certificate = aws.acm.Certificate(
+            f"{name}-certificate",
+            domain_name=first,
+            subject_alternative_names=others,
+            validation_method="DNS",
+            tags=tags("certificate"),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=None if opts is None else opts.depends_on),
+        )
+        records: list[aws.route53.Record] = []
+        for domain in proven_names(args["names"]):
+            proof = certificate.domain_validation_options.apply(lambda options, of=domain: proof_of(of, options))
+            records.append(
+                aws.route53.Record(
+                    f"{name}-{domain}-validation",
+                    zone_id=args["zone_id"],
+                    name=proof["name"],
+                    type=proof["type"],
+                    ttl=TTL,
+                    records=[proof["value"]],
+                    # A name's record is the same for all certificates of an account: it may be there already, and
+                    # then says what this one does.
+                    allow_overwrite=True,
+                    opts=child,
+                )
+            )
+        validation = aws.acm.CertificateValidation(
+            f"{name}-validation",
+            certificate_arn=certificate.arn,
+            validation_record_fqdns=[record.fqdn for record in records],
+            opts=pulumi.ResourceOptions(parent=self, custom_timeouts=pulumi.CustomTimeouts(create=_PATIENCE)),
+        )
+        self.arn = validation.certificate_arn
+        self.register_outputs({"arn": self.arn})
+
+
+def proven_names(names: Sequence[str]) -> list[str]:
+    """Return the names that a record is needed for: a wildcard is proven by that of the name it stands below."""
+    return list(dict.fromkeys(name.removeprefix("*.") for name in names))
+
+
+def proof_of(name: str, options: Sequence[CertificateDomainValidationOption]) -> Mapping[str, str]:
+    """Return the record by which AWS wants a name proven."""
+    option = next(option for option in options if (option.domain_name or "").removeprefix("*.") == name)
+    return {
+        "name": option.resource_record_name or "",
+        "type": option.resource_record_type or "",
+        "value": option.resource_record_value or "",
+    }

@@ -1,0 +1,232 @@
+"""Where on AWS the deployment lives: a network of its own, or one that is there."""
+
+import ipaddress
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict
+
+import pulumi
+import pulumi_aws as aws
+
+from components.aws.tags import tags
+
+MOST_ZONES = 4
+"""Each half of a network is cut into this many parts, however many are used: one more renumbers none."""
+_PRIVATE_IPV6 = 16
+"""Number of the first private /64, beyond all public ones."""
+
+
+class NetworkArgs(TypedDict, total=False):
+    """A network to make (`cidr`, `availability_zones`) or to use (`vpc_id` and ids of subnets)."""
+
+    cidr: str
+    """IPv4 network of a VPC to make, /16 to /24."""
+    availability_zones: int
+    """How many of the region's zones get subnets, 1 to 4."""
+    vpc_id: str
+    """An existing VPC; left out: one is made."""
+    public_subnet_ids: Sequence[str]
+    """Its subnets that are reachable from the internet."""
+    private_subnet_ids: NotRequired[Sequence[str]]
+
+
+class Network(pulumi.ComponentResource):
+    """A VPC with a public and a private subnet in each of several zones; an existing one goes through as it is."""
+
+    vpc_id: pulumi.Output[str]
+    public_subnet_ids: Sequence[pulumi.Output[str]]
+    """An Output each: one that is to come leaves the others known."""
+    private_subnet_ids: Sequence[pulumi.Output[str]]
+    availability_zone: pulumi.Output[str]
+    """The zone of the first public subnet. It stays the same when the network is made anew."""
+
+    public_cidrs: Sequence[str] | None
+    """IPv4 networks of the public subnets; None for those that were there before."""
+
+    def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make the network, or look the given one up."""
+        super().__init__("open-webui-edge:index:Network", name, {**args}, opts)
+        self._name = name
+        self._child = pulumi.ResourceOptions(parent=self)
+        vpc_id = args.get("vpc_id")
+        if vpc_id is None:
+            self._make(args.get("cidr", ""), args.get("availability_zones", 0))
+        else:
+            self._use(vpc_id, args.get("public_subnet_ids", ()), args.get("private_subnet_ids", ()))
+        self.register_outputs(
+            {
+                "vpc_id": self.vpc_id,
+                "public_subnet_ids": self.public_subnet_ids,
+                "private_subnet_ids": self.private_subnet_ids,
+                "availability_zone": self.availability_zone,
+            },
+        )
+
+    def _use(self, vpc_id: str, public: Sequence[str], private: Sequence[str]) -> None:
+        self.vpc_id = pulumi.Output.from_input(vpc_id)
+        self.public_subnet_ids = [pulumi.Output.from_input(subnet) for subnet in public]
+        self.private_subnet_ids = [pulumi.Output.from_input(subnet) for subnet in private]
+        self.public_cidrs = None
+        first = aws.ec2.get_subnet_output(id=public[0], vpc_id=vpc_id, opts=pulumi.InvokeOutputOptions(parent=self))
+        self.availability_zone = first.availability_zone
+
+    def _make(self, cidr: str, count: int) -> None:
+        name = self._name
+        public_cidrs, private_cidrs = subnet_cidrs(cidr, count)
+        zones = self._zones()
+        vpc = aws.ec2.Vpc(
+            f"{name}-vpc",
+            cidr_block=cidr,
+            assign_generated_ipv6_cidr_block=True,
+            enable_dns_support=True,
+            enable_dns_hostnames=True,
+            tags=tags("network", "network"),
+            opts=self._child,
+        )
+        # Whatever is put into the VPC without a group of its own reaches nobody.
+        aws.ec2.DefaultSecurityGroup(
+            f"{name}-default-group",
+            vpc_id=vpc.id,
+            ingress=[],
+            egress=[],
+            tags=tags("network", "network-default"),
+            opts=self._child,
+        )
+        public = self._subnets("public", vpc, zones, public_cidrs, first_ipv6=0)
+        private = self._subnets("private", vpc, zones, private_cidrs, first_ipv6=_PRIVATE_IPV6)
+        routed = self._routes(vpc, public, private)
+        self.vpc_id = vpc.id
+        # Nothing in them starts before it has its way to the internet, or ends after.
+        self.public_subnet_ids = [
+            pulumi.Output.all(subnet.id, *ways_out).apply(lambda ids: str(ids[0]))
+            for subnet, ways_out in zip(public, routed, strict=True)
+        ]
+        self.private_subnet_ids = [subnet.id for subnet in private]
+        self.public_cidrs = public_cidrs
+        self.availability_zone = zones.apply(lambda names: zone(names, 0))
+
+    def _zones(self) -> pulumi.Output[Sequence[str]]:
+        offered = aws.get_availability_zones_output(
+            state="available",
+            # Neither local zones nor those of a phone network: they lack most services.
+            filters=[
+                aws.GetAvailabilityZonesFilterArgs(name="opt-in-status", values=["opt-in-not-required"]),
+            ],
+            opts=pulumi.InvokeOutputOptions(parent=self),
+        )
+        # What the region offers changes; where the data lies does not. The kept volume depends on this alone, so that
+        # it needs no network to outlive its instance.
+        pinned = pulumi.Stash(
+            f"{self._name}-zones",
+            input=offered.names.apply(sorted),
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["input"]),
+        )
+        return pinned.output
+
+    def _subnets(
+        self,
+        kind: str,
+        vpc: aws.ec2.Vpc,
+        zones: pulumi.Output[Sequence[str]],
+        cidrs: Sequence[str],
+        *,
+        first_ipv6: int,
+    ) -> Sequence[aws.ec2.Subnet]:
+        return [
+            aws.ec2.Subnet(
+                f"{self._name}-{kind}-{index + 1}",
+                vpc_id=vpc.id,
+                availability_zone=zones.apply(lambda names, index=index: zone(names, index)),
+                cidr_block=block,
+                ipv6_cidr_block=vpc.ipv6_cidr_block.apply(
+                    lambda whole, number=first_ipv6 + index: ipv6_subnet(whole, number)
+                ),
+                assign_ipv6_address_on_creation=True,
+                # An instance is reached by its elastic IP or through a load balancer.
+                map_public_ip_on_launch=False,
+                tags=tags("network", f"{kind}-{index + 1}"),
+                opts=self._child,
+            )
+            for index, block in enumerate(cidrs)
+        ]
+
+    def _routes(
+        self, vpc: aws.ec2.Vpc, public: Sequence[aws.ec2.Subnet], private: Sequence[aws.ec2.Subnet]
+    ) -> Sequence[Sequence[pulumi.Output[str]]]:
+        """Return what each public subnet needs to reach the internet."""
+        name, child = self._name, self._child
+        gateway = aws.ec2.InternetGateway(f"{name}-gateway", vpc_id=vpc.id, tags=tags("network", "network"), opts=child)
+        tables = {
+            kind: aws.ec2.RouteTable(f"{name}-{kind}", vpc_id=vpc.id, tags=tags("network", kind), opts=child)
+            for kind in ("public", "private")
+        }
+        outside = tables["public"].id
+        everywhere = {"ipv4": {"destination_cidr_block": "0.0.0.0/0"}, "ipv6": {"destination_ipv6_cidr_block": "::/0"}}
+        ways_out = [
+            aws.ec2.Route(
+                f"{name}-public-{family}", route_table_id=outside, gateway_id=gateway.id, opts=child, **destination
+            ).id
+            for family, destination in everywhere.items()
+        ]
+        routed = [
+            [self._on(tables["public"], "public", number, subnet), *ways_out] for number, subnet in enumerate(public, 1)
+        ]
+        for number, subnet in enumerate(private, 1):
+            self._on(tables["private"], "private", number, subnet)
+        # Costs nothing, and what goes to S3 stays inside AWS.
+        s3 = aws.ec2.get_vpc_endpoint_service_output(
+            service="s3", service_type="Gateway", opts=pulumi.InvokeOutputOptions(parent=self)
+        )
+        aws.ec2.VpcEndpoint(
+            f"{name}-s3",
+            vpc_id=vpc.id,
+            service_name=s3.service_name,
+            vpc_endpoint_type="Gateway",
+            route_table_ids=[table.id for table in tables.values()],
+            tags=tags("network", "s3"),
+            opts=child,
+        )
+        return routed
+
+    def _on(self, table: aws.ec2.RouteTable, kind: str, number: int, subnet: aws.ec2.Subnet) -> pulumi.Output[str]:
+        return aws.ec2.RouteTableAssociation(
+            f"{self._name}-{kind}-{number}-routes", subnet_id=subnet.id, route_table_id=table.id, opts=self._child
+        ).id
+
+
+def subnet_cidrs(cidr: str, zones: int) -> tuple[list[str], list[str]]:
+    """Return the IPv4 networks of the public and of the private subnets, one of each a zone.
+
+    The lower half of the network is public.
+
+    Raises:
+        ValueError: there are more zones than parts.
+
+    """
+    if not 1 <= zones <= MOST_ZONES:
+        raise ValueError(f"{zones} availability zones; there are subnets for 1 to {MOST_ZONES}")
+    lower, upper = ipaddress.IPv4Network(cidr).subnets()
+    parts = MOST_ZONES.bit_length() - 1
+    public, private = ([str(part) for part in half.subnets(parts)][:zones] for half in (lower, upper))
+    return public, private
+
+
+def ipv6_subnet(block: str, number: int) -> str:
+    """Return the /64 of that number in the VPC's own block (a /56)."""
+    network = ipaddress.IPv6Network(block)
+    return str(ipaddress.IPv6Network((int(network.network_address) + (number << 64), 64)))
+
+
+def zone(names: Sequence[str], index: int) -> str:
+    """Return a zone by its place.
+
+    Raises:
+        pulumi.RunError: the region has fewer.
+
+    """
+    if index < len(names):
+        return names[index]
+    offered = ", ".join(names) or "none"
+    raise pulumi.RunError(
+        f"platform.aws.vpc.availability_zones: {index + 1} are wanted, and the region offers {len(names)} ({offered});"
+        " ask for fewer"
+    )

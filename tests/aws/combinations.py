@@ -1,0 +1,95 @@
+"""Which stacks are brought up on AWS, so that what may go together has gone together once."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import combinations, product
+
+
+class Network(StrEnum):
+    NEW = "new"
+    EXISTING = "existing"
+
+
+class Behind(StrEnum):
+    NONE = "none"
+    ALB = "alb"
+    NLB = "nlb"
+
+
+class Dns(StrEnum):
+    CREATED = "created"
+    EXISTING = "existing"
+    NONE = "none"
+
+
+class Certificate(StrEnum):
+    SELF_SIGNED = "self-signed"
+    LETS_ENCRYPT = "lets-encrypt"
+    PROVIDED = "provided"
+    ACM = "acm"
+    """Asked for by the stack; by its ARN where the stack has no DNS to prove the names in."""
+
+
+@dataclass(frozen=True)
+class Combination:
+    """What a stack on AWS chooses."""
+
+    network: Network
+    behind: Behind
+    dns: Dns
+    certificate: Certificate
+
+    @property
+    def is_legal(self) -> bool:
+        """An ALB ends TLS with a certificate of ACM, and nobody else can use one."""
+        return (self.certificate is Certificate.ACM) == (self.behind is Behind.ALB)
+
+    def __str__(self) -> str:
+        return f"{self.network} network, {self.behind}, {self.dns} zone, {self.certificate}"
+
+    @property
+    def label(self) -> str:
+        """Its name as that of a stack."""
+        return "-".join(value for value in vars(self).values())
+
+    @property
+    def pairs(self) -> set[frozenset[tuple[str, str]]]:
+        """Every two of its choices."""
+        return {frozenset(pair) for pair in combinations(vars(self).items(), 2)}
+
+
+EXAMPLES = {
+    "staging": Combination(Network.NEW, Behind.NONE, Dns.EXISTING, Certificate.LETS_ENCRYPT),
+    "production": Combination(Network.NEW, Behind.ALB, Dns.EXISTING, Certificate.ACM),
+}
+"""What the shipped examples choose."""
+
+BROUGHT_UP = [
+    Combination(Network.EXISTING, Behind.ALB, Dns.CREATED, Certificate.ACM),
+    Combination(Network.EXISTING, Behind.ALB, Dns.NONE, Certificate.ACM),
+    Combination(Network.NEW, Behind.NONE, Dns.CREATED, Certificate.SELF_SIGNED),
+    Combination(Network.EXISTING, Behind.NONE, Dns.NONE, Certificate.PROVIDED),
+    Combination(Network.NEW, Behind.NLB, Dns.CREATED, Certificate.PROVIDED),
+    Combination(Network.EXISTING, Behind.NLB, Dns.EXISTING, Certificate.SELF_SIGNED),
+    Combination(Network.NEW, Behind.NLB, Dns.NONE, Certificate.LETS_ENCRYPT),
+]
+"""With the examples they have every pair but those of a certificate with a zone or a network, for which there are
+more pairs than stacks: `PREVIEWED` has these."""
+
+LEGAL = [
+    combination
+    for combination in (Combination(*choice) for choice in product(Network, Behind, Dns, Certificate))
+    if combination.is_legal
+]
+
+PREVIEWED = [combination for combination in LEGAL if combination not in {*BROUGHT_UP, *EXAMPLES.values()}]
+"""All others: previewed from the state of the one that was brought up and is most like them."""
+
+
+def nearest(wanted: Combination) -> Combination:
+    """Return the one among those brought up that shares most with another.
+
+    A zone that a stack made is never given up.
+    """
+    starts = [up for up in [*EXAMPLES.values(), *BROUGHT_UP] if up.dns is not Dns.CREATED or wanted.dns is Dns.CREATED]
+    return max(starts, key=lambda up: len(set(vars(up).items()) & set(vars(wanted).items())))

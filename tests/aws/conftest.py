@@ -1,0 +1,75 @@
+"""Clouds, and what deploys to them."""
+
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from bootstrap import aws_provider
+from bootstrap.problem import ProblemError
+from tests.aws import stack_files
+from tests.aws.combinations import EXAMPLES
+from tests.aws.stacks import AT_ONCE, WANTED, ByName, Stacks
+from tests.support.cloud import Cloud, CloudStack, Programs, provider_on_path
+from tests.support.machine import lacks, pulumi_environment
+
+VM = Path(__file__).parent / "programs" / "vm.py"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_account() -> Iterator[None]:
+    """Whatever account this person has, no test finds it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in os.environ:
+            if variable.startswith("AWS_"):
+                patch.delenv(variable)
+        for variable in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            patch.setenv(variable, os.devnull)
+        yield
+
+
+@pytest.fixture(scope="session")
+def environment(nobodys_account: None) -> Mapping[str, str]:
+    """The environment in which `pulumi` works and finds a provider for AWS."""
+    del nobodys_account
+    engine = pulumi_environment()
+    try:
+        found = aws_provider.find(engine)
+    except ProblemError as problem:
+        lacks(f"no AWS provider ({problem})")
+    first = [Path(found.environment["PATH"])] if "PATH" in found.environment else []
+    return provider_on_path({**engine, **found.environment, "PATH": engine["PATH"]}, first)
+
+
+@pytest.fixture(scope="session")
+def programs(environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Programs:
+    """Small programs with the components at hand."""
+    return Programs(tmp_path_factory.mktemp("programs"), environment)
+
+
+@pytest.fixture(scope="session")
+def stacks(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stacks]:
+    """Every combination that is brought up, each in a cloud of its own."""
+    with ExitStack() as clouds, ThreadPoolExecutor(AT_ONCE) as pool:
+
+        def made(name: str) -> CloudStack:
+            cloud = clouds.enter_context(Cloud.open(tmp_path_factory.mktemp(name) / "moto.log"))
+            example = name in EXAMPLES
+            config = (
+                stack_files.config_of_example(name, cloud) if example else stack_files.config_of(WANTED[name], cloud)
+            )
+            stack = programs.stack(cloud, VM, name, config)
+            stack_files.provide(stack.config, stack.workshop.directory)
+            stack.write()
+            return stack
+
+        yield Stacks(dict(zip(WANTED, pool.map(made, WANTED), strict=True)))
+
+
+@pytest.fixture(scope="session")
+def again(stacks: Stacks) -> ByName[list[str]]:
+    """What another update would do to each."""
+    return stacks.each(lambda stack: [str(step) for step in stack.steps()])

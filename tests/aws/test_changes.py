@@ -1,0 +1,121 @@
+"""What a changed setting does to a stack that is up: a file a case, and no case loses data."""
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.aws import stack_files
+from tests.aws.combinations import PREVIEWED, Combination, nearest
+from tests.aws.stacks import WANTED, ByName, Stacks
+from tests.support.case_files import CASES, SEPARATOR, case_files
+from tests.support.cloud import CloudStack, Refused, Step
+
+Change = Callable[[CloudStack], None]
+KEPT = {
+    "aws:ebs/volume:Volume",
+    "aws:backup/vault:Vault",
+    "aws:route53/zone:Zone",
+    "tls:index/privateKey:PrivateKey",
+}
+"""What holds data, or what others rely on."""
+LOST = {"delete", "replace", "create-replacement", "delete-replaced"}
+
+
+CASES_HERE = case_files("changed")
+Found = list[Step] | Refused
+
+
+@pytest.fixture(scope="module")
+def changed(stacks: Stacks, again: ByName[list[str]]) -> Mapping[str, Found]:
+    """What an update would do in each case, and after each change to another combination.
+
+    Those of one stack come one after the other, since they change its file; several stacks at a time.
+    """
+    del again
+    by_stack: dict[str, dict[str, Change]] = defaultdict(dict)
+    for path in CASES_HERE:
+        case = _case(path)
+        by_stack[case["stack"]][path.stem] = partial(_set, case["set"])
+    for wanted in PREVIEWED:
+        by_stack[_start(wanted)][wanted.label] = partial(_choose, wanted)
+
+    def of(stack: CloudStack) -> dict[str, Found]:
+        return {label: _after(stack, change) for label, change in by_stack[stack.name].items()}
+
+    return {label: found for each in stacks.each(of).values() for label, found in each.items()}
+
+
+@pytest.mark.parametrize("path", CASES_HERE, ids=lambda path: path.stem)
+def test_a_changed_setting_does_what_the_case_says(changed: Mapping[str, Found], path: Path, *, update: bool) -> None:
+    text, _, expected = path.read_text().partition(SEPARATOR)
+    told = "".join(f"{line}\n" for line in _told(changed[path.stem]))
+    if update:
+        path.write_text(f"{text}{SEPARATOR}{told}")
+    else:
+        assert told == expected
+
+
+@pytest.mark.parametrize("wanted", PREVIEWED, ids=lambda wanted: wanted.label)
+def test_every_other_combination_is_a_change_that_loses_no_data(
+    changed: Mapping[str, Found], wanted: Combination
+) -> None:
+    found = changed[wanted.label]
+    assert not isinstance(found, Refused), found.words
+    assert found != []
+    assert _lost(found) == []
+
+
+def _case(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text().partition(SEPARATOR)[0])
+
+
+def _start(wanted: Combination) -> str:
+    (name,) = [name for name, each in WANTED.items() if each == nearest(wanted)]
+    return name
+
+
+def _after(stack: CloudStack, change: Change) -> Found:
+    """Return what an update would do after a change of the settings, which is taken back."""
+    before = copy.deepcopy(stack.config)
+    change(stack)
+    stack.write()
+    try:
+        return stack.preview()
+    finally:
+        stack.config = before
+        stack.write()
+
+
+def _choose(wanted: Combination, stack: CloudStack) -> None:
+    stack.config = stack_files.config_of(wanted, stack.cloud)
+    stack_files.provide(stack.config, stack.workshop.directory)
+
+
+def _lost(steps: Sequence[Step]) -> list[str]:
+    return [str(step) for step in steps if step.type in KEPT and step.operation in LOST]
+
+
+def _set(settings: dict[str, Any], stack: CloudStack) -> None:
+    for path, value in settings.items():
+        *topics, last = path.split(".")
+        place = stack.config
+        for topic in topics:
+            place = place.setdefault(topic, {})
+        place[last] = value
+
+
+def _told(found: Found) -> list[str]:
+    if isinstance(found, Refused):
+        return [f"refused: {line}" for line in found.words.splitlines()]
+    assert _lost(found) == []
+    return [str(step) for step in found] or ["nothing"]
+
+
+def test_there_are_enough_cases() -> None:
+    assert len(list((CASES / "changed").iterdir())) >= 30
