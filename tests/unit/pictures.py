@@ -72,7 +72,7 @@ def _is_kept(one: Resource) -> bool:
 
 
 def _parts(graph: Graph) -> list[Part]:
-    """Return the boxes, in the order in which the program makes them."""
+    """Return the boxes by their names: the program makes them in no certain order."""
     by_urn = {one.urn: one for one in graph.resources}
     found: dict[str, Part] = {}
     for one in graph.resources:
@@ -95,7 +95,7 @@ def _parts(graph: Graph) -> list[Part]:
         else:
             name = above.name
         found.setdefault(name, Part(name)).resources.append(one)
-    return list(found.values())
+    return [found[name] for name in sorted(found)]
 
 
 def _is_above(parent: Resource, child: Resource) -> bool:

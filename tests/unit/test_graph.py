@@ -237,7 +237,9 @@ def test_what_make_down_keeps_keeps_no_container(graph: Graph) -> None:
     # An engine's removal of all that is not protected leaves what the protected depends on, too.
     for one in graph.resources:
         if one.protect:
-            assert [needed.name for needed in graph.needed_by(one) if needed.type.endswith(":Container")] == [], one.name
+            assert [needed.name for needed in graph.needed_by(one) if needed.type.endswith(":Container")] == [], (
+                one.name
+            )
 
 
 def test_ipv6_is_published_where_the_engine_shows_who_comes() -> None:
