@@ -34,6 +34,7 @@ from components.docker.ssh import SshAccess
 
 TEST_PACKAGES = places.CHECKOUT / "bootstrap" / "test-packages.txt"
 BUILD = places.CHECKOUT / "build"
+_ALL_GONE = "The stack {} and its data are gone; its file and its history stay."
 
 
 def up(name: str) -> int:
@@ -95,9 +96,13 @@ def _down_with_instance(target: Stack, *, with_data: bool) -> int:
     told = _of_silent_instance(target)
     if with_data:
         confirm(name, certified=stack.setting(settings, "certificate.mode") == "lets-encrypt")
-        _delete_with_data(target, *told)
-        return 0
     target.run("destroy", "--yes", "--skip-preview", "--exclude-protected", *told)
+    if with_data:
+        with rootfs.workplace("down") as folder:
+            target.release(folder)
+        target.run("destroy", "--yes", "--skip-preview")
+        console.say(_ALL_GONE.format(name))
+        return 0
     console.say(
         "The instance, its address and all around it are gone. What is kept, and costs: the data volume (and copies of "
         "it, and a zone that this stack made). "
@@ -475,14 +480,14 @@ def confirm(name: str, *, certified: bool = False) -> None:
         raise ProblemError(message)
 
 
-def _delete_with_data(target: Stack, *told: str) -> None:
+def _delete_with_data(target: Stack) -> None:
     """Lift what protects the data by an update, then remove everything.
 
     A volume that the state says to retain would outlive a destroy that reports it deleted. The lifted setting stands
     in a copy of the stack file, so that the file stays as it is whatever happens.
     """
     # First what is not protected: an update would fail, and keep the data, for as long as a container is not well.
-    target.run("destroy", "--yes", "--skip-preview", "--exclude-protected", *told)
+    target.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
     with rootfs.workplace("down") as folder:
         lifted = folder / "settings.yaml"
         lifted.write_bytes(stack.file_of(target.name).read_bytes())
@@ -496,7 +501,7 @@ def _delete_with_data(target: Stack, *told: str) -> None:
             targets = [word for urn in kept for word in ("--target", urn)]
             target.run("up", "--yes", "--skip-preview", "--config-file", str(lifted), *targets)
         target.run("destroy", "--yes", "--skip-preview", "--config-file", str(lifted))
-    console.say(f"The stack {target.name} and its data are gone; its file and its history stay.")
+    console.say(_ALL_GONE.format(target.name))
 
 
 def _pulumi_for_tests() -> dict[str, str]:
@@ -530,7 +535,12 @@ def _engine_for_tests() -> dict[str, str]:
     with step("images") as shown:
         wanted = images.Wanted(source=images.there(host), postgres=True, redis=True, metrics=True, certbot=True)
         given["OPEN_WEBUI_EDGE_IMAGES"] = images.ensure(host, wanted, shown).value
-    for name, ensure in (("tools", images.ensure_tools), ("ACME server", images.ensure_acme_tools)):
+    made = {
+        "tools": images.ensure_tools,
+        "ACME server": images.ensure_acme_tools,
+        "instance": images.ensure_instance,
+    }
+    for name, ensure in made.items():
         with step(name) as shown:
             try:
                 ensure(host, shown)

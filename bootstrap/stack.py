@@ -162,6 +162,18 @@ class Stack:
         self._must(answer, "Reading the state")
         return json.loads(answer.stdout).get("deployment", {}).get("resources") or []
 
+    def release(self, folder: Path) -> None:
+        """Lift from every resource of the state what keeps it from being deleted; `folder` is for a file of the way.
+
+        Without the program: it would have to make what is gone before it could say so of what is left.
+        """
+        answer = self._ask("stack", "export", "--stack", self.name)
+        self._must(answer, "Reading the state")
+        state = folder / "state.json"
+        state.touch(mode=0o600)
+        state.write_text(released(answer.stdout), encoding="utf-8")
+        self._must(self._ask("stack", "import", "--stack", self.name, "--file", str(state)), "Lifting the protection")
+
     def run(self, *arguments: str) -> None:
         """Run Pulumi before the person's eyes.
 
@@ -271,6 +283,15 @@ def explanation(words: str, passphrase_source: str) -> str | None:
         if found:
             return sentence.format(passphrase=passphrase_source, **found.groupdict())
     return None
+
+
+def released(state: str) -> str:
+    """Return an exported state in which nothing is protected or retained."""
+    document = json.loads(state)
+    for resource in document.get("deployment", {}).get("resources") or ():
+        resource.pop("protect", None)
+        resource.pop("retainOnDelete", None)
+    return json.dumps(document)
 
 
 def environment(pulumi: PulumiCLI) -> dict[str, str]:

@@ -108,6 +108,9 @@ BENCH_TOOLS = "open-webui-edge/bench-tools:1-debian"
 ACME_TOOLS = "open-webui-edge/acme-tools:1-debian"
 """An ACME server and a DNS server for the tests, likewise."""
 
+INSTANCE = "open-webui-edge/instance:1-debian"
+"""What stands in for a virtual machine of a cloud in tests, likewise."""
+
 OPEN_WEBUI_VERSION = "0.12.4"
 
 

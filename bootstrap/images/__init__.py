@@ -17,6 +17,7 @@ from bootstrap.images import (
     archive,
     bench_tools,
     certbot,
+    instance,
     nginx,
     nginx_metrics,
     open_webui,
@@ -29,6 +30,7 @@ from components.images import (
     ACME_TOOLS,
     BENCH_TOOLS,
     CERTBOT,
+    INSTANCE,
     NGINX,
     NGINX_METRICS,
     OLLAMA,
@@ -135,6 +137,11 @@ def ensure_tools(engine: Engine, step: Step) -> None:
 def ensure_acme_tools(engine: Engine, step: Step) -> None:
     """Make sure that the engine has the image of the ACME server that only tests use; raises as `ensure_tools`."""
     _ensure_built(engine, ACME_TOOLS, acme_tools.HERE, acme_tools.fill, step)
+
+
+def ensure_instance(engine: Engine, step: Step) -> None:
+    """Make sure that the engine has the image that tests boot as an instance; raises as `ensure_tools`."""
+    _ensure_built(engine, INSTANCE, instance.HERE, instance.fill, step)
 
 
 def _ensure_built(engine: Engine, name: str, folder: Path, fill: Callable[[Path, Step], None], step: Step) -> None:

@@ -46,7 +46,14 @@ class VolumeBackup(pulumi.ComponentResource):
         called = physical_name("data", _NAME)
 
         # Without a key of its own it is encrypted with AWS Backup's.
-        vault = aws.backup.Vault(f"{name}-vault", name=called, tags=tags("backup"), opts=kept(self))
+        vault = aws.backup.Vault(
+            f"{name}-vault",
+            name=called,
+            # Who removes the data removes its copies; until then it is kept.
+            force_destroy=True,
+            tags=tags("backup"),
+            opts=kept(self),
+        )
         plan = aws.backup.Plan(
             f"{name}-plan",
             name=called,

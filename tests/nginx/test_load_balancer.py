@@ -293,8 +293,8 @@ def test_a_session_reaches_the_application_whole(alb: NginxUnderTest) -> None:
 
 def test_files_are_asked_for_and_kept_without_any_cookie(alb: NginxUnderTest, backend: EchoBackend) -> None:
     path = f"/_app/immutable/{next(NUMBERS)}/text?type=text/javascript&size=9"
-    _, answer = (alb.ask(path, headers=[*passed_on(), ("Cookie", "token=secret; AWSALB=a")]) for _ in range(2))
-    assert answer.header("X-Cache-Status") == "HIT"
+    asked = [alb.ask(path, headers=[*passed_on(), ("Cookie", "token=secret; AWSALB=a")]) for _ in range(2)]
+    assert asked[-1].header("X-Cache-Status") == "HIT"
     (head,) = backend.heads
     assert "Cookie" not in head
 

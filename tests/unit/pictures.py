@@ -72,7 +72,7 @@ def _is_kept(one: Resource) -> bool:
 
 
 def _parts(graph: Graph) -> list[Part]:
-    """Return the boxes by their names: the program makes them in no certain order."""
+    """Return the boxes: what needs least comes first, whatever order the program happened to make them in."""
     by_urn = {one.urn: one for one in graph.resources}
     found: dict[str, Part] = {}
     for one in graph.resources:
@@ -95,7 +95,9 @@ def _parts(graph: Graph) -> list[Part]:
         else:
             name = above.name
         found.setdefault(name, Part(name)).resources.append(one)
-    return [found[name] for name in sorted(found)]
+    parts = [found[name] for name in sorted(found)]
+    needs = _needs(parts, graph)
+    return sorted(parts, key=lambda part: (len(_all_below(part.name, needs)), part.name))
 
 
 def _is_above(parent: Resource, child: Resource) -> bool:
@@ -123,8 +125,8 @@ def _picture(parts: Sequence[Part], graph: Graph) -> Iterable[str]:
         yield f"    {_id(first)} --> {_id(then)}"
 
 
-def _edges(parts: Sequence[Part], graph: Graph) -> list[tuple[str, str]]:
-    """Return what depends on what, without what follows from the rest."""
+def _needs(parts: Sequence[Part], graph: Graph) -> dict[str, set[str]]:
+    """Return what each part depends on."""
     part_of = {one.urn: part.name for part in parts for one in part.resources}
     needs: dict[str, set[str]] = {part.name: set() for part in parts}
     by_urn = {one.urn: one for one in graph.resources}
@@ -141,6 +143,12 @@ def _edges(parts: Sequence[Part], graph: Graph) -> list[tuple[str, str]]:
                     needs[part.name].add(part_of[urn])
     for name, below in needs.items():
         below.discard(name)
+    return needs
+
+
+def _edges(parts: Sequence[Part], graph: Graph) -> list[tuple[str, str]]:
+    """Return what depends on what, without what follows from the rest."""
+    needs = _needs(parts, graph)
     far = {name: _all_below(name, needs) for name in needs}
     return [
         (first, name)

@@ -17,6 +17,7 @@ from bootstrap.images import (
     archive,
     bench_tools,
     certbot,
+    instance,
     nginx,
     open_webui,
     postgres,
@@ -164,7 +165,10 @@ def test_a_folder_becomes_an_archive_whose_digests_agree(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "recipe",
-    [acme_tools.HERE, bench_tools.HERE, certbot.HERE, nginx.HERE, open_webui.HERE, postgres.HERE, redis.HERE],
+    [
+        *(acme_tools.HERE, bench_tools.HERE, certbot.HERE, instance.HERE),
+        *(nginx.HERE, open_webui.HERE, postgres.HERE, redis.HERE),
+    ],
     ids=lambda folder: folder.name,
 )
 def test_a_recipe_is_complete(recipe: Path) -> None:

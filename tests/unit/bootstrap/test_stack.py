@@ -1,5 +1,6 @@
 """Stack files, and what Pulumi's words mean."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,20 @@ def test_what_is_wrong_about_images_is_left_to_the_program_to_refuse(value: obje
 )
 def test_what_pulumi_says_becomes_a_sentence(words: str, sentence: str | None) -> None:
     assert stack.explanation(words, "the file /f") == sentence
+
+
+def test_a_released_state_keeps_everything_else_of_it() -> None:
+    kept = {"urn": "a", "protect": True, "retainOnDelete": True, "inputs": {"size": 50}}
+    state = {
+        "version": 3,
+        "deployment": {"resources": [kept, {"urn": "b"}], "secrets_providers": {"type": "passphrase"}},
+    }
+    assert json.loads(stack.released(json.dumps(state))) == {
+        "version": 3,
+        "deployment": {
+            "resources": [{"urn": "a", "inputs": {"size": 50}}, {"urn": "b"}],
+            "secrets_providers": {"type": "passphrase"},
+        },
+    }
+    empty = {"version": 3, "deployment": {}}
+    assert json.loads(stack.released(json.dumps(empty))) == empty

@@ -1,0 +1,47 @@
+"""What it takes to have an instance: a cloud's provider, an engine, and the images."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import docker
+import docker.errors
+import pytest
+
+from bootstrap import aws_provider
+from bootstrap.problem import ProblemError
+from components import images
+from components.images import INSTANCE, ImageSource
+from tests.support.cloud import provider_on_path
+from tests.support.machine import lacks, pulumi_environment
+
+
+@pytest.fixture(scope="session")
+def bootable() -> None:
+    """An engine on this machine that has what an instance boots from."""
+    _engine_with(INSTANCE)
+
+
+@pytest.fixture(scope="session")
+def deployable(bootable: None) -> Mapping[str, str]:
+    """The environment of a `pulumi` that deploys to a cloud, on a machine that has all images."""
+    del bootable
+    built = (images.NGINX, images.open_webui(images.OPEN_WEBUI_VERSION))
+    _engine_with(*(image.reference(ImageSource.BUILT, None) for image in built))
+    environment = pulumi_environment()
+    try:
+        found = aws_provider.find(environment)
+    except ProblemError as problem:
+        lacks(f"no AWS provider ({problem})")
+    first = [Path(found.environment["PATH"])] if "PATH" in found.environment else []
+    with_provider = provider_on_path({**environment, **found.environment, "PATH": environment["PATH"]}, first)
+    # Whatever account this person has, no test finds it.
+    return {name: value for name, value in with_provider.items() if not name.startswith("AWS_")}
+
+
+def _engine_with(*names: str) -> None:
+    try:
+        engine = docker.from_env()
+        for name in names:
+            engine.images.get(name)
+    except docker.errors.DockerException as error:
+        lacks(f"no Docker engine with {', '.join(names)} ({error})")
