@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,6 +44,14 @@ def test_each_run_gets_its_paths_and_all_other_words(
 )
 def test_a_failure_of_either_run_is_a_failure_and_an_empty_one_is_none(codes: Sequence[int], code: int) -> None:
     assert testing.together(codes) == code
+
+
+@pytest.fixture(autouse=True)
+def _interrupts_arrive() -> Generator[None]:
+    # Whoever runs these tests in the background hands down that they are ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -114,11 +122,8 @@ def test_without_an_engine_the_second_run_does_not_stay(
 def test_ctrl_c_ends_both_runs(pytest_is: FakePytest, tmp_path: Path) -> None:
     pytest_is(f'echo $$ >"{tmp_path}/$kind.part"; mv "{tmp_path}/$kind.part" "{tmp_path}/$kind"; exec sleep 60')
     program = (
-        "import signal\n"
         "from pathlib import Path\n"
         "from bootstrap import commands, places\n"
-        # Whoever runs these tests in the background hands down that it is ignored.
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"places.PYTHON = Path({str(places.PYTHON)!r})\n"
         f"commands.BUILD = Path({str(tmp_path)!r})\n"
         "commands._pulumi_for_tests = commands._engine_for_tests = dict\n"
