@@ -42,10 +42,10 @@ def test_a_preview_tells_updates_from_replacements(stack: CloudStack) -> None:
     stack.write()
     try:
         assert {str(step) for step in stack.steps()} == {
-            "update aws:ebs/volume:Volume volume (size)",
-            "update aws:ec2/vpc:Vpc network (tags, tagsAll)",
-            "replace aws:ec2/subnet:Subnet subnet (cidrBlock)",
-            "replace aws:ec2/instance:Instance instance (subnetId)",
+            "update aws:ebs/volume:Volume volume",
+            "update aws:ec2/vpc:Vpc network",
+            "replace aws:ec2/subnet:Subnet subnet",
+            "replace aws:ec2/instance:Instance instance",
         }
     finally:
         stack.config["site"] = {}

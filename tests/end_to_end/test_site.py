@@ -98,11 +98,12 @@ def test_another_instance_has_the_same_volume_and_chats(site: Site) -> None:
 
 
 @pytest.mark.long
-def test_an_update_that_lost_its_connection_is_finished_by_the_next(site: Site) -> None:
-    chat = site.chat().chat_id
-    site.set("open_webui.memory", "3GiB")
+@pytest.mark.parametrize(("trouble", "memory"), [("cables pulled", "3GiB"), ("instance frozen", "3500MiB")])
+def test_an_update_that_lost_its_connection_is_finished_by_the_next(site: Site, trouble: str, memory: str) -> None:
+    chat, machine = site.chat().chat_id, site.machine
+    site.set("open_webui.memory", memory)
     with site.updating(r"docker:index:Container edge-open-webui\S* (replacing|creating|updating|deleting)") as update:
-        with site.hardware.cables_pulled():
+        with machine.frozen() if trouble == "instance frozen" else site.hardware.cables_pulled():
             output, _ = update.communicate(timeout=600)
         assert update.returncode != 0, output
         assert "Traceback" not in output

@@ -105,8 +105,7 @@ class Step:
     """What changes."""
 
     def __str__(self) -> str:
-        changed = f" ({', '.join(self.properties)})" if self.properties else ""
-        return f"{self.operation} {self.type} {self.name}{changed}"
+        return f"{self.operation} {self.type} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -166,10 +165,10 @@ class CloudStack:
         assert not isinstance(found, Refused), found.words
         return found
 
-    def preview(self) -> "list[Step] | Refused":
+    def preview(self, *arguments: str) -> "list[Step] | Refused":
         """Return what an update would do, or why it would not."""
         told, said = (self.workshop.directory / f"{self.name}-preview.{kind}" for kind in ("json", "log"))
-        words = ("pulumi", "preview", "--json", "--non-interactive", "--stack", self.name)
+        words = ("pulumi", "preview", "--json", "--non-interactive", "--stack", self.name, *arguments)
         # Warnings go to standard error, and would be no JSON.
         ended = self.workshop.run(
             "sh", "-c", 'out=$1 log=$2; shift 2; exec "$@" >"$out" 2>"$log"', "sh", str(told), str(said), *words
@@ -177,7 +176,7 @@ class CloudStack:
         if ended.code:
             return Refused(_faults(told.read_text()) or said.read_text())
         return [
-            Step(step["op"], *_type_and_name(step["urn"]), tuple(step.get("diffReasons") or ()))
+            Step(step["op"], *type_and_name(step["urn"]), tuple(step.get("diffReasons") or ()))
             for step in json.loads(told.read_text())["steps"]
             if step["op"] not in _NO_CHANGE
         ]
@@ -193,15 +192,17 @@ class CloudStack:
         return json.loads(ended.output)
 
 
-def _type_and_name(urn: str) -> tuple[str, str]:
+def type_and_name(urn: str) -> tuple[str, str]:
+    """Return the two parts of a URN by which a person knows a resource."""
     _, _, types, name = urn.split("::", 3)
     return types.split("$")[-1], name
 
 
 def _faults(told: str) -> str:
-    """Return what a preview calls errors, a line each."""
+    """Return what a preview calls errors; they come in any order."""
     found = json.loads(told).get("diagnostics") or [] if told.startswith("{") else []
-    return "\n".join(each["message"].strip() for each in found if each["severity"] == "error")
+    errors = (each["message"].strip() for each in found if each["severity"] == "error")
+    return "\n".join(sorted(error for error in errors if error != "error: preview failed"))
 
 
 @dataclass(frozen=True)

@@ -186,16 +186,11 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
         if not changed:
             return kinds(changes=kinds.DIFF_NONE)
         replacing = protocol.roots(planned.requires_replace) & changed
-        key = _NAMED_BY.get(kind, "name")
-        # Two cannot have one name at a time.
-        kept_name = (
-            key in shape.fields and key not in changed and shape.fields[key].pulumi not in given.get(_DEFAULTS, [])
-        )
         return kinds(
             changes=kinds.DIFF_SOME,
             diffs=sorted(shape.fields[name].pulumi for name in changed),
             replaces=sorted(shape.fields[name].pulumi for name in replacing),
-            deleteBeforeReplace=bool(replacing) and kept_name,
+            deleteBeforeReplace=bool(replacing) and _keeps_its_name(given, changed, kind, shape),
         )
 
     def Create(self, request: Message, context: Message) -> Message:
@@ -342,6 +337,15 @@ def _name(given: dict[str, Any], before: dict[str, Any], request: Message, kind:
         name = f"{stem}-{digits}"
         given[property_] = name.lower() if kind in _SMALL_LETTERS else name
     given[_DEFAULTS] = [property_]
+
+
+def _keeps_its_name(given: dict[str, Any], changed: set[str], kind: str, shape: Shape) -> bool:
+    """Tell whether somebody gave a name and gives it again: two cannot have it at a time."""
+    key = _NAMED_BY.get(kind, "name")
+    if key not in shape.fields or key in changed:
+        return False
+    property_ = shape.fields[key].pulumi
+    return property_ in given and property_ not in given.get(_DEFAULTS, [])
 
 
 @cache
