@@ -23,6 +23,7 @@ from bootstrap import (
     stack,
     testing,
     trust,
+    virtual_environment,
 )
 from bootstrap.console import step
 from bootstrap.engine import Engine
@@ -302,6 +303,9 @@ def _with_system_store() -> bool:
 def _stack(name: str) -> Stack:
     stack.file_of(name)  # a name that cannot be is refused before anything is made
     settings = stack.settings_of(name)
+    if instance.is_wanted(settings) and not virtual_environment.is_current(virtual_environment.FOR_AWS):
+        with step("packages for AWS") as shown:
+            virtual_environment.ensure(virtual_environment.FOR_AWS, shown)
     with step("Pulumi") as shown:
         pulumi = pulumi_cli.find(shown)
         shown.done(f"{pulumi.origin}: {pulumi.executable}")
