@@ -188,7 +188,6 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         acme = certificate.lets_encrypt
         args = CertbotArgs(
             image=self._image(images.certbot(route53=acme.challenge is Challenge.DNS_01), opts),
-            network=host.network,
             home=home,
             certificates=proxy.certificates_volume,
             names=self._settings.certificate_names,
@@ -198,6 +197,11 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             wait=round(acme.wait.total_seconds()),
             memory=_CERTBOT_MEMORY,
         )
+        if self._settings.platform.aws is not None and certificate.by_the_role:
+            # The metadata service, which hands out the keys of an instance's role, answers no container elsewhere.
+            args["published_port"] = placement_of(self._settings).https_port
+        else:
+            args["network"] = host.network
         if acme.route53 is not None:
             args["route53"] = _route53(acme.route53)
         # An issuer finds the site by its names.

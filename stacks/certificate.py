@@ -224,7 +224,8 @@ class Route53Settings(Settings):
 
     access_key_id: Annotated[str, AfterValidator(_access_key_id)] | None = None
     """Of a user who may route53:ListHostedZones, route53:GetChange and, in the zone,
-    route53:ChangeResourceRecordSets. Left out: the role of the machine that the engine runs on."""
+    route53:ChangeResourceRecordSets. Left out: the role of the machine that the engine runs on; with platform.kind
+    aws-vm that is the instance's, which then gets these rights in dns.zone, for the records of challenges alone."""
 
     secret_access_key: Annotated[SecretStr, AfterValidator(_secret_access_key)] | None = None
     """Its secret, encrypted: `pulumi config set --path --secret certificate.lets_encrypt.route53.secret_access_key`."""
@@ -390,6 +391,13 @@ class CertificateSettings(Settings):
 
     acm: AcmSettings = AcmSettings()
     """With mode acm."""
+
+    @property
+    def by_the_role(self) -> bool:
+        """Whether the role of a machine, and no key, opens the zone in which an issuer is shown whose the names are."""
+        acme = self.lets_encrypt
+        keys = acme.route53 is not None and acme.route53.access_key_id is not None
+        return self.mode is CertificateMode.LETS_ENCRYPT and acme.challenge is Challenge.DNS_01 and not keys
 
     @property
     def trusted(self) -> bool:

@@ -6,7 +6,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from stacks.aws import LoadBalancerKind
-from stacks.certificate import CertificateMode, Challenge
+from stacks.certificate import CertificateMode
 from stacks.dns import DnsProvider
 from stacks.models import OllamaMode
 from stacks.placement import IDLE_TIMEOUT_MAX, waits_through_a_load_balancer
@@ -140,14 +140,25 @@ def _certificate(settings: StackSettings, aws: AwsSettings) -> Iterator[BelowErr
             f"is {certificate.mode}, but {_KIND} is alb, which answers browsers itself, with a certificate of ACM;"
             " write certificate.mode: acm, or kind: nlb, which passes TLS through",
         )
-    elif certificate.mode is CertificateMode.LETS_ENCRYPT:
-        acme = certificate.lets_encrypt
-        if acme.challenge is Challenge.DNS_01 and (acme.route53 is None or acme.route53.access_key_id is None):
+    elif certificate.by_the_role:
+        yield from _by_the_role(settings)
+
+
+def _by_the_role(settings: StackSettings) -> Iterator[BelowError]:
+    dns = settings.dns
+    if dns.provider is DnsProvider.NONE:
+        yield BelowError(
+            "certificate.lets_encrypt.route53.access_key_id",
+            "is missing, and challenge is dns-01 with dns.provider none, so the instance's role gets no right in a"
+            " zone; add access_key_id and secret_access_key, or write dns.provider: route53 and dns.zone",
+        )
+        return
+    for name in settings.certificate.additional_names:
+        if not dns.covers(name.removeprefix("*.")):
             yield BelowError(
-                "certificate.lets_encrypt.route53.access_key_id",
-                "is missing, and challenge is dns-01 with platform.kind aws-vm, where certbot's container cannot reach"
-                " the metadata service for the instance's role; add access_key_id and secret_access_key, or write"
-                " challenge: http-01",
+                "certificate.additional_names",
+                f"{name} does not lie in dns.zone {dns.zone}, the only one that the instance's role may change; drop"
+                " it, or add access_key_id and secret_access_key to certificate.lets_encrypt.route53",
             )
 
 

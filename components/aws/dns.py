@@ -29,6 +29,7 @@ class DnsZone(pulumi.ComponentResource):
     """
 
     zone_id: pulumi.Output[str]
+    zone_arn: pulumi.Output[str]
     name_servers: pulumi.Output[Sequence[str]]
     """Where the domain's registrar must point to."""
 
@@ -43,12 +44,12 @@ class DnsZone(pulumi.ComponentResource):
                 tags=tags("dns"),
                 opts=kept(self),
             )
-            self.zone_id, self.name_servers = made.zone_id, made.name_servers
+            self.zone_id, self.zone_arn, self.name_servers = made.zone_id, made.arn, made.name_servers
         else:
             found = aws.route53.get_zone_output(
                 name=args["zone"], private_zone=False, opts=pulumi.InvokeOutputOptions(parent=self)
             )
-            self.zone_id, self.name_servers = found.zone_id, found.name_servers
+            self.zone_id, self.zone_arn, self.name_servers = found.zone_id, found.arn, found.name_servers
         self.register_outputs({"zone_id": self.zone_id, "name_servers": self.name_servers})
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import pulumi
 import pulumi_aws as aws
@@ -56,6 +56,8 @@ class Ec2HostArgs(TypedDict):
     """The subnet's. The volume depends on it, and on nothing else."""
     subnet_id: pulumi.Input[str]
     security_group_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
+    answers_challenges_in: NotRequired[pulumi.Input[str]]
+    """ARN of the zone in whose records it may show an issuer of certificates whose the names are."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,16 @@ class Ec2Host(pulumi.ComponentResource):
     volume_arn: pulumi.Output[str]
     role_name: pulumi.Output[str]
     """What the instance may do at AWS."""
+    answers_challenges: aws.iam.RolePolicy | None
+    """Its right to do so, where it has one."""
 
     ssh: SshAccess
 
     def __init__(self, name: str, args: Ec2HostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the volume, the keys, and the instance that uses them."""
-        # What it is told of the network stays out: what is kept depends on its parents, and they on all they are told.
-        told = {key: value for key, value in args.items() if key not in {"subnet_id", "security_group_ids"}}
+        # What it is told of others stays out: what is kept depends on its parents, and they on all they are told.
+        of_others = {"subnet_id", "security_group_ids", "answers_challenges_in"}
+        told = {key: value for key, value in args.items() if key not in of_others}
         super().__init__("open-webui-edge:index:Ec2Host", name, told, opts)
         self._name = name
         self._child = pulumi.ResourceOptions(parent=self)
@@ -113,6 +118,17 @@ class Ec2Host(pulumi.ComponentResource):
             opts=self._child,
         )
         role, profile, policy = self._identity(args["image"], parameter)
+        self.answers_challenges = None
+        if "answers_challenges_in" in args:
+            self.answers_challenges = aws.iam.RolePolicy(
+                f"{name}-role-policy-challenges",
+                name="challenges",
+                role=role.name,
+                policy=pulumi.Output.from_input(args["answers_challenges_in"]).apply(
+                    lambda arn: json.dumps(permissions_of_challenges(arn))
+                ),
+                opts=self._child,
+            )
 
         volume = aws.ebs.Volume(
             f"{name}-data",
@@ -141,7 +157,7 @@ class Ec2Host(pulumi.ComponentResource):
             metadata_options=aws.ec2.InstanceMetadataOptionsArgs(
                 http_endpoint="enabled",
                 http_tokens="required",
-                # An answer dies on the bridge: no container gets the role's keys.
+                # An answer dies on the bridge: no container gets the role's keys, but one on the host's own network.
                 http_put_response_hop_limit=1,
             ),
             root_block_device=aws.ec2.InstanceRootBlockDeviceArgs(
@@ -269,3 +285,31 @@ def permissions(image: MachineImage, host_key_arn: str) -> dict[str, object]:
         actions = ["ssm:UpdateInstanceInformation", *(f"ssmmessages:{action}" for action in session)]
         statements.append({"Effect": "Allow", "Action": actions, "Resource": "*"})
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+def permissions_of_challenges(zone_arn: str) -> dict[str, object]:
+    """Return what it takes to answer an issuer's challenges in a zone: the records of these, and no others.
+
+    Condition keys: https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/specifying-conditions-route53.html
+    """
+    partition = zone_arn.split(":")[1]
+    change = {
+        "NormalizedRecordNames": ["_acme-challenge.*"],
+        "RecordTypes": ["TXT"],
+        "Actions": ["DELETE", "UPSERT"],
+    }
+    keys = {f"route53:ChangeResourceRecordSets{key}": values for key, values in change.items()}
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": "route53:ListHostedZones", "Resource": "*"},
+            {"Effect": "Allow", "Action": "route53:GetChange", "Resource": f"arn:{partition}:route53:::change/*"},
+            {
+                "Effect": "Allow",
+                "Action": "route53:ChangeResourceRecordSets",
+                "Resource": zone_arn,
+                # All of what one request changes must fit, and one that says nothing of it does not.
+                "Condition": {"ForAllValues:StringLike": keys, "Null": dict.fromkeys(keys, "false")},
+            },
+        ],
+    }

@@ -72,6 +72,8 @@ class NamesArgs(TypedDict):
     those of ACM, and with none no record says anything."""
     zone: NotRequired[DnsZoneArgs]
     """Left out: somebody else keeps the records."""
+    answers_challenges: NotRequired[bool]
+    """Whether the instance's role may show issuers by the zone's records whose the names are."""
 
 
 class BackupArgs(TypedDict):
@@ -135,26 +137,26 @@ class AwsVm(pulumi.ComponentResource):
             ),
             child,
         )
-        self.host = Ec2Host(
-            f"{name}-host",
-            Ec2HostArgs(
-                image=machine["image"],
-                architecture=machine["architecture"],
-                instance_type=machine["instance_type"],
-                root_volume=machine["root_volume"],
-                data_volume=machine["data_volume"],
-                subnet_id=network.public_subnet_ids[0],
-                availability_zone=network.availability_zone,
-                security_group_ids=[groups.instance],
-            ),
-            child,
-        )
         zone, authorized = self._zone(behind)
+        host = Ec2HostArgs(
+            image=machine["image"],
+            architecture=machine["architecture"],
+            instance_type=machine["instance_type"],
+            root_volume=machine["root_volume"],
+            data_volume=machine["data_volume"],
+            subnet_id=network.public_subnet_ids[0],
+            availability_zone=network.availability_zone,
+            security_group_ids=[groups.instance],
+        )
+        if zone is not None and args["names"].get("answers_challenges"):
+            host["answers_challenges_in"] = zone.zone_arn
+        self.host = Ec2Host(f"{name}-host", host, child)
         certificate = self._certificate(behind, zone, authorized)
         balancer = self._load_balancer(network, groups, certificate)
         records = self._records(zone, balancer)
-        # What must be there before the site is found by its names.
-        self.published = [part for part in (authorized, balancer, records) if part is not None]
+        # What must be there before an issuer can be shown whose the site's names are.
+        needed = (authorized, balancer, records, self.host.answers_challenges)
+        self.published = [part for part in needed if part is not None]
         self.load_balancer = None if balancer is None else balancer.dns_name
         self._backup()
         self._alarms(behind, balancer, certificate)

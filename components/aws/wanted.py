@@ -76,6 +76,7 @@ def _names(settings: StackSettings) -> NamesArgs:
         names["certificate_arn"] = settings.certificate.acm.arn
     if settings.dns.provider is DnsProvider.ROUTE53 and settings.dns.zone is not None:
         names["zone"] = DnsZoneArgs(zone=settings.dns.zone, create=settings.dns.create)
+        names["answers_challenges"] = settings.certificate.by_the_role
     return names
 
 

@@ -54,13 +54,20 @@ class Route53Args(TypedDict):
     """Address of the API, where it is not AWS's own."""
 
 
+class _Attached(TypedDict, total=False):
+    network: pulumi.Input[str]
+    on_host_network: bool
+
+
 class CertbotArgs(TypedDict):
     """What certificate to obtain, from whom, and how to show whose the names are."""
 
     image: pulumi.Input[str]
     """Id of the image."""
-    network: pulumi.Input[str]
-    """Where the proxy is found as `nginx`."""
+    network: NotRequired[pulumi.Input[str]]
+    """Where the proxy is found as `nginx`. Left out: the host's own, from which the machine's role can be asked."""
+    published_port: NotRequired[int]
+    """Port at which the host itself finds the proxy, where `network` is left out; default 443."""
     home: pulumi.Input[str]
     """Name of the volume with accounts and certificates. Whoever loses them meets the issuer's limits when asking for
     new ones, so it is not made here: it outlives a time without certbot."""
@@ -93,6 +100,7 @@ class Certbot(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         # Files cannot be brought into a container whose root is read-only, and secrets come as files.
         given = volume(f"{name}-given", "certbot-given", child)
+        attached = _Attached(network=args["network"]) if "network" in args else _Attached(on_host_network=True)
         server = container(
             f"{name}-server",
             child,
@@ -108,13 +116,13 @@ class Certbot(pulumi.ComponentResource):
             ],
             tmpfs=TMPFS,
             files={**program(), f"{GIVEN}/settings.json": _settings(args)},
-            network=args["network"],
             health=["CMD-SHELL", f"{RUN} health"],
             start_period=_go_duration(args["wait"]),
             # It is told to end, and certbot then takes its answers to challenges away.
             stop_timeout=15,
             # Python, as a first process, would be deaf to that until it listens for it.
             init=True,
+            **attached,
         )
         self.containers = pulumi.Output.all(server.name)
         self.container_ids = pulumi.Output.all(server.id)
@@ -127,13 +135,15 @@ def program() -> dict[str, str]:
 
 
 def _settings(args: CertbotArgs) -> pulumi.Output[str]:
-    document = {
+    document: dict[str, object] = {
         "names": list(args["names"]),
         "challenge": args["challenge"],
         "issuers": list(args["issuers"]),
         "route53": args.get("route53"),
         "proxy_protocol": args.get("proxy_protocol", False),
     }
+    if "network" not in args:
+        document["proxy"] = {"host": "127.0.0.1", "port": args.get("published_port", 443)}
     return pulumi.Output.secret(pulumi.Output.json_dumps(document, sort_keys=True))
 
 

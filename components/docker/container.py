@@ -47,6 +47,8 @@ class ContainerDefinition(TypedDict):
     files: NotRequired[Mapping[str, pulumi.Input[str]]]
     """Path -> content, readable for root alone. A secret's path lies in a volume."""
     network: NotRequired[pulumi.Input[str]]
+    on_host_network: NotRequired[bool]
+    """Whether it has the host's own network, in place of one of Docker's: a cloud's metadata service answers it."""
     aliases: NotRequired[Sequence[str]]
     """Names by which others on the network find it."""
     hosts: NotRequired[Mapping[str, str]]
@@ -81,7 +83,7 @@ def container(
     beside = definition.get("runs_beside")
     network = definition.get("network")
     health = definition.get("health")
-    mode = None if beside is None else pulumi.Output.concat("container:", beside)
+    shared = None if beside is None else pulumi.Output.concat("container:", beside)
     return docker.Container(
         name,
         name=physical_name(role, definition.get("number", 1)),
@@ -92,7 +94,7 @@ def container(
         labels=[docker.ContainerLabelArgs(label=key, value=value) for key, value in labels(role).items()],
         memory=megabytes,
         memory_swap=megabytes,
-        shm_size=None if (shared := definition.get("shared_memory")) is None else shared >> 20,
+        shm_size=None if (size := definition.get("shared_memory")) is None else size >> 20,
         capabilities=docker.ContainerCapabilitiesArgs(
             drops=["ALL"],
             adds=[f"CAP_{capability}" for capability in sorted(definition.get("capabilities", ()))],
@@ -106,8 +108,8 @@ def container(
             docker.ContainerUploadArgs(file=path, content=content, permissions="0600")
             for path, content in sorted(definition.get("files", {}).items())
         ],
-        network_mode=mode,
-        pid_mode=mode,
+        network_mode="host" if definition.get("on_host_network") else shared,
+        pid_mode=shared,
         networks_advanced=None
         if network is None
         else [docker.ContainerNetworksAdvancedArgs(name=network, aliases=definition.get("aliases"))],

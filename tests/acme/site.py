@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from components.certificates import certbot
 from components.images import CERTBOT, NGINX, ImageSource
 from tests.acme.engine import address_of, bring, docker, inside, log_of, remove
+from tests.acme.host import Host
 from tests.acme.issuer import Issuer, Names
 from tests.support.waiting import wait_until
 
@@ -113,16 +114,16 @@ class Site:
             self.names_server.lead_nowhere(name)
             self.names_server.lead(name, self.address)
 
-    def start(self, *, environment: Mapping[str, str] | None = None) -> None:
-        """Run certbot's container as the component does, anew."""
-        self._create(environment or {})
+    def start(self, *, environment: Mapping[str, str] | None = None, host: Host | None = None) -> None:
+        """Run certbot's container as the component does, anew; on the network of a host, where there is one."""
+        self._create(environment or {}, self.network if host is None else f"container:{host.container}")
         docker("start", self.certbot)
 
     def start_with_clock(self, shift: str, tools: Issuer) -> None:
         """Likewise, with another time of day; `tools` runs in an image that has the library for that."""
         _, library = inside(tools.container, "sh", "-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1")
         variables = {"LD_PRELOAD": "/opt/libfaketimeMT.so.1", "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-        self._create(variables)
+        self._create(variables, self.network)
         copied = subprocess.run(  # noqa: S603
             ["docker", "cp", "--follow-link", f"{tools.container}:{library.strip()}", "-"],  # noqa: S607
             capture_output=True,
@@ -131,10 +132,10 @@ class Site:
         docker("cp", "-", f"{self.certbot}:/opt", given=copied.stdout)
         docker("start", self.certbot)
 
-    def _create(self, environment: Mapping[str, str]) -> None:
+    def _create(self, environment: Mapping[str, str], network: str) -> None:
         remove(self.certbot)
         docker(
-            *("create", f"--name={self.certbot}", f"--network={self.network}", "--entrypoint=/bin/sh"),
+            *("create", f"--name={self.certbot}", f"--network={network}", "--entrypoint=/bin/sh"),
             *("--cap-drop=ALL", "--security-opt=no-new-privileges", "--memory=256m", "--memory-swap=256m", "--init"),
             *(f"--volume={name}:{path}" for path, name in self.volumes.items()),
             *(f"--tmpfs={path}:{options}" for path, options in certbot.TMPFS.items()),

@@ -16,6 +16,8 @@ from threading import Thread
 import pytest
 
 from tests.acme.conftest import World
+from tests.acme.engine import remove
+from tests.acme.host import Host
 from tests.acme.issuer import Names
 from tests.acme.site import Site
 from tests.support.machine import lacks
@@ -23,6 +25,7 @@ from tests.support.waiting import wait_until
 
 _SPACE = "{https://route53.amazonaws.com/doc/2013-04-01/}"
 _VERSION = "/2013-04-01"
+ROLE = {"AccessKeyId": "ASIATHEROLE", "SecretAccessKey": "the-role-s-secret", "SessionToken": "the-role-s-token"}
 
 
 class Route53:
@@ -30,6 +33,8 @@ class Route53:
 
     def __init__(self, gateway: str, names: Names, directory: Path) -> None:
         self._names = names
+        self.signed: list[tuple[str, str | None]] = []
+        """With which key each question was signed, and with which token of a role."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -53,6 +58,8 @@ class Route53:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
                 if "/change/" in self.path:
                     route53.tell_everybody()
+                key = re.search(r"Credential=(\w+)/", self.headers["Authorization"])
+                route53.signed.append((key[1] if key else "", self.headers["X-Amz-Security-Token"]))
                 status, answer = route53.ask(self.command, self.path, body, dict(self.headers))
                 self.send_response(status)
                 self.send_header("Content-Type", "text/xml")
@@ -150,6 +157,34 @@ def test_a_zone_that_is_not_there_is_named(site: Site, world: World, route53: Ro
     )
     site.start()
     site.wait_for_failure("This AWS account has no public hosted zone for the name")
+
+
+@pytest.fixture
+def host(world: World, site: Site) -> Iterator[Host]:
+    name = f"ac-host-{site.id}"
+    try:
+        yield Host(name, world.network, site.address, ROLE)
+    finally:
+        remove(name)
+
+
+def test_on_the_network_of_an_instance_its_role_is_enough(
+    site: Site, world: World, route53: Route53, host: Host
+) -> None:
+    before = len(route53.signed)
+    site.wants(
+        *("chat.wild.test", "*.wild.test"),
+        issuers=[world.asked(world.first)],
+        challenge="dns-01",
+        route53={"endpoint": route53.url},
+        proxy={"host": "127.0.0.1", "port": 443},
+    )
+    site.start(host=host)
+    site.wait_until_well()
+    site.assert_trusted(world.first, "chat.wild.test", "any.wild.test")
+    assert set(route53.signed[before:]) == {(ROLE["AccessKeyId"], ROLE["SessionToken"])}
+    assert route53.texts() == {}
+    assert re.search("|".join(ROLE.values()), site.log()) is None
 
 
 def test_without_keys_and_without_a_role_it_says_so(site: Site, world: World, route53: Route53) -> None:

@@ -26,7 +26,9 @@ class MetadataService:
 
     @classmethod
     @contextmanager
-    def open(cls, region: str, keys: Mapping[str, str], *, late: int = 0) -> Generator["MetadataService"]:
+    def open(
+        cls, region: str, keys: Mapping[str, str], *, late: int = 0, at: tuple[str, int] = ("127.0.0.1", 0)
+    ) -> Generator["MetadataService"]:
         """Serve on a port of this machine until the block ends."""
 
         class Handler(BaseHTTPRequestHandler):
@@ -51,8 +53,8 @@ class MetadataService:
                 self.end_headers()
                 self.wfile.write(text.encode())
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        service = cls(f"http://127.0.0.1:{server.server_port}", region, keys, late)
+        server = ThreadingHTTPServer(at, Handler)
+        service = cls(f"http://{at[0]}:{server.server_port}", region, keys, late)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -73,6 +75,7 @@ class MetadataService:
             "AccessKeyId": self.keys["AccessKeyId"],
             "SecretAccessKey": self.keys["SecretAccessKey"],
             "Token": self.keys["SessionToken"],
+            "Expiration": "2099-01-01T00:00:00Z",
         }
         return {
             "placement/region": self.region,

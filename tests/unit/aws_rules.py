@@ -17,6 +17,7 @@ _DATA = {"Volume", "Vault", "Zone", "FileSystem", "Instance:rds", "PrivateKey"}
 """What holds data, or is known to others by what it is; it is kept."""
 _WITHOUT_A_NAME = {
     "cloudwatch:PutMetricData",
+    "route53:ListHostedZones",
     "ssm:UpdateInstanceInformation",
     "ssmmessages:CreateControlChannel",
     "ssmmessages:CreateDataChannel",
@@ -134,6 +135,8 @@ def _permissions(policy: Mapping[str, Any], *, trust: bool) -> Iterator[str]:
             )
         if "cloudwatch:PutMetricData" in actions and "Condition" not in statement:
             yield "its policy allows metrics in every namespace"
+        if "route53:ChangeResourceRecordSets" in actions and "Condition" not in statement:
+            yield "its policy allows records of every name"
 
 
 def _parameters(resource: Resource) -> set[str]:

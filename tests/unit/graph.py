@@ -160,7 +160,11 @@ _COMPUTED: Mapping[str, Mapping[str, Any]] = {
     },
     "aws:lb/targetGroup:TargetGroup": {"arn": "arn:target-group", "arnSuffix": "targetgroup/edge/0123"},
     "aws:route53/record:Record": {"fqdn": "record.example.com"},
-    "aws:route53/zone:Zone": {"zoneId": "Z-MADE", "nameServers": ["ns-2.example.net"]},
+    "aws:route53/zone:Zone": {
+        "zoneId": "Z-MADE",
+        "arn": "arn:aws:route53:::hostedzone/Z-MADE",
+        "nameServers": ["ns-2.example.net"],
+    },
     "aws:s3/bucket:Bucket": {"arn": "arn:aws:s3:::logs", "bucket": "logs"},
     "aws:sns/topic:Topic": {"arn": "arn:topic", "owner": "123456789012"},
 }
@@ -173,7 +177,11 @@ _ANSWERS: Mapping[str, Mapping[str, Any]] = {
     "aws:ec2/getVpcEndpointService:getVpcEndpointService": {"serviceName": "com.amazonaws.eu-central-1.s3"},
     "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": "123456789012"},
     "aws:index/getPartition:getPartition": {"partition": "aws-cn"},
-    "aws:route53/getZone:getZone": {"zoneId": "Z-FOUND", "nameServers": ["ns-1.example.net"]},
+    "aws:route53/getZone:getZone": {
+        "zoneId": "Z-FOUND",
+        "arn": "arn:aws:route53:::hostedzone/Z-FOUND",
+        "nameServers": ["ns-1.example.net"],
+    },
 }
 """What a look-up finds."""
 

@@ -109,6 +109,10 @@ def test_only_the_proxy_publishes_ports(graph: Graph) -> None:
     assert set(published) == {"edge-nginx-server"}
 
 
+def test_no_container_has_the_host_s_network(graph: Graph) -> None:
+    assert [one.name for one in graph.of("Container") if one.inputs.get("networkMode") == "host"] == []
+
+
 def test_certbot_is_told_what_the_settings_say() -> None:
     graph = deployed("lets-encrypt")
     certbot = graph.named("edge-certbot-server")

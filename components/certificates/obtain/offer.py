@@ -19,7 +19,6 @@ VOLUME = Path("/var/lib/open-webui-edge")
 WEBROOT = VOLUME / "webroot"
 OFFERED = VOLUME / "offered"
 _CHALLENGES = WEBROOT / ".well-known/acme-challenge"
-_PROXY = ("nginx", 443)
 _PATIENCE = 5
 
 
@@ -98,7 +97,7 @@ def served(settings: Settings) -> Served:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with socket.create_connection(_PROXY, timeout=_PATIENCE) as plain:
+    with socket.create_connection((settings.proxy.host, settings.proxy.port), timeout=_PATIENCE) as plain:
         if settings.proxy_protocol:
             plain.sendall(b"PROXY UNKNOWN\r\n")
         with context.wrap_socket(plain, server_hostname=name) as secured:

@@ -38,6 +38,18 @@ class Route53:
 
 
 @dataclass(frozen=True)
+class Proxy:
+    """Where the proxy is found."""
+
+    host: str = "nginx"
+    port: int = 443
+
+    def __str__(self) -> str:
+        """Return it as people write it."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
 class Timing:
     """How long to wait for what, all in seconds."""
 
@@ -67,6 +79,7 @@ class Settings:
     issuers: tuple[Issuer, ...]
     """In the order in which they are asked."""
     route53: Route53 | None
+    proxy: Proxy
     proxy_protocol: bool
     """Whether the proxy expects an address in front of each connection."""
     timing: Timing
@@ -88,6 +101,7 @@ def parse(given: dict[str, Any]) -> Settings:
         challenge=given["challenge"],
         issuers=tuple(_issuer(issuer) for issuer in given["issuers"]),
         route53=None if route53 is None else Route53(**route53),
+        proxy=Proxy(**given.get("proxy", {})),
         proxy_protocol=bool(given.get("proxy_protocol")),
         timing=Timing(**given.get("timing", {})),
         fingerprint=hashlib.sha256(json.dumps(issue, sort_keys=True).encode()).hexdigest()[:16],

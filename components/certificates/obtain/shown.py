@@ -20,6 +20,7 @@ class Shown:
         """Go on from what an earlier container showed, but for what another one may have changed."""
         before = state.shown() or {}
         self._memory = memory
+        self._proxy = str(settings.proxy)
         self.missed: str | None = None
         self._document: dict[str, Any] = {
             "wanted": list(settings.names),
@@ -84,7 +85,7 @@ class Shown:
             "The proxy takes an offer up by itself within a minute; its log says why it did not (make logs ROLE=nginx)."
         )
         say(f"{error}. {hint}")
-        self.attempted("offer", "nginx:443", Trouble(error, hint))
+        self.attempted("offer", self._proxy, Trouble(error, hint))
 
     def _set(self, **changed: object) -> None:
         before = dict(self._document)

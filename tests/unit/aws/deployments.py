@@ -74,7 +74,9 @@ COMBINATIONS = [
     for mode in _MODES
     if _goes_together(balancer, dns, mode)
 ]
-STACKS = ["staging", "production", *("-".join(words) for words in COMBINATIONS)]
+BY_ROLE = {"by-role-created": ("nlb", "created"), "by-role-existing": ("none", "existing")}
+"""Stacks in which the instance's role opens the zone to certbot: load balancer and zone."""
+STACKS = ["staging", "production", *BY_ROLE, *("-".join(words) for words in COMBINATIONS)]
 """Names of all."""
 
 
@@ -83,6 +85,10 @@ def settings_of(stack: str) -> dict[str, Any]:
     if stack in {"staging", "production"}:
         document = yaml.safe_load((EXAMPLES / f"{stack}.yaml").read_text(encoding="utf-8"))
         return {key.partition(":")[2]: value for key, value in document["config"].items()}
+    if stack in BY_ROLE:
+        balancer, dns = BY_ROLE[stack]
+        settings = settings_of(f"{balancer}-new-{dns}-lets-encrypt")
+        return {**settings, "certificate": {**settings["certificate"], "lets_encrypt": {"challenge": "dns-01"}}}
     ((balancer, vpc, dns, mode),) = (words for words in COMBINATIONS if "-".join(words) == stack)
     behind = vpc == "existing" and balancer != "none"
     return {

@@ -15,22 +15,23 @@ def host(
     architecture: Architecture = Architecture.AMD64,
     *,
     preview: bool = False,
+    answers_challenges: bool = False,
 ) -> Graph:
     def program() -> dict[str, object]:
         zone, network = pulumi.Stash("zones", input="eu-central-1a"), pulumi.Stash("network", input="subnet-0a")
-        made = Ec2Host(
-            "edge-host",
-            Ec2HostArgs(
-                image=image,
-                architecture=architecture,
-                instance_type="t3.large",
-                root_volume=16,
-                data_volume=50,
-                availability_zone=zone.output,
-                subnet_id=network.output,
-                security_group_ids=["sg-0a"],
-            ),
+        args = Ec2HostArgs(
+            image=image,
+            architecture=architecture,
+            instance_type="t3.large",
+            root_volume=16,
+            data_volume=50,
+            availability_zone=zone.output,
+            subnet_id=network.output,
+            security_group_ids=["sg-0a"],
         )
+        if answers_challenges:
+            args["answers_challenges_in"] = pulumi.Stash("names", input=ZONE).output
+        made = Ec2Host("edge-host", args)
         return {
             "address": made.address,
             "instance_id": made.instance_id,
@@ -73,8 +74,9 @@ def test_data_and_keys_outlive_the_instance(graph: Graph) -> None:
     assert kept == {"edge-host-data", "edge-host-client-key", "edge-host-host-key"}
 
 
-def test_what_is_kept_depends_on_nothing_that_costs() -> None:
-    graph = host()
+@pytest.mark.parametrize("answers_challenges", [False, True])
+def test_what_is_kept_depends_on_nothing_that_costs(*, answers_challenges: bool) -> None:
+    graph = host(answers_challenges=answers_challenges)
     for resource in graph.resources:
         if resource.protect:
             assert resource.after <= {"zones"}, resource.name
@@ -150,6 +152,8 @@ def test_everything_that_can_be_tagged_is(graph: Graph) -> None:
             assert (tags["app"], tags["stack"], tags["component"]) == ("open-webui-edge", "unit", "host")
 
 
+ZONE = "arn:aws-us-gov:route53:::hostedzone/Z0123456789"
+_KINDS = ("RecordTypes", "Actions")
 PARAMETER = "arn:aws-us-gov:ssm:us-gov-west-1:123456789012:parameter/open-webui-edge/a/edge-host/ssh-host-key"
 
 
@@ -174,6 +178,27 @@ def test_the_instance_may_do_what_it_does_and_nothing_else(image: MachineImage) 
         "ssmmessages:OpenDataChannel",
     }
     assert set(allowed) == (session if image is MachineImage.UBUNTU else set())
+
+
+def test_it_changes_the_records_of_challenges_in_one_zone_and_no_others() -> None:
+    policy = host(answers_challenges=True).named("edge-host-role-policy-challenges")
+    assert policy.inputs["role"] == host().named("edge-host-role-policy").inputs["role"]
+    find, wait, change = json.loads(policy.inputs["policy"])["Statement"]
+    assert (find["Action"], find["Resource"]) == ("route53:ListHostedZones", "*")
+    assert (wait["Action"], wait["Resource"]) == ("route53:GetChange", "arn:aws-us-gov:route53:::change/*")
+    assert (change["Action"], change["Resource"]) == ("route53:ChangeResourceRecordSets", ZONE)
+    names, types, actions = (f"route53:ChangeResourceRecordSets{key}" for key in ("NormalizedRecordNames", *_KINDS))
+    assert change["Condition"] == {
+        "ForAllValues:StringLike": {names: ["_acme-challenge.*"], types: ["TXT"], actions: ["DELETE", "UPSERT"]},
+        # A request without any would fit all of them.
+        "Null": {names: "false", types: "false", actions: "false"},
+    }
+
+
+def test_it_changes_no_records_unless_it_is_to() -> None:
+    assert [policy.name for policy in host().of("RolePolicy")] == ["edge-host-role-policy"]
+    unknown = host(answers_challenges=True, preview=True).named("edge-host-role-policy-challenges")
+    assert isinstance(unknown.inputs["policy"], pulumi.output.Unknown)
 
 
 def test_only_ec2_takes_the_role() -> None:

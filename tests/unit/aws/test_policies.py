@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pulumi
 import pytest
 
 from tests.unit import graph as graphs
-from tests.unit.aws.deployments import COMBINATIONS, MADE, SECRETS, STACKS, deployed, texts_in
+from tests.unit.aws.deployments import BY_ROLE, COMBINATIONS, MADE, SECRETS, STACKS, deployed, texts_in
 from tests.unit.aws_rules import faults, leaks
 from tests.unit.graph import Graph, Resource
 
@@ -53,7 +54,7 @@ def test_identities_are_a_contract(stack: str, *, update: bool) -> None:
     assert found == expected.read_text()
 
 
-@pytest.mark.parametrize("stack", ["staging", "production", *STACKS[2::5]])
+@pytest.mark.parametrize("stack", ["staging", "production", *BY_ROLE, *STACKS[4::5]])
 def test_a_preview_of_what_is_not_there_yet_has_the_same_resources(stack: str) -> None:
     assert deployed(stack, preview=True).identities() == deployed(stack).identities()
 
@@ -227,13 +228,41 @@ def test_everything_on_the_engine_comes_after_the_instance_is_complete(graph: Gr
             assert one.provider.rpartition("::")[0].rpartition("::")[2] == provider.name
 
 
-@pytest.mark.parametrize("stack", [stack for stack in STACKS if "lets-encrypt" in stack or stack == "staging"])
+@pytest.mark.parametrize("stack", [s for s in STACKS if "lets-encrypt" in s or s == "staging" or s in BY_ROLE])
 def test_no_issuer_is_asked_before_the_site_is_found_by_its_names(stack: str) -> None:
     graph = deployed(stack)
     before = {one.name for one in graph.needed_by(graph.named("edge-certbot-server"))}
     # All records, and whatever the site stands behind.
     wanted = {one.name for one in graph.of("Record")} | {one.name for one in graph.of("Listener")}
     assert wanted <= before
+
+
+def test_no_container_has_the_host_s_network_but_certbot_s_where_it_needs_the_role(graph: Graph) -> None:
+    """There, the metadata service answers."""
+    found = {one.name for one in graph.of("Container") if one.inputs.get("networkMode") == "host"}
+    by_role = any(policy.name == "edge-vm-host-role-policy-challenges" for policy in graph.of("RolePolicy"))
+    assert found == ({"edge-certbot-server"} if by_role else set())
+    certbot = [one for one in graph.of("Container") if one.name == "edge-certbot-server"]
+    assert by_role == any("AKIA" not in json.dumps(one.inputs["uploads"]) and _by_dns(one) for one in certbot)
+
+
+def _by_dns(certbot: Resource) -> bool:
+    (told,) = (file["content"] for file in certbot.inputs["uploads"] if file["file"].endswith("/settings.json"))
+    return json.loads(told)["challenge"] == "dns-01"
+
+
+@pytest.mark.parametrize("stack", BY_ROLE)
+def test_certbot_begins_once_the_role_may_answer_challenges_in_the_site_s_zone(stack: str) -> None:
+    graph = deployed(stack)
+    certbot = graph.named("edge-certbot-server")
+    assert "edge-vm-host-role-policy-challenges" in {one.name for one in graph.needed_by(certbot)}
+    policy = json.loads(graph.named("edge-vm-host-role-policy-challenges").inputs["policy"])
+    zone = "Z-MADE" if "created" in stack else "Z-FOUND"
+    assert policy["Statement"][-1]["Resource"] == f"arn:aws:route53:::hostedzone/{zone}"
+    # Nor does what outlives the instance wait for it.
+    for kept in graph.resources:
+        if kept.protect and kept.name.startswith("edge-vm-host"):
+            assert "edge-vm-zone-zone" not in {one.name for one in graph.needed_by(kept)}
 
 
 @pytest.mark.parametrize("mode", ["acm", "acm-arn"])

@@ -132,6 +132,12 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: aws.iam.RolePolicy("x", role="r", policy=_open_policy(Action="cloudwatch:PutMetricData")),
         "its policy allows metrics in every namespace",
     ),
+    "records of every name": (
+        lambda: aws.iam.RolePolicy(
+            "x", role="r", policy=_open_policy(Action="route53:ChangeResourceRecordSets", Resource="arn:zone")
+        ),
+        "its policy allows records of every name",
+    ),
     "a bucket for everybody": (
         lambda: aws.s3.BucketPolicy("x", bucket="b", policy=_open_policy(Principal="*", Resource="arn:b")),
         "its policy lets everybody in",

@@ -15,32 +15,30 @@ from components.certificates.certbot import (
     Route53Args,
 )
 from components.certificates.obtain import settings
-from tests.unit.graph import UNKNOWN, Graph, graph_of
+from tests.unit.graph import UNKNOWN, Graph, Resource, graph_of
 
 
-def program() -> dict[str, object]:
+def program(*, on_host: bool = False) -> dict[str, object]:
     keys = Route53Args(
         access_key_id="AKIA", secret_access_key=pulumi.Output.secret("aws-secret"), region="eu-central-1"
     )
     account = ExternalAccountArgs(key_id="kid", hmac_key=pulumi.Output.secret("mac-secret"))
-    made = Certbot(
-        "edge-certbot",
-        CertbotArgs(
-            image="sha256:0123",
-            network="network-id",
-            home="edge-unit-letsencrypt",
-            certificates="edge-unit-certificates",
-            names=["chat.example.com", "*.example.com"],
-            challenge="dns-01",
-            issuers=[
-                IssuerArgs(directory="https://first/dir", email="me@example.com"),
-                IssuerArgs(directory="https://second/dir", external_account=account, profile="classic"),
-            ],
-            route53=keys,
-            wait=90,
-            memory=256 << 20,
-        ),
+    args = CertbotArgs(
+        image="sha256:0123",
+        home="edge-unit-letsencrypt",
+        certificates="edge-unit-certificates",
+        names=["chat.example.com", "*.example.com"],
+        challenge="dns-01",
+        issuers=[
+            IssuerArgs(directory="https://first/dir", email="me@example.com"),
+            IssuerArgs(directory="https://second/dir", external_account=account, profile="classic"),
+        ],
+        wait=90,
+        memory=256 << 20,
     )
+    if not on_host:
+        args["network"], args["route53"] = "network-id", keys
+    made = Certbot("edge-certbot", args)
     return {"containers": made.containers, "ids": made.container_ids}
 
 
@@ -86,6 +84,31 @@ def test_what_it_is_told_is_what_the_program_in_it_reads_and_secret(up: Graph) -
     assert f"{GIVEN}/obtain/__main__.py" in files
     elsewhere = {key: value for key, value in server.inputs.items() if key != "uploads"}
     assert "secret" not in json.dumps(elsewhere)
+
+
+def test_it_finds_the_proxy_by_its_name(up: Graph) -> None:
+    (server,) = up.of("Container")
+    assert [attached["name"] for attached in server.inputs["networksAdvanced"]] == ["network-id"]
+    assert "networkMode" not in server.inputs
+    assert str(told(server).proxy) == "nginx:443"
+
+
+@pytest.mark.parametrize("preview", [False, True], ids=["up", "preview"])
+def test_on_the_host_s_network_it_has_no_more_rights_and_asks_the_published_port(*, preview: bool) -> None:
+    (server,) = graph_of(lambda: program(on_host=True), preview=preview).of("Container")
+    assert server.inputs["networkMode"] == "host"
+    assert {"networksAdvanced", "ports", "pidMode"} & set(server.inputs) == set()
+    assert server.inputs["capabilities"] == {"drops": ["ALL"], "adds": []}
+    assert server.inputs["securityOpts"] == ["no-new-privileges:true"]
+    read = told(server)
+    assert str(read.proxy) == "127.0.0.1:443"
+    assert read.route53 is None
+
+
+def told(server: Resource) -> settings.Settings:
+    """Return what the program in the container reads."""
+    files = {upload["file"]: upload["content"] for upload in server.inputs["uploads"]}
+    return settings.parse(json.loads(files[f"{GIVEN}/settings.json"]))
 
 
 def test_a_preview_knows_no_id() -> None:
