@@ -3,6 +3,7 @@
 import select
 import socket
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 
 _CHUNK = 1 << 20
@@ -30,11 +31,6 @@ class Address:
             if port not in self._doors and _listens(target, port):
                 self._doors[port] = Door((self.public, port), (target, port))
 
-    def cut(self, port: int) -> int:
-        """End all connections to a port, as when a cable is pulled; return how many there were."""
-        door = self._doors.get(port)
-        return 0 if door is None else door.cut()
-
     def close(self) -> None:
         """Listen no more, and end all connections."""
         for door in self._doors.values():
@@ -53,7 +49,8 @@ class Door:
         self._listener = socket.create_server(here, backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self._closed = False
-        threading.Thread(target=self._accept, name=f"{here} leads to {there}", daemon=True).start()
+        self._porter = threading.Thread(target=self._accept, name=f"{here} leads to {there}", daemon=True)
+        self._porter.start()
 
     def _accept(self) -> None:
         while not self._closed:
@@ -77,6 +74,8 @@ class Door:
         ends = (client, server)
         with self._lock:
             self._open.update(ends)
+        if self._closed:
+            self._end(ends)
         for end in ends:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         back = threading.Thread(target=_copy, args=(server, client), daemon=True)
@@ -88,19 +87,19 @@ class Door:
         for end in ends:
             end.close()
 
-    def cut(self) -> int:
-        """End all connections; return how many there were."""
-        with self._lock:
-            ends = list(self._open)
-        for end in ends:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        return len(ends) // 2
-
     def close(self) -> None:
         """Let nobody in any more, and end all connections."""
         self._closed = True
-        self.cut()
+        self._porter.join()
+        with self._lock:
+            ends = list(self._open)
+        self._end(ends)
+
+    @staticmethod
+    def _end(ends: Iterable[socket.socket]) -> None:
+        for end in ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:

@@ -39,8 +39,6 @@ class Hardware:
         """By the volumes' ids."""
         self.addresses: dict[str, Address] = {}
         """By the elastic IPs."""
-        self.boot: dict[str, str] = {}
-        """Files that each further machine finds in its root volume; path -> text."""
         self.held = False
         """Whether no further instance is switched on for now."""
         self.failure: BaseException | None = None
@@ -185,7 +183,7 @@ class Hardware:
             machine.build()
             # What AWS's clients call there is not AWS.
             manager = f"[Manager]\nDefaultEnvironment=AWS_ENDPOINT_URL={self.endpoint}\n"
-            bring(machine.name, {"/etc/systemd/system.conf.d/endpoint.conf": manager, **self.boot})
+            bring(machine.name, {"/etc/systemd/system.conf.d/endpoint.conf": manager})
             self.machines[instance_id] = machine
         if not self.held:
             machine.power_on()

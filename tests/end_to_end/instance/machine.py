@@ -2,7 +2,7 @@
 
 import subprocess
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,8 +43,6 @@ class Machine:
 
     instance_id: str
     network: str
-    environment: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Of its init, and of all services that take it over."""
     plugged: dict[str, Disk] = field(default_factory=dict[str, Disk])
     """Volume's id -> the disk."""
     running: bool = False
@@ -66,7 +64,7 @@ class Machine:
             "--tmpfs=/run:exec",
             "--tmpfs=/run/lock",
             f"--hostname=ip-{self.instance_id}",
-            *(f"--env={name}={value}" for name, value in {**_init_environment(), **self.environment}.items()),
+            *(f"--env={name}={value}" for name, value in _init_environment().items()),
         ]
         docker("create", f"--name={self.name}", f"--network={self.network}", *words, INSTANCE, "sh", "-c", _POWER_ON)
 

@@ -42,10 +42,8 @@ class MetadataService:
 
     def __init__(self, namespace: Path, who: Callable[[str], Facts | None]) -> None:
         """Listen in a namespace; `who` says what an instance is told, by its address there."""
-        self.asked: list[str] = []
-        """The paths that were answered."""
         with _inside(namespace):
-            self._http = _Server((ADDRESS, 80), self, who)
+            self._http = _Server((ADDRESS, 80), who)
         self._thread = threading.Thread(target=self._http.serve_forever, name="metadata", daemon=True)
 
     def __enter__(self) -> Self:
@@ -64,8 +62,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, address: tuple[str, int], service: MetadataService, who: Callable[[str], Facts | None]) -> None:
-        self.service = service
+    def __init__(self, address: tuple[str, int], who: Callable[[str], Facts | None]) -> None:
         self.who = who
         self.tokens: set[str] = set()
         super().__init__(address, _Handler)
@@ -117,7 +114,6 @@ class _Handler(BaseHTTPRequestHandler):
         if body is None:
             self._answer(404)
             return
-        self._server.service.asked.append(self.path)
         self._answer(200, body)
 
     def _answer(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
