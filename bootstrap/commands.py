@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from bootstrap import (
     stack,
     testing,
     trust,
+    virtual_environment,
 )
 from bootstrap.console import step
 from bootstrap.engine import Engine
@@ -45,7 +46,7 @@ def up(name: str) -> int:
             source = images.ensure(host, stack.wanted_images(settings), shown)
             if stack.setting(settings, "images.source") != source:
                 target.set("images.source", source)
-    told = _of_silent_instance(target, "--yes", "--skip-preview")
+    told = _of_silent_instance(target, instance.of_aws)
     target.run("up", "--yes", "--skip-preview", *told)
     _greet(target, host)
     return 0
@@ -92,7 +93,8 @@ def _down_with_instance(target: Stack, *, with_data: bool) -> int:
             f"file, run `make up STACK={name}`, and then this again."
         )
         raise ProblemError(message)
-    told = _of_silent_instance(target)
+    # The instance itself stays in the state: what it holds goes with it, and is not asked for one by one.
+    told = _of_silent_instance(target, instance.held_by_it)
     if with_data:
         confirm(name, certified=stack.setting(settings, "certificate.mode") == "lets-encrypt")
     target.run("destroy", "--yes", "--skip-preview", "--exclude-protected", *told)
@@ -301,6 +303,9 @@ def _with_system_store() -> bool:
 def _stack(name: str) -> Stack:
     stack.file_of(name)  # a name that cannot be is refused before anything is made
     settings = stack.settings_of(name)
+    if instance.is_wanted(settings) and not virtual_environment.is_current(virtual_environment.FOR_AWS):
+        with step("packages for AWS") as shown:
+            virtual_environment.ensure(virtual_environment.FOR_AWS, shown)
     with step("Pulumi") as shown:
         pulumi = pulumi_cli.find(shown)
         shown.done(f"{pulumi.origin}: {pulumi.executable}")
@@ -350,11 +355,14 @@ def _access_of_instance(target: Stack) -> SshAccess | None:
     return instance.access(target.name, target.resources(with_secrets=True)) if target.exists() else None
 
 
-def _of_silent_instance(target: Stack, *confirmed: str) -> list[str]:
+def _of_silent_instance(
+    target: Stack, asked: Callable[[Sequence[Mapping[str, Any]]], list[str]] | None = None
+) -> list[str]:
     """Return what Pulumi is told where the stack's instance does not answer; nothing where it does, or there is none.
 
-    Pulumi would begin with asking what is on it, and end there. So AWS alone is asked, if that is `confirmed`: an
-    instance that is gone is made anew by the update, and one that is closed to this machine may be opened by it.
+    Pulumi would begin with asking what is on it, and end there. So AWS alone is asked, about those resources of the
+    state that `asked` names: an instance that is gone is made anew by an update, and one that is closed to this machine
+    may be opened by it.
     """
     if not instance.is_wanted(stack.settings_of(target.name)):
         return []
@@ -367,9 +375,9 @@ def _of_silent_instance(target: Stack, *confirmed: str) -> list[str]:
             shown.done(found.host)
             return []
         shown.done(f"{found.host} does not answer ({words.splitlines()[-1]}); what is on it counts as the state says")
-    if confirmed:
-        known = instance.of_aws(target.resources())
-        target.run("refresh", *confirmed, *(word for urn in known for word in ("--target", urn)))
+    known = [] if asked is None else asked(target.resources())
+    if known:
+        target.run("refresh", "--yes", "--skip-preview", *(word for urn in known for word in ("--target", urn)))
     return ["--refresh=false"]
 
 

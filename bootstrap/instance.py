@@ -9,6 +9,7 @@ from components.docker.ssh import SshAccess, ask_over_ssh
 
 TOLD_BY = "the state of the stack"
 _HOST = "open-webui-edge:index:Ec2Host"
+_HELD = {"aws:ec2/volumeAttachment:VolumeAttachment", "aws:ec2/eipAssociation:EipAssociation"}
 _SECRET, _SECRET_MARK = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
 """How Pulumi writes a secret into a state (its sdk/go/common/resource/properties.go)."""
 
@@ -36,6 +37,11 @@ def access(stack: str, resources: Sequence[Mapping[str, Any]]) -> SshAccess | No
 def of_aws(resources: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the URNs of what AWS itself can be asked about, whether the instance answers or not."""
     return [resource["urn"] for resource in resources if resource["type"].startswith("aws:")]
+
+
+def held_by_it(resources: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the URNs of what ends with the instance at AWS, and cannot be removed once more."""
+    return [resource["urn"] for resource in resources if resource["type"] in _HELD]
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - JSON

@@ -14,6 +14,7 @@ from bootstrap.problem import ProblemError
 
 SOURCES = places.CHECKOUT / "bootstrap" / "toolchain"
 REQUIREMENTS = places.CHECKOUT / "requirements.txt"
+REQUIREMENTS_FOR_AWS = places.CHECKOUT / "requirements-aws.txt"
 INSTALLER = "https://get.pulumi.com"
 SECONDS_TO_CONNECT = 5
 BYTES_TO_BUILD = disk.GIGABYTE
@@ -74,10 +75,11 @@ def _is_ours(executable: Path) -> bool:
 
 
 def pinned(package: str) -> str:
-    """Return the version that requirements.txt pins for a package."""
-    found = re.search(rf"(?m)^{re.escape(package)}==([\w.]+)", REQUIREMENTS.read_text(encoding="utf-8"))
+    """Return the version that the requirements pin for a package of Pulumi's."""
+    file = REQUIREMENTS_FOR_AWS if package == "pulumi-aws" else REQUIREMENTS
+    found = re.search(rf"(?m)^{re.escape(package)}==([\w.]+)", file.read_text(encoding="utf-8"))
     if found is None:
-        message = f"requirements.txt pins no version of {package}; put the line back."
+        message = f"{file.name} pins no version of {package}; put the line back."
         raise ProblemError(message)
     return found[1]
 

@@ -13,6 +13,7 @@ from bootstrap.console import Step
 from bootstrap.problem import ProblemError
 
 FOR_UP = places.CHECKOUT / "requirements.txt"
+FOR_AWS = places.CHECKOUT / "requirements-aws.txt"
 FOR_TESTS = places.CHECKOUT / "requirements-dev.txt"
 _STAMP = places.VIRTUAL_ENVIRONMENT / "open-webui-edge-requirements"
 
@@ -36,13 +37,16 @@ def ensure(requirements: Path, step: Step) -> None:
 
 
 def fingerprint(requirements: Path) -> str:
-    """Return what changes when the packages to install do. The tests' packages include the program's."""
-    included = [
-        line.split()[1] for line in requirements.read_text(encoding="utf-8").splitlines() if line.startswith("-r ")
-    ]
-    files = [requirements, *(requirements.parent / name for name in included)]
-    content = b"\0".join(file.read_bytes() for file in files)
+    """Return what changes when the packages to install do, those of included files too."""
+    content = b"\0".join(file.read_bytes() for file in _with_included(requirements))
     return f"{requirements.name} {hashlib.sha256(content).hexdigest()}"
+
+
+def _with_included(requirements: Path) -> list[Path]:
+    """Return the file, and those that it includes: the tests' packages include AWS's, and those the program's."""
+    lines = requirements.read_text(encoding="utf-8").splitlines()
+    included = [requirements.parent / line.split()[1] for line in lines if line.startswith("-r ")]
+    return [requirements, *(file for name in included for file in _with_included(name))]
 
 
 def _recorded() -> list[str]:
@@ -58,9 +62,7 @@ def _install(requirements: Path, step: Step) -> None:
     step.now(f"installing {requirements.name}")
     words = [places.PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]
     command.output(words, purpose=f"Installing {requirements.name}")
-    stamps = [fingerprint(requirements)]
-    if requirements == FOR_TESTS:
-        stamps.append(fingerprint(FOR_UP))
+    stamps = [fingerprint(file) for file in _with_included(requirements)]
     _STAMP.write_text("\n".join(stamps) + "\n", encoding="utf-8")
 
 

@@ -264,7 +264,15 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         if self._settings.platform.aws is None:
             return None
         # Here, and not above: its SDK takes a second to load, which who runs nothing there need not wait for.
-        from components.aws.vm import AwsVm  # noqa: PLC0415
+        try:
+            from components.aws.vm import AwsVm  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            if error.name != "pulumi_aws":
+                raise
+            raise pulumi.RunError(
+                "platform.kind: aws-vm needs the package pulumi-aws, which is not installed here; `make up` installs"
+                " it, as does .venv/bin/pip install -r requirements-aws.txt",
+            ) from None
         from components.aws.wanted import vm_args  # noqa: PLC0415
 
         return AwsVm(f"{self._name}-vm", vm_args(self._settings, placement), pulumi.ResourceOptions(parent=self))

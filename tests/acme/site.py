@@ -157,6 +157,11 @@ class Site:
     def log(self) -> str:
         return log_of(self.certbot)
 
+    def assert_ordered(self, issuer: Issuer, count: int, *, since: int) -> None:
+        """Assert how many orders there were; a run of certbot that refused nonces ended was repeated, order and all."""
+        repeated = self.log().count("refused a nonce again and again")
+        assert since + count <= issuer.orders() <= since + count + repeated
+
     def wait_until_well(self, *, deadline: float = 40) -> None:
         """Wait until the certificate that it wants is served."""
         self._wait(lambda: self.health()[0], "a certificate", deadline)

@@ -17,6 +17,7 @@ from tests.end_to_end.instance.machine import Machine
 from tests.support.cloud import Cloud
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
 READY = "/run/open-webui-edge/ready"
 TOKEN = "curl -sS -m 5 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token"
 PARAMETER = "/a/tests/own/host-key"

@@ -23,7 +23,10 @@ from tests.support.open_webui_client import OpenWebUIClient
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
-_PROGRAM = ("Makefile", "Pulumi.yaml", "__main__.py", "bootstrap", "components", "requirements.txt", "stacks")
+_PROGRAM = (
+    *("Makefile", "Pulumi.yaml", "__main__.py", "bootstrap", "components", "stacks"),
+    *("requirements.txt", "requirements-aws.txt"),
+)
 _UP_SECONDS = 600
 _PORTS = iter(random.sample(range(20000, 30000), 10000))
 NO_CHANGE = re.compile(r"Resources:\n +\d+ unchanged\n")

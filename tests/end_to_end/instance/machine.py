@@ -2,7 +2,8 @@
 
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +22,12 @@ _CAPABILITIES = (
 _NOT_OURS = {"sys_module", "sys_boot", "sys_time", "sys_rawio"}
 """What belongs to the machine below."""
 _POWERED = "/run/powered"
-# As firmware does: nothing starts before the disks are there. Groups of processes are the machine's own to make.
+# As firmware does: nothing starts before the disks are there. Groups of processes and the network are the machine's own
+# to set up, the kernel is not: init would raise limits that hold for the machine below.
 _POWER_ON = f"""
+for kernels in dev fs kernel user vm; do
+    mount --bind "/proc/sys/$kernels" "/proc/sys/$kernels" && mount -o remount,bind,ro "/proc/sys/$kernels"
+done
 for mount in /sys/fs/cgroup /sys/fs/cgroup/*; do
     ! mountpoint -q "$mount" || mount -o remount,bind,rw "$mount"
 done
@@ -89,6 +94,15 @@ class Machine:
         with self._switch:
             self.power_off()
             self.power_on()
+
+    @contextmanager
+    def frozen(self) -> Generator[None]:
+        """Have it do nothing while the block lasts: what is sent to it is taken, and nothing comes of it."""
+        docker("pause", self.name)
+        try:
+            yield
+        finally:
+            docker("unpause", self.name)
 
     def scrap(self) -> None:
         """Remove it with its root volume; the disks that were plugged in stay."""

@@ -38,6 +38,11 @@ def test_aws_is_asked_about_its_own_alone() -> None:
     assert instance.of_aws(state()) == ["urn:instance"]
 
 
+def test_what_ended_with_a_gone_instance_is_asked_about_before_it_is_removed() -> None:
+    attachment = {"type": "aws:ec2/volumeAttachment:VolumeAttachment", "urn": "urn:attachment"}
+    assert instance.held_by_it([*state(), attachment]) == ["urn:attachment"]
+
+
 def test_an_instance_is_wanted_where_the_settings_say_so() -> None:
     assert instance.is_wanted({"platform": {"kind": "aws-vm"}})
     assert not instance.is_wanted({})

@@ -71,9 +71,10 @@ def test_an_old_python_gets_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 def test_packages_are_installed_again_when_an_included_file_changes(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("-r b.txt\nx==1\n")
-    (tmp_path / "b.txt").write_text("y==1\n")
+    (tmp_path / "b.txt").write_text("-r c.txt\n")
+    (tmp_path / "c.txt").write_text("y==1\n")
     before = virtual_environment.fingerprint(tmp_path / "a.txt")
-    (tmp_path / "b.txt").write_text("y==2\n")
+    (tmp_path / "c.txt").write_text("y==2\n")
     assert virtual_environment.fingerprint(tmp_path / "a.txt") != before
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,6 +44,14 @@ def test_each_run_gets_its_paths_and_all_other_words(
 )
 def test_a_failure_of_either_run_is_a_failure_and_an_empty_one_is_none(codes: Sequence[int], code: int) -> None:
     assert testing.together(codes) == code
+
+
+@pytest.fixture(autouse=True)
+def _interrupts_arrive() -> Generator[None]:
+    # Whoever runs these tests in the background hands down that they are ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
