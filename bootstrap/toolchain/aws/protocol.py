@@ -6,6 +6,7 @@ The messages are described here field by field, numbers being what matters on th
 import os
 import subprocess
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -133,31 +134,34 @@ def roots(paths: Sequence[Any]) -> set[str]:
 
 
 class TerraformProvider:
-    """A provider's own program, started; it ends with `stop`."""
+    """A provider's own program. It starts when it is first asked, which some engines never do; it ends with `stop`."""
 
     def __init__(self, program: Path) -> None:
-        """Start it, and wait until it says where it listens.
+        """Name the program."""
+        self._program = program
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, call: str, **fields: Any) -> Any:
+        """Make a call of the protocol and return the answer, errors and all.
 
         Raises:
-            OSError: it does not start, or speaks another protocol.
+            OSError: the program does not start, or speaks another protocol.
 
         """
-        environment = {**os.environ, "TF_PLUGIN_MAGIC_COOKIE": _COOKIE, "PLUGIN_PROTOCOL_VERSIONS": "5"}
-        self._process = subprocess.Popen(  # noqa: S603  # the path that the environment names
-            [program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        assert self._process.stdout is not None  # noqa: S101  # a pipe was asked for
-        line = self._process.stdout.readline().strip()
-        try:
-            _, version, network, address, *_ = line.split("|")
-        except ValueError:
-            raise OSError(f"{program} did not start as a Terraform provider: it said {line!r}") from None
-        if version != "5":
-            raise OSError(f"{program} speaks version {version} of the plugin protocol, and 5 is needed")
-        target = f"unix:{address}" if network == "unix" else address
+        request, _ = _CALLS[call]
+        return self._calls[call](message(request, **fields))
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+
+    @cached_property
+    def _calls(self) -> dict[str, Any]:
         sizes = [(f"grpc.max_{way}_message_length", _LARGEST_MESSAGE) for way in ("send", "receive")]
-        channel = grpc.insecure_channel(target, options=sizes)
-        self._calls = {
+        channel = grpc.insecure_channel(self._start(), options=sizes)
+        return {
             name: channel.unary_unary(
                 f"/{_PACKAGE}.Provider/{name}",
                 request_serializer=_CLASSES[request].SerializeToString,
@@ -166,12 +170,18 @@ class TerraformProvider:
             for name, (request, answer) in _CALLS.items()
         }
 
-    def ask(self, call: str, **fields: Any) -> Any:
-        """Make a call of the protocol and return the answer, errors and all."""
-        request, _ = _CALLS[call]
-        return self._calls[call](message(request, **fields))
-
-    def stop(self) -> None:
-        """End it."""
-        self._process.terminate()
-        self._process.wait()
+    def _start(self) -> str:
+        """Start it, and return where it listens."""
+        environment = {**os.environ, "TF_PLUGIN_MAGIC_COOKIE": _COOKIE, "PLUGIN_PROTOCOL_VERSIONS": "5"}
+        self._process = subprocess.Popen(  # noqa: S603  # the path that the environment names
+            [self._program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self._process.stdout is not None  # noqa: S101  # a pipe was asked for
+        line = self._process.stdout.readline().strip()
+        try:
+            _, version, network, address, *_ = line.split("|")
+        except ValueError:
+            raise OSError(f"{self._program} did not start as a Terraform provider: it said {line!r}") from None
+        if version != "5":
+            raise OSError(f"{self._program} speaks version {version} of the plugin protocol, and 5 is needed")
+        return f"unix:{address}" if network == "unix" else address

@@ -4,7 +4,7 @@ import base64
 import json
 import secrets
 import threading
-from functools import cache
+from functools import cache, cached_property
 from importlib import metadata
 from typing import Any, NoReturn
 
@@ -51,11 +51,14 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
     def __init__(self, upstream: TerraformProvider) -> None:
         """Stand before a Terraform provider."""
         self._upstream = upstream
-        self._schemas = upstream.ask("GetSchema")
         self._shapes: dict[str, tuple[str, Shape]] = {}
         self._reading = threading.Lock()
 
     # --- What there is
+
+    @cached_property
+    def _schemas(self) -> Message:
+        return self._upstream.ask("GetSchema")
 
     def _known(self, token: str) -> tuple[str, Shape]:
         """Return Terraform's name of a resource's type, and its shape."""

@@ -1,4 +1,7 @@
-"""What a changed setting does to a stack that is up: a file a case, and no case loses data."""
+"""What a changed setting does to a stack that is up: a file a case, and no case loses data.
+
+Behind the tests that look at what came about: what other combinations need is brought into the clouds here.
+"""
 
 import copy
 import re
