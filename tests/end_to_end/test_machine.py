@@ -104,6 +104,7 @@ def machine(rented: Rented) -> Machine:
     """The first instance, ready."""
     machine = rented.hardware.machine(rented.order())
     wait_until(lambda: ready(machine), what="the instance to be ready", deadline=180, every=1)
+    machine.do("docker volume create kept")
     return machine
 
 
@@ -111,7 +112,6 @@ def test_user_data_makes_a_container_host_of_a_new_machine(machine: Machine) -> 
     assert machine.do("findmnt --noheadings --output FSTYPE /srv/open-webui-edge").strip() == "ext4"
     said = machine.do("docker info --format '{{.DockerRootDir}} {{.Driver}} {{.LiveRestoreEnabled}}'").strip()
     assert said == "/srv/open-webui-edge/docker overlay2 true"
-    machine.do("docker volume create kept")
 
 
 def test_the_first_connection_meets_the_key_that_is_known_beforehand(machine: Machine, rented: Rented) -> None:
