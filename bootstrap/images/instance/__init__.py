@@ -28,11 +28,15 @@ _APT = {"DEBIAN_FRONTEND": "noninteractive"}
 
 def fill(root: Path, step: Step) -> None:
     """Make the image's file system in the folder `root`."""
+    mirror = debian.mirror()
+    if not mirror:
+        message = "This machine's apt names no mirror of Debian's, which the instance of the tests would install from."
+        raise ProblemError(message)
     rootfs.make(SUITE, root, ["ca-certificates"], step)
     # It stays on this machine, so it may know the mirror that this machine uses.
     _write(
         root / _SOURCES,
-        f"Types: deb\nURIs: {debian.mirror() or 'http://deb.debian.org/debian'}\nSuites: {SUITE} {SUITE}-updates\n"
+        f"Types: deb\nURIs: {mirror}\nSuites: {SUITE} {SUITE}-updates\n"
         "Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
     )
     if proxy := debian.proxy().get("http_proxy"):
