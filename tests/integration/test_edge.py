@@ -100,7 +100,7 @@ def test_what_is_kept_is_given_out_while_the_application_is_down(chat: StackUnde
         page = visitor.get("/", headers=BROWSER)
         assert page.status_code == HTTPStatus.SERVICE_UNAVAILABLE
         assert '<meta http-equiv="refresh"' in page.text
-        assert visitor.get("/api/config").json()["detail"].startswith("Open WebUI does not answer")
+        assert visitor.get("/api/config").json()["detail"].startswith("This service does not answer")
     finally:
         application.start()
     chat.wait_until_ready()
