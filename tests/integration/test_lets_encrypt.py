@@ -172,7 +172,7 @@ def test_the_next_update_begins_anew_and_brings_the_certificate(site: Site) -> N
 def test_a_browser_trusts_it(site: Site) -> None:
     arguments = ["--host-resolver-rules=MAP *.example.test 127.0.0.1"]
     with open_webui_page(f"https://{NAMES[0]}:{site.stack.https_port}", ca_file=site.root, arguments=arguments) as page:
-        page.page.goto(page.url)
+        page.open(page.url)
         page.page.locator("input[type=password]").wait_for()
 
 

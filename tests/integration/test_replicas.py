@@ -195,7 +195,7 @@ def test_a_person_sees_in_a_second_browser_what_another_replica_writes(
         asking.choose_model(model_server.models[0])
         asking.send(count_to(30, every=0.4))
         asking.page.wait_for_url("**/c/*")
-        watching.page.goto(asking.page.url)
+        watching.open(asking.page.url)
         seen = watching.watch_answer(whole)
         watching.screenshot("replicas-second-browser")
         assert asking.watch_answer(whole)[-1] == whole

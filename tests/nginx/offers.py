@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
+from components.certificates.obtain.pair import serial_of
 from components.reverse_proxy.scripts import CERTIFICATES
 from tests.nginx.authorities import Issued
 
@@ -41,7 +42,7 @@ class Offers:
 
         Before anybody can see it, `afterwards` is run where it is `current`.
         """
-        name = f"{issued.certificate.serial_number:X}"
+        name = serial_of(issued.certificate)
         pair = {"certificate": issued.pem, "private_key": issued.private_key_pem, **files}
         self.run(
             "tar -x && mkdir -p -m 0700 offered && cd new"

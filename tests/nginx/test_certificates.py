@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from components.certificates.obtain.pair import serial_of
 from components.reverse_proxy.scripts import CERTIFICATES, DIRECTORY, INSTALL, METRICS
 from tests.nginx.authorities import Issued, issue
 from tests.nginx.backend import EchoBackend
@@ -170,7 +171,7 @@ def test_a_broken_offer_is_complained_of_once_and_served_when_it_is_mended(
     proxy: NginxUnderTest, offers: Offers, authority: Issued
 ) -> None:
     issued = leaf(authority)
-    name = f"{issued.certificate.serial_number:X}"
+    name = serial_of(issued.certificate)
     for _ in range(3):
         # Looked at anew each time: the files are others.
         offers.offer(issued, certificate="")

@@ -12,6 +12,7 @@ from pathlib import Path
 from playwright.sync_api import (
     Browser,
     ConsoleMessage,
+    Error,
     Page,
     Playwright,
     Request,
@@ -40,6 +41,10 @@ _ARGUMENTS = [
 ]
 
 
+_NETWORKS_CHANGED = "net::ERR_NETWORK_CHANGED"
+"""Containers come and go on the same machine; the page asks again."""
+
+
 class OpenWebUIPage:
     """Open WebUI in a tab, used by what a person sees: labels, buttons, texts."""
 
@@ -58,9 +63,21 @@ class OpenWebUIPage:
         page.on("response", self._note_response)
         page.on("websocket", self._note_websocket)
 
+    def open(self, url: str) -> None:
+        """Open an address, anew where a network came or went meanwhile, as a person's browser does by itself."""
+        for _ in range(5):
+            try:
+                self.page.goto(url)
+            except Error as error:
+                if _NETWORKS_CHANGED not in error.message:
+                    raise
+            else:
+                return
+        self.page.goto(url)
+
     def sign_up(self, email: str, password: str, name: str = "Test User") -> None:
         """Create the first account, which is the admin, and read the release notes away."""
-        self.page.goto(self.url)
+        self.open(self.url)
         self.page.get_by_role("button", name="Get started").click()
         self.page.get_by_label("Name").fill(name)
         self._fill_in_and_submit(email, password, "Create Admin Account")
@@ -68,7 +85,7 @@ class OpenWebUIPage:
 
     def sign_in(self, email: str, password: str) -> None:
         """Sign in to an account."""
-        self.page.goto(f"{self.url}/auth")
+        self.open(f"{self.url}/auth")
         self._fill_in_and_submit(email, password, "Sign in")
 
     def choose_model(self, name: str) -> None:
@@ -113,12 +130,12 @@ class OpenWebUIPage:
         self.page.locator("#chat-input").wait_for()
 
     def _note_console(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
+        if message.type == "error" and _NETWORKS_CHANGED not in message.text:
             self.complaints.append(f"console: {message.text}")
 
     def _note_failed_request(self, request: Request) -> None:
         # A request that the page gave up itself, as when it navigates, is no fault.
-        if request.failure != "net::ERR_ABORTED":
+        if request.failure not in {"net::ERR_ABORTED", _NETWORKS_CHANGED}:
             self.complaints.append(f"{request.method} {request.url}: {request.failure}")
 
     def _note_response(self, response: Response) -> None:
