@@ -93,6 +93,7 @@ class Engine:
         self.host_key_from = host_key_from
         self._client: docker.DockerClient | None = None
         self._connected_to = ""
+        self._remade: Mapping[str, str | None] | None = None
 
     def bind(self, host: str) -> str:
         """Say where it is, of one whose machine the same update makes, and return that."""
@@ -265,14 +266,12 @@ class Engine:
         """
         if not self.known:
             return None
-        with self.connection() as client:
-            try:
-                found = client.containers.get(name)
-            except docker.errors.NotFound:
-                return None
-            if found.attrs["State"]["StartedAt"].startswith(_NEVER):
-                return found.short_id
-            return found.labels.get(REMADE)
+        if self._remade is None:
+            # All at once: a connection that is lost later in the update is told by what was on its way.
+            with self.connection() as client:
+                found = client.containers.list(all=True, filters={"label": f"app={APP}"}, ignore_removed=True)
+            self._remade = {str(container.name): _remade_mark(container) for container in found}
+        return self._remade.get(name)
 
     def clear_the_way(self, kind: str, name: str, deployment: str) -> None:
         """Make room for a container, network or volume that is about to be made.
@@ -306,6 +305,12 @@ class Engine:
             f"The {kind} {name} exists and belongs to another deployment, or to this one before its state was lost."
             f" Choose another stack name; or, if it is not needed: {remove}",
         )
+
+
+def _remade_mark(container: Container) -> str | None:
+    if container.attrs["State"]["StartedAt"].startswith(_NEVER):
+        return container.short_id
+    return container.labels.get(REMADE)
 
 
 def address_is_free(address: str, port: int) -> bool:

@@ -120,10 +120,21 @@ def test_a_container_whose_making_was_cut_short_is_made_anew_once(
     started: str, labels: dict[str, str], mark: str | None
 ) -> None:
     client = MagicMock()
-    client.containers.get.return_value = SimpleNamespace(
-        short_id="0123456789ab", labels=labels, attrs={"State": {"StartedAt": started}}
-    )
-    assert engine_with(client).remade_after("edge-unit-nginx") == mark
+    client.containers.list.return_value = [
+        SimpleNamespace(
+            name="edge-unit-nginx", short_id="0123456789ab", labels=labels, attrs={"State": {"StartedAt": started}}
+        )
+    ]
+    engine = engine_with(client)
+    assert engine.remade_after("edge-unit-nginx") == mark
+    assert engine.remade_after("edge-unit-certbot") is None
+
+
+def test_an_engine_that_goes_away_during_an_update_was_asked_before() -> None:
+    client = MagicMock()
+    client.containers.list.side_effect = [[], docker.errors.DockerException("gone")]
+    engine = engine_with(client)
+    assert [engine.remade_after(name) for name in ("edge-unit-nginx", "edge-unit-open-webui")] == [None, None]
 
 
 @pytest.mark.parametrize(("kind", "model"), [("container", Container), ("network", Network)])
