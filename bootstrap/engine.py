@@ -91,8 +91,7 @@ def prepare(access: SshAccess | None) -> None:
     try:
         access.write(places.CHECKOUT)
     except OSError as error:
-        message = f"What ssh needs to reach {access.host} cannot be written to the project's folder: {error}"
-        raise ProblemError(message) from None
+        raise ProblemError(str(error)) from None
 
 
 def _tunnel(access: SshAccess, known_from: str) -> str:

@@ -66,7 +66,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         super().__init__("open-webui-edge:index:OpenWebUIDeployment", name, {}, _released(settings, opts))
         self._settings = settings
         self._name = name
-        placement = placement_of(settings)
+        self._placement = placement = placement_of(settings)
         vm = self._aws_vm(placement)
         self._engine = engine = _engine(settings)
         self._address = settings.platform.docker.host if vm is None else self._reached(vm)
@@ -193,13 +193,13 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             names=self._settings.certificate_names,
             challenge=str(acme.challenge),
             issuers=_issuers(acme),
-            proxy_protocol=placement_of(self._settings).proxy_protocol,
+            proxy_protocol=self._placement.proxy_protocol,
             wait=round(acme.wait.total_seconds()),
             memory=_CERTBOT_MEMORY,
         )
         if self._settings.platform.aws is not None and certificate.by_the_role:
             # The metadata service, which hands out the keys of an instance's role, answers no container elsewhere.
-            args["published_port"] = placement_of(self._settings).https_port
+            args["published_port"] = self._placement.https_port
         else:
             args["network"] = host.network
         if acme.route53 is not None:

@@ -5,6 +5,7 @@ from typing import TypedDict
 import pulumi
 import pulumi_aws as aws
 
+from components.aws.policy import policy_document
 from components.aws.tags import physical_name, tags
 
 # Longest that leaves AWS room for its random end.
@@ -80,28 +81,25 @@ class AccessLogs(pulumi.ComponentResource):
             f"{name}-policy",
             bucket=bucket.bucket,
             policy=pulumi.Output.json_dumps(
-                {
-                    "Version": "2012-10-17",
-                    "Statement": [
-                        {
-                            "Sid": "LoadBalancersOfThisAccount",
-                            "Effect": "Allow",
-                            # In every region; an account a region is what AWS wanted before August 2022.
-                            "Principal": {"Service": "logdelivery.elasticloadbalancing.amazonaws.com"},
-                            "Action": "s3:PutObject",
-                            # Each account's load balancers write below its own number only.
-                            "Resource": pulumi.Output.concat(bucket.arn, "/AWSLogs/", account, "/*"),
-                        },
-                        {
-                            "Sid": "EncryptedConnectionsOnly",
-                            "Effect": "Deny",
-                            "Principal": "*",
-                            "Action": "s3:*",
-                            "Resource": [bucket.arn, pulumi.Output.concat(bucket.arn, "/*")],
-                            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-                        },
-                    ],
-                }
+                policy_document(
+                    {
+                        "Sid": "LoadBalancersOfThisAccount",
+                        "Effect": "Allow",
+                        # In every region; an account a region is what AWS wanted before August 2022.
+                        "Principal": {"Service": "logdelivery.elasticloadbalancing.amazonaws.com"},
+                        "Action": "s3:PutObject",
+                        # Each account's load balancers write below its own number only.
+                        "Resource": pulumi.Output.concat(bucket.arn, "/AWSLogs/", account, "/*"),
+                    },
+                    {
+                        "Sid": "EncryptedConnectionsOnly",
+                        "Effect": "Deny",
+                        "Principal": "*",
+                        "Action": "s3:*",
+                        "Resource": [bucket.arn, pulumi.Output.concat(bucket.arn, "/*")],
+                        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+                    },
+                )
             ),
             # S3 takes one change of a bucket's rights at a time.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[closed]),

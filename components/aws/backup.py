@@ -1,10 +1,12 @@
 """Copies of a volume, made by AWS Backup while it is in use."""
 
+import json
 from typing import TypedDict
 
 import pulumi
 import pulumi_aws as aws
 
+from components.aws.policy import trust_in
 from components.aws.tags import physical_name, tags
 from components.keeping import kept
 
@@ -74,18 +76,7 @@ class VolumeBackup(pulumi.ComponentResource):
         role = aws.iam.Role(
             f"{name}-role",
             name_prefix=f"{physical_name('backup', _ROLE_PREFIX)}-",
-            assume_role_policy=pulumi.Output.json_dumps(
-                {
-                    "Version": "2012-10-17",
-                    "Statement": [
-                        {
-                            "Effect": "Allow",
-                            "Principal": {"Service": "backup.amazonaws.com"},
-                            "Action": "sts:AssumeRole",
-                        }
-                    ],
-                }
-            ),
+            assume_role_policy=json.dumps(trust_in("backup.amazonaws.com")),
             tags=tags("backup"),
             opts=child,
         )

@@ -11,6 +11,7 @@ import pulumi_aws as aws
 import pulumi_tls as tls
 
 from components.aws import cloud_init
+from components.aws.policy import policy_document, trust_in
 from components.aws.tags import physical_name, tags
 from components.keeping import kept
 
@@ -237,7 +238,7 @@ class Ec2Host(pulumi.ComponentResource):
             f"{self._name}-role",
             name_prefix=f"{physical_name('host', _PREFIX - 1)}-",
             description="What the instance may do",
-            assume_role_policy=json.dumps(_TRUST),
+            assume_role_policy=json.dumps(trust_in("ec2.amazonaws.com")),
             tags=tags("host"),
             opts=self._child,
         )
@@ -256,12 +257,6 @@ class Ec2Host(pulumi.ComponentResource):
             opts=self._child,
         )
         return role, profile, policy
-
-
-_TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ec2.amazonaws.com"}}],
-}
 
 
 def permissions(image: MachineImage, host_key_arn: str) -> dict[str, object]:
@@ -284,7 +279,7 @@ def permissions(image: MachineImage, host_key_arn: str) -> dict[str, object]:
         session = ["CreateControlChannel", "CreateDataChannel", "OpenControlChannel", "OpenDataChannel"]
         actions = ["ssm:UpdateInstanceInformation", *(f"ssmmessages:{action}" for action in session)]
         statements.append({"Effect": "Allow", "Action": actions, "Resource": "*"})
-    return {"Version": "2012-10-17", "Statement": statements}
+    return policy_document(*statements)
 
 
 def permissions_of_challenges(zone_arn: str) -> dict[str, object]:
@@ -299,17 +294,14 @@ def permissions_of_challenges(zone_arn: str) -> dict[str, object]:
         "Actions": ["DELETE", "UPSERT"],
     }
     keys = {f"route53:ChangeResourceRecordSets{key}": values for key, values in change.items()}
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Action": "route53:ListHostedZones", "Resource": "*"},
-            {"Effect": "Allow", "Action": "route53:GetChange", "Resource": f"arn:{partition}:route53:::change/*"},
-            {
-                "Effect": "Allow",
-                "Action": "route53:ChangeResourceRecordSets",
-                "Resource": zone_arn,
-                # All of what one request changes must fit, and one that says nothing of it does not.
-                "Condition": {"ForAllValues:StringLike": keys, "Null": dict.fromkeys(keys, "false")},
-            },
-        ],
-    }
+    return policy_document(
+        {"Effect": "Allow", "Action": "route53:ListHostedZones", "Resource": "*"},
+        {"Effect": "Allow", "Action": "route53:GetChange", "Resource": f"arn:{partition}:route53:::change/*"},
+        {
+            "Effect": "Allow",
+            "Action": "route53:ChangeResourceRecordSets",
+            "Resource": zone_arn,
+            # All of what one request changes must fit, and one that says nothing of it does not.
+            "Condition": {"ForAllValues:StringLike": keys, "Null": dict.fromkeys(keys, "false")},
+        },
+    )

@@ -26,7 +26,5 @@ def engine_of(settings: StackSettings, stack: str) -> Engine:
     try:
         access.write()
     except OSError as error:
-        raise EngineError(
-            f"What ssh needs to reach {access.host} cannot be written to the project's folder: {error}"
-        ) from error
+        raise EngineError(str(error)) from error
     return Engine(access.host, ssh_options=access.options)

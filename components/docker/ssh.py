@@ -62,10 +62,17 @@ class SshAccess:
         What is there already is not touched; a mode that lets others in is mended.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written; the text is for the user.
 
         """
-        folder = (project or Path()) / _FOLDER
+        try:
+            self._write((project or Path()) / _FOLDER)
+        except OSError as error:
+            raise OSError(
+                f"What ssh needs to reach {self.host} cannot be written to the project's folder: {error}"
+            ) from error
+
+    def _write(self, folder: Path) -> None:
         _private_folder(folder)
         # Whoever commits a project of their own has no line for it in their .gitignore.
         _private_file(folder / ".gitignore", "*\n")

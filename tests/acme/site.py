@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from components.certificates import certbot
+from components.certificates.obtain.pair import serial_of
 from components.images import CERTBOT, NGINX, ImageSource
 from tests.acme.engine import address_of, bring, docker, inside, log_of, remove
 from tests.acme.host import Host
@@ -244,9 +245,3 @@ def _script(container: str, script: str) -> str:
 
 def _connected(address: str) -> socket.socket:
     return socket.create_connection((address, 443), timeout=5)
-
-
-def serial_of(certificate: x509.Certificate) -> str:
-    """Return the serial number as the state has it."""
-    hexadecimal = f"{certificate.serial_number:X}"
-    return hexadecimal if len(hexadecimal) % 2 == 0 else f"0{hexadecimal}"

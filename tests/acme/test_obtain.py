@@ -6,11 +6,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from components.certificates import certbot
+from components.certificates.obtain.pair import serial_of
 from components.certificates.obtain.state import HERE
 from tests.acme.conftest import World
 from tests.acme.engine import docker
 from tests.acme.issuer import HMAC_KEY, KEY_ID
-from tests.acme.site import OFFERED, TIMING, Site, serial_of
+from tests.acme.site import OFFERED, TIMING, Site
 from tests.support.waiting import wait_until
 
 

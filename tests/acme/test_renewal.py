@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 import pytest
 
 from components.certificates import certbot
+from components.certificates.obtain.pair import serial_of
 from tests.acme.conftest import World
 from tests.acme.engine import docker, inside
-from tests.acme.site import TIMING, Site, serial_of
+from tests.acme.site import TIMING, Site
 from tests.support.waiting import wait_until
 
 OFTEN = {**TIMING, "shortest_check": 1}

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import sample
@@ -17,21 +17,13 @@ from typing import Any, Self
 import boto3
 import yaml
 
-from tests.support.stack import ROOT, Ended, Workshop
+from tests.support.stack import ROOT, Ended, Workshop, free_port
 from tests.support.waiting import wait_until
 
 REGION = "eu-central-1"
 # Where no other tests look for a port: these run beside them.
 _PORTS = iter(sample(range(30000, 32700), 2700))
 _NO_CHANGE = {"same", "refresh", "read"}
-
-
-def _free_port() -> int:
-    for port in _PORTS:
-        with socket.socket() as listener, suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("no port is free between 30000 and 32700")
 
 
 @dataclass(frozen=True)
@@ -45,7 +37,7 @@ class Cloud:
     @contextmanager
     def open(cls, log: Path) -> Generator[Self]:
         """Start one; it is gone with everything in it when the block ends."""
-        cloud = cls(_free_port(), log)
+        cloud = cls(free_port(_PORTS), log)
         with log.open("w") as output:
             server = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of these tests
                 [sys.executable, "-m", "tests.support.moto_with_gaps_filled", "--port", str(cloud.port)],

@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,17 +33,17 @@ NO_CHANGE = re.compile(r"Resources:\n +\d+ unchanged\n")
 """What Pulumi says of an update that changes nothing."""
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on.
+def free_port(ports: Iterator[int] = _PORTS) -> int:
+    """Return a port of 127.0.0.1 that nobody listens on, the next such one of `ports`.
 
     Below the range out of which the kernel takes those of outgoing connections, or one of these would have it by the
     time it is wanted; and never the same twice.
     """
-    for port in _PORTS:
+    for port in ports:
         with socket.socket() as listener, suppress(OSError):
             listener.bind(("127.0.0.1", port))
             return port
-    raise RuntimeError("no port is free below 30000")
+    raise RuntimeError("none of these ports is free")
 
 
 @dataclass(frozen=True)
