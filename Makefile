@@ -5,7 +5,7 @@ export STACK DATA YES ROLE FOLLOW SYSTEM ARGS
 bootstrap = python3 -m bootstrap
 
 of_a_stack = up preview down status logs certificate certificate-dry-run trust-ca untrust-ca env
-of_the_checkout = test test-long bench check docs fmt
+of_the_checkout = test test-long bench check docs fmt help
 .PHONY: $(of_a_stack) $(of_the_checkout)
 .DEFAULT_GOAL := up
 
