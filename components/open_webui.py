@@ -90,6 +90,8 @@ class OpenWebUIArgs(TypedDict):
     secret_key: NotRequired[pulumi.Input[str]]
     """Signs sessions and encrypts what is saved for others. Left out: one is made and kept."""
     environment: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]]]
+    volume: NotRequired[str]
+    """A volume that exists and is somebody else's, with the data. Left out: one is made and kept."""
 
 
 class OpenWebUI(pulumi.ComponentResource):
@@ -114,8 +116,8 @@ class OpenWebUI(pulumi.ComponentResource):
             f"{name}-secret-key", GeneratedSecretArgs(purpose="WEBUI_SECRET_KEY"), opts=kept(self)
         )
         secret_key = args.get("secret_key", generated.value)
-        # Shared by all: uploads are files.
-        data = volume(f"{name}-data", "open-webui-data", kept(self))
+        # Shared by all: uploads are files. What somebody brings is no resource: Pulumi could delete it.
+        data = args["volume"] if "volume" in args else volume(f"{name}-data", "open-webui-data", kept(self)).name
         self.upstream = "open-webui"
         count = args.get("replicas", 1)
         self.replicas = [f"{self.upstream}-{number}" for number in range(1, count + 1)]
@@ -137,7 +139,7 @@ class OpenWebUI(pulumi.ComponentResource):
                 entrypoint=["python3", f"{_GIVEN}/launch.py", _GIVEN],
                 command=["bash", "start.sh"],
                 volumes=[
-                    docker.ContainerVolumeArgs(volume_name=data.name, container_path=_DATA),
+                    docker.ContainerVolumeArgs(volume_name=data, container_path=_DATA),
                     docker.ContainerVolumeArgs(volume_name=given.name, container_path=_GIVEN),
                 ],
                 files={

@@ -179,7 +179,8 @@ class OpenWebUISettings(Settings):
         Field(default_factory=dict)
     )
     """Further variables from Open WebUI's reference, as text. Variables that the program sets are refused. One that
-    Open WebUI copies into its saved settings belongs to the stack from then on."""
+    Open WebUI copies into its saved settings belongs to the stack from then on. One that holds a secret is encrypted,
+    such as `pulumi config set --path --secret open_webui.environment.S3_SECRET_ACCESS_KEY`."""
 
     memory: Annotated[Bytes, between_bytes("512MiB", "1024GiB")] = 4 << 30
     """Memory limit of each replica."""

@@ -70,6 +70,7 @@ STACKS: Mapping[str, Mapping[str, Any]] = {
         },
     },
     "generated-password": {"open_webui": {"admin": {"email": "admin@example.com"}}},
+    "volume-of-somebody-else": {"data": {"volume": "open-webui"}, "open_webui": {"replicas": 1}},
     "own-secret-key": {"open_webui": {"secret_key": SECRET_KEY, "replicas": 2}, "data": BACKING},
 }
 
@@ -487,6 +488,22 @@ def test_the_generated_secret_key_is_there_to_return_to() -> None:
     beside_another = deployed("own-secret-key").named(generated)
     alone = deployed("replicas").named(generated)
     assert (beside_another.urn, beside_another.protect, beside_another.retain) == (alone.urn, True, True)
+
+
+def test_a_volume_that_somebody_brings_is_mounted_and_is_no_resource() -> None:
+    graph = deployed("volume-of-somebody-else")
+    replica = graph.named("edge-open-webui-replica")
+    mounted = {mount["containerPath"]: mount["volumeName"] for mount in replica.inputs["volumes"]}
+    assert mounted["/app/backend/data"] == "open-webui"
+    assert "open-webui" not in {volume.inputs["name"] for volume in graph.of("Volume")}
+    assert not [volume for volume in graph.of("Volume") if volume.labels["role"] == "open-webui-data"]
+
+
+def test_a_further_variable_that_is_encrypted_in_the_file_is_a_secret_of_the_container() -> None:
+    graph = deployed("local", open_webui={"environment": {"S3_SECRET_ACCESS_KEY": AWS_SECRET}})
+    holders = [one for one in graph.resources if AWS_SECRET in str(one.inputs)]
+    assert [one.name for one in holders] == ["edge-open-webui-replica"]
+    assert "uploads" in holders[0].secret_inputs
 
 
 def test_the_authority_signs_servers_only() -> None:
