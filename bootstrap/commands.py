@@ -77,7 +77,11 @@ def down(name: str) -> int:
             f"`make down STACK={name} DATA=delete` removes that too."
         )
         return 0
-    confirm(name, certified=stack.setting(stack.settings_of(name), "certificate.mode") == "lets-encrypt")
+    settings = stack.settings_of(name)
+    brought = stack.setting(settings, "data.volume")
+    if brought is not None:
+        console.say(f"The volume {brought} (data.volume), with its users and chats, belongs to who made it and stays.")
+    confirm(name, certified=stack.setting(settings, "certificate.mode") == "lets-encrypt")
     _delete_with_data(target)
     containers.untag_images(host, name)
     return 0

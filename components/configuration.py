@@ -60,7 +60,9 @@ def _faults_of_the_machine(settings: StackSettings, stack: str) -> list[Fault]:
     # A preview asks no registry.
     asks = source is ImageSource.BUILT or not pulumi.runtime.is_dry_run()
     wanted = {str(source): wanted_images(settings)} if asks else {}
-    on_engine = faults_on(engine_of(settings, stack).facts(**wanted), settings, stack)
+    brought_volume = None if settings.data.volume is None else (settings.data.volume, stack)
+    facts = engine_of(settings, stack).facts(**wanted, volume=brought_volume)
+    on_engine = faults_on(facts, settings, stack)
     return [*brought, *on_engine]
 
 

@@ -87,7 +87,11 @@ class OpenWebUIArgs(TypedDict):
     """Left out: no Ollama."""
     admin: NotRequired[AdminArgs]
     """Left out: whoever signs up first."""
+    secret_key: NotRequired[pulumi.Input[str]]
+    """Signs sessions and encrypts what is saved for others. Left out: one is made and kept."""
     environment: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]]]
+    volume: NotRequired[str]
+    """A volume that exists and is somebody else's, with the data. Left out: one is made and kept."""
 
 
 class OpenWebUI(pulumi.ComponentResource):
@@ -107,11 +111,13 @@ class OpenWebUI(pulumi.ComponentResource):
         # which must not keep what it has no need of.
         after = None if opts is None else opts.depends_on
         super().__init__("open-webui-edge:index:OpenWebUI", name, {}, _without_dependencies(opts))
-        secret_key = GeneratedSecret(
+        # Also where another is given: who drops that one returns to it, and what is protected cannot be given up.
+        generated = GeneratedSecret(
             f"{name}-secret-key", GeneratedSecretArgs(purpose="WEBUI_SECRET_KEY"), opts=kept(self)
         )
-        # Shared by all: uploads are files.
-        data = volume(f"{name}-data", "open-webui-data", kept(self))
+        secret_key = args.get("secret_key", generated.value)
+        # Shared by all: uploads are files. What somebody brings is no resource: Pulumi could delete it.
+        data = args["volume"] if "volume" in args else volume(f"{name}-data", "open-webui-data", kept(self)).name
         self.upstream = "open-webui"
         count = args.get("replicas", 1)
         self.replicas = [f"{self.upstream}-{number}" for number in range(1, count + 1)]
@@ -133,11 +139,11 @@ class OpenWebUI(pulumi.ComponentResource):
                 entrypoint=["python3", f"{_GIVEN}/launch.py", _GIVEN],
                 command=["bash", "start.sh"],
                 volumes=[
-                    docker.ContainerVolumeArgs(volume_name=data.name, container_path=_DATA),
+                    docker.ContainerVolumeArgs(volume_name=data, container_path=_DATA),
                     docker.ContainerVolumeArgs(volume_name=given.name, container_path=_GIVEN),
                 ],
                 files={
-                    f"{_GIVEN}/environment.json": _environment(args, secret_key.value, number),
+                    f"{_GIVEN}/environment.json": _environment(args, secret_key, number),
                     f"{_GIVEN}/launch.py": _LAUNCH.read_text(),
                     f"{_GIVEN}/inside/sitecustomize.py": _RUNNING_TASKS.read_text(),
                 },
@@ -168,7 +174,7 @@ def _of_engine(found: pulumi.Output[str] | None, *container_ids: pulumi.Output[s
     return pulumi.Output.all(found, *container_ids).apply(lambda values: values[1:])
 
 
-def _environment(args: OpenWebUIArgs, secret_key: pulumi.Output[str], number: int) -> pulumi.Output[str]:
+def _environment(args: OpenWebUIArgs, secret_key: pulumi.Input[str], number: int) -> pulumi.Output[str]:
     """Write what the launcher of a replica gives to the application: one file, secret as a whole."""
     same_site = "none" if args["embedded"] else "lax"
     environment: dict[str, pulumi.Input[str]] = {

@@ -34,6 +34,12 @@ def faults_of_platform(settings: StackSettings) -> Iterator[BelowError]:
     yield from _strangers(settings)
     yield from _certificate(settings, aws)
     yield from _dns(settings)
+    if settings.data.volume is not None:
+        yield BelowError(
+            "data.volume",
+            f"is {settings.data.volume}, but platform.kind is aws-vm, whose instance has only the volumes that are made"
+            " for it; drop data.volume, or write platform.kind: docker",
+        )
     if settings.models.ollama.mode is OllamaMode.CONTAINER and settings.models.ollama.container.gpu:
         yield BelowError(
             "models.ollama.container.gpu",

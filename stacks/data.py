@@ -13,7 +13,20 @@ _POSTGRES_URL = re.compile(
     r"postgresql://[^\s/@:]+:[^\s/@:]+@[A-Za-z0-9.\[\]:-]+/[A-Za-z0-9_%.-]+(\?[A-Za-z0-9_=&%./-]+)?"
 )
 _REDIS_URL = re.compile(r"rediss?://([^\s/@:]*:[^\s/@:]+@)?[A-Za-z0-9.\[\]:-]+(/\d+)?(\?[A-Za-z0-9_=&%./-]+)?")
+# What Docker accepts: https://docs.docker.com/reference/cli/docker/volume/create/
+_VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,254}")
 DEFAULT_VECTOR_LENGTH = 1536
+
+
+def _volume(value: str) -> str:
+    if "/" in value or value in {".", ".."}:
+        raise ValueError(
+            "is a path, and no container gets a folder of its host; make a volume of it (docs/operations.md: A folder"
+            " becomes a volume) and write its name",
+        )
+    if not _VOLUME.fullmatch(value):
+        raise ValueError("is not the name of a Docker volume; `docker volume ls` lists them")
+    return value
 
 
 def _postgres_url(value: SecretStr) -> SecretStr:
@@ -106,6 +119,11 @@ class DataSettings(Settings):
 
     keep: bool = True
     """Protect volumes and generated keys from deletion. `make down DATA=delete` switches it off for its own run."""
+
+    volume: Annotated[str, AfterValidator(_volume)] | None = None
+    """Name of a Docker volume that exists already and holds Open WebUI's users, chats and uploads. It is used where it
+    is, in place of one of this stack's own, and belongs to whoever made it: it is never copied or deleted, not even by
+    `make down DATA=delete`. Nothing else may run on it."""
 
     postgres: PostgresSettings = PostgresSettings()
     """A database server. More than one replica needs it."""

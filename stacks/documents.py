@@ -105,6 +105,7 @@ _EXAMPLE: dict[str, Any] = {
         "replicas": 3,
         "drain": "10m",
         "admin": {"email": "admin@example.com", "name": "Admin", "password": None},
+        "secret_key": None,
         "environment": {"WEBUI_NAME": "Our chat"},
         "memory": "4GiB",
     },
@@ -173,6 +174,7 @@ _INSTEAD: dict[str, str | dict[str, Any]] = {
     "monitoring.alarms.email": "admin@example.com",
     "models.ollama.url": "http://host.docker.internal:11434",
     "proxy.authentication.client_certificates": '{authorities: "-----BEGIN CERTIFICATE-----…", depth: 2}',
+    "data.volume": "open-webui",
     "data.postgres.url": _ENCRYPTED,
     "data.redis.url": _ENCRYPTED,
 }
@@ -206,6 +208,9 @@ def _accept_encrypted(definition: dict[str, Any]) -> None:
         secure = {"type": "object", "properties": {"secure": {"type": "string"}}, "required": ["secure"]}
         definition["anyOf"] = [text, secure]
         return
+    # Which further variables are secrets, only who writes them knows.
+    if definition.get("title") == "Environment":
+        definition["additionalProperties"]["format"] = "password"
     for value in definition.values():
         for item in cast("list[Any]", value if isinstance(value, list) else [value]):
             if isinstance(item, dict):

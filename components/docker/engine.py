@@ -55,6 +55,19 @@ class Publication:
 
 
 @dataclass(frozen=True)
+class VolumeUse:
+    """What an engine says of a volume that somebody brings."""
+
+    exists: bool
+    users: tuple[str, ...] = ()
+    """Running containers that have it, but those of the stack itself."""
+    restarted: tuple[str, ...] = ()
+    """Those of them that come back with the engine after they were stopped."""
+    own: str | None = None
+    """The volume that the stack made for itself before, if there is one."""
+
+
+@dataclass(frozen=True)
 class EngineFacts:
     """What decides whether the settings fit the engine."""
 
@@ -65,6 +78,8 @@ class EngineFacts:
     publications: tuple[Publication, ...] = ()
     missing_images: Mapping[str, str] = field(default_factory=dict[str, str])
     """Images that the engine neither has nor can pull, and why not ("" where nobody asked a registry)."""
+    brought_volume: VolumeUse | None = None
+    """The volume that was asked about."""
 
 
 class Engine:
@@ -148,12 +163,15 @@ class Engine:
             f" platform.docker.host. It says: {_innermost(error)}"
         )
 
-    def facts(self, *, built: Sequence[str] = (), pulled: Sequence[str] = ()) -> EngineFacts:
+    def facts(
+        self, *, built: Sequence[str] = (), pulled: Sequence[str] = (), volume: tuple[str, str] | None = None
+    ) -> EngineFacts:
         """Ask what decides whether settings fit.
 
         Args:
             built: names of images that it must have.
             pulled: names of images that it must have or be able to pull.
+            volume: name of a volume that somebody brings, and the stack that it is for.
 
         Raises:
             EngineError: the engine does not answer.
@@ -170,6 +188,7 @@ class Engine:
                     **{name: "" for name in built if not has_image(client, name)},
                     **{name: why for name in pulled if (why := _why_not_pulled(client, name))},
                 },
+                brought_volume=None if volume is None else _use_of(client, *volume),
             )
 
     def shows_ipv6_clients(self) -> bool:
@@ -359,6 +378,33 @@ def _why_not_pulled(client: docker.DockerClient, name: str) -> str:
     except docker.errors.APIError as error:
         return str(error.explanation or error)
     return ""
+
+
+def _use_of(client: docker.DockerClient, name: str, stack: str) -> VolumeUse:
+    try:
+        client.volumes.get(name)
+    except docker.errors.NotFound:
+        return VolumeUse(exists=False)
+    own = [
+        str(found.name)
+        for found in client.volumes.list(filters={"label": [f"app={APP}", f"stack={stack}", "role=open-webui-data"]})
+        if found.name != name
+    ]
+    users = [
+        found
+        for found in client.containers.list(filters={"volume": name}, ignore_removed=True)
+        # A filter also takes what the name is a part of.
+        if any(mount.get("Name") == name for mount in found.attrs["Mounts"])
+        and not (found.labels.get("app") == APP and found.labels.get("stack") == stack)
+    ]
+    return VolumeUse(
+        exists=True,
+        users=tuple(str(user.name) for user in users),
+        restarted=tuple(
+            str(user.name) for user in users if user.attrs["HostConfig"]["RestartPolicy"]["Name"] == "always"
+        ),
+        own=own[0] if own else None,
+    )
 
 
 def _publications(client: docker.DockerClient) -> Iterator[Publication]:

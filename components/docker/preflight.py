@@ -28,7 +28,32 @@ def faults_on(
         is_free: whether a program on this machine could listen on an address and port.
 
     """
-    return [*_ports(facts, settings, stack, is_free), *_images(facts, settings)]
+    return [*_volume(facts, settings), *_ports(facts, settings, stack, is_free), *_images(facts, settings)]
+
+
+def _volume(facts: EngineFacts, settings: StackSettings) -> Iterator[Fault]:
+    found, path = facts.brought_volume, "data.volume"
+    if found is None:
+        return
+    if not found.exists:
+        yield Fault(
+            path,
+            f"this Docker engine has no volume {settings.data.volume}; `docker volume ls` lists those that it has, and"
+            " without the setting one is made",
+        )
+    if found.own is not None:
+        yield Fault(
+            path,
+            f"is {settings.data.volume}, but this stack has users and chats in a volume of its own already,"
+            f" {found.own}; drop data.volume, or bring it into a stack of another name",
+        )
+    for user in found.users:
+        for_good = f" && docker update --restart=no {user}" if user in found.restarted else ""
+        yield Fault(
+            path,
+            f"{settings.data.volume} is in use by the running container {user}, and two on one database break it; stop"
+            f" it: docker stop {user}{for_good}",
+        )
 
 
 def _ports(

@@ -11,7 +11,7 @@ import requests
 from docker.models.containers import Container
 from docker.models.networks import Network
 
-from components.docker.engine import Engine, EngineError
+from components.docker.engine import Engine, EngineError, VolumeUse
 
 OURS = "SHA256:ours"
 
@@ -198,3 +198,41 @@ def test_a_pinned_image_that_is_gone_says_what_to_do() -> None:
     client.images.get.side_effect = docker.errors.ImageNotFound("gone")
     with pytest.raises(EngineError, match="pulumi up --replace"):
         engine_with(client).require_image("sha256:0123")
+
+
+def user_of(volume: str, name: str, *, restart: str = "unless-stopped", stack: str | None = None) -> SimpleNamespace:
+    labels = {} if stack is None else {"app": "open-webui-edge", "stack": stack}
+    attrs = {
+        "Mounts": [{"Name": volume}],
+        "HostConfig": {"RestartPolicy": {"Name": restart}},
+        "NetworkSettings": {"Ports": {}},
+    }
+    return SimpleNamespace(name=name, short_id="0123", labels=labels, attrs=attrs)
+
+
+def test_who_else_runs_on_a_volume_that_somebody_brings_is_known_by_name() -> None:
+    client = MagicMock()
+    client.info.return_value = {}
+    client.volumes.list.return_value = [SimpleNamespace(name="edge-unit-open-webui-data")]
+    client.containers.list.return_value = [
+        user_of("chat", "old", restart="always"),
+        user_of("chat", "copy"),
+        user_of("chat", "edge-unit-open-webui", stack="unit"),
+        user_of("chat", "edge-other-open-webui", stack="other"),
+        user_of("chat-of-others", "blog"),
+    ]
+    facts = engine_with(client).facts(volume=("chat", "unit"))
+    assert facts.brought_volume == VolumeUse(
+        exists=True,
+        users=("old", "copy", "edge-other-open-webui"),
+        restarted=("old",),
+        own="edge-unit-open-webui-data",
+    )
+
+
+def test_a_volume_that_is_not_there_is_said_to_be_missing() -> None:
+    client = MagicMock()
+    client.info.return_value = {}
+    client.containers.list.return_value = []
+    client.volumes.get.side_effect = docker.errors.NotFound("no such volume")
+    assert engine_with(client).facts(volume=("chat", "unit")).brought_volume == VolumeUse(exists=False)

@@ -10,7 +10,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from components.docker.engine import Engine, EngineFacts, Publication
+from components.docker.engine import Engine, EngineFacts, Publication, VolumeUse
 from components.docker.preflight import faults_on, wanted_images
 from stacks.faults import SettingsError
 from stacks.settings import StackSettings, read_settings
@@ -37,7 +37,10 @@ def test_message_is_exactly_what_the_case_says(case: Case, *, update: bool) -> N
 
 
 def test_nothing_is_registered_and_no_traceback_is_shown(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Engine, "facts", lambda _, **wanted: _facts(case.machine, *wanted.values()))
+    def facts(_: Engine, *, volume: tuple[str, str] | None, **wanted: Sequence[str]) -> EngineFacts:
+        return _facts(case.machine, *wanted.values(), volume=volume)
+
+    monkeypatch.setattr(Engine, "facts", facts)
     monkeypatch.setattr("components.configuration._encrypted_paths", lambda _: case.encrypted_paths)
     is_free = partial(faults_on, is_free=lambda _, port: port not in _taken(case))
     monkeypatch.setattr("components.configuration.faults_on", is_free)
@@ -86,7 +89,8 @@ def _check(case: Case) -> None:
     settings = read_settings(
         case.config, secret_keys=case.secret_keys, source=SOURCE, encrypted_paths=case.encrypted_paths
     )
-    facts = _facts(case.machine, wanted_images(settings))
+    volume = settings.data.volume
+    facts = _facts(case.machine, wanted_images(settings), volume=None if volume is None else (volume, STACK))
     faults = faults_on(facts, settings, STACK, is_free=lambda _, port: port not in _taken(case))
     if faults:
         raise SettingsError(SOURCE, faults)
@@ -96,7 +100,7 @@ def _taken(case: Case) -> list[int]:
     return case.machine.get("taken", [])
 
 
-def _facts(machine: dict[str, Any], wanted: Sequence[str]) -> EngineFacts:
+def _facts(machine: dict[str, Any], wanted: Sequence[str], *, volume: tuple[str, str] | None) -> EngineFacts:
     return EngineFacts(
         local=True,
         rootless=machine.get("rootless", False),
@@ -106,4 +110,5 @@ def _facts(machine: dict[str, Any], wanted: Sequence[str]) -> EngineFacts:
         missing_images={
             name: machine.get("registry", "") for name in wanted if name not in machine.get("images", wanted)
         },
+        brought_volume=None if volume is None else VolumeUse(**machine.get("volume", {"exists": True})),
     )
