@@ -102,6 +102,15 @@ REDIS = Image(
     built_tag="9-debian",
 )
 
+RESTIC = Image(
+    role="backup",
+    registry="docker.io",
+    repository="restic/restic",
+    version="0.19.1",
+    tag="0.19.1",
+    built_tag="0.19-debian",
+)
+
 BENCH_TOOLS = "open-webui-edge/bench-tools:1-debian"
 """What measures a stack and never runs in one, so it has no official name."""
 
@@ -132,7 +141,7 @@ def open_webui(version: str) -> Image:
 
 
 PINNED_ROLES = (
-    *(image.role for image in (NGINX, NGINX_METRICS, CERTBOT, OLLAMA, POSTGRES, REDIS)),
+    *(image.role for image in (NGINX, NGINX_METRICS, CERTBOT, OLLAMA, POSTGRES, REDIS, RESTIC)),
     open_webui(OPEN_WEBUI_VERSION).role,
     "readiness",
 )
