@@ -22,6 +22,9 @@ OF_A_STACK = {
     "certificate-dry-run": "practise a renewal with the issuer",
     "trust-ca": "have this machine and its browsers trust the stack's own authority (SYSTEM=0: browsers alone)",
     "untrust-ca": "have them forget it (SYSTEM=0: browsers alone)",
+    "backup": "back the stack up now (TO=folder: into a folder of this machine)",
+    "restore": "put a backup in the place of its data (FROM=latest, a backup's id, a folder or s3:…; KEY_FILE=…)",
+    "backup-verify": "bring the newest backup up beside it and compare what is in it",
     "env": "print the exports for plain `pulumi`",
 }
 OF_THE_CHECKOUT = {

@@ -144,5 +144,7 @@ PINNED_ROLES = (
     *(image.role for image in (NGINX, NGINX_METRICS, CERTBOT, OLLAMA, POSTGRES, REDIS, RESTIC)),
     open_webui(OPEN_WEBUI_VERSION).role,
     "readiness",
+    "backup-copy",
+    "backup-database",
 )
-"""For which a stack may hold a name of its own on an engine; readiness runs Open WebUI's image under one of its own."""
+"""For which a stack may hold a name of its own on an engine; some run another one's image under one of their own."""

@@ -262,6 +262,8 @@ def undo() -> None:
     if (old / VECTORS).exists():
         _remove(DATA / VECTORS)
         (old / VECTORS).replace(DATA / VECTORS)
+    # Of PostgreSQL: whoever asks for this has brought it back.
+    _remove(old / "database.dump")
     if (old / DATABASE).exists():
         for end in _JOURNALS:
             _remove(DATA / f"{DATABASE}{end}")

@@ -46,6 +46,17 @@ END
     mv /copy/manifest.json.new /copy/manifest.json
 }
 
+# Of the database as it is now, for whoever may want it back.
+keep_beside() {
+    mkdir -p "${1%/*}"
+    pg_dump --format=custom --compress=none --no-owner --no-acl --file="$1.new"
+    mv "$1.new" "$1"
+}
+
+restore_if_there() {
+    if [ -e "$1" ]; then restore "$1"; fi
+}
+
 serve() {
     while :; do
         if [ -e /copy/asked ]; then

@@ -238,6 +238,7 @@ check() {
 list() {
     alone
     cd "$RESTIC_REPOSITORY"
+    sha256sum config | cut -d ' ' -f 1
     find config data index keys snapshots -type f -exec stat -c '%s %n' {} +
 }
 
