@@ -36,8 +36,9 @@ def attempt(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
     timeout: float | None = None,
+    given: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program whose failure is an answer too.
+    """Run a program whose failure is an answer too; `given` is its standard input.
 
     As in a shell, a missing program ends with 127 and one out of time with 124.
     """
@@ -45,7 +46,8 @@ def attempt(
     try:
         return subprocess.run(  # noqa: S603  # a list of arguments, no shell
             words,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if given is None else None,
+            input=given,
             capture_output=True,
             text=True,
             errors="replace",

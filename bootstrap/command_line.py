@@ -22,6 +22,9 @@ OF_A_STACK = {
     "certificate-dry-run": "practise a renewal with the issuer",
     "trust-ca": "have this machine and its browsers trust the stack's own authority",
     "untrust-ca": "have them forget it",
+    "backup": "back the stack up now",
+    "restore": "put a backup in the place of its data",
+    "backup-verify": "bring the newest backup up beside it and compare what is in it",
     "env": "print the exports for plain `pulumi`",
 }
 OF_THE_CHECKOUT = {
@@ -40,6 +43,9 @@ VARIABLES = {
     "ROLE": ("nginx", "this role's containers alone"),
     "FOLLOW": ("1", "go on with what they will write, until Ctrl-C"),
     "SYSTEM": ("0", "leave this machine's own store alone, and take the browsers'"),
+    "TO": ("folder", "into a folder of this machine"),
+    "FROM": ("latest", "which backup: latest, its id, a folder or s3:…"),
+    "KEY_FILE": ("file", "holds the password of a backup of another stack"),
     "ARGS": ("'tests/nginx -k cache'", "pytest's own arguments"),
 }
 """What a command is told beside its name, as variables of `make` or of the environment: a value, and what it does."""
@@ -48,6 +54,8 @@ TOLD = {
     "logs": ("ROLE", "FOLLOW"),
     "trust-ca": ("SYSTEM",),
     "untrust-ca": ("SYSTEM",),
+    "backup": ("TO",),
+    "restore": ("FROM", "KEY_FILE", "YES"),
     "test": ("ARGS",),
     "test-long": ("ARGS",),
 }

@@ -25,6 +25,8 @@ from bootstrap import (
     trust,
     virtual_environment,
 )
+from bootstrap.backup import restoring, saving, verifying
+from bootstrap.backup.deployed import Deployed
 from bootstrap.console import step
 from bootstrap.engine import Engine
 from bootstrap.images import rootfs
@@ -207,6 +209,21 @@ def untrust_ca(name: str) -> int:
     code = trust.report(trust.remove(name, trust.stores_here(system_store=_with_system_store())))
     console.say("Browsers that are open learn of it when they start again.")
     return code
+
+
+def backup(name: str) -> int:
+    """Back the stack up now."""
+    return saving.backup(_deployed(name))
+
+
+def restore(name: str) -> int:
+    """Put a backup in the place of the stack's data."""
+    return restoring.restore(_deployed(name))
+
+
+def backup_verify(name: str) -> int:
+    """Bring the newest backup up beside the stack, and compare what is in it."""
+    return verifying.verify(_deployed(name))
 
 
 def env(name: str) -> int:
@@ -392,6 +409,14 @@ def _reach(name: str) -> Engine:
     if words is not None:
         raise ProblemError(engine.explanation(found, words))
     return found
+
+
+def _deployed(name: str) -> Deployed:
+    target = _stack(name)
+    if not target.exists():
+        message = f"There is no stack {name}; `make up STACK={name}` makes it."
+        raise ProblemError(message)
+    return Deployed(target, _reach(name))
 
 
 def _on_instance(name: str) -> Engine:

@@ -108,12 +108,21 @@ def wanted_images(settings: Mapping[str, Any]) -> Wanted:
         registry=registry if isinstance(registry, str) else None,
         source=ImageSource(source) if source in list(ImageSource) else None,
         ollama=setting(settings, "models.ollama.mode") == "container",
-        postgres=setting(settings, "data.postgres.mode") == "container",
+        # Whose pg_dump copies what runs elsewhere, too.
+        postgres=setting(settings, "data.postgres.mode") == "container"
+        or (_is_copied(settings) and setting(settings, "data.postgres.mode") == "url"),
         redis=setting(settings, "data.redis.mode") == "container",
         metrics=setting(settings, "proxy.metrics.enabled") is True,
         certbot=setting(settings, "certificate.mode") == "lets-encrypt",
+        backup=_is_copied(settings),
         route53=setting(settings, "certificate.lets_encrypt.challenge") == "dns-01",
     )
+
+
+def _is_copied(settings: Mapping[str, Any]) -> bool:
+    kind = setting(settings, "backup.repository.kind")
+    by_aws = kind == "aws-backup" or (kind is None and setting(settings, "platform.kind") == "aws-vm")
+    return setting(settings, "backup.enabled") is True and not by_aws
 
 
 @dataclass(frozen=True)
@@ -155,6 +164,30 @@ class Stack:
         answer = self._ask("stack", "output", "--json", "--stack", self.name)
         self._must(answer, "Reading the outputs")
         return json.loads(answer.stdout)
+
+    def output_in_clear(self, name: str) -> str | None:
+        """Return one output, which may be a secret; None where the stack has none of that name."""
+        answer = self._ask("stack", "output", name, "--show-secrets", "--stack", self.name)
+        if answer.returncode and "does not have output property" in answer.stderr:
+            return None
+        self._must(answer, f"Reading the output {name}")
+        return answer.stdout.rstrip("\n")
+
+    def setting_in_clear(self, path: str) -> str:
+        """Return one setting of the stack's file, which may be encrypted there."""
+        answer = self._ask("config", "get", "--path", f"{PROJECT}:{path}", "--stack", self.name)
+        self._must(answer, f"Reading {path}")
+        return answer.stdout.rstrip("\n")
+
+    def set_secret(self, path: str, value: str) -> None:
+        """Write one setting, encrypted, into the stack's file; it comes by standard input, not as an argument."""
+        words = ["config", "set", "--path", "--secret", f"{PROJECT}:{path}", "--stack", self.name]
+        self._must(self._ask(*words, given=value), f"Recording {path}")
+
+    def unset(self, path: str) -> None:
+        """Drop one setting from the stack's file."""
+        words = ["config", "rm", "--path", f"{PROJECT}:{path}", "--stack", self.name]
+        self._must(self._ask(*words), f"Dropping {path}")
 
     def resources(self, *, with_secrets: bool = False) -> list[dict[str, Any]]:
         """Return the resources in the stack's state; without secrets these are there as the backend keeps them."""
@@ -202,9 +235,9 @@ class Stack:
         if process.returncode:
             raise self._explained(f"pulumi {arguments[0]}", "".join(said), shown=True)
 
-    def _ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def _ask(self, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
         return command.attempt(
-            [self.pulumi.executable, *arguments], environment=self.environment, folder=places.CHECKOUT
+            [self.pulumi.executable, *arguments], environment=self.environment, folder=places.CHECKOUT, given=given
         )
 
     def _must(self, answer: subprocess.CompletedProcess[str], purpose: str) -> None:

@@ -9,6 +9,7 @@ import pulumi_tls as tls
 
 from components import images
 from components.backing_services import Ollama, OllamaArgs, Postgres, PostgresArgs, Redis, RedisArgs
+from components.backup.component import Backup, BackupArgs, DatabaseArgs, S3Args
 from components.certificates.certbot import (
     Certbot,
     CertbotArgs,
@@ -27,7 +28,7 @@ from components.docker.image import pinned_image
 from components.docker.ownership import Ownership
 from components.docker.preflight import wanted_images
 from components.docker.ssh import SshAccess, ssh_options
-from components.generated_secret import GeneratedSecret, GeneratedSecretArgs
+from components.generated_secret import GeneratedSecret, GeneratedSecretArgs, derive
 from components.images import Image, ImageSource
 from components.keeping import kept, kept_by_its_disk, release
 from components.open_webui import PORT, AdminArgs, OpenWebUI, OpenWebUIArgs, ProviderArgs
@@ -35,6 +36,7 @@ from components.readiness.component import Readiness, ReadinessArgs
 from components.reverse_proxy.component import CertificateSource, NginxReverseProxy, NginxReverseProxyArgs
 from components.reverse_proxy.metrics import NginxMetrics, NginxMetricsArgs
 from components.reverse_proxy.rendering import render_configuration
+from stacks.backup import RepositoryKind
 from stacks.certificate import CertificateMode, Challenge, IssuerSettings, LetsEncryptSettings, Route53Settings
 from stacks.data import BackingMode, PostgresSettings, RedisSettings
 from stacks.models import OllamaMode, OllamaSettings, ProviderSettings
@@ -52,7 +54,9 @@ _FIRST_START = 900
 """Seconds for a new instance to install Docker and answer."""
 _RECORDS_ARE_WANTED = "Where your domain is kept, these records lead to the site (at the top of a zone, an ALIAS)"
 _SERVERS_ARE_WANTED = "Your domain's registrar must know the name servers of its zone"
-_WithContainers = NginxReverseProxy | Certbot | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics
+_WithContainers = (
+    NginxReverseProxy | Certbot | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics | Backup
+)
 
 
 class OpenWebUIDeployment(pulumi.ComponentResource):
@@ -139,6 +143,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         letsencrypt = volume(f"{name}-letsencrypt", "letsencrypt", pulumi.ResourceOptions.merge(on_host, kept(self)))
         certbot = self._certbot(proxy, letsencrypt.name, host, on_host, [] if vm is None else vm.published)
         metrics = self._metrics(proxy, nginx, on_host)
+        password = self._backup_password(identity)
 
         by_role = {
             "nginx": proxy,
@@ -149,6 +154,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             "redis": redis,
             "readiness": readiness,
             "nginx-metrics": metrics,
+            "backup": self._backup(application, postgres, password, host, on_host),
         }
         # Some are not wanted, and some run elsewhere and are an address here.
         parts = {role: part for role, part in by_role.items() if isinstance(part, _WithContainers)}
@@ -170,9 +176,60 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         }
         if vm is not None:
             _say_what_is_left(vm)
+        if password is not None:
+            # Also where none are made each day: `make backup` makes one at any time.
+            self.outputs["backup_password"] = password
         if admin is not None:
             self.outputs["admin_password"] = pulumi.Output.secret(admin["password"])
         self.register_outputs(self.outputs)
+
+    def _backup_password(self, identity: tls.PrivateKey) -> pulumi.Output[str] | None:
+        """Return what backups are encrypted with, whether they are made each day or not."""
+        backup = self._settings.backup
+        if not backup.encrypted:
+            return None
+        if backup.password is not None:
+            return pulumi.Output.secret(backup.password.get_secret_value())
+        return pulumi.Output.secret(identity.private_key_pem.apply(lambda pem: derive(pem, "backup")))
+
+    def _backup(
+        self,
+        application: OpenWebUI,
+        postgres: Postgres | pulumi.Output[str] | None,
+        password: pulumi.Output[str] | None,
+        host: DockerHost,
+        opts: pulumi.ResourceOptions,
+    ) -> Backup | None:
+        settings, backup = self._settings, self._settings.backup
+        kind = backup.kind_on(aws=settings.platform.aws is not None)
+        if not backup.enabled or kind is RepositoryKind.AWS_BACKUP:
+            return None
+        args = BackupArgs(
+            image=self._image(images.RESTIC, opts),
+            # A name of its own for it: the application's goes, with all that runs it, when its version changes.
+            application_image=self._image(images.open_webui(settings.open_webui.version), opts, role="backup-copy"),
+            network=host.network,
+            data=application.data,
+            at=backup.at,
+            keep=f"{backup.keep.days}d",
+        )
+        if postgres is not None:
+            args["database"] = DatabaseArgs(
+                image=self._image(images.POSTGRES, opts, role="backup-database"),
+                url=postgres.url if isinstance(postgres, Postgres) else postgres,
+                version=settings.open_webui.version,
+            )
+        if password is not None:
+            args["password"], args["secret_key"] = password, application.secret_key
+        if backup.repository.s3 is not None:
+            s3 = backup.repository.s3
+            args["repository"] = s3.url(pulumi.get_stack())
+            args["s3"] = S3Args(
+                access_key_id=s3.access_key_id,
+                secret_access_key=pulumi.Output.secret(s3.secret_access_key.get_secret_value()),
+                region=s3.region,
+            )
+        return Backup(f"{self._name}-backup", args, opts)
 
     def _certbot(
         self,

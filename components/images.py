@@ -102,6 +102,15 @@ REDIS = Image(
     built_tag="9-debian",
 )
 
+RESTIC = Image(
+    role="backup",
+    registry="docker.io",
+    repository="restic/restic",
+    version="0.19.1",
+    tag="0.19.1",
+    built_tag="0.19-debian",
+)
+
 BENCH_TOOLS = "open-webui-edge/bench-tools:1-debian"
 """What measures a stack and never runs in one, so it has no official name."""
 
@@ -132,8 +141,10 @@ def open_webui(version: str) -> Image:
 
 
 PINNED_ROLES = (
-    *(image.role for image in (NGINX, NGINX_METRICS, CERTBOT, OLLAMA, POSTGRES, REDIS)),
+    *(image.role for image in (NGINX, NGINX_METRICS, CERTBOT, OLLAMA, POSTGRES, REDIS, RESTIC)),
     open_webui(OPEN_WEBUI_VERSION).role,
     "readiness",
+    "backup-copy",
+    "backup-database",
 )
-"""For which a stack may hold a name of its own on an engine; readiness runs Open WebUI's image under one of its own."""
+"""For which a stack may hold a name of its own on an engine; some run another one's image under one of their own."""

@@ -11,6 +11,14 @@ def kept(parent: pulumi.Resource) -> pulumi.ResourceOptions:
     return pulumi.ResourceOptions(parent=parent, protect=True, retain_on_delete=True)
 
 
+def left_behind(parent: pulumi.Resource) -> pulumi.ResourceOptions:
+    """Return the options of a child with data that a setting may give up: it leaves the state, and stays where it is.
+
+    One that is made again under its name finds it.
+    """
+    return pulumi.ResourceOptions(parent=parent, retain_on_delete=True)
+
+
 def kept_by_its_disk(machine: pulumi.Resource) -> pulumi.ResourceTransform:
     """Return the transform for what a machine's engine holds, where all of it lies on a disk that is kept itself.
 

@@ -104,6 +104,10 @@ class OpenWebUI(pulumi.ComponentResource):
     """Name of the application on the shared network; of more than one replica, the name that they are known by."""
     replicas: Sequence[str]
     """Name of each replica there."""
+    data: pulumi.Output[str]
+    """Name of the volume with uploads and, without a database, all the rest."""
+    secret_key: pulumi.Input[str]
+    """What signs sessions."""
 
     def __init__(self, name: str, args: OpenWebUIArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the volumes, the secret key and the containers."""
@@ -115,9 +119,10 @@ class OpenWebUI(pulumi.ComponentResource):
         generated = GeneratedSecret(
             f"{name}-secret-key", GeneratedSecretArgs(purpose="WEBUI_SECRET_KEY"), opts=kept(self)
         )
-        secret_key = args.get("secret_key", generated.value)
+        secret_key = self.secret_key = args.get("secret_key", generated.value)
         # Shared by all: uploads are files. What somebody brings is no resource: Pulumi could delete it.
         data = args["volume"] if "volume" in args else volume(f"{name}-data", "open-webui-data", kept(self)).name
+        self.data = pulumi.Output.from_input(data)
         self.upstream = "open-webui"
         count = args.get("replicas", 1)
         self.replicas = [f"{self.upstream}-{number}" for number in range(1, count + 1)]

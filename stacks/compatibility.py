@@ -6,6 +6,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from stacks.aws import LoadBalancerKind
+from stacks.backup import RepositoryKind
 from stacks.certificate import CertificateMode
 from stacks.dns import DnsProvider
 from stacks.models import OllamaMode
@@ -40,6 +41,7 @@ def faults_of_platform(settings: StackSettings) -> Iterator[BelowError]:
             f"is {settings.data.volume}, but platform.kind is aws-vm, whose instance has only the volumes that are made"
             " for it; drop data.volume, or write platform.kind: docker",
         )
+    yield from _backup(settings)
     if settings.models.ollama.mode is OllamaMode.CONTAINER and settings.models.ollama.container.gpu:
         yield BelowError(
             "models.ollama.container.gpu",
@@ -63,11 +65,10 @@ def _docker(settings: StackSettings) -> Iterator[BelowError]:
             "is route53, but platform.kind is docker, whose address only you know; drop dns and make the records"
             " yourself, or write platform.kind: aws-vm",
         )
-    if settings.backup.enabled:
+    if settings.backup.repository.kind is RepositoryKind.AWS_BACKUP:
         yield BelowError(
-            "backup.enabled",
-            "is true, but platform.kind is docker, for which backups come with day two; drop backup, or write"
-            " platform.kind: aws-vm",
+            "backup.repository.kind",
+            "is aws-backup, which copies a volume of AWS, but platform.kind is docker; drop kind, or write s3",
         )
     if settings.monitoring.alarms.enabled:
         yield BelowError(
@@ -75,6 +76,19 @@ def _docker(settings: StackSettings) -> Iterator[BelowError]:
             "is true, but platform.kind is docker, for which alarms come with day two; drop alarms, or write"
             " platform.kind: aws-vm",
         )
+
+
+def _backup(settings: StackSettings) -> Iterator[BelowError]:
+    backup = settings.backup
+    if backup.kind_on(aws=True) is not RepositoryKind.AWS_BACKUP:
+        return
+    for key, written in (("encrypted", not backup.encrypted), ("password", backup.password is not None)):
+        if written:
+            yield BelowError(
+                f"backup.{key}",
+                f"is set, but backup.repository.kind is aws-backup, which encrypts with a key of AWS; drop {key}, or"
+                " write kind: s3 or volume",
+            )
 
 
 def _site(settings: StackSettings, aws: AwsSettings) -> Iterator[BelowError]:

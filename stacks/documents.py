@@ -118,7 +118,24 @@ _EXAMPLE: dict[str, Any] = {
         "postgres": {"mode": "container", "memory": "2GiB", "vector_length": 1536},
         "redis": {"mode": "container", "memory": "256MiB"},
     },
-    "backup": {"enabled": False, "at": "03:00", "keep": "35d"},
+    "backup": {
+        "enabled": False,
+        "at": "03:00",
+        "keep": "35d",
+        "repository": {
+            "kind": "s3",
+            "s3": {
+                "bucket": "chat-backups",
+                "prefix": "production",
+                "region": "eu-central-1",
+                "endpoint": "https://minio.example.com",
+                "access_key_id": "AKIAIOSFODNN7EXAMPLE",
+                "secret_access_key": None,
+            },
+        },
+        "encrypted": True,
+        "password": None,
+    },
     "monitoring": {"alarms": {"enabled": False, "disk_percent": 85}},
     "images": {"source": "pulled", "registry": "registry.example.com/mirror"},
 }

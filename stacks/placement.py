@@ -121,6 +121,8 @@ def _urls(settings: StackSettings) -> Iterator[str]:
         yield from (issuer.directory for issuer in acme.issuers)
         if acme.route53 is not None and acme.route53.endpoint is not None:
             yield acme.route53.endpoint
+    if settings.backup.repository.s3 is not None and settings.backup.repository.s3.endpoint is not None:
+        yield settings.backup.repository.s3.endpoint
     if settings.images.registry is not None:
         yield f"https://{settings.images.registry}"
     # A sign-in provider, a search engine, a store for files: whatever Open WebUI is told of.

@@ -23,6 +23,7 @@ from bootstrap.images import (
     open_webui,
     postgres,
     redis,
+    restic,
     rootfs,
 )
 from bootstrap.problem import ProblemError
@@ -37,6 +38,7 @@ from components.images import (
     OPEN_WEBUI_VERSION,
     POSTGRES,
     REDIS,
+    RESTIC,
     Image,
     ImageSource,
 )
@@ -71,6 +73,8 @@ class Wanted:
     """Whether it gets its certificate from an issuer."""
     route53: bool = False
     """And shows by DNS at Route 53 that its names are its own."""
+    backup: bool = False
+    """Whether it is backed up, or was asked to be."""
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -81,6 +85,7 @@ class Wanted:
             (REDIS, self.redis),
             (NGINX_METRICS, self.metrics),
             (certbot_image(route53=self.route53), self.certbot),
+            (RESTIC, self.backup),
         )
         return (NGINX, open_webui_image(self.version), *(image for image, wanted in further if wanted))
 
@@ -248,6 +253,7 @@ def _recipe(image: Image) -> tuple[Path, Callable[[Path, Step], None]]:
         POSTGRES.role: postgres,
         REDIS.role: redis,
         CERTBOT.role: certbot,
+        RESTIC.role: restic,
     }
     if image.role in recipes:
         recipe = recipes[image.role]

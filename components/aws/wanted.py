@@ -11,6 +11,7 @@ from components.aws.network import NetworkArgs
 from components.aws.vm import AwsVmArgs, BackupArgs, LoadBalancingArgs, MachineArgs, NamesArgs, WatchArgs
 from components.reverse_proxy.rendering import HEALTH_OF_LOAD_BALANCER
 from stacks.aws import LoadBalancerSettings
+from stacks.backup import RepositoryKind
 from stacks.certificate import CertificateMode
 from stacks.dns import DnsProvider
 from stacks.placement import Placement, reached_ports
@@ -55,7 +56,7 @@ def vm_args(settings: StackSettings, placement: Placement) -> AwsVmArgs:
     )
     if aws.load_balancer.used:
         args["load_balancing"] = _load_balancing(aws.load_balancer, placement)
-    if settings.backup.enabled:
+    if settings.backup.enabled and settings.backup.kind_on(aws=True) is RepositoryKind.AWS_BACKUP:
         args["backup"] = BackupArgs(at=settings.backup.at, keep_days=settings.backup.keep.days)
     alarms = settings.monitoring.alarms
     if alarms.enabled:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from components import images
 from components.docker.engine import EngineFacts, Publication, address_is_free
 from components.images import ImageSource
+from stacks.backup import RepositoryKind
 from stacks.certificate import CertificateMode, Challenge
 from stacks.data import BackingMode
 from stacks.faults import Fault
@@ -106,6 +107,12 @@ def wanted_images(settings: StackSettings) -> list[str]:
         wanted.append(images.NGINX_METRICS)
     if settings.certificate.mode is CertificateMode.LETS_ENCRYPT:
         wanted.append(images.certbot(route53=settings.certificate.lets_encrypt.challenge is Challenge.DNS_01))
+    backup = settings.backup
+    copied = backup.enabled and backup.kind_on(aws=settings.platform.aws is not None) is not RepositoryKind.AWS_BACKUP
+    if copied:
+        wanted.append(images.RESTIC)
+        if settings.data.postgres.mode is BackingMode.URL:
+            wanted.append(images.POSTGRES)
     services = ((settings.data.postgres, images.POSTGRES), (settings.data.redis, images.REDIS))
     wanted += [image for service, image in services if service.mode is BackingMode.CONTAINER]
     return [image.reference(settings.images.source, settings.images.registry) for image in wanted]

@@ -1,0 +1,99 @@
+# Copies a PostgreSQL database while it is in use, and puts such a copy back: `database.sh COMMAND`. Runs in the image of
+# PostgreSQL, whose pg_dump is of the server's own version. Where the database is, and its password, are in a file that
+# libpq reads: an argument could be read by others.
+given=/run/open-webui-edge
+export PGSERVICEFILE=$given/service PGSERVICE=open_webui PGCONNECT_TIMEOUT=30
+umask 077
+
+# One transaction sees one moment: what is counted is what is dumped.
+copy() {
+    rm -rf /copy/database.dump /copy/manifest.json /copy/tags /copy/secret_key
+    psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 << 'END'
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SELECT pg_export_snapshot() AS moment \gset
+\setenv MOMENT :moment
+\! pg_dump --snapshot="$MOMENT" --format=custom --compress=none --no-owner --no-acl --file=/copy/database.dump || rm -f /copy/database.dump
+SELECT to_regclass('chat_message') IS NOT NULL AS counted \gset
+\if :counted
+  SELECT count(*) AS messages FROM chat_message \gset
+\else
+  \set messages null
+\endif
+SELECT count(*) AS users FROM "user" \gset
+SELECT count(*) AS chats FROM chat \gset
+SELECT count(*) AS files FROM file \gset
+\o /copy/counts
+\qecho :users :chats :messages :files
+\o
+COMMIT;
+END
+    if [ ! -e /copy/database.dump ]; then
+        echo "pg_dump did not end well; its words are above" >&2
+        return 1
+    fi
+    read -r users chats messages files < /copy/counts
+    counted="\"users\": $users, \"chats\": $chats, \"files\": $files"
+    tags="users=$users,chats=$chats,files=$files"
+    if [ "$messages" != null ]; then
+        counted="$counted, \"messages\": $messages"
+        tags="$tags,messages=$messages"
+    fi
+    echo "$tags" > /copy/tags
+    if [ -e $given/secret_key ]; then cat $given/secret_key > /copy/secret_key; fi
+    printf '/backup/data/%s\n' .open-webui-edge-restore cache/embedding cache/whisper vector_db > /copy/excluded
+    echo "{\"format\": 1, \"database\": \"postgresql\", \"open_webui\": \"$(cat $given/version)\"," \
+        "\"counts\": {$counted}}" > /copy/manifest.json.new
+    mv /copy/manifest.json.new /copy/manifest.json
+}
+
+# Of the database as it is now, for whoever may want it back.
+keep_beside() {
+    mkdir -p "${1%/*}"
+    pg_dump --format=custom --compress=none --no-owner --no-acl --file="$1.new"
+    mv "$1.new" "$1"
+}
+
+restore_if_there() {
+    if [ -e "$1" ]; then restore "$1"; fi
+}
+
+serve() {
+    while :; do
+        if [ -e /copy/asked ]; then
+            number=$(cat /copy/asked)
+            # In a shell of its own, which the first failure ends.
+            if words=$(/bin/sh -eu "$0" copy 2>&1); then answer=done; else answer="failed: $words"; fi
+            rm -f /copy/asked
+            echo "$number $answer" > /copy/answer.new
+            mv /copy/answer.new /copy/answer
+        fi
+        sleep 1
+    done
+}
+
+# In one transaction: until its end, and where it fails, the database is what it was. From a file, not from a pipe: what
+# was cut short would be taken for the end. Servers before 17 do not know that setting.
+restore() {
+    rm -f "$1.sql"
+    pg_restore --no-owner --no-acl --file="$1.sql" "$1"
+    sed -i '/^SET transaction_timeout/d' "$1.sql"
+    printf 'DROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n' > "$1.first"
+    psql --no-psqlrc --quiet --output=/dev/null --set=ON_ERROR_STOP=1 --single-transaction \
+        --file="$1.first" --file="$1.sql"
+    rm -f "$1.sql" "$1.first"
+}
+
+counts() {
+    psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 << 'END'
+SELECT to_regclass('chat_message') IS NOT NULL AS counted \gset
+\if :counted
+SELECT json_build_object('users', (SELECT count(*) FROM "user"), 'chats', (SELECT count(*) FROM chat), 'files', (SELECT count(*) FROM file), 'messages', (SELECT count(*) FROM chat_message));
+\else
+SELECT json_build_object('users', (SELECT count(*) FROM "user"), 'chats', (SELECT count(*) FROM chat), 'files', (SELECT count(*) FROM file));
+\endif
+END
+}
+
+asked=$1
+shift
+"$asked" "$@"
