@@ -22,6 +22,7 @@ OF_A_STACK = {
     "certificate-dry-run": "practise a renewal with the issuer",
     "trust-ca": "have this machine and its browsers trust the stack's own authority (SYSTEM=0: browsers alone)",
     "untrust-ca": "have them forget it (SYSTEM=0: browsers alone)",
+    "doctor": "ask a running deployment what a user would ask, and say what to change (URL=…, JSON=yes, FIX=yes)",
     "env": "print the exports for plain `pulumi`",
 }
 OF_THE_CHECKOUT = {

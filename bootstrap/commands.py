@@ -205,6 +205,13 @@ def untrust_ca(name: str) -> int:
     return code
 
 
+def doctor(name: str) -> int:
+    """Ask a running deployment what a user would ask; 0 well, 1 warnings, 2 failures."""
+    from bootstrap.doctor import doctor as examine  # noqa: PLC0415  # no other command needs its packages
+
+    return examine(name)
+
+
 def env(name: str) -> int:
     """Print the exports with which plain `pulumi` works in the shell that evaluates them."""
     for line in exports(_stack(name).given, os.environ.get("PATH", "")):
