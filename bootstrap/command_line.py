@@ -25,6 +25,7 @@ OF_A_STACK = {
     "backup": "back the stack up now",
     "restore": "put a backup in the place of its data",
     "backup-verify": "bring the newest backup up beside it and compare what is in it",
+    "doctor": "ask a running deployment what its users would ask, and say what to change",
     "env": "print the exports for plain `pulumi`",
 }
 OF_THE_CHECKOUT = {
@@ -46,6 +47,10 @@ VARIABLES = {
     "TO": ("folder", "into a folder of this machine"),
     "FROM": ("latest", "which backup: latest, its id, a folder or s3:…"),
     "KEY_FILE": ("file", "holds the password of a backup of another stack"),
+    "URL": ("https://…", "somebody else's deployment, in place of a stack"),
+    "JSON": ("yes", "for machines"),
+    "FIX": ("yes", "show what is safe to mend, then mend it"),
+    "LONG": ("yes", "measure also how long a silent answer may take, which takes minutes"),
     "ARGS": ("'tests/nginx -k cache'", "pytest's own arguments"),
 }
 """What a command is told beside its name, as variables of `make` or of the environment: a value, and what it does."""
@@ -56,6 +61,7 @@ TOLD = {
     "untrust-ca": ("SYSTEM",),
     "backup": ("TO",),
     "restore": ("FROM", "KEY_FILE", "YES"),
+    "doctor": ("URL", "JSON", "FIX", "YES", "LONG"),
     "test": ("ARGS",),
     "test-long": ("ARGS",),
 }

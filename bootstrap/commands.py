@@ -226,6 +226,13 @@ def backup_verify(name: str) -> int:
     return verifying.verify(_deployed(name))
 
 
+def doctor(name: str) -> int:
+    """Ask a running deployment what a user would ask; 0 well, 1 warnings, 2 failures."""
+    from bootstrap.doctor import doctor as examine  # noqa: PLC0415  # no other command needs its packages
+
+    return examine(name)
+
+
 def env(name: str) -> int:
     """Print the exports with which plain `pulumi` works in the shell that evaluates them."""
     for line in exports(_stack(name).given, os.environ.get("PATH", "")):
@@ -319,6 +326,11 @@ def fmt() -> int:
 
 def _with_system_store() -> bool:
     return os.environ.get("SYSTEM", "1") != "0"
+
+
+def stack_of(name: str) -> Stack:
+    """Return a stack and the Pulumi that runs it, with all that both need in place."""
+    return _stack(name)
 
 
 def _stack(name: str) -> Stack:

@@ -1,0 +1,91 @@
+"""From words on the command line to a diagnosis, and from that to what a person sees."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from diagnostics import inside, outside
+from diagnostics.finding import Finding
+from diagnostics.question import Diagnosis, Progress, Question, diagnose
+from diagnostics.report import document, page, table
+from diagnostics.subject import Subject
+
+_WRONG_WORDS = 2
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Diagnose a URL, and return the exit code: 0 well, 1 warnings, 2 failures."""
+    parser = argparse.ArgumentParser(prog="diagnostics", description="Ask a running Open WebUI what a user would ask.")
+    parser.add_argument("--url", required=True, help="where it is, such as https://chat.example.com")
+    parser.add_argument("--address", help="where to connect to, instead of asking for the name")
+    parser.add_argument("--ca", type=Path, help="a PEM file with the authority to trust besides the known ones")
+    parser.add_argument("--long", action="store_true", help="ask what takes minutes, too")
+    parser.add_argument("--json", action="store_true", help="write JSON instead of a table")
+    parser.add_argument("--html", type=Path, help="write the report to this file, too")
+    asked = parser.parse_args(arguments)
+    problem = wrong_url(asked.url)
+    if problem:
+        parser.error(problem)
+    try:
+        trust = asked.ca.read_text() if asked.ca else None
+    except (OSError, ValueError) as fault:
+        parser.error(f"--ca {asked.ca} cannot be read: {fault}")
+    subject = Subject(asked.url.rstrip("/"), address=asked.address, trust=trust, long=asked.long)
+    return report(examine(subject), as_json=asked.json, html=asked.html)
+
+
+def wrong_url(url: str) -> str:
+    """Return what is wrong with a URL; "" where nothing is."""
+    try:
+        parts = urlsplit(url)
+        port_is_one = parts.port is None or parts.port > 0
+    except ValueError:
+        parts, port_is_one = urlsplit(""), False
+    if parts.scheme not in {"https", "http"} or not parts.hostname or not port_is_one:
+        return f"{url!r} is no address of a site; write one such as https://chat.example.com"
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        return f"{url!r} has a path, and Open WebUI is always at the top of its name; write https://{parts.netloc}"
+    if parts.username is not None:
+        return "a URL with a user or password in it would be in the report; write it without"
+    return ""
+
+
+def examine(subject: Subject) -> Diagnosis:
+    """Ask all questions that can be asked of it, with progress on standard error."""
+    questions = (*outside.QUESTIONS, *(inside.QUESTIONS if subject.inside is not None else ()))
+    return diagnose(subject, questions, _progress(len(questions)))
+
+
+def report(diagnosis: Diagnosis, *, as_json: bool, html: Path | None) -> int:
+    """Write what came of it: to standard output, and the page to a file; return the exit code."""
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(page(diagnosis), encoding="utf-8")
+    if as_json:
+        sys.stdout.write(json.dumps(document(diagnosis), indent=2, ensure_ascii=False) + "\n")
+    else:
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        sys.stdout.write(table(diagnosis, colour=colour) + "\n")
+        if html is not None:
+            sys.stdout.write(f"\nThe same with a picture: {html}\n")
+    sys.stdout.flush()
+    return diagnosis.exit_code
+
+
+def _progress(number: int) -> Progress:
+    done: list[str] = []
+
+    def ends(question: Question, found: Sequence[Finding]) -> None:
+        del found
+        done.append(question.id)
+        if sys.stderr.isatty():
+            sys.stderr.write(
+                f"\r\x1b[K{len(done)} of {number}: {question.title}" + ("\r\x1b[K" if len(done) == number else "")
+            )
+            sys.stderr.flush()
+
+    return Progress(ends=ends)

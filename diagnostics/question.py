@@ -1,0 +1,223 @@
+"""Questions, and the one who asks them: in order, side by side where none waits for another."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+
+from diagnostics.finding import Finding, Hop, Severity, unknown
+from diagnostics.subject import Subject
+
+SIDE_BY_SIDE = 6
+"""More at once would be a flood to a small deployment, and time each other."""
+SECONDS = 20.0
+"""How long a question may take."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing to ask."""
+
+    id: str
+    """What its first finding is called; further ones have names of their own."""
+    hop: Hop
+    title: str
+    """What is asked, as the progress shows it."""
+    needs: tuple[str, ...]
+    """Questions that must have passed: without them this one would only repeat their trouble."""
+    ask: Callable[[Subject], Iterable[Finding]]
+    seconds: float = SECONDS
+    alone: bool = False
+    """Whether nothing else is asked meanwhile, as where time is measured."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is heard while questions are asked: one that begins, and one that has been answered."""
+
+    begins: Callable[[Question], None] = lambda _: None
+    ends: Callable[[Question, Sequence[Finding]], None] = lambda *_: None
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A finding, and those that it explains."""
+
+    finding: Finding
+    explains: tuple[Finding, ...] = ()
+
+    @property
+    def severity(self) -> Severity:
+        """The worst of it and what it explains."""
+        return min((one.severity for one in (self.finding, *self.explains)), key=_WEIGHT.index)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All answers."""
+
+    subject: Subject
+    findings: tuple[Finding, ...]
+    """In the order of the questions."""
+    titles: dict[str, str] = field(default_factory=dict[str, str])
+    """Check -> what was asked."""
+    seconds: float = 0.0
+
+    @property
+    def ranked(self) -> tuple[Ranked, ...]:
+        """What comes first explains what follows; then the worst first, then in the order of the way."""
+        return ranked(self.findings)
+
+    @property
+    def exit_code(self) -> int:
+        """0: all is well, notes included; 1: warnings; 2: failures."""
+        severities = {finding.severity for finding in self.findings}
+        return 2 if Severity.FAILURE in severities else 1 if Severity.WARNING in severities else 0
+
+
+_WEIGHT = (Severity.FAILURE, Severity.WARNING, Severity.UNKNOWN, Severity.NOTE, Severity.OK)
+
+
+def diagnose(subject: Subject, questions: Sequence[Question], progress: Progress | None = None) -> Diagnosis:
+    """Ask everything; no fault of a question is one of the doctor's."""
+    began = time.monotonic()
+    run = _Run(subject, tuple(questions), progress or Progress())
+    answers = run.answers()
+    findings = tuple(finding for question in questions for finding in answers[question.id])
+    titles = {finding.check: question.title for question in questions for finding in answers[question.id]}
+    return Diagnosis(subject, findings, titles, time.monotonic() - began)
+
+
+def ranked(findings: Sequence[Finding]) -> tuple[Ranked, ...]:
+    """Fold each finding under the one that explains it, and put the worst first."""
+    owners = {index: owner for index in range(len(findings)) if (owner := _owner(findings, index)) is not None}
+    folded: dict[int, list[Finding]] = {}
+    for index in owners:
+        folded.setdefault(_root(owners, index), []).append(findings[index])
+    tops = [
+        (index, Ranked(findings[index], tuple(folded.get(index, ()))))
+        for index in range(len(findings))
+        if index not in owners
+    ]
+    tops.sort(key=lambda top: (_WEIGHT.index(top[1].severity), _WEIGHT.index(top[1].finding.severity), top[0]))
+    return tuple(one for _, one in tops)
+
+
+def _owner(findings: Sequence[Finding], index: int) -> int | None:
+    """Return which trouble explains one; None where it stands on its own."""
+    mine = findings[index]
+    if mine.severity in {Severity.OK, Severity.NOTE}:
+        return None
+    for other, finding in enumerate(findings):
+        # Of two that explain each other the first one is the cause.
+        if other != index and _explains(finding, mine) and not (_explains(mine, finding) and index < other):
+            return other
+    return None
+
+
+def _explains(cause: Finding, effect: Finding) -> bool:
+    if cause.severity in {Severity.OK, Severity.NOTE}:
+        return False
+    if cause.check in effect.because:
+        return True
+    return cause.is_trouble and any(fnmatchcase(effect.check, pattern) for pattern in cause.causes)
+
+
+def _root(owners: dict[int, int], index: int) -> int:
+    seen = {index}
+    while index in owners and owners[index] not in seen:
+        index = owners[index]
+        seen.add(index)
+    return index
+
+
+class _Run:
+    """One round of questions. Threads that hang are left behind: nothing waits for them."""
+
+    def __init__(self, subject: Subject, questions: tuple[Question, ...], progress: Progress) -> None:
+        self.subject = subject
+        self.progress = progress
+        self.waiting = list(questions)
+        self.known = {question.id for question in questions}
+        self.running: dict[str, tuple[Question, float]] = {}
+        self.done: dict[str, tuple[Finding, ...]] = {}
+        self.passed: set[str] = set()
+        self.answered: queue.Queue[tuple[str, tuple[Finding, ...]]] = queue.Queue()
+
+    def answers(self) -> dict[str, tuple[Finding, ...]]:
+        """Return question -> findings."""
+        while self.waiting or self.running:
+            self._start_what_can()
+            if self.running:
+                self._take_one()
+        return self.done
+
+    def _start_what_can(self) -> None:
+        for question in tuple(self.waiting):
+            needed = [need for need in question.needs if need in self.known]
+            missing = next((need for need in needed if need in self.done and need not in self.passed), None)
+            if missing is not None:
+                self.waiting.remove(question)
+                self._close(question, (self._not_asked(question, missing),))
+            elif all(need in self.passed for need in needed) and self._has_room_for(question):
+                self.waiting.remove(question)
+                self._start(question)
+        stuck = self.waiting and not self.running and not any(self._may_follow(question) for question in self.waiting)
+        if stuck:
+            raise ValueError(f"questions wait for each other: {', '.join(question.id for question in self.waiting)}")
+
+    def _may_follow(self, question: Question) -> bool:
+        return all(need in self.done for need in question.needs if need in self.known)
+
+    def _has_room_for(self, question: Question) -> bool:
+        alone = question.alone or any(running.alone for running, _ in self.running.values())
+        return not self.running if alone else len(self.running) < SIDE_BY_SIDE
+
+    def _start(self, question: Question) -> None:
+        self.running[question.id] = (question, time.monotonic() + question.seconds)
+        self.progress.begins(question)
+        threading.Thread(target=self._ask, args=(question,), name=question.id, daemon=True).start()
+
+    def _ask(self, question: Question) -> None:
+        try:
+            found = tuple(question.ask(self.subject))
+        except Exception as fault:  # noqa: BLE001  # whatever goes wrong, the other questions are answered
+            found = (unknown(question.id, question.hop, f"It could not be asked: {_words(fault)}"),)
+        self.answered.put((question.id, found))
+
+    def _take_one(self) -> None:
+        now = time.monotonic()
+        patience = min(end for _, end in self.running.values()) - now
+        try:
+            name, found = self.answered.get(timeout=max(patience, 0.01))
+        except queue.Empty:
+            now = time.monotonic()
+            for question, end in tuple(self.running.values()):
+                if end <= now:
+                    del self.running[question.id]
+                    self._close(question, (_took_too_long(question),))
+            return
+        if name in self.running:  # or it was given up, and answers late
+            question, _ = self.running.pop(name)
+            self._close(question, found)
+
+    def _not_asked(self, question: Question, missing: str) -> Finding:
+        words = f"Not asked, because {missing} did not pass."
+        trouble = tuple(one.check for one in self.done[missing] if one.severity not in {Severity.OK, Severity.NOTE})
+        return replace(unknown(question.id, question.hop, words), because=trouble)
+
+    def _close(self, question: Question, found: tuple[Finding, ...]) -> None:
+        self.done[question.id] = found
+        if not any(finding.severity in {Severity.FAILURE, Severity.UNKNOWN} for finding in found):
+            self.passed.add(question.id)
+        self.progress.ends(question, found)
+
+
+def _took_too_long(question: Question) -> Finding:
+    return unknown(question.id, question.hop, f"No answer within {question.seconds:g} s, so it was given up.")
+
+
+def _words(fault: Exception) -> str:
+    return f"{type(fault).__name__}: {' '.join(str(fault).split())}"[:300].removesuffix(": ")

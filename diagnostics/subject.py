@@ -1,0 +1,140 @@
+"""The deployment that is asked, and what is known of it beforehand."""
+
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from diagnostics.inside.access import Inside
+
+T = TypeVar("T")
+_PORTS = {"https": 443, "http": 80}
+
+
+@dataclass(frozen=True)
+class Expectations:
+    """What the stack's settings say. What is None is not known, and nothing is expected of it."""
+
+    names: tuple[str, ...] = ()
+    """All names of the site, the one in the URL among them."""
+    addresses: tuple[str, ...] | None = None
+    """Where the names should lead: addresses, or the name of a load balancer."""
+    redirects_http: bool | None = None
+    """Whether plain HTTP is answered with the way to HTTPS."""
+    http_port: int | None = None
+    """Where plain HTTP is listened for."""
+    certificate_mode: str | None = None
+    """self-signed, lets-encrypt, provided, none, acm."""
+    certificate_pem: str | None = None
+    """The certificate that the stack installed, to compare with the one that is served."""
+    issuers: tuple[str, ...] = ()
+    """Domains of issuers, as CAA records name them."""
+    days_left: int = 21
+    """With fewer days left of a certificate something keeps it from being renewed."""
+    http2: bool = True
+    http3: bool = False
+    hsts: bool | None = None
+    websocket: bool = True
+    """Whether browsers use a WebSocket, rather than ask again and again."""
+    max_upload: int | None = None
+    """Bytes of the largest file that a person may upload."""
+    read_timeout: float | None = None
+    """Seconds that an answer may be silent for."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of other sites that may call the API."""
+    embedded: bool = False
+    """Whether other sites may show it in a frame, which needs cookies with SameSite=None."""
+    authentication: str = "none"
+    """Who is asked before Open WebUI: none, client-certificates, external."""
+    maintenance: bool = False
+    """Whether everybody is shown a page for now."""
+    outer_proxy: bool = False
+    """Whether another proxy stands before Nginx, such as a load balancer."""
+    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What only questions from inside know what to do with."""
+
+
+@dataclass
+class Subject:
+    """One deployment."""
+
+    url: str
+    """https://chat.example.com, with a port where it is not the scheme's."""
+    address: str | None = None
+    """Where to connect to, when that is known better than by the name."""
+    trust: str | None = None
+    """PEM of the authority that vouches for it, when it is not one that browsers know."""
+    expected: Expectations | None = None
+    """None: somebody else's deployment, of which nothing is known."""
+    inside: "Inside | None" = None
+    direct: str | None = None
+    """URL at which the application is reached past the proxy."""
+    proxy_protocol: bool = False
+    """Whether a connection begins with the PROXY protocol."""
+    long: bool = False
+    """Whether questions may be asked that take minutes, such as how long a hop waits."""
+    name_servers: tuple[str, ...] = ()
+    """Whom to ask for names, address or address:port; none: whom this machine asks."""
+    token: str | None = None
+    """An account's token, for questions that a stranger is not answered."""
+    _known: dict[Hashable, "_Once"] = field(default_factory=dict[Hashable, "_Once"], repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def scheme(self) -> str:
+        """Return https or http."""
+        return urlsplit(self.url).scheme
+
+    @property
+    def name(self) -> str:
+        """The name in the URL, or its address (IPv6 without brackets)."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The port in the URL, or the scheme's."""
+        return urlsplit(self.url).port or _PORTS[self.scheme]
+
+    @property
+    def origin(self) -> str:
+        """What a browser says where a page of this site asks something."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """Name and port as a Host header has them."""
+        name = f"[{self.name}]" if ":" in self.name else self.name
+        return name if self.port == _PORTS[self.scheme] else f"{name}:{self.port}"
+
+    @property
+    def of_a_stack(self) -> bool:
+        """Whether this is a stack of this project, whose settings are known."""
+        return self.expected is not None
+
+    def once(self, key: Hashable, ask: Callable[[], T]) -> T:
+        """Return what `ask` returns (or raise what it raises), asked once however many questions need it."""
+        with self._lock:
+            known = self._known.setdefault(key, _Once())
+        return cast("T", known.of(ask))
+
+
+class _Once:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked = False
+        self._value: Any = None
+        self._fault: Exception | None = None
+
+    def of(self, ask: Callable[[], Any]) -> Any:  # noqa: ANN401  # whatever was asked for
+        with self._lock:
+            if not self._asked:
+                try:
+                    self._value = ask()
+                except Exception as fault:  # noqa: BLE001  # it is raised again, for each who asks
+                    self._fault = fault
+                self._asked = True
+        if self._fault is not None:
+            raise self._fault
+        return self._value
