@@ -414,6 +414,8 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             args["ollama_url"] = ollama if isinstance(ollama, str) else ollama.url
         if admin is not None:
             args["admin"] = admin
+        if application.secret_key is not None:
+            args["secret_key"] = pulumi.Output.secret(application.secret_key.get_secret_value())
         # They start once what they lean on is healthy, and end before it does.
         below = [service for service in (postgres, redis) if isinstance(service, Postgres | Redis)]
         identities = pulumi.Output.all(*(service.container_ids for service in below)).apply(

@@ -87,6 +87,8 @@ class OpenWebUIArgs(TypedDict):
     """Left out: no Ollama."""
     admin: NotRequired[AdminArgs]
     """Left out: whoever signs up first."""
+    secret_key: NotRequired[pulumi.Input[str]]
+    """Signs sessions and encrypts what is saved for others. Left out: one is made and kept."""
     environment: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]]]
 
 
@@ -107,9 +109,11 @@ class OpenWebUI(pulumi.ComponentResource):
         # which must not keep what it has no need of.
         after = None if opts is None else opts.depends_on
         super().__init__("open-webui-edge:index:OpenWebUI", name, {}, _without_dependencies(opts))
-        secret_key = GeneratedSecret(
+        # Also where another is given: who drops that one returns to it, and what is protected cannot be given up.
+        generated = GeneratedSecret(
             f"{name}-secret-key", GeneratedSecretArgs(purpose="WEBUI_SECRET_KEY"), opts=kept(self)
         )
+        secret_key = args.get("secret_key", generated.value)
         # Shared by all: uploads are files.
         data = volume(f"{name}-data", "open-webui-data", kept(self))
         self.upstream = "open-webui"
@@ -137,7 +141,7 @@ class OpenWebUI(pulumi.ComponentResource):
                     docker.ContainerVolumeArgs(volume_name=given.name, container_path=_GIVEN),
                 ],
                 files={
-                    f"{_GIVEN}/environment.json": _environment(args, secret_key.value, number),
+                    f"{_GIVEN}/environment.json": _environment(args, secret_key, number),
                     f"{_GIVEN}/launch.py": _LAUNCH.read_text(),
                     f"{_GIVEN}/inside/sitecustomize.py": _RUNNING_TASKS.read_text(),
                 },
@@ -168,7 +172,7 @@ def _of_engine(found: pulumi.Output[str] | None, *container_ids: pulumi.Output[s
     return pulumi.Output.all(found, *container_ids).apply(lambda values: values[1:])
 
 
-def _environment(args: OpenWebUIArgs, secret_key: pulumi.Output[str], number: int) -> pulumi.Output[str]:
+def _environment(args: OpenWebUIArgs, secret_key: pulumi.Input[str], number: int) -> pulumi.Output[str]:
     """Write what the launcher of a replica gives to the application: one file, secret as a whole."""
     same_site = "none" if args["embedded"] else "lax"
     environment: dict[str, pulumi.Input[str]] = {

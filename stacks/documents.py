@@ -105,6 +105,7 @@ _EXAMPLE: dict[str, Any] = {
         "replicas": 3,
         "drain": "10m",
         "admin": {"email": "admin@example.com", "name": "Admin", "password": None},
+        "secret_key": None,
         "environment": {"WEBUI_NAME": "Our chat"},
         "memory": "4GiB",
     },

@@ -17,6 +17,9 @@ _NAME_MAX = 64
 _PASSWORD_MIN = 8
 # bcrypt reads 72 bytes and no more.
 _PASSWORD_MAX_BYTES = 72
+# What the image makes itself (12 random bytes in base64) and people therefore have; a key of one's own is longer.
+_SECRET_KEY_MIN_BYTES = 16
+_SECRET_KEY_MAX_BYTES = 1024
 
 DERIVED_VARIABLES = {
     "CACHE_CONTROL": "nothing: the proxy says what may be kept",
@@ -64,9 +67,9 @@ DERIVED_VARIABLES = {
     "WEBUI_ADMIN_PASSWORD": "open_webui.admin",
     "WEBUI_AUTH_COOKIE_SAME_SITE": "proxy.embedding",
     "WEBUI_AUTH_COOKIE_SECURE": "nothing: it follows from HTTPS",
-    "WEBUI_JWT_SECRET_KEY": "nothing: the key is generated and kept in the stack's state",
-    "WEBUI_SECRET_KEY": "nothing: it is generated and kept in the stack's state",
-    "WEBUI_SECRET_KEY_FILE": "nothing: the key is generated and kept in the stack's state",
+    "WEBUI_JWT_SECRET_KEY": "open_webui.secret_key",
+    "WEBUI_SECRET_KEY": "open_webui.secret_key",
+    "WEBUI_SECRET_KEY_FILE": "open_webui.secret_key",
     "WEBUI_SESSION_COOKIE_SAME_SITE": "proxy.embedding",
     "WEBUI_SESSION_COOKIE_SECURE": "nothing: it follows from HTTPS",
     "WEBUI_URL": "site.domain",
@@ -89,6 +92,20 @@ def _password(value: SecretStr) -> SecretStr:
         raise ValueError(f"is too long; Open WebUI reads at most {_PASSWORD_MAX_BYTES} bytes of a password")
     if not text.isprintable():
         raise ValueError("holds a control character; a password is made of printable characters")
+    return value
+
+
+def _secret_key(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if len(text.encode()) < _SECRET_KEY_MIN_BYTES:
+        raise ValueError(
+            f"is too short; write at least {_SECRET_KEY_MIN_BYTES} bytes (a new one better has 32: openssl rand -hex"
+            " 32), or leave it out to have one made",
+        )
+    if len(text.encode()) > _SECRET_KEY_MAX_BYTES:
+        raise ValueError(f"is too long; write at most {_SECRET_KEY_MAX_BYTES} bytes")
+    if not text.isprintable():
+        raise ValueError("holds a control character, such as the end of a line; write one line of printable characters")
     return value
 
 
@@ -151,6 +168,12 @@ class OpenWebUISettings(Settings):
 
     admin: AdminSettings | None = None
     """The first account. Left out, whoever signs up first is the administrator; only allowed on loopback."""
+
+    secret_key: Annotated[SecretStr, AfterValidator(_secret_key)] | None = None
+    """The key that signs sessions and encrypts what others entrusted to it (16 to 1024 bytes, printable), encrypted:
+    `pulumi config set --path --secret open_webui.secret_key`. For who brings data that belongs to a key, or replaces a
+    key that others know. Left out, one is made and kept in the stack's state; it stays there while this is set, so that
+    dropping this returns to it. A change signs everybody out."""
 
     environment: dict[Annotated[str, AfterValidator(_variable)], Annotated[str, AfterValidator(_variable_value)]] = (
         Field(default_factory=dict)

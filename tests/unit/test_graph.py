@@ -19,6 +19,7 @@ IDENTITIES = Path(__file__).with_name("identities")
 API_KEY = "sk-a;b\"c'd$e\\f{g}%h"
 PASSWORD = "correct horse; battery staple"
 AWS_SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY01"
+SECRET_KEY = "a key; of one's own, 'quoted' \\ and $long"
 HMAC_KEY = "c2VjcmV0LWhtYWMta2V5LW9mLXplcm9zc2w"
 EVERYTHING = {
     "site": {"domain": "chat.example.com", "aliases": ["192.0.2.10"], "listen": {"address": "0.0.0.0"}},
@@ -69,6 +70,7 @@ STACKS: Mapping[str, Mapping[str, Any]] = {
         },
     },
     "generated-password": {"open_webui": {"admin": {"email": "admin@example.com"}}},
+    "own-secret-key": {"open_webui": {"secret_key": SECRET_KEY, "replicas": 2}, "data": BACKING},
 }
 
 
@@ -410,7 +412,7 @@ def test_a_mirror_holds_the_official_images_under_their_own_paths() -> None:
 
 def test_no_secret_is_in_a_property_that_is_not_secret() -> None:
     derived = {derive("PRIVATE KEY", purpose) for purpose in ("PostgreSQL", "Redis", "WEBUI_SECRET_KEY")}
-    secrets = {API_KEY, PASSWORD, AWS_SECRET, HMAC_KEY, "PRIVATE KEY", "hunter22", *derived}
+    secrets = {API_KEY, PASSWORD, AWS_SECRET, SECRET_KEY, HMAC_KEY, "PRIVATE KEY", "hunter22", *derived}
     for resource in (resource for stack in STACKS for resource in deployed(stack).resources):
         for key, value in resource.inputs.items():
             if any(secret in text for text in _texts(value) for secret in secrets):
@@ -472,6 +474,19 @@ def test_generated_secrets_differ_by_purpose() -> None:
     assert given["WEBUI_ADMIN_PASSWORD"] != given["WEBUI_SECRET_KEY"]
     assert graph.returned["admin_password"] == given["WEBUI_ADMIN_PASSWORD"]
     assert graph.secret_outputs == {"admin_password"}
+
+
+def test_a_secret_key_of_one_s_own_reaches_every_replica() -> None:
+    graph = deployed("own-secret-key")
+    keys = [_given(graph, suffix)["environment"]["WEBUI_SECRET_KEY"] for suffix in ("", "-2")]
+    assert keys == [SECRET_KEY, SECRET_KEY]
+
+
+def test_the_generated_secret_key_is_there_to_return_to() -> None:
+    generated = "edge-open-webui-secret-key-key"
+    beside_another = deployed("own-secret-key").named(generated)
+    alone = deployed("replicas").named(generated)
+    assert (beside_another.urn, beside_another.protect, beside_another.retain) == (alone.urn, True, True)
 
 
 def test_the_authority_signs_servers_only() -> None:
