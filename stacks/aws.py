@@ -177,9 +177,6 @@ class VpcSettings(Settings):
     """With `id`: subnets of it with a route to an internet gateway. The instance is in the first; a load balancer is
     in all of them, and needs two in different zones."""
 
-    private_subnets: tuple[SubnetId, ...] = ()
-    """With `id`: subnets of it without one, for what nobody must reach from outside."""
-
     @property
     def exists(self) -> bool:
         """Whether it is there already."""
@@ -188,10 +185,9 @@ class VpcSettings(Settings):
     @model_validator(mode="after")
     def _new_or_existing(self) -> Self:
         refuse(self._faults_of_existing() if self.exists else self._faults_of_new())
-        for name in (*self.public_subnets, *self.private_subnets):
-            if [*self.public_subnets, *self.private_subnets].count(name) > 1:
-                key = "public_subnets" if name in self.public_subnets else "private_subnets"
-                raise BelowError(key, f"{name} is named twice among public_subnets and private_subnets; write it once")
+        for name in self.public_subnets:
+            if self.public_subnets.count(name) > 1:
+                raise BelowError("public_subnets", f"{name} is named twice; write it once")
         return self
 
     def _faults_of_existing(self) -> list[BelowError]:
@@ -211,13 +207,13 @@ class VpcSettings(Settings):
         return faults
 
     def _faults_of_new(self) -> list[BelowError]:
-        faults = [
-            BelowError(
-                name, f"is set, but without id the VPC and its subnets are made; drop {name}, or add the id of the VPC"
-            )
-            for name in ("public_subnets", "private_subnets")
-            if getattr(self, name)
-        ]
+        faults: list[BelowError] = []
+        if self.public_subnets:
+            faults.append(BelowError(
+                "public_subnets",
+                "is set, but without id the VPC and its subnets are made; drop public_subnets, or add the id of the"
+                " VPC",
+            ))  # fmt: skip
         network = ipaddress.IPv4Network(self.cidr)
         if not any(network.subnet_of(own) for own in _OWN):
             whose = "Docker's on the instance" if network.overlaps(_OF_DOCKER) else "somebody's on the internet"

@@ -163,7 +163,6 @@ _INSTEAD: dict[str, str | dict[str, Any]] = {
     },
     "platform.aws.vpc.id": "vpc-0a1b2c3d4e5f60718",
     "platform.aws.vpc.public_subnets": "[subnet-0a1b2c3d4e5f60718, subnet-0f1e2d3c4b5a69788]",
-    "platform.aws.vpc.private_subnets": "[subnet-0b1c2d3e4f5a60718, subnet-0e1d2c3b4a5f69788]",
     "platform.aws.load_balancer.web_acl": (
         "arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/chat/01234567-89ab-cdef-0123-456789abcdef"
     ),

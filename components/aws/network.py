@@ -1,8 +1,8 @@
 """Where on AWS the deployment lives: a network of its own, or one that is there."""
 
 import ipaddress
-from collections.abc import Sequence
-from typing import NotRequired, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import pulumi
 import pulumi_aws as aws
@@ -26,7 +26,8 @@ class NetworkArgs(TypedDict, total=False):
     """An existing VPC; left out: one is made."""
     public_subnet_ids: Sequence[str]
     """Its subnets that are reachable from the internet."""
-    private_subnet_ids: NotRequired[Sequence[str]]
+    wants_ipv6: bool
+    """Whether these must have IPv6; those that are made have it."""
 
 
 class Network(pulumi.ComponentResource):
@@ -36,6 +37,7 @@ class Network(pulumi.ComponentResource):
     public_subnet_ids: Sequence[pulumi.Output[str]]
     """An Output each: one that is to come leaves the others known."""
     private_subnet_ids: Sequence[pulumi.Output[str]]
+    """None of an existing network's: nothing here would use them."""
     availability_zone: pulumi.Output[str]
     """The zone of the first public subnet. It stays the same when the network is made anew."""
 
@@ -51,7 +53,7 @@ class Network(pulumi.ComponentResource):
         if vpc_id is None:
             self._make(args.get("cidr", ""), args.get("availability_zones", 0))
         else:
-            self._use(vpc_id, args.get("public_subnet_ids", ()), args.get("private_subnet_ids", ()))
+            self._use(vpc_id, args.get("public_subnet_ids", ()), wants_ipv6=args.get("wants_ipv6", False))
         self.register_outputs(
             {
                 "vpc_id": self.vpc_id,
@@ -61,13 +63,21 @@ class Network(pulumi.ComponentResource):
             },
         )
 
-    def _use(self, vpc_id: str, public: Sequence[str], private: Sequence[str]) -> None:
-        self.vpc_id = pulumi.Output.from_input(vpc_id)
-        self.public_subnet_ids = [pulumi.Output.from_input(subnet) for subnet in public]
-        self.private_subnet_ids = [pulumi.Output.from_input(subnet) for subnet in private]
+    def _use(self, vpc_id: str, public: Sequence[str], *, wants_ipv6: bool) -> None:
+        asked = pulumi.InvokeOutputOptions(parent=self)
+        found = {
+            subnet: aws.ec2.get_subnet_output(id=subnet, vpc_id=vpc_id, opts=asked)
+            for subnet in (public if wants_ipv6 else public[:1])
+        }
+        # All of it waits for what was found, so that nothing is made in a network that will not do.
+        fits = pulumi.Output.all(**{subnet: one.ipv6_cidr_block for subnet, one in found.items()}).apply(
+            lambda blocks: with_ipv6(blocks) if wants_ipv6 else None
+        )
+        self.vpc_id = fits.apply(lambda _: vpc_id)
+        self.public_subnet_ids = [fits.apply(lambda _, subnet=subnet: subnet) for subnet in public]
+        self.private_subnet_ids = []
         self.public_cidrs = None
-        first = aws.ec2.get_subnet_output(id=public[0], vpc_id=vpc_id, opts=pulumi.InvokeOutputOptions(parent=self))
-        self.availability_zone = first.availability_zone
+        self.availability_zone = pulumi.Output.all(found[public[0]].availability_zone, fits).apply(lambda both: both[0])
 
     def _make(self, cidr: str, count: int) -> None:
         name = self._name
@@ -214,6 +224,22 @@ def ipv6_subnet(block: str, number: int) -> str:
     """Return the /64 of that number in the VPC's own block (a /56)."""
     network = ipaddress.IPv6Network(block)
     return str(ipaddress.IPv6Network((int(network.network_address) + (number << 64), 64)))
+
+
+def with_ipv6(blocks: Mapping[str, str]) -> None:
+    """Refuse subnets without IPv6; `blocks` are their IPv6 networks by their ids, "" for none.
+
+    Raises:
+        pulumi.RunError: there are such.
+
+    """
+    without = [subnet for subnet, block in blocks.items() if not block]
+    if without:
+        raise pulumi.RunError(
+            "site.listen.ipv6: is not false, so the load balancer has IPv6 addresses in each subnet of"
+            f" platform.aws.vpc.public_subnets, but AWS knows no IPv6 network of {', '.join(without)}; write"
+            " site.listen.ipv6: false, or give each of them one"
+        )
 
 
 def zone(names: Sequence[str], index: int) -> str:

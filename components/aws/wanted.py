@@ -34,11 +34,9 @@ def vm_args(settings: StackSettings, placement: Placement) -> AwsVmArgs:
     assert aws is not None  # noqa: S101 - asked only then
     network = NetworkArgs(cidr=aws.vpc.cidr, availability_zones=aws.vpc.availability_zones)
     if aws.vpc.id is not None:
-        network = NetworkArgs(
-            vpc_id=aws.vpc.id,
-            public_subnet_ids=list(aws.vpc.public_subnets),
-            private_subnet_ids=list(aws.vpc.private_subnets),
-        )
+        network = NetworkArgs(vpc_id=aws.vpc.id, public_subnet_ids=list(aws.vpc.public_subnets))
+        if placement.dual_stack:
+            network["wants_ipv6"] = True
     args = AwsVmArgs(
         region=aws.region,
         network=network,

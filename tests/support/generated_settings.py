@@ -216,11 +216,9 @@ def _mended_listen(tree: Tree) -> Tree:
 
 def _mended_vpc(tree: Tree) -> Tree:
     if tree.get("id") is None:
-        return {**tree, "public_subnets": [], "private_subnets": []}
-    public = [f"subnet-{number:017x}" for number in range(2)]
-    others = [name for name in tree.get("private_subnets", []) if name not in public]
+        return {**tree, "public_subnets": []}
     kept = {name: value for name, value in tree.items() if name != "availability_zones"}
-    return {**kept, "public_subnets": public, "private_subnets": others}
+    return {**kept, "public_subnets": [f"subnet-{number:017x}" for number in range(2)]}
 
 
 def _mended_instance(tree: Tree) -> Tree:

@@ -117,7 +117,7 @@ class _Cloud(mocks.Mocks):
         if args.token not in _ANSWERS:
             raise AssertionError(f"the program calls {args.token}; teach the mocks what it answers")
         self.asked.add(args.token)
-        return {"id": "looked-up", **_ANSWERS[args.token], **args.args}, []
+        return {"id": "looked-up", **_ANSWERS[args.token], **self._computed.get(args.token, {}), **args.args}, []
 
 
 def _proofs(names: Sequence[str]) -> list[dict[str, str]]:
@@ -173,7 +173,7 @@ _ANSWERS: Mapping[str, Mapping[str, Any]] = {
         "names": ["eu-central-1c", "eu-central-1a", "eu-central-1b"],
     },
     "aws:ssm/getParameter:getParameter": {"insecureValue": "ami-0newest"},
-    "aws:ec2/getSubnet:getSubnet": {"availabilityZone": "eu-central-1b"},
+    "aws:ec2/getSubnet:getSubnet": {"availabilityZone": "eu-central-1b", "ipv6CidrBlock": "2001:db8:5::/64"},
     "aws:ec2/getVpcEndpointService:getVpcEndpointService": {"serviceName": "com.amazonaws.eu-central-1.s3"},
     "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": "123456789012"},
     "aws:index/getPartition:getPartition": {"partition": "aws-cn"},
@@ -283,7 +283,7 @@ def graph_of(  # noqa: PLR0913 - keywords, each a thing of its own
     Args:
         program: builds resources; what it returns are outputs to resolve.
         preview: leave everything unknown that a provider computes.
-        computed: type -> properties, over those that the mocks invent.
+        computed: type, or what is asked for -> properties, over those that the mocks invent.
         registered: filled with what was registered, for a program that fails.
         shows_ipv6_clients: what the engine would say.
         wait_until_healthy: what asking the engine comes to.

@@ -1,12 +1,15 @@
 """The network: what is reachable from where, and what stays when it is made anew."""
 
 import ipaddress
+import re
+from collections.abc import Callable
+from functools import partial
 
 import pulumi
 import pytest
 
 from components.aws.network import Network, NetworkArgs, ipv6_subnet, subnet_cidrs, zone
-from tests.unit.graph import UNKNOWN, Graph, graph_of
+from tests.unit.graph import UNKNOWN, Graph, Resource, graph_of
 
 
 def network(args: NetworkArgs, *, preview: bool = False) -> Graph:
@@ -24,7 +27,7 @@ def network(args: NetworkArgs, *, preview: bool = False) -> Graph:
 
 
 NEW = NetworkArgs(cidr="10.20.0.0/16", availability_zones=2)
-EXISTING = NetworkArgs(vpc_id="vpc-0a", public_subnet_ids=["subnet-0b", "subnet-0c"], private_subnet_ids=[])
+EXISTING = NetworkArgs(vpc_id="vpc-0a", public_subnet_ids=["subnet-0b", "subnet-0c"])
 
 
 def test_a_new_network_has_subnets_of_both_kinds_in_every_zone() -> None:
@@ -111,6 +114,30 @@ def test_an_existing_network_is_used_as_it_is() -> None:
         "zone": "eu-central-1b",
         "cidrs": None,
     }
+
+
+@pytest.mark.parametrize("preview", [False, True])
+def test_subnets_are_asked_for_ipv6_where_a_load_balancer_wants_it(*, preview: bool) -> None:
+    graph = network({**EXISTING, "wants_ipv6": True}, preview=preview)
+    assert graph.returned == network(EXISTING).returned
+
+
+def test_subnets_without_ipv6_are_named_and_nothing_is_made_in_them() -> None:
+    without = {"aws:ec2/getSubnet:getSubnet": {"ipv6CidrBlock": ""}}
+    said = re.escape(
+        "site.listen.ipv6: is not false, so the load balancer has IPv6 addresses in each subnet of"
+        " platform.aws.vpc.public_subnets, but AWS knows no IPv6 network of subnet-0b, subnet-0c; write"
+        " site.listen.ipv6: false, or give each of them one"
+    )
+
+    def program(what: Callable[[Network], pulumi.Output[str]]) -> None:
+        pulumi.Stash("inside", input=what(Network("edge-network", {**EXISTING, "wants_ipv6": True})))
+
+    for what in (lambda made: made.vpc_id, lambda made: made.public_subnet_ids[1], lambda made: made.availability_zone):
+        registered: list[Resource] = []
+        with pytest.raises(pulumi.RunError, match=said):
+            graph_of(partial(program, what), computed=without, registered=registered)
+        assert [one.name for one in registered] == ["edge-network"]
 
 
 def test_a_preview_of_a_new_network_knows_its_plan() -> None:
