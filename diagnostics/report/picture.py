@@ -9,13 +9,14 @@ from diagnostics.report.wording import HOPS
 
 _WIDTH, _HEIGHT, _GAP, _TOP, _ROW = 108, 64, 30, 92, 84
 _BEHIND = (Hop.DATABASE, Hop.REDIS, Hop.MODELS)
-_SIGNS = {
-    Severity.FAILURE: "\N{BALLOT X} fails",
-    Severity.WARNING: "! warning",
-    Severity.UNKNOWN: "? unknown",
-    Severity.NOTE: "\N{CHECK MARK} well",
-    Severity.OK: "\N{CHECK MARK} well",
+_WORDS = {
+    Severity.FAILURE: "fails",
+    Severity.WARNING: "warning",
+    Severity.UNKNOWN: "unknown",
+    Severity.NOTE: "well",
+    Severity.OK: "well",
 }
+_SIGNS = {"fails": "\N{BALLOT X} ", "warning": "! ", "unknown": "? ", "well": "\N{CHECK MARK} "}
 _WORST_FIRST = (Severity.FAILURE, Severity.WARNING, Severity.UNKNOWN, Severity.NOTE, Severity.OK)
 
 
@@ -64,7 +65,7 @@ def _states(diagnosis: Diagnosis) -> dict[Hop, tuple[str, str]]:
         mine = [one.finding.severity for one in diagnosis.ranked if one.finding.hop is hop]
         if mine:
             worst = next(severity for severity in _WORST_FIRST if severity in mine)
-            found[hop] = (_SIGNS[worst], "well" if worst in {Severity.OK, Severity.NOTE} else worst.value)
+            found[hop] = (_WORDS[worst], "well" if worst in {Severity.OK, Severity.NOTE} else worst.value)
         else:
             found[hop] = ("not asked", "silent")
     return found
@@ -77,7 +78,11 @@ def _box(  # noqa: PLR0913 - where, and what
     return (
         f'<g class="{kind}"><rect x="{left:g}" y="{top:g}" width="{width:g}" height="{_HEIGHT}" rx="8"/>'
         f'<text x="{middle:g}" y="{top + (26 if state else 37):g}">{escape(name)}</text>'
-        + (f'<text class="state" x="{middle:g}" y="{top + 47:g}">{escape(state)}</text>' if state else "")
+        + (
+            f'<text class="state" x="{middle:g}" y="{top + 47:g}">{_SIGNS.get(state, "")}{escape(state)}</text>'
+            if state
+            else ""
+        )
         + "</g>"
     )
 
@@ -88,5 +93,5 @@ def _arrow(left: float, from_top: float, right: float, to_top: float, kind: str)
 
 
 def _in_words(row: Sequence[Hop], states: dict[Hop, tuple[str, str]]) -> str:
-    said = [f"{HOPS[hop]} {states[hop][0].split(maxsplit=1)[-1]}" for hop in (*row, *_BEHIND)]
+    said = [f"{HOPS[hop]} {states[hop][0]}" for hop in (*row, *_BEHIND)]
     return f"From the browser to an answer: {', '.join(said)}"
