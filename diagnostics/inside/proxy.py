@@ -35,6 +35,20 @@ say refused "$(nginx -t -q -c "$PWD/current/nginx.conf" 2>&1 < /dev/null | tr '\
 say state "$(tr -d '\n' < "$EDGE_CERTIFICATES/state.json" 2> /dev/null)"
 """
 """For a shell in the proxy's container, after the functions that its own scripts share."""
+RENAME = r"""
+cd "$EDGE_DIRECTORY" || exit 1
+umask 077
+lock -w 30 || exit 1
+name=$(name_of current) was=$(readlink current)
+if [ "generations/$name" != "$was" ]; then
+    rm -rf "generations/$name"
+    cp -Rp "$was" "generations/$name" || exit 1
+    printf 'set $generation "%s";\n' "$name" > "generations/$name/generation.conf"
+    point_to "generations/$name" && rm -rf "$was"
+fi
+"""
+"""Likewise: gives what was changed by hand the name of its content. What the stack installs then is not taken for there
+already, because a folder has its name."""
 _MANY = 200
 _SHORT_OF_A_READ = 60.0
 

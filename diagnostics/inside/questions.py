@@ -5,6 +5,7 @@ import secrets as random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -299,7 +300,7 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
     yield from proxy.judge_configuration(
         _proxy_seen(subject),
         inside_of(subject).configuration,
-        lambda: _remade(subject, inside_of(subject).of("nginx-installer")),
+        lambda: _installed_anew(subject),
         _reload(subject),
     )
 
@@ -308,9 +309,25 @@ def _certificate(subject: Subject) -> Iterator[Finding]:
     yield from proxy.judge_certificate(
         _proxy_seen(subject),
         inside_of(subject).certificate,
-        lambda: _remade(subject, inside_of(subject).of("nginx-installer")),
+        lambda: _installed_anew(subject),
         _reload(subject),
     )
+
+
+def _installed_anew(subject: Subject) -> Remedy | None:
+    """Return what has the stack's own configuration and certificate installed once more."""
+    inside = inside_of(subject)
+    remedy = _remade(subject, inside.of("nginx-installer"))
+    if remedy is None:
+        return None
+    name, update = _first(subject, _OF_THE_PROXY).name, remedy.apply
+
+    def apply() -> str:
+        script = f"{inside.shell_functions}\n{proxy.RENAME}"
+        inside.require().must("exec", "-i", name, "/bin/sh", "-s", given=script, seconds=60)
+        return update()
+
+    return replace(remedy, apply=apply)
 
 
 def _reload(subject: Subject) -> Remedy:
