@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,10 +67,11 @@ def report(diagnosis: Diagnosis, *, as_json: bool, html: Path | None) -> int:
         html.parent.mkdir(parents=True, exist_ok=True)
         html.write_text(page(diagnosis), encoding="utf-8")
     if as_json:
-        sys.stdout.write(json.dumps(document(diagnosis), indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(document(diagnosis), indent=2) + "\n")
     else:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        sys.stdout.write(table(diagnosis, colour=colour) + "\n")
+        width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+        sys.stdout.write(table(diagnosis, colour=colour, width=width) + "\n")
         if html is not None:
             sys.stdout.write(f"\nThe same with a picture: {html}\n")
     sys.stdout.flush()

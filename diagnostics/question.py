@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from diagnostics.finding import Finding, Hop, Severity, unknown
@@ -64,6 +65,7 @@ class Diagnosis:
     titles: dict[str, str] = field(default_factory=dict[str, str])
     """Check -> what was asked."""
     seconds: float = 0.0
+    asked_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def ranked(self) -> tuple[Ranked, ...]:

@@ -23,8 +23,6 @@ class Expectations:
     """Where the names should lead: addresses, or the name of a load balancer."""
     redirects_http: bool | None = None
     """Whether plain HTTP is answered with the way to HTTPS."""
-    http_port: int | None = None
-    """Where plain HTTP is listened for."""
     certificate_mode: str | None = None
     """self-signed, lets-encrypt, provided, none, acm."""
     certificate_pem: str | None = None
@@ -75,6 +73,8 @@ class Subject:
     """Whether a connection begins with the PROXY protocol."""
     long: bool = False
     """Whether questions may be asked that take minutes, such as how long a hop waits."""
+    http_port: int | None = None
+    """Where plain HTTP is answered, when that is not known from the URL: 80 beside 443."""
     name_servers: tuple[str, ...] = ()
     """Whom to ask for names, address or address:port; none: whom this machine asks."""
     token: str | None = None

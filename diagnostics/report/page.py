@@ -1,11 +1,122 @@
-"""The diagnosis as one HTML file."""
+"""The diagnosis as one HTML file that needs nothing else: no script, no font, no picture from elsewhere."""
 
-from html import escape
+from html import escape as escaped
 
-from diagnostics.question import Diagnosis
-from diagnostics.report.table import table
+from diagnostics.finding import Finding, Severity
+from diagnostics.question import Diagnosis, Ranked
+from diagnostics.report.picture import picture
+from diagnostics.report.wording import HOPS, SEVERITIES, printable, verdict
+
+_STYLE = """
+:root { color-scheme: light dark; --paper: #fff; --ink: #1c2024; --faint: #5b6570; --line: #c9d0d6; --card: #f6f8f9;
+  --failure: #b3261e; --failure-paper: #fdeceb; --warning: #8a5a00; --warning-paper: #fff4dc; --well: #1d6b3a;
+  --well-paper: #e9f6ee; --unknown: #6b3fa0; --unknown-paper: #f3ecfb; }
+@media (prefers-color-scheme: dark) { :root { --paper: #15181b; --ink: #e8ebee; --faint: #a3adb7; --line: #414a52;
+  --card: #1e2327; --failure: #ff8f87; --failure-paper: #3d1a18; --warning: #f0b849; --warning-paper: #36290d;
+  --well: #7fd49b; --well-paper: #14301f; --unknown: #c9a6f2; --unknown-paper: #2b2038; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 72rem; padding: 1.5rem; background: var(--paper); color: var(--ink);
+  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; } h3 { font-size: 1rem; margin: 0; }
+.verdict { margin: .2rem 0 1rem; color: var(--faint); }
+.picture { overflow-x: auto; } svg { width: 100%; min-width: 46rem; height: auto; display: block; }
+svg text { font: 15px system-ui, sans-serif; text-anchor: middle; fill: var(--ink); }
+svg text.state { font-size: 13px; fill: var(--faint); }
+svg rect { fill: var(--card); stroke: var(--line); stroke-width: 1.5; }
+svg .way { fill: none; stroke: var(--faint); stroke-width: 1.5; }
+svg .well rect { fill: var(--well-paper); stroke: var(--well); } svg .well .state { fill: var(--well); }
+svg .silent rect { fill: none; stroke-dasharray: 5 4; } svg .way.silent { stroke-dasharray: 5 4; }
+svg .unknown rect { fill: var(--unknown-paper); stroke: var(--unknown); stroke-dasharray: 5 4; }
+svg .warning rect { fill: var(--warning-paper); stroke: var(--warning); stroke-width: 2.5; }
+svg .warning .state { fill: var(--warning); font-weight: 600; }
+svg .failure rect { fill: var(--failure-paper); stroke: var(--failure); stroke-width: 3.5; }
+svg .failure .state { fill: var(--failure); font-weight: 700; }
+svg .way.failure { stroke: var(--failure); stroke-width: 2.5; stroke-dasharray: 3 4; }
+article { border: 1px solid var(--line); border-left: .4rem solid var(--line); border-radius: .4rem;
+  padding: .8rem 1rem; margin: .8rem 0; background: var(--card); }
+article.failure { border-left-color: var(--failure); } article.warning { border-left-color: var(--warning); }
+article.unknown { border-left-color: var(--unknown); }
+.word { font-weight: 700; margin-right: .5rem; } .failure .word { color: var(--failure); }
+.warning .word { color: var(--warning); } .unknown .word { color: var(--unknown); }
+.where { color: var(--faint); font-weight: 400; }
+dl { display: grid; grid-template-columns: 5rem 1fr; gap: .3rem 1rem; margin: .5rem 0 0; }
+dt { color: var(--faint); } dd { margin: 0; } code { font-family: ui-monospace, monospace; font-size: .95em; }
+table { border-collapse: collapse; width: 100%; } td { border-top: 1px solid var(--line); padding: .3rem .6rem .3rem 0;
+  vertical-align: top; } td:first-child { white-space: nowrap; } summary { cursor: pointer; margin-top: 2rem; }
+@media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; } }
+"""
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def page(diagnosis: Diagnosis) -> str:
     """Return the file's text."""
-    return f"<!doctype html><meta charset=utf-8><title>Doctor</title><pre>{escape(table(diagnosis))}</pre>"
+    ranked = diagnosis.ranked
+    cards = [_card(one) for one in ranked if one.finding.is_trouble or one.finding.severity is Severity.UNKNOWN]
+    notes = [one.finding for one in ranked if one.finding.severity is Severity.NOTE]
+    fine = [one.finding for one in ranked if one.finding.severity is Severity.OK]
+    url = _shown(diagnosis.subject.url)
+    when = f"{diagnosis.asked_at:%Y-%m-%d %H:%M} UTC"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{escaped(_POLICY)}">\n'
+        '<meta name="viewport" content="width=device-width">\n'
+        f"<title>{_word(diagnosis)}: {url}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<h1>{url}</h1>\n"
+        f'<p class="verdict">{_shown(verdict(diagnosis))}, asked on {when} in {diagnosis.seconds:.0f} s</p>\n'
+        f'<div class="picture">{picture(diagnosis)}</div>\n'
+        f"{_section('What to do', cards)}{_list('Worth knowing', notes)}{_well(fine)}</body>\n</html>\n"
+    )
+
+
+def _word(diagnosis: Diagnosis) -> str:
+    return ("Well", "Warnings", "Failures")[diagnosis.exit_code]
+
+
+def _section(title: str, cards: list[str]) -> str:
+    if not cards:
+        return "<h2>Nothing to do</h2>\n<p>All questions that could be asked have good answers.</p>\n"
+    return f"<h2>{title}</h2>\n{''.join(cards)}"
+
+
+def _card(one: Ranked) -> str:
+    finding = one.finding
+    lines = [("Seen", _shown(finding.seen)), ("Why", _shown(finding.why)), ("Fix", _with_code(finding.fix))]
+    if finding.setting:
+        value = f": {finding.value}" if finding.value is not None else ""
+        lines.append(("Setting", f"<code>{_shown(finding.setting + value)}</code>"))
+    if finding.remedy:
+        lines.append(("FIX=yes", _shown(finding.remedy.description)))
+    if one.explains:
+        lines.append(("Explains", "<br>".join(f"{_shown(each.check)}: {_shown(each.seen)}" for each in one.explains)))
+    said = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in lines if text)
+    return (
+        f'<article class="{finding.severity.value}"><h3><span class="word">{SEVERITIES[finding.severity]}</span>'
+        f'{_shown(finding.check)} <span class="where">{HOPS[finding.hop]}</span></h3><dl>{said}</dl></article>\n'
+    )
+
+
+def _list(title: str, findings: list[Finding]) -> str:
+    return f"<h2>{title}</h2>\n{_rows(findings)}" if findings else ""
+
+
+def _well(findings: list[Finding]) -> str:
+    if not findings:
+        return ""
+    return f"<details><summary>{len(findings)} questions with good answers</summary>\n{_rows(findings)}</details>\n"
+
+
+def _rows(findings: list[Finding]) -> str:
+    rows = [f"<tr><td>{_shown(each.check)}<td>{_shown(f'{each.seen} {each.why}'.strip())}" for each in findings]
+    return f"<table>{''.join(rows)}</table>\n"
+
+
+def _shown(text: str) -> str:
+    return escaped(printable(text))
+
+
+def _with_code(text: str) -> str:
+    """Set what stands between backquotes as code."""
+    parts = _shown(text).split("`")
+    if len(parts) % 2 == 0:  # one without its other half
+        return _shown(text)
+    return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))

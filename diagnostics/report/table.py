@@ -1,19 +1,77 @@
-"""The diagnosis for people at a terminal."""
+"""The diagnosis for people at a terminal: what to do first stands first."""
 
-from diagnostics.finding import Finding
-from diagnostics.question import Diagnosis
+import textwrap
+from collections.abc import Iterator
+
+from diagnostics.finding import Finding, Severity
+from diagnostics.question import Diagnosis, Ranked
+from diagnostics.report.wording import HOPS, SEVERITIES, printable, verdict
+
+_COLOURS = {
+    Severity.FAILURE: "\x1b[1;31m",
+    Severity.WARNING: "\x1b[1;33m",
+    Severity.UNKNOWN: "\x1b[1;35m",
+    Severity.NOTE: "\x1b[36m",
+    Severity.OK: "\x1b[32m",
+}
+_PLAIN = "\x1b[0m"
+_INDENT = 9
 
 
 def table(diagnosis: Diagnosis, *, colour: bool = False, width: int = 100) -> str:
-    """Return it as text."""
-    del colour, width
-    lines: list[str] = []
-    for one in diagnosis.ranked:
-        lines += _lines(one.finding)
-        lines += [f"          explains {other.check}: {other.seen}" for other in one.explains]
+    """Return it as text; `width` is in signs."""
+    ranked = diagnosis.ranked
+    lines = [f"{printable(diagnosis.subject.url)}: {verdict(diagnosis)} ({diagnosis.seconds:.0f} s)"]
+    for one in ranked:
+        if one.finding.severity is not Severity.OK:
+            lines += ["", *_block(one, colour=colour, width=width)]
+    fine = [one.finding for one in ranked if one.finding.severity is Severity.OK]
+    if fine:
+        lines += ["", _coloured("OK", Severity.OK, colour=colour) + " " * (_INDENT - 2) + _listed(fine, width)]
     return "\n".join(lines)
 
 
-def _lines(finding: Finding) -> list[str]:
-    parts = [f"{finding.severity.value:8} {finding.check}: {finding.seen}"]
-    return [*parts, *(f"         {text}" for text in (finding.why, finding.fix) if text)]
+def _block(one: Ranked, *, colour: bool, width: int) -> Iterator[str]:
+    finding = one.finding
+    word = SEVERITIES[finding.severity]
+    head = f"{_coloured(word, finding.severity, colour=colour)}{' ' * (_INDENT - len(word))}"
+    yield f"{head}{printable(finding.check)} ({HOPS[finding.hop]})"
+    yield from _text("Seen", finding.seen, width)
+    yield from _text("Why", finding.why, width)
+    yield from _text("Fix", finding.fix, width)
+    if finding.setting:
+        value = f": {finding.value}" if finding.value is not None else ""
+        yield from _text("Setting", f"{finding.setting}{value}", width)
+    if finding.remedy:
+        yield from _text("FIX=yes", finding.remedy.description, width)
+    trouble = [other for other in one.explains if other.is_trouble]
+    for other in trouble:
+        yield from _text("so also", f"{other.check}: {other.seen}", width)
+    rest = [other.check for other in one.explains if not other.is_trouble]
+    if rest:
+        yield from _text("so not asked", ", ".join(rest), width)
+
+
+def _text(label: str, text: str, width: int) -> list[str]:
+    if not text:
+        return []
+    words = f"{label}: {printable(text)}"
+    indent = " " * _INDENT
+    return textwrap.wrap(
+        words,
+        max(width, 40),
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _listed(fine: list[Finding], width: int) -> str:
+    words = ", ".join(printable(finding.check) for finding in fine)
+    indent = " " * _INDENT
+    return textwrap.fill(words, max(width, 40), initial_indent=indent, subsequent_indent=indent).strip()
+
+
+def _coloured(word: str, severity: Severity, *, colour: bool) -> str:
+    return f"{_COLOURS[severity]}{word}{_PLAIN}" if colour else word

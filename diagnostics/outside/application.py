@@ -1,0 +1,284 @@
+"""Is what answers Open WebUI, and is it well?"""
+
+import re
+from collections.abc import Iterator
+
+from diagnostics.finding import Finding, Hop, Severity, noted, unknown, well
+from diagnostics.outside import hops, wire
+from diagnostics.question import Question
+from diagnostics.subject import Subject
+
+_OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _MISDIRECTED, _UNAVAILABLE = 200, 401, 403, 404, 421, 503
+_DEAD = {500, 502, 503, 521, 523, 530}
+_SILENT = {504, 522, 524, 408}
+_HANDSHAKE_BEHIND = {525, 526}
+_BUSY = {429}
+_PATIENCE = 12.0
+_REDIRECTS = range(300, 400)
+_DEPENDENTS = ("websocket.*", "cors.*", "oauth.*", "headers.*", "cache.*", "upload.*", "app.*", "cookies.*")
+
+
+def version_of(answer: wire.Answer) -> str:
+    """Return Open WebUI's version; "" where the answer is not from it."""
+    version = answer.object().get("version")
+    return version if answer.status == _OK and isinstance(version, str) else ""
+
+
+def configuration(subject: Subject) -> dict[str, object]:
+    """Return what the application tells anybody of itself; {} where it tells nothing."""
+    try:
+        return dict(wire.page(subject, "/api/config").object())
+    except OSError:
+        return {}
+
+
+def features(subject: Subject) -> dict[str, object]:
+    """Return the switches in that."""
+    found = configuration(subject).get("features")
+    return found if isinstance(found, dict) else {}
+
+
+def _answers(subject: Subject) -> Iterator[Finding]:
+    if subject.expected and subject.expected.authentication == "client-certificates":
+        yield unknown("app.answers", Hop.PROXY, "The proxy asks for a client certificate, and the doctor has none.")
+        return
+    try:
+        answer = subject.once(("page", "/api/version"), lambda: wire.ask(subject, "/api/version", seconds=_PATIENCE))
+    except wire.NoAnswerError as fault:
+        yield _says_nothing(subject, str(fault))
+        return
+    version = version_of(answer)
+    if version:
+        yield well("app.answers", Hop.APPLICATION, f"Open WebUI {version}.")
+    else:
+        yield _in_place_of_version(subject, answer)
+
+
+def _says_nothing(subject: Subject, words: str) -> Finding:
+    closed = "closed" in words
+    return Finding(
+        "app.timeout",
+        Severity.FAILURE,
+        Hop.APPLICATION,
+        f"{subject.url}/api/version takes the question and does not answer: {words}.",
+        "People see a page that loads for ever.",
+        (
+            "Something on the way closes the connection: the error log of the proxy says who."
+            if closed
+            else "The proxy waits for the application, and that does not answer even the smallest question: "
+            "`make status` and `make logs ROLE=open-webui` (docker logs open-webui); it may wait for its database. "
+            "A proxy_pass that "
+            "leads to a wrong address waits as well: in Nginx `proxy_connect_timeout 5s;` tells the two apart."
+        ),
+        setting="proxy.timeouts.connect",
+        causes=_DEPENDENTS,
+    )
+
+
+def _in_place_of_version(subject: Subject, answer: wire.Answer) -> Finding:  # noqa: PLR0911 - a table of statuses
+    who = hops.nearest(answer)
+    status = answer.status
+    if status == _UNAVAILABLE and (answer.header("Retry-After") or "maintenance" in answer.text.lower()):
+        return _page_in_its_place(subject, answer)
+    if status in _DEAD:
+        return _dead(subject, answer, who)
+    if status in _SILENT:
+        return _silent(answer, who)
+    if status in _HANDSHAKE_BEHIND:
+        return _behind_certificate(answer)
+    if status in {_UNAUTHORIZED, _FORBIDDEN} or status in _REDIRECTS:
+        return _door(answer, who)
+    if status == _MISDIRECTED:
+        return _other_name(subject, answer)
+    if status in _BUSY:
+        return unknown("app.answers", Hop.PROXY, f"{who} answers {status}: too many questions from here for now.")
+    return _other(subject, answer, who)
+
+
+def _page_in_its_place(subject: Subject, answer: wire.Answer) -> Finding:
+    detail = answer.object().get("detail")
+    words = detail if isinstance(detail, str) else answer.words
+    wanted = "proxy.maintenance" in words or (subject.expected is not None and subject.expected.maintenance)
+    if wanted:
+        return Finding(
+            "app.maintenance",
+            Severity.WARNING,
+            Hop.PROXY,
+            "The maintenance page answers everybody.",
+            "Nobody can use the site meanwhile.",
+            "Write proxy.maintenance: false and run `make up` when the work is done.",
+            setting="proxy.maintenance",
+            value="false",
+            causes=_DEPENDENTS,
+        )
+    return _dead(subject, answer, hops.nearest(answer), words)
+
+
+def _dead(subject: Subject, answer: wire.Answer, who: str, words: str = "") -> Finding:
+    return Finding(
+        "app.dead",
+        Severity.FAILURE,
+        Hop.APPLICATION,
+        f"{who} answers {answer.status}: it gets no connection to Open WebUI, or a broken one"
+        + (f' ("{words}").' if words else "."),
+        "People see an error page. WebSockets, CORS and time-outs are not to blame.",
+        "`make status` shows the container open-webui, `make logs ROLE=open-webui` its last words, `make up` brings it "
+        "back; while an update runs this passes by itself."
+        if subject.of_a_stack
+        else "Start Open WebUI (`docker ps -a`, `docker logs open-webui`) and see that the proxy reaches it: in Nginx "
+        "`proxy_pass http://open-webui:8080;` by the container's name and its inner port (8080, not the published "
+        "3000), "
+        "both in one Docker network; 127.0.0.1 inside a container is the container itself. In Caddy `reverse_proxy "
+        "open-webui:8080`.",
+        setting="open_webui",
+        causes=_DEPENDENTS,
+    )
+
+
+def _silent(answer: wire.Answer, who: str) -> Finding:
+    return Finding(
+        "app.timeout",
+        Severity.FAILURE,
+        Hop.APPLICATION,
+        f"{who} answers {answer.status} after {answer.seconds:.1f} s: Open WebUI did not answer it in time.",
+        "People see an error page after a wait. It is not dead, or the answer would be 502 or 503.",
+        "Even its version takes too long: see what it waits for (`make logs ROLE=open-webui`, or docker logs), and "
+        "that "
+        "the proxy waits long enough: proxy.timeouts.read; "
+        + hops.NGINX_LONGER
+        + ", in Caddy `transport http { response_header_timeout 30m }`. An address that nobody has gives 504 as well.",
+        setting="proxy.timeouts.read",
+        value="30m",
+        causes=_DEPENDENTS,
+    )
+
+
+def _behind_certificate(answer: wire.Answer) -> Finding:
+    return Finding(
+        "app.certificate-behind",
+        Severity.FAILURE,
+        Hop.PROXY,
+        f"Cloudflare answers {answer.status}: it does not believe the certificate of the server behind it.",
+        "People see Cloudflare's error page.",
+        'Give the server a certificate that Cloudflare takes for "Full (strict)": certificate.mode: lets-encrypt, or '
+        "Cloudflare's origin certificate with certificate.mode: provided.",
+        setting="certificate.mode",
+        causes=_DEPENDENTS,
+    )
+
+
+def _door(answer: wire.Answer, who: str) -> Finding:
+    where = answer.header("Location")
+    to = f", to {where.partition('?')[0]}" if where else ""
+    return unknown(
+        "app.door",
+        Hop.PROXY,
+        f"{who} answers {answer.status}{to}: another sign-in stands in front (Authelia, oauth2-proxy, basic …). "
+        "What is "
+        "behind it cannot be asked from outside.",
+        "Programs that use Open WebUI's API with a key are stopped there as well.",
+    )
+
+
+def _other_name(subject: Subject, answer: wire.Answer) -> Finding:
+    return Finding(
+        "app.name",
+        Severity.FAILURE,
+        Hop.PROXY,
+        f'The proxy does not serve the name {subject.name} ("{answer.words}").',
+        "Whoever comes by this name gets an error.",
+        f"Add {subject.name} to site.aliases, or make it site.domain.",
+        setting="site.aliases",
+        value=subject.name,
+        causes=_DEPENDENTS,
+    )
+
+
+def _other(subject: Subject, answer: wire.Answer, who: str) -> Finding:
+    title = re.search(r"<title[^>]*>([^<]{1,80})", answer.text, re.IGNORECASE)
+    shown = (
+        f'a page "{" ".join(title[1].split())}"'
+        if title
+        else answer.header("Content-Type") or "something without a type"
+    )
+    return Finding(
+        "app.other",
+        Severity.FAILURE,
+        Hop.PROXY,
+        f"What answers is not Open WebUI: /api/version gives {answer.status} and {shown}, from {who}.",
+        'The browser says "Open WebUI backend required", or shows another program.',
+        f"Have the proxy pass everything of {subject.name} to Open WebUI, at the top and unchanged: in Nginx a "
+        "server with "
+        "`server_name` of this name and `location / { proxy_pass http://open-webui:8080; }` (without a path behind the "
+        "port), in Caddy `reverse_proxy open-webui:8080`. If that is there, another server block answers first; "
+        "Open WebUI "
+        "below a path does not work.",
+        setting="site.domain",
+        causes=_DEPENDENTS,
+    )
+
+
+def _configured(subject: Subject) -> Iterator[Finding]:
+    answer = wire.page(subject, "/api/config")
+    found = answer.object()
+    if answer.status != _OK or "features" not in found:
+        yield Finding(
+            "app.config",
+            Severity.FAILURE,
+            Hop.APPLICATION,
+            f"/api/config gives {answer.status}, and not what the page needs.",
+            'The browser shows "Open WebUI backend required".',
+            "`make logs ROLE=open-webui` says why (docker logs open-webui); a rule of the proxy for /api/ may be in "
+            "the way.",
+            setting="proxy.locations",
+        )
+        return
+    if found.get("onboarding") is True:
+        yield Finding(
+            "app.unclaimed",
+            Severity.WARNING,
+            Hop.APPLICATION,
+            "Nobody has an account yet: the first visitor becomes the administrator.",
+            "Whoever finds the address first owns the site.",
+            "Create the account now, or set open_webui.admin.email (WEBUI_ADMIN_EMAIL and WEBUI_ADMIN_PASSWORD).",
+            setting="open_webui.admin.email",
+        )
+        return
+    yield well("app.config", Hop.APPLICATION, f"{found.get('name') or 'Open WebUI'} tells what its page needs.")
+
+
+def _ready(subject: Subject) -> Iterator[Finding]:
+    answer = wire.page(subject, "/ready")
+    if answer.status == _OK and answer.object().get("status") is True:
+        yield well("app.ready", Hop.APPLICATION, "It reaches its database, and Redis where it has one.")
+    elif answer.status == _UNAVAILABLE:
+        yield Finding(
+            "app.ready",
+            Severity.FAILURE,
+            Hop.APPLICATION,
+            f"It answers, and says that it is not ready ({answer.words or answer.status}).",
+            "It still starts, or it does not reach its database or Redis: sign-ins and chats fail.",
+            "`make logs ROLE=open-webui` says which (docker logs open-webui): look at data.postgres and data.redis "
+            "(DATABASE_URL, REDIS_URL), and that both run.",
+            setting="data",
+        )
+    elif answer.is_html or answer.status == _NOT_FOUND:
+        # Any path that it does not know is its page to Open WebUI.
+        yield noted("app.ready", Hop.APPLICATION, "This release cannot say whether it is ready (0.12 and later can).")
+    else:
+        yield Finding(
+            "app.ready",
+            Severity.WARNING,
+            Hop.PROXY,
+            f"/ready gives {answer.status} ({answer.words}).",
+            "Health checks that ask for it take a well application for a sick one.",
+            "Let the proxy pass /ready to Open WebUI unchanged.",
+            setting="proxy.locations",
+        )
+
+
+QUESTIONS = (
+    Question("app.answers", Hop.APPLICATION, "is it Open WebUI", ("redirect.home",), _answers),
+    Question("app.config", Hop.APPLICATION, "what it says of itself", ("app.answers",), _configured),
+    Question("app.ready", Hop.APPLICATION, "is it ready", ("app.answers",), _ready),
+)

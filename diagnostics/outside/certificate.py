@@ -1,0 +1,568 @@
+"""Who does the site say that it is, and would a browser believe it?"""
+
+import ssl
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import ExtensionOID, NameOID
+from OpenSSL import SSL
+
+from diagnostics.finding import Finding, Hop, Severity, noted, unknown, well
+from diagnostics.outside import wire
+from diagnostics.question import Question
+from diagnostics.subject import Subject
+
+_SMALLEST_RSA = 2048
+_PUBLIC = (
+    "let's encrypt",
+    "google trust",
+    "amazon",
+    "zerossl",
+    "sectigo",
+    "digicert",
+    "globalsign",
+    "buypass",
+    "ssl.com",
+    "entrust",
+    "godaddy",
+)
+_PLAIN_HTTP_FIX = (
+    "In Nginx write `listen 443 ssl;` with ssl_certificate and ssl_certificate_key in the server of this name; Caddy "
+    "does so by itself for a site that is named without http://."
+)
+_RELOAD = "; then reload the proxy (`nginx -s reload`): it reads certificates only then"
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a handshake showed."""
+
+    chain: tuple[x509.Certificate, ...]
+    """As it was sent, the site's own first."""
+    version: str
+    stapled: bytes
+    """An OCSP answer that came along, in DER."""
+    distrust: str
+    """Why this machine would not believe the chain, whatever the names; "" where it would."""
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        """The site's own certificate."""
+        return self.chain[0]
+
+
+def served(subject: Subject) -> Served:
+    """Return what the site shows.
+
+    Raises:
+        OSError: there was no handshake.
+
+    """
+    return subject.once("served", lambda: _served(subject))
+
+
+def issuer_of(subject: Subject) -> str:
+    """Return who issued the site's certificate, in words; "" without TLS."""
+    return "" if subject.scheme == "http" else _name(served(subject).leaf.issuer)
+
+
+def _served(subject: Subject) -> Served:
+    stapled: list[bytes] = []
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_verify(SSL.VERIFY_NONE)
+
+    def keep(_: SSL.Connection, answer: bytes, __: object) -> bool:
+        stapled.append(answer)
+        return True
+
+    context.set_ocsp_client_callback(keep)
+    with wire.dial(subject, subject.port) as plain:
+        # pyOpenSSL takes a socket that waits by itself.
+        plain.settimeout(None)
+        plain.setsockopt(wire.socket.SOL_SOCKET, wire.socket.SO_RCVTIMEO, _seconds(wire.SECONDS))
+        connected = SSL.Connection(context, plain)
+        if not wire.is_address(subject.name):
+            connected.set_tlsext_host_name(subject.name.encode("idna"))
+        connected.request_ocsp()
+        connected.set_connect_state()
+        try:
+            connected.do_handshake()
+        except (SSL.Error, OSError) as fault:
+            raise OSError(_in_words(fault)) from fault
+        certificates = connected.get_peer_cert_chain(as_cryptography=True) or []
+        version = connected.get_protocol_version_name()
+    return Served(tuple(certificates), version, stapled[0] if stapled else b"", _distrust(subject))
+
+
+def _seconds(seconds: float) -> bytes:
+    import struct  # noqa: PLC0415  # for this one value
+
+    return struct.pack("ll", int(seconds), 0)
+
+
+def _in_words(fault: Exception) -> str:
+    if isinstance(fault, SSL.WantReadError):
+        return "nothing came within the time"
+    details = fault.args[0] if fault.args else ""
+    if isinstance(fault, SSL.SysCallError):
+        return str(fault.args[-1])
+    if isinstance(details, list) and details:
+        return str(details[0][-1])
+    return str(fault) or type(fault).__name__
+
+
+def _distrust(subject: Subject) -> str:
+    context = wire.trusting(subject)
+    context.check_hostname = False
+    try:
+        with wire.connection(subject, context=context):
+            return ""
+    except ssl.SSLCertVerificationError as fault:
+        return fault.verify_message
+    except OSError as fault:
+        return wire.reason(fault)
+
+
+def _handshake(subject: Subject) -> Iterator[Finding]:
+    if subject.scheme == "http":
+        yield _without_tls(subject)
+        return
+    try:
+        shown = served(subject)
+    except OSError as fault:
+        yield _no_handshake(subject, str(fault))
+        return
+    if not shown.chain:
+        yield Finding(
+            "tls.handshake",
+            Severity.FAILURE,
+            Hop.PROXY,
+            "The handshake shows no certificate.",
+            "No browser goes on.",
+            _PLAIN_HTTP_FIX,
+        )
+        return
+    yield well("tls.handshake", Hop.PROXY, f"{shown.version} with a certificate from {_name(shown.leaf.issuer)}.")
+
+
+def _without_tls(subject: Subject) -> Finding:
+    if subject.name == "localhost" or (wire.is_address(subject.name) and ip_address(subject.name).is_loopback):
+        return noted("tls.none", Hop.PROXY, "Plain HTTP, to this machine itself.")
+    return Finding(
+        "tls.none",
+        Severity.WARNING,
+        Hop.PROXY,
+        f"{subject.url} is plain HTTP.",
+        "Passwords and chats can be read on the way, and browsers give such a page no microphone and no clipboard.",
+        "Set certificate.mode and call it by https://. " + _PLAIN_HTTP_FIX
+        if subject.of_a_stack
+        else f"Give it a certificate. {_PLAIN_HTTP_FIX}",
+        setting="certificate.mode",
+        causes=("cookies.*", "oauth.scheme"),
+    )
+
+
+def _no_handshake(subject: Subject, words: str) -> Finding:
+    if _speaks_plain_http(subject):
+        return Finding(
+            "tls.plain",
+            Severity.FAILURE,
+            Hop.PROXY,
+            f"Port {subject.port} speaks plain HTTP, not TLS.",
+            "A browser that is sent to https:// shows ERR_SSL_PROTOCOL_ERROR.",
+            _PLAIN_HTTP_FIX + " Or it is the proxy's plain port that was published: publish the one with TLS.",
+            setting="site.listen.https_port",
+        )
+    return Finding(
+        "tls.handshake",
+        Severity.FAILURE,
+        Hop.PROXY,
+        f"There is no TLS handshake for {subject.name}: {words}.",
+        "No browser gets past this.",
+        f"Give the proxy a certificate for {subject.name} (site.domain, site.aliases; in Nginx a server with this "
+        "server_name, ssl_certificate and ssl_certificate_key); the proxy's error log says what it misses.",
+        setting="site.domain",
+    )
+
+
+def _speaks_plain_http(subject: Subject) -> bool:
+    try:
+        return wire.ask(subject, "/", url=f"http://{subject.authority}").status > 0
+    except OSError:
+        return False
+
+
+def _certificate(subject: Subject) -> Iterator[Finding]:
+    if subject.scheme == "http":
+        yield well("tls.certificate", Hop.PROXY, "Without TLS there is none.")
+        return
+    shown = served(subject)
+    trouble = [
+        *_dates(subject, shown),
+        *_names(subject, shown.leaf),
+        *_trust(subject, shown),
+        *_strength(shown.leaf),
+        *_expected_one(subject, shown.leaf),
+        *_transparency(shown),
+        *_stapling(shown),
+    ]
+    yield from trouble
+    if not any(finding.is_trouble for finding in trouble):
+        left = _days(shown.leaf.not_valid_after_utc - datetime.now(UTC))
+        yield well(
+            "tls.certificate",
+            Hop.PROXY,
+            f"For {', '.join(_subjects(shown.leaf))}, from {_name(shown.leaf.issuer)}, {left} days left, "
+            f"{_key(shown.leaf)}.",
+        )
+
+
+def _dates(subject: Subject, shown: Served) -> Iterator[Finding]:
+    now = datetime.now(UTC)
+    leaf = shown.leaf
+    for certificate in shown.chain:
+        mine = certificate is leaf
+        whose = "certificate" if mine else f"authority {_name(certificate.subject)} in its chain"
+        if certificate.not_valid_after_utc < now:
+            since = certificate.not_valid_after_utc.date()
+            yield Finding(
+                "tls.expired",
+                Severity.FAILURE,
+                Hop.PROXY,
+                f"The {whose} ran out on {since}, {_days(now - certificate.not_valid_after_utc)} days ago.",
+                "Browsers show a warning instead of the site, and programs refuse to connect.",
+                _renewal(subject) if mine else f"Install the chain that the issuer gives out now{_RELOAD}.",
+                setting="certificate.mode",
+                causes=("tls.untrusted", "tls.days", "tls.incomplete"),
+            )
+            return
+        if certificate.not_valid_before_utc > now:
+            yield Finding(
+                "tls.early",
+                Severity.FAILURE,
+                Hop.PROXY,
+                f"The {whose} is only valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on.",
+                "Browsers show a warning instead of the site.",
+                "Set the clock of the machine that made it, and make it again; or the clock here is wrong.",
+                causes=("tls.untrusted", "tls.incomplete"),
+            )
+            return
+    lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
+    least = min(timedelta(days=subject.expected.days_left if subject.expected else 21), lifetime / 4)
+    left = leaf.not_valid_after_utc - now
+    if left < least:
+        yield Finding(
+            "tls.days",
+            Severity.WARNING,
+            Hop.PROXY,
+            f"The certificate has {_days(left)} days left, and should have been renewed by now.",
+            "Then browsers show a warning instead of the site.",
+            _renewal(subject),
+            setting="certificate.mode",
+        )
+
+
+def _renewal(subject: Subject) -> str:
+    if subject.of_a_stack:
+        return (
+            "`make certificate` says how the last renewal went, `make certificate-dry-run` practises one; "
+            "with certificate.mode: provided bring a new one, with self-signed `make up` makes it."
+        )
+    return (
+        "Renew it (`certbot renew`, or what made it)"
+        + _RELOAD
+        + ". certbot does it with `--deploy-hook`. Caddy renews "
+        "by itself where it is reached on ports 80 and 443; its log says why it could not."
+    )
+
+
+def _names(subject: Subject, leaf: x509.Certificate) -> Iterator[Finding]:
+    subjects = _subjects(leaf)
+    wanted = (subject.expected.names if subject.expected else ()) or (subject.name,)
+    missing = [name for name in dict.fromkeys((subject.name, *wanted)) if not _covers(subjects, name)]
+    if missing:
+        listed = ", ".join(missing)
+        yield Finding(
+            "tls.name",
+            Severity.FAILURE,
+            Hop.PROXY,
+            f"The certificate is for {', '.join(subjects) or 'no name'}, not for {listed}.",
+            "Browsers show a warning instead of the site.",
+            f"Get one that names {listed}: in the stack file site.domain and site.aliases are its names."
+            if subject.of_a_stack
+            else f"Get one that names {listed} (certbot: `-d {missing[0]}`), and have the server block of that name "
+            "use it: in Nginx server_name and ssl_certificate; without a match the first server's is shown.",
+            setting="site.aliases",
+        )
+
+
+def _covers(subjects: Sequence[str], name: str) -> bool:
+    if wire.is_address(name):
+        return name in subjects
+    _, _, parent = name.lower().partition(".")
+    return any(each.lower() in {name.lower(), f"*.{parent}"} for each in subjects)
+
+
+def _trust(subject: Subject, shown: Served) -> Iterator[Finding]:
+    leaf = shown.leaf
+    if not shown.distrust:
+        own = bool(subject.trust) and subject.of_a_stack
+        if own:
+            yield noted(
+                "tls.own-authority",
+                Hop.PROXY,
+                f"It is signed by the stack's own authority, {_name(leaf.issuer)}.",
+                "Browsers believe it once that is installed: `make trust-ca` on this machine.",
+            )
+        return
+    if _signed_itself(leaf):
+        yield Finding(
+            "tls.self-signed",
+            Severity.FAILURE,
+            Hop.PROXY,
+            "The certificate vouches for itself.",
+            "Browsers show a warning before the site, and programs refuse to connect.",
+            "Get one from an issuer that browsers know: certificate.mode: lets-encrypt, or certbot or Caddy; for a "
+            "machine without a public name install it on each device that uses the site.",
+            setting="certificate.mode",
+            value="lets-encrypt",
+            causes=("tls.untrusted",),
+        )
+        return
+    if _is_incomplete(subject, shown):
+        yield _incomplete(subject, leaf)
+        return
+    yield Finding(
+        "tls.untrusted",
+        Severity.FAILURE,
+        Hop.PROXY,
+        f"This machine does not know the authority {_name(shown.chain[-1].issuer)} ({shown.distrust}).",
+        "Browsers that do not know it either show a warning instead of the site.",
+        "Install the authority's certificate on each device (`make trust-ca` for a stack's own; here: `--ca FILE`), "
+        "or get a certificate from an issuer that browsers know: certificate.mode: lets-encrypt.",
+        setting="certificate.mode",
+        value="lets-encrypt",
+    )
+
+
+def _is_incomplete(subject: Subject, shown: Served) -> bool:
+    if len(shown.chain) > 1 or "expired" in shown.distrust:
+        return False
+    issuer = _name(shown.leaf.issuer).lower()
+    return bool(subject.trust) or _names_its_issuer(shown.leaf) or any(word in issuer for word in _PUBLIC)
+
+
+def _incomplete(subject: Subject, leaf: x509.Certificate) -> Finding:
+    return Finding(
+        "tls.incomplete",
+        Severity.FAILURE,
+        Hop.PROXY,
+        f"Only the site's own certificate is sent, without the one of {_name(leaf.issuer)} that signed it.",
+        "Some browsers find that by themselves; phones, Python, curl and every app that calls the API refuse.",
+        "Put the chain into certificate.provided.certificate: the site's certificate first, then the one that signed "
+        "it."
+        if subject.of_a_stack
+        else "Serve the whole chain: in Nginx `ssl_certificate …/fullchain.pem;` (not cert.pem); by hand, the site's "
+        f"certificate first, then the one that signed it{_RELOAD}.",
+        setting="certificate.provided.certificate",
+        causes=("tls.untrusted",),
+    )
+
+
+def _chain(subject: Subject) -> Iterator[Finding]:
+    if subject.scheme == "http":
+        yield well("tls.chain", Hop.PROXY, "Without TLS there is none.")
+        return
+    chain = served(subject).chain
+    sorted_chain = _in_order(chain)
+    extra = [certificate for certificate in chain if certificate not in sorted_chain]
+    sent = [_name(certificate.subject) for certificate in chain]
+    if sorted_chain != [certificate for certificate in chain if certificate in sorted_chain]:
+        yield Finding(
+            "tls.order",
+            Severity.WARNING,
+            Hop.PROXY,
+            f"The chain is sent in the wrong order: {' - '.join(sent)}.",
+            "Browsers sort it; older programs, Java and some phones do not, and refuse to connect.",
+            "Write the file in this order, each followed by the one that signed it: "
+            f"{' - '.join(_name(certificate.subject) for certificate in sorted_chain)}"
+            + (" (certificate.provided.certificate)." if subject.of_a_stack else f"{_RELOAD} (ssl_certificate).")
+            + " An issuer's fullchain.pem is in order.",
+            setting="certificate.provided.certificate",
+        )
+    elif extra:
+        needless = ", ".join(_name(certificate.subject) for certificate in extra)
+        yield noted("tls.chain", Hop.PROXY, f"The chain has certificates that vouch for none in it: {needless}.")
+    else:
+        yield well("tls.chain", Hop.PROXY, f"In order: {' - '.join(sent)}.")
+
+
+def _in_order(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+    """Return those that vouch for the first one, each behind the one it signed."""
+    found = [chain[0]]
+    while not _signed_itself(found[-1]):
+        above = next((one for one in chain if one not in found and _signed(found[-1], one)), None)
+        if above is None:
+            break
+        found.append(above)
+    return found
+
+
+def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(by)
+    except Exception:  # noqa: BLE001  # not so, for whichever of many reasons
+        return False
+    return True
+
+
+def _signed_itself(certificate: x509.Certificate) -> bool:
+    return certificate.issuer == certificate.subject and _signed(certificate, certificate)
+
+
+def _strength(leaf: x509.Certificate) -> Iterator[Finding]:
+    key = leaf.public_key()
+    weak = isinstance(key, rsa.RSAPublicKey) and key.key_size < _SMALLEST_RSA
+    old = isinstance(leaf.signature_hash_algorithm, hashes.SHA1 | hashes.MD5)
+    if weak or old:
+        yield Finding(
+            "tls.weak",
+            Severity.FAILURE,
+            Hop.PROXY,
+            f"The certificate has {_key(leaf)}" + (", signed with SHA-1 or MD5." if old else "."),
+            "Browsers refuse such certificates.",
+            "Make a new key (ECDSA P-256, or RSA with 2048 bits or more) and get a certificate for it.",
+            setting="certificate.mode",
+        )
+
+
+def _expected_one(subject: Subject, leaf: x509.Certificate) -> Iterator[Finding]:
+    pem = subject.expected.certificate_pem if subject.expected else None
+    if pem is None:
+        return
+    installed = x509.load_pem_x509_certificates(pem.encode())[0]
+    if installed.fingerprint(hashes.SHA256()) == leaf.fingerprint(hashes.SHA256()):
+        return
+    same_key = installed.public_key() == leaf.public_key()
+    yield Finding(
+        "tls.served",
+        Severity.WARNING,
+        Hop.PROXY,
+        f"The certificate that is served (until {leaf.not_valid_after_utc.date()}) is not the one that was installed "
+        f"last (until {installed.not_valid_after_utc.date()})"
+        + (", though it has the same key." if same_key else ", and its key is another."),
+        "What was renewed is of no use until it is served.",
+        "Run `make up`, which installs it and reloads Nginx; if it stays so, another proxy stands in front.",
+        setting="certificate.mode",
+    )
+
+
+def _transparency(shown: Served) -> Iterator[Finding]:
+    public = not shown.distrust and any(word in _name(shown.leaf.issuer).lower() for word in _PUBLIC)
+    if public and _extension(shown.leaf, ExtensionOID.PRECERT_SIGNED_CERTIFICATE_TIMESTAMPS) is None:
+        yield Finding(
+            "tls.transparency",
+            Severity.WARNING,
+            Hop.PROXY,
+            "The certificate carries no proof that it was logged (Certificate Transparency).",
+            "Chrome and Safari refuse certificates of public issuers without it.",
+            "Get a new one from the issuer; those of today carry it.",
+        )
+
+
+def _stapling(shown: Served) -> Iterator[Finding]:
+    must = _extension(shown.leaf, ExtensionOID.TLS_FEATURE) is not None
+    if not shown.stapled:
+        if must:
+            yield Finding(
+                "tls.staple",
+                Severity.FAILURE,
+                Hop.PROXY,
+                "The certificate demands that an OCSP answer comes along, and none does.",
+                "Firefox refuses to connect.",
+                "Switch `ssl_stapling on;` on in Nginx, with a resolver, or get a certificate without Must-Staple.",
+            )
+        return
+    try:
+        answer = ocsp.load_der_ocsp_response(shown.stapled)
+        status = answer.certificate_status
+        over = answer.next_update_utc is not None and answer.next_update_utc < datetime.now(UTC)
+    except ValueError as fault:
+        yield unknown("tls.staple", Hop.PROXY, f"The OCSP answer that came along cannot be read: {fault}.")
+        return
+    if status is ocsp.OCSPCertStatus.REVOKED:
+        yield Finding(
+            "tls.revoked",
+            Severity.FAILURE,
+            Hop.PROXY,
+            "The issuer says that the certificate was revoked.",
+            "Browsers refuse it.",
+            "Get a new one with a new key, and find out who had the old one revoked.",
+            setting="certificate.mode",
+        )
+    elif over:
+        yield Finding(
+            "tls.staple",
+            Severity.WARNING,
+            Hop.PROXY,
+            "The OCSP answer that comes along is out of date.",
+            "Browsers that look at it refuse to connect.",
+            "See that the proxy reaches the issuer's OCSP server (Nginx: resolver), and reload it.",
+        )
+
+
+def _extension(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> x509.ExtensionType | None:
+    try:
+        return certificate.extensions.get_extension_for_oid(oid).value
+    except (x509.ExtensionNotFound, ValueError):
+        return None
+
+
+def _names_its_issuer(certificate: x509.Certificate) -> bool:
+    return _extension(certificate, ExtensionOID.AUTHORITY_INFORMATION_ACCESS) is not None
+
+
+def _subjects(certificate: x509.Certificate) -> list[str]:
+    found = _extension(certificate, ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
+    if not isinstance(found, x509.SubjectAlternativeName):
+        return []
+    return [
+        *found.get_values_for_type(x509.DNSName),
+        *(str(address) for address in found.get_values_for_type(x509.IPAddress)),
+    ]
+
+
+def _name(name: x509.Name) -> str:
+    for oid in (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME):
+        found = name.get_attributes_for_oid(oid)
+        common = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+        if found:
+            organisation, own = str(found[0].value), str(common[0].value) if common else ""
+            return organisation if own in {"", organisation} else f"{organisation} {own}"
+    return name.rfc4514_string() or "nobody"
+
+
+def _key(certificate: x509.Certificate) -> str:
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        return f"an RSA key of {key.key_size} bits"
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return f"an ECDSA key ({key.curve.name})"
+    return "an Ed25519 key" if isinstance(key, ed25519.Ed25519PublicKey) else f"a {type(key).__name__}"
+
+
+def _days(span: timedelta) -> int:
+    return int(span / timedelta(days=1))
+
+
+QUESTIONS = (
+    Question("tls.handshake", Hop.PROXY, "TLS handshake", ("port.open",), _handshake),
+    Question("tls.certificate", Hop.PROXY, "certificate", ("tls.handshake",), _certificate),
+    Question("tls.chain", Hop.PROXY, "certificate chain", ("tls.handshake",), _chain),
+)

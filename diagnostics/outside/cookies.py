@@ -1,0 +1,186 @@
+"""Who may read the cookies, and where an identity provider sends people back to."""
+
+from collections.abc import Iterable, Iterator
+from urllib.parse import parse_qs, urlsplit
+
+from diagnostics.finding import Finding, Hop, Severity, noted, well
+from diagnostics.outside import wire
+from diagnostics.outside.application import configuration
+from diagnostics.question import Question
+from diagnostics.subject import Subject
+
+_SESSION = ("token", "owui-session", "oui-session", "oauth_id_token", "oauth_session_id")
+"""Cookies of Open WebUI with which somebody is somebody."""
+_REDIRECTS = range(300, 400)
+
+
+def about_cookies(subject: Subject, set_cookies: Iterable[str]) -> list[Finding]:
+    """Return what is wrong with cookies that were set; nothing where nothing is."""
+    insecure: list[str] = []
+    readable: list[str] = []
+    sites: list[str] = []
+    for line in set_cookies:
+        name, flags = _flags(line)
+        if not _is_session(name) or _is_deleted(flags, line):
+            continue
+        if subject.scheme == "https" and "secure" not in flags:
+            insecure.append(name)
+        if "httponly" not in flags:
+            readable.append(name)
+        embedded = bool(subject.expected and subject.expected.embedded)
+        if flags.get("samesite", "") == "none" and not embedded:
+            sites.append(name)
+    return [*_insecure(insecure), *_readable(readable), *_sites(sites)]
+
+
+def _flags(line: str) -> tuple[str, dict[str, str]]:
+    first, *rest = (part.strip() for part in line.split(";"))
+    flags = {part.partition("=")[0].lower(): part.partition("=")[2].lower() for part in rest}
+    return first.partition("=")[0], flags
+
+
+def _is_session(name: str) -> bool:
+    return name in _SESSION or "session" in name.lower()
+
+
+def _is_deleted(flags: dict[str, str], line: str) -> bool:
+    return flags.get("max-age") == "0" or line.partition(";")[0].endswith(('=""', "="))
+
+
+def _insecure(names: list[str]) -> list[Finding]:
+    if not names:
+        return []
+    return [
+        Finding(
+            "cookies.secure",
+            Severity.WARNING,
+            Hop.APPLICATION,
+            f"The cookie {', '.join(names)} comes without Secure.",
+            "A single request by plain HTTP gives the session to who listens.",
+            "Set WEBUI_SESSION_COOKIE_SECURE=true and WEBUI_AUTH_COOKIE_SECURE=true for Open WebUI; a stack of this "
+            "project "
+            "does so by itself. In Nginx `proxy_cookie_flags ~ secure samesite=lax;` adds it on the way.",
+            setting="WEBUI_SESSION_COOKIE_SECURE",
+            value="true",
+        )
+    ]
+
+
+def _readable(names: list[str]) -> list[Finding]:
+    others = [name for name in names if name != "token"]  # the page itself reads that one
+    if not others:
+        return []
+    return [
+        Finding(
+            "cookies.http-only",
+            Severity.WARNING,
+            Hop.PROXY,
+            f"The cookie {', '.join(others)} comes without HttpOnly.",
+            "A script that gets into the page can carry the session away.",
+            "Something on the way drops it (in Nginx proxy_cookie_flags or a rewritten Set-Cookie): let it pass.",
+        )
+    ]
+
+
+def _sites(names: list[str]) -> list[Finding]:
+    if not names:
+        return []
+    return [
+        Finding(
+            "cookies.same-site",
+            Severity.WARNING,
+            Hop.APPLICATION,
+            f"The cookie {', '.join(names)} is sent along from every other site (SameSite=None).",
+            "Other sites' pages can act with the user's session.",
+            "Set WEBUI_SESSION_COOKIE_SAME_SITE=lax and WEBUI_AUTH_COOKIE_SAME_SITE=lax, unless the site is shown in "
+            "others' frames (proxy.embedding.allowed_origins).",
+            setting="WEBUI_SESSION_COOKIE_SAME_SITE",
+            value="lax",
+        )
+    ]
+
+
+def _providers(subject: Subject) -> list[str]:
+    oauth = configuration(subject).get("oauth")
+    providers = oauth.get("providers") if isinstance(oauth, dict) else None
+    return sorted(providers) if isinstance(providers, dict) else []
+
+
+def _begun(subject: Subject, provider: str) -> wire.Answer:
+    return wire.page(subject, f"/oauth/{provider}/login")
+
+
+def _cookies(subject: Subject) -> Iterator[Finding]:
+    answers = [wire.page(subject), wire.page(subject, "/api/config")]
+    answers += [_begun(subject, provider) for provider in _providers(subject)]
+    lines = [line for answer in answers for line in answer.all("Set-Cookie")]
+    trouble = about_cookies(subject, lines)
+    yield from trouble
+    if trouble:
+        return
+    seen = ", ".join(dict.fromkeys(_flags(line)[0] for line in lines))
+    yield (
+        well("cookies.flags", Hop.APPLICATION, f"{seen}: nobody else reads them.")
+        if seen
+        else noted("cookies.flags", Hop.APPLICATION, "A stranger gets no cookie, so only a sign-in shows their flags.")
+    )
+
+
+def _oauth(subject: Subject) -> Iterator[Finding]:
+    providers = _providers(subject)
+    if not providers:
+        yield well("oauth.redirect", Hop.APPLICATION, "No identity provider is configured.")
+        return
+    for provider in providers:
+        yield _sent_back_to(subject, provider, _begun(subject, provider))
+
+
+def _sent_back_to(subject: Subject, provider: str, answer: wire.Answer) -> Finding:
+    location = answer.header("Location")
+    (target,) = parse_qs(urlsplit(location).query).get("redirect_uri", [""])[:1]
+    if answer.status not in _REDIRECTS or not target:
+        return Finding(
+            "oauth.login",
+            Severity.WARNING,
+            Hop.APPLICATION,
+            f"Signing in by {provider} gives {answer.status} instead of the way to the provider.",
+            "Nobody can sign in that way.",
+            "`make logs ROLE=open-webui` (docker logs open-webui) says why: mostly the provider's address "
+            "(OPENID_PROVIDER_URL) is not reached from Open WebUI's container.",
+            setting="open_webui.oidc",
+        )
+    parts = urlsplit(target)
+    if parts.scheme == "http" and subject.scheme == "https":
+        return Finding(
+            "oauth.scheme",
+            Severity.FAILURE,
+            Hop.PROXY,
+            f"Signing in by {provider} is to come back to {target}: by plain HTTP.",
+            "The provider refuses it (redirect_uri mismatch), or the sign-in fails on its way back.",
+            "The application takes the scheme from X-Forwarded-Proto: in Nginx `proxy_set_header X-Forwarded-Proto "
+            "https;` "
+            "($scheme only where Nginx itself ends TLS), in Caddy `header_up X-Forwarded-Proto https` behind "
+            "another proxy; "
+            "Open WebUI believes it from the proxies in FORWARDED_ALLOW_IPS. Behind a proxy of your own name it in "
+            "proxy.trusted_proxies, and set WEBUI_URL=https://" + subject.authority + ".",
+            setting="proxy.trusted_proxies",
+        )
+    if parts.netloc != subject.authority:
+        return Finding(
+            "oauth.host",
+            Severity.FAILURE,
+            Hop.PROXY,
+            f"Signing in by {provider} is to come back to {parts.netloc}, not to {subject.authority}.",
+            "The provider refuses it, or people end up where their cookie is not.",
+            "The application takes its name from Host: in Nginx `proxy_set_header Host $host;` ($http_host where a "
+            "port is in "
+            f"the URL), in Caddy that is so by itself; or set WEBUI_URL=https://{subject.authority}.",
+            setting="site.domain",
+        )
+    return well("oauth.redirect", Hop.APPLICATION, f"{provider} sends people back to {target}.")
+
+
+QUESTIONS = (
+    Question("cookies.flags", Hop.APPLICATION, "cookies", ("app.config",), _cookies),
+    Question("oauth.redirect", Hop.APPLICATION, "way back from a sign-in", ("app.config",), _oauth),
+)

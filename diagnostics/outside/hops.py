@@ -1,0 +1,197 @@
+"""Who stands on the way, as far as headers tell, and what is known of them."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from diagnostics.finding import Finding, Hop, Severity, noted, well
+from diagnostics.outside import wire
+from diagnostics.question import Question
+from diagnostics.subject import Subject
+
+
+@dataclass(frozen=True)
+class Product:
+    """A proxy that people put in front."""
+
+    name: str
+    sign: str
+    """A pattern that finds it in `name: value` of a header, in small letters."""
+    hop: Hop
+    websocket: str
+    """How it lets a WebSocket pass."""
+    silence: float | None = None
+    """Seconds for which an answer may be silent, unless somebody changed that."""
+    longer: str = ""
+    """How it waits longer."""
+    upload: str = ""
+    """How it takes larger bodies."""
+
+
+NGINX_WEBSOCKET = (
+    "in Nginx, in the location of /ws/ (or of everything): `proxy_http_version 1.1; proxy_set_header Upgrade "
+    "$http_upgrade; proxy_set_header Connection $connection_upgrade;` with `map $http_upgrade $connection_upgrade { "
+    'default upgrade; "" close; }` in http'
+)
+_CADDY = (
+    "Caddy's reverse_proxy lets WebSockets pass by itself; see that a `header_up` does not drop Upgrade or Connection"
+)
+NGINX_UPLOAD = "in Nginx `client_max_body_size 1g;`, in Caddy `request_body { max_size 1GB }`"
+NGINX_LONGER = "in Nginx `proxy_read_timeout 30m;`"
+
+PRODUCTS = (
+    Product(
+        "Cloudflare",
+        r"^(?:server: cloudflare|cf-ray:)",
+        Hop.OUTER_PROXY,
+        "at Cloudflare switch WebSockets on (Network)",
+        100,
+        "only an Enterprise plan raises Proxy Read Timeout; a record that is not proxied (grey cloud) has no such "
+        "limit",
+        "Cloudflare takes 100 MB on its Free and Pro plans; upload by a record that is not proxied",
+    ),
+    Product(
+        "CloudFront",
+        r"^(?:x-amz-cf-id:|via:.*cloudfront)",
+        Hop.OUTER_PROXY,
+        "in the behaviour of CloudFront choose the origin request policy AllViewer, which passes Sec-WebSocket-*",
+        30,
+        "raise the origin's Response timeout (120 s, more by a quota increase)",
+    ),
+    Product(
+        "an Application Load Balancer",
+        r"^(?:server: awselb|set-cookie: awsalb)",
+        Hop.OUTER_PROXY,
+        "an Application Load Balancer passes WebSockets by itself over HTTP/1.1 target groups; a gRPC or HTTP/2 target "
+        "group does not",
+        60,
+        "raise its attribute idle_timeout.timeout_seconds to 3600",
+    ),
+    Product(
+        "Google's load balancer",
+        r"^via: 1\.1 google",
+        Hop.OUTER_PROXY,
+        "Google's load balancer passes WebSockets by itself, for as long as the backend service's timeout",
+        30,
+        "raise timeoutSec of the backend service",
+    ),
+    Product(
+        "Heroku's router",
+        r"^via:.*(?:vegur|heroku)",
+        Hop.OUTER_PROXY,
+        "Heroku's router passes WebSockets by itself",
+        30,
+        "an answer must begin within 30 s there; run it elsewhere",
+    ),
+    Product(
+        "Fastly",
+        r"^(?:x-served-by: cache-|via:.*varnish)",
+        Hop.OUTER_PROXY,
+        "at Fastly switch WebSockets on for the service, or leave /ws/ out of it",
+        60,
+        "raise between_bytes_timeout and first_byte_timeout of the backend",
+    ),
+    Product(
+        "Azure Front Door",
+        r"^x-azure-ref:",
+        Hop.OUTER_PROXY,
+        "Azure Front Door passes WebSockets on its Standard and Premium tiers",
+        60,
+        "raise the origin response timeout (240 s at most)",
+    ),
+    Product("Caddy", r"^(?:server: caddy|via:.*caddy)", Hop.PROXY, _CADDY),
+    Product(
+        "Apache",
+        r"^server: apache",
+        Hop.PROXY,
+        "in Apache: `ProxyPass / http://open-webui:8080/ upgrade=websocket` (2.4.47 or later)",
+        None,
+        "in Apache: `ProxyTimeout 1800`",
+        "in Apache: `LimitRequestBody 0`",
+    ),
+    Product(
+        "Envoy",
+        r"^server: (?:istio-)?envoy",
+        Hop.PROXY,
+        "in Envoy: upgrade_configs with upgrade_type websocket",
+        None,
+        "in Envoy: timeout: 0s and idle_timeout of the route",
+    ),
+    Product(
+        "IIS",
+        r"^server: microsoft-iis",
+        Hop.PROXY,
+        "in IIS install the WebSocket Protocol feature, and let ARR pass it",
+        None,
+        "in IIS: the proxy time-out of Application Request Routing",
+        "in IIS: maxAllowedContentLength",
+    ),
+    Product("Nginx", r"^server: (?:nginx|openresty)", Hop.PROXY, NGINX_WEBSOCKET, None, NGINX_LONGER, NGINX_UPLOAD),
+)
+_SHORT = 60
+
+
+def seen_in(answer: wire.Answer) -> tuple[Product, ...]:
+    """Return who left a mark in an answer's headers, the outermost first."""
+    lines = [f"{name}: {value}".lower() for name, value in answer.headers]
+    return tuple(product for product in PRODUCTS if any(re.search(product.sign, line) for line in lines))
+
+
+def on_the_way(subject: Subject) -> tuple[Product, ...]:
+    """Return who left a mark in the answers to plain questions."""
+    found = [*seen_in(wire.page(subject)), *seen_in(wire.page(subject, "/api/version"))]
+    return tuple(product for product in PRODUCTS if product in found)
+
+
+def nearest(answer: wire.Answer) -> str:
+    """Say who answered: the name of a product, or what its header says."""
+    found = seen_in(answer)
+    return found[-1].name if found else answer.header("Server") or "an unnamed server"
+
+
+def websocket_advice(subject: Subject, *answers: wire.Answer) -> str:
+    """Say how WebSockets pass those who stand on the way."""
+    found = [*on_the_way(subject), *(product for answer in answers for product in seen_in(answer))]
+    words = list(dict.fromkeys(product.websocket for product in PRODUCTS if product in found))
+    if NGINX_WEBSOCKET not in words and not any(product.hop is Hop.PROXY for product in found):
+        words += [NGINX_WEBSOCKET, _CADDY]
+    return "; ".join(words)
+
+
+def _patience(subject: Subject) -> Iterator[Finding]:
+    found = [product for product in on_the_way(subject) if product.silence is not None]
+    limits = [product for product in found if product.silence]
+    wanted = subject.expected.read_timeout if subject.expected else None
+    if not limits:
+        yield well("silence.hops", Hop.PROXY, "No hop with a known limit left a mark; Nginx's default would be 60 s.")
+        return
+    tightest = min(limits, key=lambda product: product.silence or 0)
+    seconds = tightest.silence or 0
+    seen = (
+        f"{tightest.name} stands in front, which ends an answer after {seconds:g} s of silence unless that was raised."
+    )
+    if wanted is not None and wanted > seconds:
+        seen = (
+            f"{tightest.name} ends an answer after {seconds:g} s of silence, and proxy.timeouts.read is {wanted:g} s."
+        )
+    why = (
+        "A model may think for minutes before its first word; API clients and file processing then get a 504 or 524. "
+        "Chats in the browser come over the WebSocket, and go on."
+    )
+    if seconds > _SHORT:
+        yield noted("silence.hops", tightest.hop, seen, f"{why} To change: {tightest.longer}.")
+        return
+    yield Finding(
+        "silence.hops",
+        Severity.WARNING,
+        tightest.hop,
+        seen,
+        why,
+        f"For {tightest.name}: {tightest.longer}. It cannot be seen from outside whether that was done; LONG=yes "
+        "with a "
+        "token measures it.",
+        setting="proxy.timeouts.read",
+    )
+
+
+QUESTIONS = (Question("silence.hops", Hop.OUTER_PROXY, "how long each hop waits", ("app.answers",), _patience),)

@@ -1,0 +1,150 @@
+"""Which pages may call the API with a user's session?"""
+
+from collections.abc import Iterator
+
+from diagnostics.finding import Finding, Hop, Severity, well
+from diagnostics.outside import wire
+from diagnostics.question import Question
+from diagnostics.subject import Subject
+
+STRANGE = "https://doctor.invalid"
+"""An origin that nobody can have."""
+_PATH = "/api/config"
+_ALLOW, _CREDENTIALS = "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials"
+
+
+def _asked_from(subject: Subject, origin: str) -> tuple[wire.Answer, wire.Answer]:
+    """Return the answers to a question and to the one that a browser asks beforehand."""
+    preflight = [
+        ("Origin", origin),
+        ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", "authorization,content-type"),
+    ]
+    return (
+        wire.ask(subject, _PATH, headers=[("Origin", origin)]),
+        wire.ask(subject, _PATH, method="OPTIONS", headers=preflight),
+    )
+
+
+def _strange(subject: Subject) -> Iterator[Finding]:
+    answers = _asked_from(subject, STRANGE)
+    for answer in answers:
+        allowed = answer.all(_ALLOW)
+        credentials = "true" in [value.lower() for value in answer.all(_CREDENTIALS)]
+        if STRANGE in allowed and credentials:
+            yield _reflected(subject)
+            return
+        if "*" in allowed and credentials:
+            yield _contradiction(subject)
+            return
+    if any("*" in answer.all(_ALLOW) for answer in answers):
+        yield Finding(
+            "cors.any",
+            Severity.WARNING,
+            Hop.PROXY,
+            "Any page of any site may call the API, though without the visitor's session (*).",
+            "Whoever knows a key can use it from any page; what is open to anybody is open to every page.",
+            _list_fix(subject),
+            setting="proxy.cors.allowed_origins",
+        )
+        return
+    yield well("cors.strange", Hop.PROXY, "A page of another site may not call the API.")
+
+
+def _reflected(subject: Subject) -> Finding:
+    return Finding(
+        "cors.reflected",
+        Severity.FAILURE,
+        Hop.APPLICATION,
+        f"Any page of any site may call the API with the visitor's session: {STRANGE} is allowed, with credentials.",
+        "A page that somebody is lured to can read their chats and act in their name.",
+        _list_fix(subject),
+        setting="proxy.cors.allowed_origins",
+        value=subject.origin,
+        causes=("cors.*",),
+    )
+
+
+def _contradiction(subject: Subject) -> Finding:
+    return Finding(
+        "cors.contradictory",
+        Severity.WARNING,
+        Hop.PROXY,
+        "Access-Control-Allow-Origin: * comes with Access-Control-Allow-Credentials: true.",
+        "Browsers refuse this combination, so calls from other pages fail; it was meant to open everything.",
+        _list_fix(subject),
+        setting="proxy.cors.allowed_origins",
+        causes=("cors.*",),
+    )
+
+
+def _list_fix(subject: Subject) -> str:
+    if subject.of_a_stack:
+        return (
+            "Name the pages that may in proxy.cors.allowed_origins, and no others; the site's own needs no entry. "
+            "If the "
+            "stack says so already, something else adds these headers."
+        )
+    return (
+        f"Set CORS_ALLOW_ORIGIN={subject.origin} for Open WebUI (several with ; between; its default * allows "
+        "everybody) and "
+        "restart it. Let the proxy add no CORS headers: in Nginx drop `add_header Access-Control-Allow-Origin "
+        "$http_origin`, in Caddy the same `header`."
+    )
+
+
+def _own(subject: Subject) -> Iterator[Finding]:
+    others = subject.expected.allowed_origins if subject.expected else ()
+    trouble: list[Finding] = []
+    for origin in (subject.origin, *others):
+        for answer in _asked_from(subject, origin):
+            trouble += _doubled(answer) or _missing(subject, origin, answer)
+    yield from {finding.check: finding for finding in trouble}.values()
+    if not trouble:
+        yield well("cors.allowed", Hop.PROXY, f"{', '.join((subject.origin, *others))} may call the API.")
+
+
+def _doubled(answer: wire.Answer) -> list[Finding]:
+    allowed = answer.all(_ALLOW)
+    if len(allowed) < 2 and "," not in answer.header(_ALLOW):  # noqa: PLR2004  # once is right
+        return []
+    return [
+        Finding(
+            "cors.doubled",
+            Severity.FAILURE,
+            Hop.PROXY,
+            f"Access-Control-Allow-Origin comes twice: {' and '.join(allowed)}.",
+            "Browsers refuse such an answer, so calls from other pages fail.",
+            "One of the two says it: Open WebUI does (CORS_ALLOW_ORIGIN), so drop the proxy's: in Nginx `add_header "
+            "Access-Control-Allow-Origin …`, or keep it and write `proxy_hide_header Access-Control-Allow-Origin;`.",
+            setting="proxy.cors.allowed_origins",
+            causes=("cors.allowed", "headers.once"),
+        )
+    ]
+
+
+def _missing(subject: Subject, origin: str, answer: wire.Answer) -> list[Finding]:
+    if origin in answer.all(_ALLOW) or "*" in answer.all(_ALLOW):
+        return []
+    # A page of the site itself needs no leave; only what was asked beforehand may not be refused.
+    if origin == subject.origin and answer.status < 400:  # noqa: PLR2004  # a good answer
+        return []
+    return [
+        Finding(
+            "cors.allowed",
+            Severity.WARNING,
+            Hop.PROXY,
+            f"Pages of {origin} may not call the API: it answers {answer.status} without leave.",
+            "Their calls fail in the browser, whatever the server did.",
+            f"Add {origin} to proxy.cors.allowed_origins"
+            + (" and run `make up`." if subject.of_a_stack else f": for Open WebUI CORS_ALLOW_ORIGIN={origin}."),
+            setting="proxy.cors.allowed_origins",
+            value=origin,
+        )
+    ]
+
+
+QUESTIONS = (
+    Question("cors.strange", Hop.APPLICATION, "calls from a strange page", ("app.answers",), _strange),
+    Question("cors.own", Hop.PROXY, "calls from its own page", ("app.answers",), _own),
+)

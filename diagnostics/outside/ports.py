@@ -1,0 +1,282 @@
+"""Is anybody there, and where does plain HTTP lead?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+
+from diagnostics.finding import Finding, Hop, Severity, noted, unknown, well
+from diagnostics.outside import wire
+from diagnostics.question import Question
+from diagnostics.subject import Subject
+
+_HTTP, _HTTPS = 80, 443
+_MOST_REDIRECTS = 10
+_REDIRECTS = {301, 302, 303, 307, 308}
+_LOOP_FIX = (
+    "A proxy in front speaks plain HTTP to this one, which sends it back to https://. At Cloudflare choose SSL/TLS "
+    "mode "
+    '"Full (strict)"; elsewhere have the inner proxy believe X-Forwarded-Proto instead of $scheme, or drop its '
+    "redirect "
+    "(`return 301 https://…`) from the server that listens with TLS."
+)
+
+
+def _port(subject: Subject) -> Iterator[Finding]:
+    where = subject.address or subject.name
+    try:
+        wire.dial(subject, subject.port).close()
+    except OSError as fault:
+        yield _closed(subject, where, wire.reason(fault))
+    else:
+        yield well("port.open", Hop.HOST, f"{where} takes connections on port {subject.port}.")
+
+
+def _closed(subject: Subject, where: str, words: str) -> Finding:
+    plain = _plain_url(subject)
+    if subject.scheme == "https" and plain is not None and _serves_in_clear(subject, plain):
+        return Finding(
+            "tls.none",
+            Severity.FAILURE,
+            Hop.PROXY,
+            f"{where} takes no connection on port {subject.port} ({words}), and {plain} serves the site in clear.",
+            "Passwords and chats can be read on the way; browsers give such a page no microphone and no clipboard.",
+            "Set certificate.mode, and publish site.listen.https_port. With a proxy of your own: a server with `listen "
+            "443 ssl;`, ssl_certificate and ssl_certificate_key in Nginx, or the bare name as the site in Caddy.",
+            setting="certificate.mode",
+            causes=("port.http", "redirect.*"),
+        )
+    refused = "refused" in words
+    return Finding(
+        "port.open",
+        Severity.FAILURE,
+        Hop.HOST,
+        f"{where} takes no connection on port {subject.port}: {words}.",
+        "Nobody reaches the site.",
+        (
+            "Nothing listens there: start the proxy (`make up`, `make status`), and see that site.listen.https_port "
+            "is the port in the URL."
+            if refused
+            else "Something drops what is sent there: open the port in the host's firewall, the router or the security "
+            "group (site.allowed_from on AWS), and see that the name leads to this host."
+        ),
+        setting="site.listen",
+        causes=("port.http",),
+    )
+
+
+def _plain_url(subject: Subject) -> str | None:
+    """Return where plain HTTP should be answered; None where that is not known."""
+    port = subject.http_port
+    if port is None and subject.port == _HTTPS:
+        port = _HTTP
+    if port is None or subject.scheme == "http":
+        return None
+    name = f"[{subject.name}]" if ":" in subject.name else subject.name
+    return f"http://{name}" if port == _HTTP else f"http://{name}:{port}"
+
+
+def _serves_in_clear(subject: Subject, url: str) -> bool:
+    try:
+        return wire.ask(subject, "/", url=url).status not in _REDIRECTS
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class _Way:
+    """Where a request ends up."""
+
+    stations: tuple[str, ...]
+    """The addresses that were asked, the first one first; the last one may be elsewhere and was not asked."""
+    answer: wire.Answer
+    loops: bool = False
+
+    @property
+    def end(self) -> str:
+        """Where it ends."""
+        return self.stations[-1]
+
+    @property
+    def shown(self) -> str:
+        """The stations, for a person."""
+        some = self.stations[:3] if self.loops else self.stations
+        return " -> ".join((*some, "…") if self.loops else some)
+
+
+def _follow(subject: Subject, url: str) -> _Way:
+    """Follow redirects as a browser does, as long as they stay with this host."""
+    stations = [f"{url}/"]
+    while True:
+        parts = urlsplit(stations[-1])
+        answer = wire.ask(subject, parts.path or "/", url=f"{parts.scheme}://{parts.netloc}")
+        if answer.status not in _REDIRECTS or not answer.header("Location"):
+            return _Way(tuple(stations), answer)
+        target = urljoin(stations[-1], answer.all("Location")[0])
+        loops = target in stations or len(stations) > _MOST_REDIRECTS
+        stations.append(target)
+        if loops or urlsplit(target).hostname != subject.name or urlsplit(target).scheme not in {"https", "http"}:
+            return _Way(tuple(stations), answer, loops)
+
+
+def _home(subject: Subject) -> Iterator[Finding]:
+    way = _follow(subject, subject.url)
+    target = urlsplit(way.end)
+    if way.loops:
+        yield Finding(
+            "redirect.loop",
+            Severity.FAILURE,
+            Hop.PROXY,
+            f"The site redirects in a circle: {way.shown}.",
+            "Browsers give up with ERR_TOO_MANY_REDIRECTS.",
+            _LOOP_FIX,
+            setting="proxy.trusted_proxies",
+            causes=("redirect.*",),
+        )
+    elif target.hostname != subject.name:
+        yield _led_away(subject, way)
+    elif subject.scheme == "http" and target.scheme == "https":
+        yield noted("redirect.home", Hop.PROXY, f"It leads to https: ask {target.scheme}://{target.netloc} instead.")
+    elif target.scheme == "http" and subject.scheme == "https":
+        yield Finding(
+            "redirect.clear",
+            Severity.FAILURE,
+            Hop.PROXY,
+            f"HTTPS leads to plain HTTP: {way.shown}.",
+            "Passwords and chats can be read on the way.",
+            "Turn it round: redirect http:// to https://, and set WEBUI_URL to https://. In Nginx, in the server that "
+            "listens on 80: `return 308 https://$host$request_uri;`.",
+            setting="site.domain",
+        )
+    else:
+        yield well("redirect.home", Hop.PROXY, f"{subject.url} answers itself.")
+
+
+def _led_away(subject: Subject, way: _Way) -> Finding:
+    target = urlsplit(way.end)
+    names = subject.expected.names if subject.expected else ()
+    if target.hostname in names or _leads_to_itself(subject, way):
+        return noted(
+            "redirect.home",
+            Hop.PROXY,
+            f"The site calls itself {target.scheme}://{target.netloc}, and sends everybody there.",
+            "Ask that address for the rest.",
+        )
+    return Finding(
+        "redirect.host",
+        Severity.FAILURE,
+        Hop.PROXY,
+        f"The site sends everybody to another host: {way.shown}.",
+        "Nobody gets to the site by its name; a sign-in or a WebSocket that begins here ends there.",
+        f"Redirect to {subject.name} itself: site.domain is the one name, and all site.aliases lead to it. In Nginx "
+        "write "
+        "`return 308 https://$host$request_uri;`, with $host or the right name, and see that the server_name matches.",
+        setting="site.domain",
+        value=subject.name,
+        causes=("redirect.*",),
+    )
+
+
+def _leads_to_itself(subject: Subject, way: _Way) -> bool:
+    """Tell whether the other name is another one of this site: www or not."""
+    there, here = urlsplit(way.end).hostname or "", subject.name
+    return there.removeprefix("www.") == here.removeprefix("www.")
+
+
+def _redirect(subject: Subject) -> Iterator[Finding]:
+    url = _plain_url(subject)
+    if url is None:
+        yield well("redirect.http", Hop.PROXY, "It is not known where this site would answer plain HTTP.")
+        return
+    try:
+        way = _follow(subject, url)
+    except wire.NoAnswerError as fault:
+        yield unknown("redirect.http", Hop.PROXY, f"{url} takes a connection and does not answer: {fault}.")
+        return
+    except OSError as fault:
+        yield _nothing_in_clear(subject, url, wire.reason(fault))
+        return
+    target = urlsplit(way.end)
+    if way.loops:
+        yield Finding(
+            "redirect.loop",
+            Severity.FAILURE,
+            Hop.PROXY,
+            f"Plain HTTP redirects in a circle: {way.shown}.",
+            "Browsers give up with ERR_TOO_MANY_REDIRECTS.",
+            _LOOP_FIX,
+            setting="proxy.trusted_proxies",
+        )
+    elif target.scheme == "http" and target.hostname == subject.name:
+        yield _stays_in_clear(subject, url, way)
+    elif target.hostname != subject.name and way.end.rstrip("/") != subject.url and not _alias(subject, way):
+        yield Finding(
+            "redirect.host",
+            Severity.FAILURE,
+            Hop.PROXY,
+            f"Plain HTTP leads to another host: {way.shown}.",
+            "Whoever types the name without https:// ends up elsewhere.",
+            f"Redirect to https://{subject.authority}: site.domain names it; in Nginx write `return 308 "
+            "https://$host$request_uri;` in the server that listens on 80.",
+            setting="site.domain",
+            value=subject.name,
+        )
+    elif (target.port or _HTTPS) != subject.port:
+        yield Finding(
+            "redirect.port",
+            Severity.FAILURE,
+            Hop.PROXY,
+            f"Plain HTTP leads to another port: {way.shown}.",
+            "Whoever types the name without https:// ends up where nobody answers.",
+            f"Redirect to https://{subject.authority} (site.listen.https_port).",
+            setting="site.listen.https_port",
+        )
+    else:
+        yield well("redirect.http", Hop.PROXY, f"{way.shown}.")
+
+
+def _alias(subject: Subject, way: _Way) -> bool:
+    names = subject.expected.names if subject.expected else ()
+    return urlsplit(way.end).hostname in names or _leads_to_itself(subject, way)
+
+
+def _nothing_in_clear(subject: Subject, url: str, words: str) -> Finding:
+    if subject.expected is not None and subject.expected.redirects_http:
+        return Finding(
+            "port.http",
+            Severity.WARNING,
+            Hop.HOST,
+            f"{url} takes no connection: {words}.",
+            "Whoever types the name without https:// gets nothing, and Let's Encrypt cannot check the name (http-01).",
+            f"Open port {urlsplit(url).port or _HTTP} in the firewall, and see that the proxy publishes it "
+            "(site.listen.http_port).",
+            setting="site.listen.http_port",
+        )
+    return noted(
+        "port.http",
+        Hop.HOST,
+        f"{url} takes no connection ({words}).",
+        "Browsers try https:// first today; Let's Encrypt's http-01 needs that port.",
+    )
+
+
+def _stays_in_clear(subject: Subject, url: str, way: _Way) -> Finding:
+    if way.answer.status >= 400 and not subject.of_a_stack:  # noqa: PLR2004  # from there on it serves nothing
+        return noted("redirect.http", Hop.PROXY, f"{url} answers {way.answer.status}, and leads nowhere.")
+    return Finding(
+        "redirect.http",
+        Severity.WARNING,
+        Hop.PROXY,
+        f"{url} answers {way.answer.status} in clear instead of leading to https.",
+        "Whoever types the name without https:// signs in with a password that can be read on the way.",
+        "Have every request by plain HTTP answered with a redirect. In Nginx, in the server that listens on 80: "
+        "`return "
+        "308 https://$host$request_uri;`. Caddy does so by itself.",
+        setting="site.listen.http_port",
+    )
+
+
+QUESTIONS = (
+    Question("port.open", Hop.HOST, "port", ("name.resolves",), _port),
+    Question("redirect.home", Hop.PROXY, "where the site leads", ("tls.handshake",), _home),
+    Question("redirect.http", Hop.PROXY, "plain HTTP", ("name.resolves",), _redirect),
+)

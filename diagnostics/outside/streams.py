@@ -1,0 +1,214 @@
+"""Do the pieces of an answer arrive when they are made, and how long may it be silent?
+
+Both need an account: to a stranger Open WebUI streams nothing. Whoever has one (the doctor's own, inside a stack, or a
+token that was given) asks a model for a short answer; nothing of it is stored.
+"""
+
+import http.client
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from diagnostics.finding import Finding, Hop, Severity, noted, unknown, well
+from diagnostics.outside import hops, wire
+from diagnostics.question import Question
+from diagnostics.subject import Subject
+
+PATH = "/api/chat/completions"
+_PROMPT = "Count from 1 to 30, one number a line."
+_SECONDS = 45.0
+_OK = 200
+_SILENT = {408, 504, 522, 524}
+_LUMP = 0.5
+"""Of the whole time: a stream whose first piece comes later than this was kept back, if it need not have been."""
+_LEAST = 0.4
+"""Seconds that a stream must last for its pieces to be told apart."""
+_LONGEST = 600.0
+
+
+@dataclass(frozen=True)
+class Stream:
+    """When the pieces of an answer came."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    first: float
+    """Seconds until the first piece of the body."""
+    last: float
+    """Seconds until the last one."""
+    pieces: int
+    """How often something came."""
+    body: bytes = b""
+
+    @property
+    def share(self) -> float:
+        """Which part of the whole time passed before the first piece."""
+        return self.first / self.last if self.last else 0.0
+
+
+def timed(  # noqa: PLR0913 - keywords, each a part of a question
+    subject: Subject,
+    path: str,
+    body: Mapping[str, Any],
+    *,
+    direct: bool = False,
+    seconds: float = _SECONDS,
+    token: str | None = None,
+) -> Stream:
+    """Ask for a stream and time its pieces: through everything, or past the proxies (`direct`).
+
+    Raises:
+        OSError: there was no answer, or it stopped for longer than `seconds`.
+
+    """
+    parts = urlsplit(subject.direct or "")
+    asked = (
+        replace(subject, url=subject.direct or "", address=parts.hostname, proxy_protocol=False) if direct else subject
+    )
+    content = json.dumps(body).encode()
+    said = [
+        ("Host", subject.authority if direct else asked.authority),
+        ("User-Agent", wire.AGENT),
+        ("Authorization", f"Bearer {token or subject.token}"),
+        ("Content-Type", "application/json"),
+        ("Accept", "text/event-stream"),
+        ("Content-Length", str(len(content))),
+    ]
+    context = wire.trusting(asked) if asked.scheme == "https" else None
+    with wire.connection(asked, context=context, seconds=seconds) as connected:
+        began = time.monotonic()
+        response = wire.begin(connected, "POST", path, said, content)
+        return _read(response, began)
+
+
+def _read(response: http.client.HTTPResponse, began: float) -> Stream:
+    first = last = time.monotonic() - began
+    pieces, content = 0, b""
+    while True:
+        try:
+            piece = response.read1(1 << 16)
+        except http.client.HTTPException as fault:
+            raise wire.NoAnswerError("the answer broke off") from fault
+        if not piece:
+            break
+        last = time.monotonic() - began
+        first = last if not pieces else first
+        pieces += 1
+        content += piece
+    return Stream(response.status, tuple(response.getheaders()), first, last, pieces, content)
+
+
+def judged(check: str, through: Stream, direct: Stream | None, subject: Subject) -> Finding:
+    """Say whether a proxy kept the pieces back: the same question past it, where that can be, has no such wait."""
+    shown = f"first piece after {through.first:.1f} s, last after {through.last:.1f} s, {through.pieces} pieces"
+    if direct is not None:
+        shown += f"; directly after {direct.first:.1f} s and {direct.last:.1f} s, {direct.pieces} pieces"
+    span = (direct or through).last
+    if span < _LEAST or (direct is not None and direct.share > _LUMP):
+        return noted(check, Hop.PROXY, f"The answer was too short to tell ({shown}).")
+    kept_back = through.share > _LUMP and (
+        direct is None or through.first - direct.first > _LUMP * (span - direct.first)
+    )
+    if kept_back and direct is None and through.pieces > 3:  # noqa: PLR2004  # a model that thinks first and then streams
+        kept_back = False
+    if not kept_back:
+        return well(check, Hop.PROXY, f"Pieces arrive as they are made ({shown}).")
+    return Finding(
+        check,
+        Severity.FAILURE if direct is not None else Severity.WARNING,
+        Hop.PROXY,
+        f"A proxy keeps the answer back and passes it on in lumps ({shown}).",
+        "API clients see nothing for a long time and then everything at once; progress of uploads stands still.",
+        "Switch buffering off: in Nginx `proxy_buffering off;` in the location of /api/ (and no gzip for "
+        "text/event-stream), in Caddy `flush_interval -1`; "
+        + "; ".join(f"{product.name} stands on the way" for product in hops.on_the_way(subject))
+        + ". A stack's own Nginx does not buffer streams, so there a proxy in front does.",
+        setting="proxy_buffering",
+        value="off",
+    )
+
+
+def models(subject: Subject) -> list[str]:
+    """Return the models that the account may ask."""
+    answer = wire.ask(subject, "/api/models", with_token=True)
+    listed = answer.object().get("data")
+    return [str(each["id"]) for each in listed if "id" in each] if isinstance(listed, list) else []
+
+
+def question(model: str, *, stream: bool = True) -> dict[str, Any]:
+    """Return the body that asks a model for a short answer."""
+    return {"model": model, "stream": stream, "max_tokens": 120, "messages": [{"role": "user", "content": _PROMPT}]}
+
+
+def _unbuffered(subject: Subject) -> Iterator[Finding]:
+    if not subject.token:
+        yield noted(
+            "stream.buffered",
+            Hop.PROXY,
+            "Whether answers are kept back on the way is only seen with an account (--token-file).",
+        )
+        return
+    found = models(subject)
+    if not found:
+        yield noted("stream.buffered", Hop.MODELS, "The account has no model, so no answer can be timed.")
+        return
+    body = question(found[0])
+    through = timed(subject, PATH, body)
+    if through.status != _OK:
+        yield unknown(
+            "stream.buffered", Hop.MODELS, f"The model {found[0]} gives {through.status} instead of an answer."
+        )
+        return
+    direct = timed(subject, PATH, body, direct=True) if subject.direct else None
+    yield judged("stream.buffered", through, direct, subject)
+
+
+def _silence(subject: Subject) -> Iterator[Finding]:
+    """Ask for a whole answer at once: while the model writes, not a byte comes."""
+    if not subject.long:
+        yield well("silence.measured", Hop.PROXY, "Not measured; LONG=yes does, with an account.")
+        return
+    if not subject.token:
+        yield noted("silence.measured", Hop.PROXY, "How long an answer may be silent is only measured with an account.")
+        return
+    found = models(subject)
+    if not found:
+        yield noted("silence.measured", Hop.MODELS, "The account has no model, so no silence can be measured.")
+        return
+    body = {**question(found[0], stream=False), "max_tokens": 4000}
+    body["messages"] = [{"role": "user", "content": "Write the numbers from 1 to 1000, each as a word on a line."}]
+    began = time.monotonic()
+    try:
+        answer = timed(subject, PATH, body, seconds=_LONGEST)
+    except OSError as fault:
+        yield _cut(time.monotonic() - began, f"cut ({fault})")
+        return
+    if answer.status in _SILENT:
+        who = hops.nearest(wire.Answer(answer.status, answer.headers, answer.body))
+        yield _cut(answer.last, f"{answer.status} from {who}")
+    else:
+        yield well("silence.measured", Hop.PROXY, f"{answer.first:.0f} s of silence passed, and then the answer came.")
+
+
+def _cut(seconds: float, words: str) -> Finding:
+    return Finding(
+        "silence.measured",
+        Severity.FAILURE,
+        Hop.PROXY,
+        f"After {seconds:.0f} s of silence the answer was {words}.",
+        "A model that thinks for longer never gets to answer API clients.",
+        f"Wait longer at each hop: proxy.timeouts.read: 30m; {hops.NGINX_LONGER}, in Caddy `transport http {{ "
+        "response_header_timeout 30m }`, at a load balancer its idle time-out.",
+        setting="proxy.timeouts.read",
+        value="30m",
+        causes=("silence.hops",),
+    )
+
+
+QUESTIONS = (
+    Question("stream.buffered", Hop.PROXY, "streams", ("app.answers",), _unbuffered, seconds=120),
+    Question("silence.measured", Hop.PROXY, "silence", ("app.answers",), _silence, seconds=_LONGEST + 20),
+)

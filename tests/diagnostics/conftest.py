@@ -1,0 +1,70 @@
+"""What every diagnosis of a broken deployment needs: one real application, and one Nginx with all deployments."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from components import images
+from components.images import ImageSource
+from tests.diagnostics.house import House, origins
+from tests.diagnostics.stand_in import StandIn
+from tests.nginx.application import PORT, Application
+from tests.nginx.conftest import image, network_and_gateway
+from tests.support.machine import lacks
+from tests.support.model_server import ModelServer
+
+__all__ = ["image", "network_and_gateway"]
+
+
+@pytest.fixture(scope="session")
+def model(network_and_gateway: tuple[str, str]) -> Iterator[ModelServer]:
+    """A model that takes its time."""
+    with ModelServer(network_and_gateway[1], gap=0.12) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def application(network_and_gateway: tuple[str, str], model: ModelServer) -> Iterator[Application]:
+    """Open WebUI, with an identity provider that no network is needed for."""
+    reference = images.open_webui(images.OPEN_WEBUI_VERSION).reference(ImageSource.BUILT, None)
+    if subprocess.run(["docker", "image", "inspect", reference], capture_output=True, check=False).returncode:  # noqa: S603, S607
+        lacks(f"no image {reference}")
+    network, _ = network_and_gateway
+    words = ["docker", "network", "inspect", "--format={{json .IPAM.Config}}", network]
+    (addresses, *_) = json.loads(subprocess.run(words, capture_output=True, check=True, text=True).stdout)  # noqa: S603
+    listed = origins()
+    environment = {
+        "CORS_ALLOW_ORIGIN": ";".join(listed),
+        "WEBUI_SESSION_COOKIE_SECURE": "true",
+        "WEBUI_AUTH_COOKIE_SECURE": "true",
+        "GITHUB_CLIENT_ID": "invented",
+        "GITHUB_CLIENT_SECRET": "invented too",
+        "OPENAI_API_BASE_URL": model.url,
+        "OPENAI_API_KEY": "model-key",
+        "BYPASS_MODEL_ACCESS_CONTROL": "true",
+    }
+    made = Application(reference, network, addresses["Subnet"], listed[0], environment)
+    try:
+        made.start()
+        made.wait()
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture(scope="session")
+def stand_in(network_and_gateway: tuple[str, str], application: Application) -> Iterator[StandIn]:
+    """What answers in place of Open WebUI, or alters what it says."""
+    with StandIn(network_and_gateway[1], f"{application.address}:{PORT}") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def house(network_and_gateway: tuple[str, str], application: Application, stand_in: StandIn) -> Iterator[House]:
+    """All deployments."""
+    network, gateway = network_and_gateway
+    made = House(network, gateway, f"{application.address}:{PORT}", f"{gateway}:{stand_in.port}")
+    with made.running():
+        yield made

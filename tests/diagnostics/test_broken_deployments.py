@@ -1,0 +1,33 @@
+"""Each deployment that is broken on purpose gets the right finding first; one that is well gets none."""
+
+import pytest
+
+from diagnostics import outside
+from diagnostics.finding import Severity
+from diagnostics.question import Diagnosis, diagnose
+from tests.diagnostics.house import NAME, Deployment, House, all_deployments
+
+
+def told(diagnosis: Diagnosis) -> str:
+    """Return what a failed comparison should show."""
+    return "\n".join(f"{one.severity} {one.finding.check}: {one.finding.seen}" for one in diagnosis.ranked)
+
+
+@pytest.mark.parametrize("deployment", all_deployments(), ids=lambda each: each.name)
+def test_first_finding_is_the_right_one(house: House, deployment: Deployment) -> None:
+    diagnosis = diagnose(house.subject(deployment), outside.QUESTIONS)
+    first, *_ = diagnosis.ranked
+    wanted = deployment.says("first")
+    if wanted:
+        assert first.finding.check == wanted, told(diagnosis)
+        for words in deployment.told.get("fix", []):
+            assert words.replace("NAME", NAME) in first.finding.fix
+        for words in deployment.told.get("seen", []):
+            assert words in f"{first.finding.seen} {first.finding.why}"
+        assert first.finding.why
+        others = [one.finding for one in diagnosis.ranked[1:] if one.severity is not Severity.OK]
+        assert not any(finding.is_trouble for finding in others), told(diagnosis)
+    else:
+        assert not any(finding.is_trouble for finding in diagnosis.findings), told(diagnosis)
+    assert diagnosis.exit_code == int(deployment.says("exit")), told(diagnosis)
+    assert not [finding for finding in diagnosis.findings if "It could not be asked" in finding.seen], told(diagnosis)
