@@ -175,9 +175,9 @@ def _expectations(
         names=settings.site.hosts,
         addresses=(str(address),) if address else None,
         redirects_http=True,
-        http_port=80 if behind else placement.http_port,
         certificate_mode=mode,
-        certificate_pem=_certificate_pem(resources),
+        # A load balancer that ends TLS has a certificate of its own.
+        certificate_pem=None if placement.behind is LoadBalancerKind.ALB else _certificate_pem(resources),
         days_left=max(certificate.warn_before.days, 1),
         http3=placement.http3,
         hsts=proxy.headers.hsts.enabled if proxy.headers.hsts.enabled is not None else certificate.trusted,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from diagnostics.finding import Finding, Hop, Remedy, Severity, noted, well
+from diagnostics.inside.containers import EXPLAINS
 
 SCRIPT = r"""
 cd "$EDGE_DIRECTORY" || exit 1
@@ -101,9 +102,8 @@ def judge_configuration(
             "Write what you want as settings below proxy, and have the stack's configuration installed again:"
             " `make doctor FIX=yes`.",
             remedy=install(),
-            causes=("http.*", "websocket.*", "stream.*", "upload.*", "cors.*", "cookies.*", "headers.*", "redirect.*",
-                    "tls.*", "silence.*", "origin.*", "oauth.*", "proxy.*"),
-        )  # fmt: skip
+            causes=EXPLAINS[Hop.PROXY],
+        )
     elif seen.named != seen.in_force and seen.installed_serial == seen.served_serial:
         trouble = True
         yield Finding(
@@ -164,7 +164,7 @@ def judge_certificate(
             "Nginx shows no certificate to who connects from within its own container.",
             "Nobody gets in.",
             "`make logs ROLE=nginx` says why.",
-            causes=("tls.*", "http.*", "websocket.*", "stream.*"),
+            causes=EXPLAINS[Hop.PROXY],
         )
         return
     own_changed = expected is not None and seen.source == "own" and seen.certificate != expected
@@ -249,7 +249,7 @@ def judge_silence(silences: Mapping[str, float], wanted: float | None) -> Iterat
     listed = ", ".join(f"{name} {_span(seconds)}" for name, seconds in silences.items())
     if wanted is not None and shortest < wanted:
         yield Finding(
-            "silence.hops",
+            "silence.own",
             Severity.WARNING,
             Hop.OUTER_PROXY,
             f"{hop} ends an answer that is silent for {_span(shortest)}, and the proxy would wait {_span(wanted)}"
@@ -260,7 +260,7 @@ def judge_silence(silences: Mapping[str, float], wanted: float | None) -> Iterat
         )
     elif shortest < _SHORT_OF_A_READ * 2:
         yield Finding(
-            "silence.hops",
+            "silence.own",
             Severity.WARNING,
             Hop.PROXY,
             f"{hop} ends an answer that is silent for {_span(shortest)}.",
@@ -270,7 +270,7 @@ def judge_silence(silences: Mapping[str, float], wanted: float | None) -> Iterat
             "30m",
         )
     else:
-        yield well("silence.hops", Hop.PROXY, f"An answer may be silent for {_span(shortest)} ({listed}).")
+        yield well("silence.own", Hop.PROXY, f"An answer may be silent for {_span(shortest)} ({listed}).")
 
 
 def _span(seconds: float) -> str:
