@@ -3,7 +3,10 @@
 import hashlib
 import json
 import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -31,6 +34,7 @@ from stacks.placement import placement_of
 from stacks.proxy import AuthenticationMode
 from stacks.settings import PROJECT, StackSettings, encrypted_paths, read_settings
 
+_STACK = "pulumi:pulumi:Stack"
 _CONTAINER = "docker:index/container:Container"
 _INSTANCE = "aws:ec2/instance:Instance"
 _BALANCER = "aws:lb/loadBalancer:LoadBalancer"
@@ -51,16 +55,19 @@ def subject_of(target: Stack) -> Subject:
     if not target.exists():
         message = f"There is no stack {name}, so there is nothing to look at; `make up STACK={name}` makes it."
         raise ProblemError(message)
-    resources = [_plain(resource) for resource in target.resources(with_secrets=True)]
-    outputs = target.outputs()
-    settings, faults = _settings(target)
+    with ThreadPoolExecutor() as side_by_side:
+        reading = side_by_side.submit(_settings, target)
+        exported = target.resources(with_secrets=True)
+        settings, faults = reading.result()
+    resources = [_plain(resource) for resource in exported]
+    outputs = next((resource["outputs"] for resource in resources if resource.get("type") == _STACK), {})
     made = tuple(_made(resource) for resource in resources if resource.get("type") == _CONTAINER)
     inside = Inside(
         name,
         faults=faults,
         made=made,
         shell_functions=FUNCTIONS,
-        secrets=frozenset(_secrets(target.resources(with_secrets=True))),
+        secrets=frozenset(_secrets(exported)),
         instance=_instance(resources),
         pending=lambda: _pending(target),
         update=lambda urns: _update(target, urns),
@@ -168,9 +175,9 @@ def _expectations(
         names=settings.site.hosts,
         addresses=(str(address),) if address else None,
         redirects_http=True,
-        http_port=80 if behind else placement.http_port,
         certificate_mode=mode,
-        certificate_pem=_certificate_pem(resources),
+        # A load balancer that ends TLS has a certificate of its own.
+        certificate_pem=None if placement.behind is LoadBalancerKind.ALB else _certificate_pem(resources),
         days_left=max(certificate.warn_before.days, 1),
         http3=placement.http3,
         hsts=proxy.headers.hsts.enabled if proxy.headers.hsts.enabled is not None else certificate.trusted,
@@ -368,7 +375,9 @@ def _short(urn: str) -> str:
 
 def _update(target: Stack, urns: Sequence[str]) -> str:
     try:
-        target.run("up", "--yes", "--skip-preview", *(word for urn in urns for word in ("--replace", urn)))
+        # Standard output is for what was asked for: the diagnosis.
+        with redirect_stdout(sys.stderr):
+            target.run("up", "--yes", "--skip-preview", *(word for urn in urns for word in ("--replace", urn)))
     except ProblemError as problem:
         raise RuntimeError(str(problem)) from None
     return "the stack is updated"

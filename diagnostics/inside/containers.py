@@ -22,22 +22,31 @@ HOPS = {
     "redis": Hop.REDIS,
     "ollama": Hop.MODELS,
 }
+_SEEN_FROM_OUTSIDE = (
+    *("app.*", "websocket.*", "stream.*", "upload.*", "cors.*", "cookies.*", "oauth.*", "headers.*", "cache.*"),
+    *("redirect.*", "http.*", "silence.*", "client.*"),
+)
 EXPLAINS: Mapping[Hop, tuple[str, ...]] = {
-    Hop.PROXY: (
-        *("port.*", "http.*", "tls.*", "redirect.*", "websocket.*", "stream.*", "upload.*", "cors.*", "cookies.*"),
-        *("headers.*", "application.*", "origin.*", "proxy.*", "certificate.*", "reach.*", "silence.*", "clock.*"),
-        *("oauth.*", "address.*", "client.*"),
-    ),
+    Hop.PROXY: (*_SEEN_FROM_OUTSIDE, "port.*", "tls.*", "clock.skew", "proxy.*", "certificate.*"),
     Hop.APPLICATION: (
-        *("application.*", "websocket.*", "stream.*", "upload.*", "cors.*", "origin.*", "cookies.*", "oauth.*"),
-        *("http.*", "models.*", "database.*", "redis.*", "settings.*", "secret.*", "replicas.*", "client.*"),
+        *_SEEN_FROM_OUTSIDE,
+        *("application.*", "models.*", "database.*", "redis.*", "settings.*", "secret.*", "replicas.*"),
     ),
-    Hop.DATABASE: ("database.*", "application.*", "websocket.*", "stream.*", "upload.*", "http.*", "settings.*",
-                   "replicas.*", "containers.*", "oauth.*", "cors.*", "origin.*", "cookies.*"),
-    Hop.REDIS: ("redis.*", "application.*", "websocket.*", "stream.*", "http.*", "replicas.*", "containers.*",
-                "upload.*", "oauth.*", "cors.*", "origin.*", "cookies.*", "settings.*"),
+    Hop.DATABASE: (
+        *_SEEN_FROM_OUTSIDE,
+        *("database.*", "application.*", "settings.*", "replicas.*", "models.*", "containers.*"),
+    ),
+    Hop.REDIS: (
+        *_SEEN_FROM_OUTSIDE,
+        "redis.*",
+        "application.*",
+        "replicas.*",
+        "containers.*",
+        "settings.*",
+        "models.*",
+    ),
     Hop.MODELS: ("models.*", "stream.*"),
-}  # fmt: skip
+}
 """Which other findings a container that is not well explains."""
 DRIFT = ("stack.pending",)
 RESTARTS = 3

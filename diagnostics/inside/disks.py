@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from diagnostics.finding import Finding, Hop, Severity, unknown, well
+from diagnostics.inside.containers import EXPLAINS
 
 _FULL_PERCENT = 97
 _FULL_BYTES = 256 << 20
@@ -19,7 +20,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
 """Role -> what is on the engine's own disk, or on a volume."""
 
 
-_BEHIND = ("database.*", "redis.*", "containers.*", "application.*", "http.*", "upload.*", "settings.*")
+_BEHIND = EXPLAINS[Hop.DATABASE] + EXPLAINS[Hop.REDIS]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from diagnostics.finding import Finding, Hop, Remedy, Severity, noted, well
+from diagnostics.inside.containers import EXPLAINS
 
 SCRIPT = r"""
 cd "$EDGE_DIRECTORY" || exit 1
@@ -35,6 +36,20 @@ say refused "$(nginx -t -q -c "$PWD/current/nginx.conf" 2>&1 < /dev/null | tr '\
 say state "$(tr -d '\n' < "$EDGE_CERTIFICATES/state.json" 2> /dev/null)"
 """
 """For a shell in the proxy's container, after the functions that its own scripts share."""
+RENAME = r"""
+cd "$EDGE_DIRECTORY" || exit 1
+umask 077
+lock -w 30 || exit 1
+name=$(name_of current) was=$(readlink current)
+if [ "generations/$name" != "$was" ]; then
+    rm -rf "generations/$name"
+    cp -Rp "$was" "generations/$name" || exit 1
+    printf 'set $generation "%s";\n' "$name" > "generations/$name/generation.conf"
+    point_to "generations/$name" && rm -rf "$was"
+fi
+"""
+"""Likewise: gives what was changed by hand the name of its content. What the stack installs then is not taken for there
+already, because a folder has its name."""
 _MANY = 200
 _SHORT_OF_A_READ = 60.0
 
@@ -87,9 +102,8 @@ def judge_configuration(
             "Write what you want as settings below proxy, and have the stack's configuration installed again:"
             " `make doctor FIX=yes`.",
             remedy=install(),
-            causes=("http.*", "websocket.*", "stream.*", "upload.*", "cors.*", "cookies.*", "headers.*", "redirect.*",
-                    "tls.*", "silence.*", "origin.*", "oauth.*", "proxy.*"),
-        )  # fmt: skip
+            causes=EXPLAINS[Hop.PROXY],
+        )
     elif seen.named != seen.in_force and seen.installed_serial == seen.served_serial:
         trouble = True
         yield Finding(
@@ -150,7 +164,7 @@ def judge_certificate(
             "Nginx shows no certificate to who connects from within its own container.",
             "Nobody gets in.",
             "`make logs ROLE=nginx` says why.",
-            causes=("tls.*", "http.*", "websocket.*", "stream.*"),
+            causes=EXPLAINS[Hop.PROXY],
         )
         return
     own_changed = expected is not None and seen.source == "own" and seen.certificate != expected
@@ -235,7 +249,7 @@ def judge_silence(silences: Mapping[str, float], wanted: float | None) -> Iterat
     listed = ", ".join(f"{name} {_span(seconds)}" for name, seconds in silences.items())
     if wanted is not None and shortest < wanted:
         yield Finding(
-            "silence.hops",
+            "silence.own",
             Severity.WARNING,
             Hop.OUTER_PROXY,
             f"{hop} ends an answer that is silent for {_span(shortest)}, and the proxy would wait {_span(wanted)}"
@@ -246,7 +260,7 @@ def judge_silence(silences: Mapping[str, float], wanted: float | None) -> Iterat
         )
     elif shortest < _SHORT_OF_A_READ * 2:
         yield Finding(
-            "silence.hops",
+            "silence.own",
             Severity.WARNING,
             Hop.PROXY,
             f"{hop} ends an answer that is silent for {_span(shortest)}.",
@@ -256,7 +270,7 @@ def judge_silence(silences: Mapping[str, float], wanted: float | None) -> Iterat
             "30m",
         )
     else:
-        yield well("silence.hops", Hop.PROXY, f"An answer may be silent for {_span(shortest)} ({listed}).")
+        yield well("silence.own", Hop.PROXY, f"An answer may be silent for {_span(shortest)} ({listed}).")
 
 
 def _span(seconds: float) -> str:

@@ -5,11 +5,12 @@ import secrets as random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from diagnostics.finding import Finding, Hop, Remedy, Severity, noted, unknown, well
+from diagnostics.finding import Finding, Hop, Remedy, Severity, unknown, well
 from diagnostics.inside import application, containers, disks, proxy, services, streams
 from diagnostics.inside.access import Change, Engine, Made, SilentEngineError
 from diagnostics.inside.containers import Container, inside_of
@@ -91,16 +92,6 @@ def _settings(subject: Subject) -> Iterator[Finding]:
         )
         return
     yield well("stack.settings", Hop.HOST, "The stack file says nothing that cannot be.")
-
-
-def _maintenance(subject: Subject) -> Iterator[Finding]:
-    if subject.expected is not None and subject.expected.maintenance:
-        yield noted(
-            "stack.maintenance",
-            Hop.PROXY,
-            "proxy.maintenance is true: everybody is shown a page that says so.",
-            "What is asked from outside gets that page; write false and run `make up` when the work is done.",
-        )
 
 
 def _up(subject: Subject) -> Iterator[Finding]:
@@ -299,7 +290,7 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
     yield from proxy.judge_configuration(
         _proxy_seen(subject),
         inside_of(subject).configuration,
-        lambda: _remade(subject, inside_of(subject).of("nginx-installer")),
+        lambda: _installed_anew(subject),
         _reload(subject),
     )
 
@@ -308,9 +299,25 @@ def _certificate(subject: Subject) -> Iterator[Finding]:
     yield from proxy.judge_certificate(
         _proxy_seen(subject),
         inside_of(subject).certificate,
-        lambda: _remade(subject, inside_of(subject).of("nginx-installer")),
+        lambda: _installed_anew(subject),
         _reload(subject),
     )
+
+
+def _installed_anew(subject: Subject) -> Remedy | None:
+    """Return what has the stack's own configuration and certificate installed once more."""
+    inside = inside_of(subject)
+    remedy = _remade(subject, inside.of("nginx-installer"))
+    if remedy is None:
+        return None
+    name, update = _first(subject, _OF_THE_PROXY).name, remedy.apply
+
+    def apply() -> str:
+        script = f"{inside.shell_functions}\n{proxy.RENAME}"
+        inside.require().must("exec", "-i", name, "/bin/sh", "-s", given=script, seconds=60)
+        return update()
+
+    return replace(remedy, apply=apply)
 
 
 def _reload(subject: Subject) -> Remedy:
@@ -410,7 +417,7 @@ def _stream(subject: Subject) -> Iterator[Finding]:
     if "token" not in session:
         yield unknown("stream.buffered", Hop.PROXY, f"Not seen, because nobody could be signed in: {session['fault']}.")
         return
-    if subject.expected is not None and (subject.expected.maintenance or subject.expected.authentication != "none"):
+    if subject.expected is not None and subject.expected.authentication != "none":
         yield unknown("stream.buffered", Hop.PROXY, "Not seen, because the proxy lets nobody in without a further key.")
         return
     token = session["token"]
@@ -423,12 +430,14 @@ def _stream(subject: Subject) -> Iterator[Finding]:
     model = picks["first"] or names[0]
     given = {"token": token, "model": model, "prompt": streams.PROMPT, "seconds": streams.SECONDS}
     direct = _from_application(subject, "stream", given=given)
-    yield streams.judge_stream(direct, streams.stream(subject, token, model), model)
+    yield streams.judge_stream("stream.buffered", direct, streams.over_sse(subject, token, model), model)
+    if subject.expected is None or subject.expected.websocket:
+        yield streams.judge_stream("stream.socket", direct, streams.over_socket(subject, token, model), model)
 
 
 def _client(subject: Subject) -> Iterator[Finding]:
     expected = subject.expected
-    if expected is not None and (expected.maintenance or expected.authentication != "none"):
+    if expected is not None and expected.authentication != "none":
         return
     inside = inside_of(subject)
     engine = inside.require()
@@ -486,7 +495,6 @@ def _question(  # noqa: PLR0913 - keywords, each a thing of its own
 
 
 QUESTIONS: tuple[Question, ...] = (
-    _question("stack.maintenance", Hop.PROXY, "maintenance", _maintenance, needs=()),
     _question("stack.settings", Hop.HOST, "settings", _settings, needs=()),
     _question("stack.up", Hop.HOST, "stack", _up, needs=()),
     _question("instance.reached", Hop.HOST, "instance", _instance, needs=()),
@@ -502,13 +510,13 @@ QUESTIONS: tuple[Question, ...] = (
     _question("proxy.configuration", Hop.PROXY, "configuration of Nginx", _configuration, seconds=25),
     _question("certificate.served", Hop.PROXY, "certificate in the volume", _certificate, seconds=25),
     _question("certificate.renewal", Hop.PROXY, "renewal of the certificate", _renewal, seconds=25),
-    _question("silence.hops", Hop.PROXY, "longest silent answer", _silence, needs=("stack.up",)),
+    _question("silence.own", Hop.PROXY, "longest silent answer", _silence, needs=("stack.up",)),
     _question("application.ready", Hop.APPLICATION, "replicas", _replicas, seconds=30),
     _question("secret.key", Hop.APPLICATION, "secret key", _keys, seconds=30),
     _question("settings.saved", Hop.APPLICATION, "saved settings", _saved, seconds=30),
     _question("application.sign_in", Hop.APPLICATION, "administrator", _sign_in, seconds=30),
     _question(
-        "client.address", Hop.PROXY, "client's address", _client, needs=("engine.answers", "port.open"), seconds=30
+        "client.address", Hop.PROXY, "client's address", _client, needs=("engine.answers", "app.answers"), seconds=30
     ),
     _question("models.answers", Hop.MODELS, "models", _models, seconds=60),
     _question("stack.pending", Hop.HOST, "what an update would change", _pending, needs=("stack.up",), seconds=60),
@@ -517,7 +525,7 @@ QUESTIONS: tuple[Question, ...] = (
         Hop.PROXY,
         "stream through the proxy",
         _stream,
-        needs=("engine.answers", "port.open"),
+        needs=("engine.answers", "app.answers"),
         seconds=60,
         alone=True,
     ),

@@ -5,6 +5,7 @@ from typing import Any
 
 from diagnostics.finding import Finding, Hop, Severity, noted, unknown, well
 from diagnostics.inside.access import Configured
+from diagnostics.inside.containers import EXPLAINS
 
 _NEARLY = 0.8
 """Of a limit of connections or memory."""
@@ -16,10 +17,7 @@ _TOO_MANY = 429
 _NOT_FOUND = 404
 _FAULTY = 500
 
-BEHIND_DATABASE = ("application.*", "settings.*", "http.*", "websocket.*", "stream.*", "replicas.*", "containers.*",
-                   "models.*", "upload.*", "oauth.*", "cors.*", "origin.*", "cookies.*")  # fmt: skip
-BEHIND_REDIS = ("application.*", "http.*", "websocket.*", "stream.*", "replicas.*", "containers.*", "upload.*",
-                "oauth.*", "cors.*", "origin.*", "cookies.*")  # fmt: skip
+BEHIND_DATABASE, BEHIND_REDIS = EXPLAINS[Hop.DATABASE], EXPLAINS[Hop.REDIS]
 
 
 def judge_database(facts: Mapping[str, Any], configured: Configured | None) -> Iterator[Finding]:
@@ -376,7 +374,7 @@ def judge_replicas(
             f"{name} runs, and does not say that it is ready: {said}.",
             "Its start is not complete, or its database or Redis does not answer it.",
             "`make logs ROLE=open-webui` shows what it waits for.",
-            causes=("websocket.*", "stream.*", "http.*", "upload.*", "oauth.*", "cors.*", "origin.*", "cookies.*"),
+            causes=EXPLAINS[Hop.APPLICATION] if len(names) == 1 else (),
         )
     if not bad:
         yield well("application.ready", Hop.APPLICATION, f"{len(names)} replica(s) say that they are ready.")

@@ -3,17 +3,18 @@
 import http.client
 import json
 import secrets as random
-import socket
-import ssl
 import time
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from diagnostics.finding import Finding, Hop, Severity, unknown, well
+from diagnostics.outside import sockets, wire
 from diagnostics.subject import Subject
 
 PROMPT = "Count to 30"
 SECONDS = 15.0
+_COMPLETIONS = "/api/chat/completions"
 _ENOUGH = 4
 """Pieces that must come apart before anything can be said of how they come."""
 _SPREAD = 0.3
@@ -24,63 +25,143 @@ _FORGED = "203.0.113.77"
 """An address that documents alone use (RFC 5737)."""
 
 
-class Through:
-    """Requests through the proxy, as a program sends them."""
-
-    def __init__(self, subject: Subject, seconds: float) -> None:
-        """Open no connection yet."""
-        self._subject = subject
-        self._seconds = seconds
-
-    def open(self) -> http.client.HTTPConnection:
-        """Connect, and speak TLS where the URL says so. Whose certificate it is is another question's."""
-        subject = self._subject
-        connection = http.client.HTTPConnection(subject.name, subject.port, timeout=self._seconds)
-        plain = socket.create_connection((subject.address or subject.name, subject.port), self._seconds)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if subject.proxy_protocol:
-            plain.sendall(b"PROXY UNKNOWN\r\n")
-        if subject.scheme == "https":
-            context = ssl.create_default_context(cadata=subject.trust)
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            plain = context.wrap_socket(plain, server_hostname=subject.name)
-        connection.sock = plain
-        return connection
-
-
-def stream(subject: Subject, token: str, model: str) -> dict[str, Any]:
-    """Ask a model over SSE through the proxy; return when each piece came, in seconds after the question."""
-    body = {"model": model, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}
+def over_sse(subject: Subject, token: str, model: str) -> dict[str, Any]:
+    """Ask a model over SSE through the proxy, as a program does; return when each piece came, in seconds."""
+    body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}).encode()
     moments: list[float] = []
     try:
-        connection = Through(subject, SECONDS).open()
-        began = time.monotonic()
-        connection.request(
-            "POST",
-            "/api/chat/completions",
-            json.dumps(body),
-            {"Host": subject.authority, "Content-Type": "application/json", "Authorization": f"Bearer {token}"},
-        )
-        answer = connection.getresponse()
-        if answer.status != http.client.OK:
-            return {"fault": f"the proxy answers {answer.status}", "status": answer.status, "moments": moments}
-        while line := answer.readline():
-            at = time.monotonic() - began
-            if line.startswith(b"data: ") and b"content" in line:
-                moments.append(at)
-            if at > SECONDS:
-                break
-        connection.close()
+        with wire.connection(subject, seconds=SECONDS) as connected:
+            began = time.monotonic()
+            answer = wire.begin(connected, "POST", _COMPLETIONS, _headers(subject, token, body), body)
+            if answer.status != http.client.OK:
+                return {"fault": f"the answer is {answer.status}", "moments": moments}
+            while line := answer.readline():
+                at = time.monotonic() - began
+                if line.startswith(b"data: ") and b"content" in line:
+                    moments.append(at)
+                if at > SECONDS:
+                    break
     except (OSError, http.client.HTTPException) as error:
         return {"fault": str(error) or type(error).__name__, "moments": moments}
     return {"moments": moments}
 
 
-def judge_stream(direct: Mapping[str, Any], proxied: Mapping[str, Any], model: str) -> Finding:
-    """Say whether pieces that are written apart arrive apart."""
+def over_socket(subject: Subject, token: str, model: str) -> dict[str, Any]:
+    """Ask a model as the browser does: the question by POST, the answer over the WebSocket. Its chat is removed."""
+    moments: list[float] = []
+    try:
+        with sockets.opened(subject, origin=subject.origin) as channel:
+            session = _joined(channel, token)
+            message = str(uuid.uuid4())
+            body = _question(model, message, session)
+            began = time.monotonic()
+            asked = _api(subject, "POST", _COMPLETIONS, token, body)
+            try:
+                for event in _events(channel, message, began + SECONDS):
+                    kind, data = event.get("type"), event.get("data") or {}
+                    if kind == "chat:message:error":
+                        return {"fault": "the model ended it with an error", "moments": moments}
+                    if kind == "response:completion" and data.get("type") == "response.output_text.delta":
+                        moments.append(time.monotonic() - began)
+                    if kind == "chat:completion" and data.get("done"):
+                        break
+            finally:
+                if chat := asked.get("chat_id"):
+                    _api(subject, "DELETE", f"/api/v1/chats/{chat}", token)
+    except sockets.Refusal as refusal:
+        return {"fault": f"the WebSocket is refused with {refusal.answer.status}", "moments": moments}
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return {"fault": str(error) or type(error).__name__, "moments": moments}
+    return {"moments": moments}
+
+
+def _joined(channel: sockets.OpenSocket, token: str) -> str:
+    """Connect and join as who has the token; return the session's id."""
+    channel.message()
+    channel.send(f"40{json.dumps({'token': token})}")
+    session = json.loads(_next(channel, "40")[2:])["sid"]
+    channel.send(f"420{json.dumps(['user-join', {'auth': {'token': token}}])}")
+    _next(channel, "430")
+    return str(session)
+
+
+def _next(channel: sockets.OpenSocket, beginning: str) -> str:
+    """Return the next message of a kind; pings are answered meanwhile."""
+    while True:
+        message = channel.message()
+        if message == "2":
+            channel.send("3")
+        elif message.startswith(beginning):
+            return message
+
+
+def _events(channel: sockets.OpenSocket, message: str, deadline: float) -> Iterator[dict[str, Any]]:
+    while time.monotonic() < deadline:
+        name, event, *_ = json.loads(_next(channel, "42")[2:])
+        if name == "events" and event.get("message_id") == message:
+            yield event.get("data") or {}
+
+
+def _question(model: str, message: str, session: str) -> dict[str, Any]:
+    """Return what the browser posts for the first message of a new chat; it asks for no title and no tags."""
+    asked = {
+        "id": str(uuid.uuid4()),
+        "parentId": None,
+        "childrenIds": [message],
+        "role": "user",
+        "content": PROMPT,
+        "timestamp": int(time.time()),
+        "models": [model],
+    }
+    return {
+        "stream": True,
+        "model": model,
+        "messages": [{"role": "user", "content": PROMPT}],
+        "params": {},
+        "tool_servers": [],
+        "features": {},
+        "variables": {},
+        "session_id": session,
+        "id": message,
+        "parent_id": None,
+        "user_message": asked,
+        "background_tasks": {"title_generation": False, "tags_generation": False, "follow_up_generation": False},
+    }
+
+
+def _headers(subject: Subject, token: str, body: bytes) -> list[tuple[str, str]]:
+    return [
+        ("Host", subject.authority),
+        ("User-Agent", wire.AGENT),
+        ("Authorization", f"Bearer {token}"),
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+    ]
+
+
+def _api(subject: Subject, method: str, path: str, token: str, body: object = None) -> dict[str, Any]:
+    content = b"" if body is None else json.dumps(body).encode()
+    with wire.connection(subject, seconds=SECONDS) as connected:
+        answer = wire.begin(connected, method, path, _headers(subject, token, content), content)
+        text = answer.read()
+        if answer.status != http.client.OK:
+            raise wire.NoAnswerError(f"{method} {path.rpartition('/')[0]} is answered {answer.status}")
+    found = json.loads(text or b"{}")
+    return found if isinstance(found, dict) else {}
+
+
+def judge_stream(check: str, direct: Mapping[str, Any], proxied: Mapping[str, Any], model: str) -> Finding:
+    """Say whether pieces that are written apart arrive apart.
+
+    Args:
+        check: which way they went.
+        direct: when they came to who asked the application itself.
+        proxied: when they came through all proxies.
+        model: who wrote them.
+
+    """
     apart, through = direct["moments"], proxied["moments"]
-    check, hop = "stream.buffered", Hop.PROXY
+    hop, way = Hop.PROXY, "over the WebSocket" if check == "stream.socket" else "over SSE"
     if "fault" in direct or not apart:
         said = direct.get("fault", "it wrote nothing")
         return unknown(check, Hop.MODELS, f"The model {model} did not answer the application itself: {said}.")
@@ -91,8 +172,8 @@ def judge_stream(direct: Mapping[str, Any], proxied: Mapping[str, Any], model: s
             check,
             Severity.FAILURE,
             hop,
-            f"{model} answers without the proxy in {len(apart)} pieces, and through it {said}.",
-            "Programs that use the API get no answer.",
+            f"{model} answers without the proxy in {len(apart)} pieces, and through it ({way}) {said}.",
+            "People get no answer." if check == "stream.socket" else "Programs that use the API get no answer.",
             "`make logs ROLE=nginx` has a line about the request; proxy.timeouts.read says how long it waits.",
             "proxy.timeouts.read",
         )
@@ -113,12 +194,12 @@ def judge_stream(direct: Mapping[str, Any], proxied: Mapping[str, Any], model: s
             check,
             Severity.FAILURE,
             hop,
-            f"Answers are held back, and come in a lump: {figures}.",
+            f"Answers {way} are held back, and come in a lump: {figures}.",
             "People look at nothing until the whole answer is written.",
             "Something between the browser and the application buffers. If it is this stack's Nginx, its configuration"
             " was changed by hand; one in front of it needs `proxy_buffering off` (or what it calls that).",
         )
-    return well(check, hop, f"Answers come as they are written: {figures}.")
+    return well(check, hop, f"Answers {way} come as they are written: {figures}.")
 
 
 def judge_client(lines: Sequence[str], mark: str, *, trusted: Sequence[str] = ()) -> Finding:
@@ -154,19 +235,7 @@ def judge_client(lines: Sequence[str], mark: str, *, trusted: Sequence[str] = ()
 def ask_as_another(subject: Subject) -> str:
     """Send a request that claims another address; return what its path holds."""
     mark = f"doctor-{random.token_hex(8)}"
-    connection = Through(subject, 8).open()
-    # Nobody keeps an answer for a path with a query like this one.
-    connection.request(
-        "GET",
-        f"/api/v1/auths/?{mark}",
-        headers={
-            "Host": subject.authority,
-            "X-Forwarded-For": _FORGED,
-            "X-Real-IP": _FORGED,
-            "Forwarded": f"for={_FORGED}",
-            "User-Agent": "open-webui-edge-doctor",
-        },
-    )
-    connection.getresponse().read()
-    connection.close()
+    claims = [("X-Forwarded-For", _FORGED), ("X-Real-IP", _FORGED), ("Forwarded", f"for={_FORGED}")]
+    # Nobody keeps an answer for this path.
+    wire.ask(subject, f"/api/v1/auths/?{mark}", headers=claims)
     return mark
