@@ -16,6 +16,7 @@ OF_A_STACK = {
     "up": "make the machine ready and bring the stack up",
     "preview": "show what `up` would change",
     "down": "remove the stack but its data; DATA=delete removes that too",
+    "import": "make the stack's file of a .env, compose file, `docker run` line or Nginx site (FROM=…)",
     "status": "list the stack's containers",
     "logs": "show what they wrote (ROLE=…, FOLLOW=1)",
     "certificate": "show the certificate: names, issuer, days left, next renewal, last attempt",
@@ -73,7 +74,9 @@ def _command(asked: argparse.Namespace) -> Callable[[], int]:
     from bootstrap import commands  # noqa: PLC0415  # it needs the packages of the virtual environment
 
     if asked.command in OF_A_STACK:
-        of_stack: Callable[[str], int] = getattr(commands, asked.command.replace("-", "_"))
+        # `import` is a word of Python's own.
+        name = "import_" if asked.command == "import" else asked.command.replace("-", "_")
+        of_stack: Callable[[str], int] = getattr(commands, name)
         return lambda: of_stack(asked.stack)
     if asked.command.startswith("test"):
         given = shlex.split(os.environ.get("ARGS", ""))
