@@ -16,16 +16,18 @@ OF_A_STACK = {
     "up": "make the machine ready and bring the stack up",
     "preview": "show what `up` would change",
     "down": "remove the stack but its data",
+    "import": "make the stack's file of a .env, compose file, `docker run` line or Nginx site",
     "status": "list the stack's containers",
     "logs": "show what they wrote",
+    "doctor": "ask a running deployment what its users would ask, and say what to change",
+    "backup": "back the stack up now",
+    "restore": "put a backup in the place of its data",
+    "backup-verify": "bring the newest backup up beside it and compare what is in it",
     "certificate": "show the certificate: names, issuer, days left, next renewal, last attempt",
     "certificate-dry-run": "practise a renewal with the issuer",
     "trust-ca": "have this machine and its browsers trust the stack's own authority",
     "untrust-ca": "have them forget it",
-    "backup": "back the stack up now",
-    "restore": "put a backup in the place of its data",
-    "backup-verify": "bring the newest backup up beside it and compare what is in it",
-    "doctor": "ask a running deployment what its users would ask, and say what to change",
+    "reset-admin-password": "give an administrator a new password",
     "env": "print the exports for plain `pulumi`",
 }
 OF_THE_CHECKOUT = {
@@ -44,24 +46,28 @@ VARIABLES = {
     "ROLE": ("nginx", "this role's containers alone"),
     "FOLLOW": ("1", "go on with what they will write, until Ctrl-C"),
     "SYSTEM": ("0", "leave this machine's own store alone, and take the browsers'"),
-    "TO": ("folder", "into a folder of this machine"),
-    "FROM": ("latest", "which backup: latest, its id, a folder or s3:…"),
-    "KEY_FILE": ("file", "holds the password of a backup of another stack"),
     "URL": ("https://…", "somebody else's deployment, in place of a stack"),
     "JSON": ("yes", "for machines"),
     "FIX": ("yes", "show what is safe to mend, then mend it"),
     "LONG": ("yes", "measure also how long a silent answer may take, which takes minutes"),
+    "FROM": ("…", "what is read: files or a folder to import; to restore latest, a backup's id, a folder or s3:…"),
+    "TO": ("folder", "into a folder of this machine"),
+    "KEY_FILE": ("file", "holds the password of a backup of another stack"),
+    "EMAIL": ("me@example.com", "whose; left out: the administrator's, where there is one"),
+    "PASSWORD": ("stdin", "your own, read from standard input; left out: one is made and shown once"),
     "ARGS": ("'tests/nginx -k cache'", "pytest's own arguments"),
 }
 """What a command is told beside its name, as variables of `make` or of the environment: a value, and what it does."""
 TOLD = {
     "down": ("DATA", "YES"),
+    "import": ("FROM",),
     "logs": ("ROLE", "FOLLOW"),
-    "trust-ca": ("SYSTEM",),
-    "untrust-ca": ("SYSTEM",),
+    "doctor": ("URL", "JSON", "FIX", "YES", "LONG"),
     "backup": ("TO",),
     "restore": ("FROM", "KEY_FILE", "YES"),
-    "doctor": ("URL", "JSON", "FIX", "YES", "LONG"),
+    "trust-ca": ("SYSTEM",),
+    "untrust-ca": ("SYSTEM",),
+    "reset-admin-password": ("EMAIL", "PASSWORD"),
     "test": ("ARGS",),
     "test-long": ("ARGS",),
 }
@@ -145,7 +151,9 @@ def _command(asked: argparse.Namespace) -> Callable[[], int]:
     from bootstrap import commands  # noqa: PLC0415  # it needs the packages of the virtual environment
 
     if asked.command in OF_A_STACK:
-        of_stack: Callable[[str], int] = getattr(commands, asked.command.replace("-", "_"))
+        # `import` is a word of Python's own.
+        name = "import_" if asked.command == "import" else asked.command.replace("-", "_")
+        of_stack: Callable[[str], int] = getattr(commands, name)
         return lambda: of_stack(asked.stack)
     if asked.command.startswith("test"):
         given = shlex.split(os.environ.get("ARGS", ""))

@@ -30,6 +30,9 @@ from bootstrap.backup.deployed import Deployed
 from bootstrap.console import step
 from bootstrap.engine import Engine
 from bootstrap.images import rootfs
+from bootstrap.importing import command as importing
+from bootstrap.importing import stack_file
+from bootstrap.importing.old import AskedEngine
 from bootstrap.problem import ProblemError
 from bootstrap.stack import Stack
 from components.docker.ssh import SshAccess
@@ -115,6 +118,19 @@ def _down_with_instance(target: Stack, *, with_data: bool) -> int:
         "it, and a zone that this stack made). "
         f"`make up STACK={name}` brings the rest back, `make down STACK={name} DATA=delete` removes that too."
     )
+    return 0
+
+
+def import_(name: str) -> int:
+    """Make a stack's file of what a deployment that is there was started with; touch nothing."""
+    file = stack.file_of(name)
+    importing.refuse_existing(name, file)
+    given = importing.given_sources()
+    host = engine.chosen()
+    made, said = importing.translated(given, Path.cwd(), name, AskedEngine(host, engine.unanswered(host)))
+    with rootfs.workplace("import") as folder:
+        stack_file.write(made, _stack(name), file, folder)
+    console.put(said)
     return 0
 
 

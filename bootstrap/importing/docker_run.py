@@ -1,0 +1,302 @@
+"""A `docker run` line, or the script that holds one."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bootstrap.importing import reading
+from bootstrap.importing.found import (
+    Dropped,
+    Found,
+    Mount,
+    Neighbour,
+    Publication,
+    Variable,
+    is_open_webui,
+    publications,
+    repository,
+    role_of,
+)
+from bootstrap.problem import ProblemError
+
+LINE = re.compile(r"^\s*(?:sudo\s+)?(?:docker|podman|nerdctl)\s+(?:container\s+)?(?:run|create)\s", re.MULTILINE)
+_ASSIGNMENT = re.compile(r"\s*(?:export\s+|readonly\s+|local\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_ALONE = {
+    "-d", "--detach", "-i", "--interactive", "-t", "--tty", "--rm", "--init", "--privileged", "--read-only", "-P",
+    "--publish-all", "--no-healthcheck", "--oom-kill-disable", "--sig-proxy", "-q", "--quiet",
+    "--disable-content-trust",
+}  # fmt: skip
+_LONG = {
+    "-e": "--env", "-v": "--volume", "-p": "--publish", "-u": "--user", "-m": "--memory", "-h": "--hostname",
+    "-l": "--label", "-w": "--workdir", "-c": "--cpu-shares", "-a": "--attach", "--net": "--network",
+}  # fmt: skip
+_SILENT = {"--name", "--restart", "--pull", "--stop-timeout", "--stop-signal", "--memory-swap", "--attach", "--cidfile"}
+_KEYS = {
+    "--cap-add": "the container gets no further rights",
+    "--device": "no container gets a device of the host; GPUs are Ollama's (models.ollama.container.gpu)",
+    "--dns": "no setting does this; the engine's own DNS is used",
+    "--entrypoint": "the image's own command is run",
+    "--health-cmd": "the program has one of its own for each container: GET /ready",
+    "--hostname": "nothing asks for it",
+    "--label": "labels of other programs lead to nothing: the only way in is this deployment's proxy",
+    "--link": "what is beside it is reached by the host (host.docker.internal)",
+    "--log-driver": "the program has one of its own for each container",
+    "--log-opt": "the program has one of its own for each container",
+    "--network": "the deployment has a network of its own",
+    "--network-alias": "the deployment has a network of its own",
+    "--platform": "the engine's own is used",
+    "--privileged": "no container gets rights over its host",
+    "--runtime": "GPUs are Ollama's (models.ollama.container.gpu)",
+    "--security-opt": "the program has its own",
+    "--workdir": "the image's own is used",
+}
+
+
+@dataclass
+class _Run:
+    """One `docker run`, taken apart."""
+
+    image: str = ""
+    command: list[str] = field(default_factory=list[str])
+    options: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+
+    def all(self, name: str) -> list[str]:
+        """Return the values of an option, in order."""
+        return [value for option, value in self.options if option == name]
+
+    def last(self, name: str) -> str | None:
+        """Return the value that counts of an option that can be there once."""
+        return self.all(name)[-1] if self.all(name) else None
+
+
+def read(text: str, shown: str, folder: Path, environment: Mapping[str, Variable]) -> Found:
+    """Read a line or a script.
+
+    Args:
+        text: what it says.
+        shown: its name, for messages.
+        folder: what its paths are relative to.
+        environment: what the shell that runs it has, as far as it is known.
+
+    Raises:
+        ProblemError: nothing in it starts Open WebUI, or two do.
+
+    """
+    script = _Script(shown, folder, environment)
+    runs = list(script.runs(text))
+    chosen = [run for run in runs if is_open_webui(run.image)]
+    if not runs:
+        raise ProblemError(f"{shown}: no line of it is a `docker run`; name the file that starts Open WebUI.")
+    if not chosen:
+        images = ", ".join(run.image or "none" for run in runs)
+        raise ProblemError(
+            f"{shown}: no `docker run` of it starts Open WebUI (its image is called …/open-webui); these are there:"
+            f" {images}."
+        )
+    if len(chosen) > 1:
+        names = ", ".join(run.last("--name") or run.image for run in chosen)
+        raise ProblemError(
+            f"{shown}: {len(chosen)} lines start Open WebUI: {names}. One stack is one deployment: leave the others out"
+            " of a copy of the file."
+        )
+    return script.found(chosen[0], [run for run in runs if run is not chosen[0]])
+
+
+class _Script:
+    def __init__(self, shown: str, folder: Path, environment: Mapping[str, Variable]) -> None:
+        self._shown = shown
+        self._folder = folder
+        self._known: dict[str, str | None] = {name: one.value for name, one in environment.items()}
+        self._unknown: list[str] = []
+
+    def runs(self, text: str) -> Iterator[_Run]:
+        """Go through the lines as a shell would: what is assigned is known from there on."""
+        for line in _logical_lines(text):
+            assignment = _ASSIGNMENT.fullmatch(line)
+            if LINE.match(line):
+                yield self._run(line)
+            elif assignment:
+                words = self._words(assignment[2])
+                self._known[assignment[1]] = words[0] if words else ""
+
+    def _words(self, line: str) -> list[str]:
+        """Split as a shell does; what stands in single quotes is taken as it is."""
+        pieces = re.split(r"('[^']*')", line) if line.count("'") % 2 == 0 else [line]
+        filled = "".join(piece if piece.startswith("'") else self._filled(piece) for piece in pieces)
+        try:
+            return shlex.split(filled, comments=True)
+        except ValueError:
+            start = line.strip().split("\n")[0][:60]
+            raise ProblemError(
+                f"{self._shown}: a quote that was opened in `{start}` is not closed; mend the line."
+            ) from None
+
+    def _filled(self, text: str) -> str:
+        text = re.sub(r"\$\(pwd\)|`pwd`|\$\{?PWD\}?", lambda _: str(self._folder.resolve()), text)
+
+        def missing(name: str) -> str:
+            self._unknown.append(name.partition("?")[0])
+            return ""
+
+        # A dollar behind a backslash is one.
+        kept = text.replace("\\$", "\0")
+        known = {name: _quoted(value) for name, value in self._known.items()}
+        return reading.substituted(kept.replace("$$", "\1"), known, missing).replace("\1", "$$").replace("\0", "\\$")
+
+    def _run(self, line: str) -> _Run:
+        words = self._words(line)
+        while words and words.pop(0) not in {"run", "create"}:
+            pass
+        run = _Run()
+        while words:
+            word = words.pop(0)
+            if not word.startswith("-"):
+                run.image, run.command = word, [one for one in words if one not in {"&&", ";", "&"}]
+                break
+            for name, value in _option(word, words):
+                run.options.append((_LONG.get(name, name), value))
+        return run
+
+    def found(self, run: _Run, others: list[_Run]) -> Found:
+        """Return what is known of the deployment."""
+        found = Found(
+            variables=self._variables(run),
+            image=run.image,
+            container=run.last("--name"),
+            published=tuple(self._published(run)),
+            mounts=tuple(self._mounts(run)),
+            neighbours=tuple(
+                Neighbour(
+                    name=other.last("--name") or repository(other.image).rpartition("/")[2],
+                    image=repository(other.image),
+                    role=role_of(other.image),
+                    published=tuple(self._published(other)),
+                    gpu=bool(other.all("--gpus")),
+                )
+                for other in others
+            ),
+            on_host_network=run.last("--network") == "host",
+            gpu=bool(run.all("--gpus")) or run.last("--runtime") == "nvidia",
+            user=run.last("--user"),
+            memory=run.last("--memory"),
+        )
+        found.dropped += self._without_a_place(run)
+        return found
+
+    def _variables(self, run: _Run) -> dict[str, Variable]:
+        found: dict[str, Variable] = {}
+        for file in run.all("--env-file"):
+            path = self._folder / file
+            values = reading.literal_variables_in(reading.text_of(path, file), file)
+            found |= {name: Variable(name, value, file) for name, value in values.items() if value is not None}
+        for entry in run.all("--env"):
+            name, equals, value = entry.partition("=")
+            known = self._known.get(name)
+            if equals or known is not None:
+                found[name] = Variable(name, value if equals else known or "", self._shown)
+        return found
+
+    def _published(self, run: _Run) -> Iterator[Publication]:
+        for entry in run.all("--publish"):
+            ports = publications(entry)
+            if ports is None:
+                raise ProblemError(f'{self._shown}: --publish: "{entry}" is not a port; write one such as 3000:8080.')
+            yield from ports
+
+    def _mounts(self, run: _Run) -> Iterator[Mount]:
+        for entry in run.all("--volume"):
+            source, colon, rest = entry.partition(":")
+            if colon:
+                yield self._mount(source, rest.partition(":")[0], is_folder=source.startswith((".", "/", "~")))
+        for entry in run.all("--mount"):
+            parts: dict[str, str] = {}
+            for part in entry.split(","):
+                key, _, value = part.partition("=")
+                parts[key] = value
+            source = parts.get("source") or parts.get("src") or ""
+            target = parts.get("target") or parts.get("dst") or parts.get("destination") or ""
+            if source and parts.get("type", "volume") in {"volume", "bind"}:
+                yield self._mount(source, target, is_folder=parts.get("type") == "bind")
+
+    def _mount(self, source: str, target: str, *, is_folder: bool) -> Mount:
+        if is_folder:
+            source = str((self._folder / Path(source).expanduser()).resolve())
+        return Mount(source, target, is_folder=is_folder)
+
+    def _without_a_place(self, run: _Run) -> Iterator[Dropped]:
+        told = {"--env", "--env-file", "--volume", "--mount", "--publish", "--gpus", "--user", "--memory", *_SILENT}
+        for name, value in run.options:
+            if name == "--env" and "=" not in value and value not in self._known:
+                yield Dropped(
+                    value, f"its value came from the shell that ran it; write {value}=… where {self._shown} names it"
+                )
+            elif name == "--add-host" and not value.startswith("host.docker.internal"):
+                yield Dropped(f"--add-host {value}", "no setting adds names; write its address where it is used")
+            elif name in _KEYS and not (name == "--network" and value == "host"):
+                yield Dropped(f"{name} {value}".strip(), _KEYS[name])
+            elif name not in told and name not in _ALONE and name not in {"--add-host", "--network"}:
+                yield Dropped(name, "no setting does this")
+        if run.command:
+            yield Dropped(" ".join(run.command), "the image's own command is run")
+        for name in dict.fromkeys(self._unknown):
+            yield Dropped(f"${name}", f"{self._shown} does not say what it is; it was taken for nothing")
+
+
+def _quoted(value: str | None) -> str | None:
+    # Put between whatever quotes are there; a shell would not split it either.
+    return None if value is None else re.sub(r'(["\\$`])', r"\\\1", value)
+
+
+def _option(word: str, words: list[str]) -> Iterator[tuple[str, str]]:
+    """Take an option apart: --name=value, --name value, -p3000:8080, or several short ones such as -dit."""
+    if word.startswith("--"):
+        name, equals, value = word.partition("=")
+        if equals:
+            yield name, value
+        elif name in _ALONE:
+            yield name, ""
+        else:
+            yield name, words.pop(0) if words else ""
+        return
+    letters = word[1:]
+    while letters:
+        name, letters = f"-{letters[0]}", letters[1:]
+        if name in _ALONE:
+            yield name, ""
+            continue
+        yield name, letters.removeprefix("=") if letters else words.pop(0) if words else ""
+        return
+
+
+def _logical_lines(text: str) -> Iterator[str]:
+    """Join what a backslash or an open quote continues; drop comments of their own line."""
+    pending = ""
+    for line in text.splitlines():
+        if not pending and line.lstrip().startswith("#"):
+            continue
+        pending += line
+        if re.search(r"(?<!\\)(?:\\\\)*\\$", pending.rstrip("\r ")):
+            pending = pending.rstrip("\r ")[:-1] + " "
+            continue
+        if _is_open(pending):
+            pending += "\n"
+            continue
+        if pending.strip():
+            yield pending
+        pending = ""
+    if pending.strip():
+        yield pending
+
+
+def _is_open(line: str) -> bool:
+    quote, before = "", " "
+    for character in line:
+        if before != "\\" or quote == "'":
+            if character == "#" and not quote and before.isspace():
+                return False
+            if character in "'\"" and quote in {"", character}:
+                quote = "" if quote else character
+        before = " " if before == "\\" == character else character
+    return bool(quote)

@@ -1,0 +1,221 @@
+"""An Nginx site file of the shapes that tutorials and SWAG have, read by crossplane."""
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import crossplane
+
+from bootstrap.importing.found import Dropped, Location, Site
+from bootstrap.problem import ProblemError
+
+_OWN_PATHS = ("/ws", "/api", "/socket.io", "/ollama", "/openai", "/static", "/assets", "/_app", "/oauth", "/cache",
+              "/health", "/ready", "/.well-known/acme-challenge")  # fmt: skip
+_LOCALLY = {"localhost", "127.0.0.1", "[::1]", "::1"}
+_GATES = ("authelia", "authentik", "tinyauth", "ldap", "oauth2")
+
+
+@dataclass(frozen=True)
+class _Server:
+    directives: list[dict[str, Any]]
+
+    def all(self, name: str) -> list[list[str]]:
+        """Return the arguments of each directive of a name."""
+        return [one["args"] for one in self.directives if one["directive"] == name]
+
+    @property
+    def names(self) -> list[str]:
+        """All its names."""
+        return [name for args in self.all("server_name") for name in args]
+
+    @property
+    def main(self) -> dict[str, Any] | None:
+        """The location that leads to an application."""
+        locations = [one for one in self.directives if one["directive"] == "location" and one["args"][-1] == "/"]
+        return next((one for one in locations if _proxied(one["block"])), None)
+
+    @property
+    def redirect(self) -> str | None:
+        """Where it sends everybody, if it does."""
+        inside = [
+            one for location in self.directives if location["directive"] == "location" for one in location["block"]
+        ]
+        for one in [*self.directives, *inside]:
+            if one["directive"] in {"return", "rewrite"} and one["args"][-1:] and "://" in " ".join(one["args"]):
+                return next(word for word in one["args"] if "://" in word)
+        return None
+
+
+def read(text: str, shown: str) -> list[Site]:
+    """Read the sites that lead to an application.
+
+    Raises:
+        ProblemError: it is no Nginx configuration, or leads nowhere.
+
+    """
+    parsed = _parsed(text, shown)
+    servers = [_Server(block) for block in _servers(parsed)]
+    upstreams = {one["args"][0]: one["block"] for one in _flat(parsed) if one["directive"] == "upstream"}
+    leading = [server for server in servers if server.main is not None]
+    if not servers:
+        raise ProblemError(
+            f"{shown} has no `server` block, so it is no site; name the file below sites-enabled, conf.d or"
+            " proxy-confs."
+        )
+    if not leading:
+        raise ProblemError(
+            f"{shown}: none of its servers passes `location /` on (proxy_pass), so none leads to Open WebUI."
+        )
+    by_name: dict[tuple[str, ...], Site] = {}
+    for server in leading:
+        site = by_name.setdefault(tuple(server.names), Site(shown, names=list(dict.fromkeys(server.names))))
+        _take(site, server, upstreams)
+    for server in servers:
+        if server.main is None:
+            _take_redirect(list(by_name.values()), server)
+    return list(by_name.values())
+
+
+def _parsed(text: str, shown: str) -> list[dict[str, Any]]:
+    with tempfile.NamedTemporaryFile("w", suffix=".conf", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        # What it includes is elsewhere, or is a snippet of which only the name says what it is.
+        answer = crossplane.parse(file.name, single=True, check_ctx=False, check_args=False)
+    for error in answer["errors"]:
+        words = re.sub(r" in \S+\.conf:\d+$", "", str(error["error"]))
+        raise ProblemError(f"{shown}: line {error['line']}: {words}; mend the file (`nginx -t` names the same place).")
+    return answer["config"][0]["parsed"]
+
+
+def _flat(directives: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for one in directives:
+        yield one
+        if one["directive"] == "http":
+            yield from _flat(one["block"])
+
+
+def _servers(directives: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    for one in _flat(directives):
+        if one["directive"] == "server" and "block" in one:
+            yield one["block"]
+
+
+def _proxied(block: Sequence[dict[str, Any]]) -> str | None:
+    return next((one["args"][0] for one in block if one["directive"] == "proxy_pass"), None)
+
+
+def _take(site: Site, server: _Server, upstreams: Mapping[str, Any]) -> None:
+    for args in server.all("listen"):
+        _listen(site, args)
+    for name, attribute in (("ssl_certificate", "certificate"), ("ssl_certificate_key", "private_key")):
+        for args in server.all(name):
+            setattr(site, attribute, args[0])
+    main = server.main
+    inside = [] if main is None else main["block"]
+    for one in [*server.directives, *inside]:
+        name, args = one["directive"], tuple(one["args"])
+        if name == "include":
+            _include(site, args[0])
+        elif name == "location":
+            if one is not main:
+                _location(site, one, upstreams, leads_to=_proxied(inside) or "")
+        elif name == "if":
+            site.dropped.append(Dropped(f"if {' '.join(args)}", "no setting does this"))
+        elif name not in {"listen", "server_name", "ssl_certificate", "ssl_certificate_key"}:
+            site.directives.append((name, args))
+
+
+def _listen(site: Site, args: Sequence[str]) -> None:
+    address, _, port = args[0].rpartition(":") if not args[0].endswith("]") else (args[0], "", "80")
+    site.local = address.startswith(("127.", "localhost", "[::1]")) and (
+        site.local or not (site.http_port or site.https_port)
+    )
+    if not port.isdigit():
+        port = "80"
+    if "quic" in args:
+        site.http3 = True
+        site.https_port = int(port)
+    elif "ssl" in args or port == "443":
+        site.https_port = int(port)
+    else:
+        site.http_port = int(port)
+
+
+def _include(site: Site, path: str) -> None:
+    gate = next((one for one in _GATES if one in path), None)
+    if gate is not None:
+        why = "a door before the application is proxy.authentication.external here; nobody is asked before that is set"
+        site.dropped.append(Dropped(f"include {path}", why))
+    elif "letsencrypt" in path or path.endswith("/ssl.conf"):
+        if path.startswith("/config/nginx"):
+            # SWAG's own: its certificate is Let's Encrypt's.
+            site.certificate = site.certificate or "/config/keys/letsencrypt/fullchain.pem"
+    elif not re.search(r"/(proxy|resolver|ssl|options-ssl-nginx)[\w.-]*\.conf$|snippets/ssl", path):
+        site.dropped.append(Dropped(f"include {path}", "what it says was not read; name it in FROM where it matters"))
+
+
+def _location(site: Site, location: Mapping[str, Any], upstreams: Mapping[str, Any], *, leads_to: str) -> None:
+    args, block = location["args"], location["block"]
+    path, told = args[-1], f"location {' '.join(args)}"
+    target = _proxied(block)
+    same = target is None or "$" in target or urlsplit(target).netloc == urlsplit(leads_to).netloc
+    if same and (args[0] in {"~", "~*", "^~"} or path.rstrip("/").startswith(_OWN_PATHS)):
+        site.directives.append(("location", tuple(args)))
+    elif any(one["directive"] == "internal" for one in block):
+        why = "Nginx asked there by itself; proxy.authentication.external asks another service about each request"
+        site.dropped.append(Dropped(told, why))
+    elif args[0] in {"~", "~*"}:
+        site.dropped.append(Dropped(told, "a pattern; proxy.locations has paths, each written out"))
+    elif target is not None:
+        url = _reached(target, upstreams)
+        websocket = any(one["directive"] == "proxy_set_header" and one["args"][0].lower() == "upgrade" for one in block)
+        if url is None:
+            site.dropped.append(Dropped(told, f"where it leads ({target}) is known when Nginx runs, not before"))
+        else:
+            site.locations.append(Location(path, url, websocket=websocket))
+    elif _is_closed(block):
+        site.locations.append(Location(path, None))
+    else:
+        site.dropped.append(
+            Dropped(told, "no setting serves files or answers by itself; proxy.locations passes paths on")
+        )
+
+
+def _is_closed(block: Sequence[Mapping[str, Any]]) -> bool:
+    refused = any(one["directive"] == "return" and one["args"][0] in {"403", "404", "444"} for one in block)
+    denied = any(one["directive"] == "deny" and one["args"] == ["all"] for one in block)
+    return (refused or denied) and not any(one["directive"] == "allow" for one in block)
+
+
+def _reached(target: str, upstreams: Mapping[str, Any]) -> str | None:
+    if "$" in target or not target.startswith(("http://", "https://")):
+        return None
+    parts = urlsplit(target)
+    if parts.netloc in upstreams:
+        server = next((one["args"][0] for one in upstreams[parts.netloc] if one["directive"] == "server"), "")
+        parts = parts._replace(netloc=server)
+    host, port = parts.hostname or "", parts.port
+    if host in _LOCALLY:
+        host = "host.docker.internal"
+    return parts._replace(netloc=host if port is None else f"{host}:{port}").geturl()
+
+
+def _take_redirect(sites: list[Site], server: _Server) -> None:
+    """A server that only sends people on: to HTTPS, or from another name."""
+    target = server.redirect
+    for site in sites:
+        host = urlsplit((target or "").replace("$host", site.names[0] if site.names else "")).hostname or ""
+        if target is None or not (host in site.names or set(server.names) & set(site.names) or "$" in target):
+            continue
+        for args in server.all("listen"):
+            _listen(site, args)
+        site.names += [name for name in server.names if name not in site.names and name != "_"]
+        return
+    named = " ".join(server.names) or "without a name"
+    sites[0].dropped.append(
+        Dropped(f"server {named}", "leads elsewhere; this deployment answers for its own names alone")
+    )

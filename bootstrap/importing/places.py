@@ -1,0 +1,450 @@
+"""Where people find the deployment: names, ports, certificate, and what an Nginx site said about requests."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from bootstrap.importing import variables
+from bootstrap.importing.found import EVERYWHERE, PORT, Role, Site
+from bootstrap.importing.translation import Translation
+from stacks.site import SiteSettings
+from stacks.values import is_loopback, parse_duration, write_duration
+
+_LOCAL = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}  # noqa: S104 - compared, not bound
+_HTTP, _HTTPS = 80, 443
+_HTTP_DEFAULT = 8080
+_UNIT = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_MIB = 1 << 20
+
+
+def translate(t: Translation) -> None:
+    """Find names, ports and certificate, and say where each came from."""
+    site = t.found.sites[0] if t.found.sites else None
+    _names(t, site)
+    _ports(t, site)
+    _certificate(t, site)
+
+
+def _names(t: Translation, site: Site | None) -> None:
+    url = t.found.value("WEBUI_URL")
+    candidates: list[tuple[str, str]] = []
+    if url:
+        host = _host_of(t, url)
+        if host:
+            candidates.append(("WEBUI_URL", host))
+    elif "WEBUI_URL" in t.found.variables:
+        t.dropped("WEBUI_URL", "is empty, which says nothing")
+    for name in site.names if site else ():
+        host = _name_of(t, name)
+        if host is not None:
+            candidates.append((f"server_name {name}", host))
+    for variable in ("VIRTUAL_HOST", "LETSENCRYPT_HOST"):
+        candidates += [(variable, host.strip()) for host in t.found.value(variable).split(",") if host.strip()]
+    candidates += [("a rule Host(…) of its labels", host) for host in t.found.hosts]
+    good = [(what, host.lower()) for what, host in candidates if _is_host(host)]
+    for what, host in candidates:
+        if not _is_host(host):
+            t.dropped(what, f'"{host}" is not a name that a site can have; write site.domain')
+    chosen = next(((what, host) for what, host in good if host not in _LOCAL), good[0] if good else None)
+    if chosen is None:
+        return
+    _say_names(t, chosen, good)
+
+
+def _say_names(t: Translation, chosen: tuple[str, str], good: Sequence[tuple[str, str]]) -> None:
+    said: dict[str, list[str]] = {}
+    for what, host in good:
+        said.setdefault(what, []).append(host)
+    domain = "localhost" if chosen[1] in _LOCAL else chosen[1]
+    aliases = list(dict.fromkeys(host for _, host in good if host not in {domain, *_LOCAL}))
+    for what, hosts in said.items():
+        if what == chosen[0]:
+            t.setting(what, "site.domain", domain)
+        elif set(hosts) <= {domain}:
+            t.part(what, "site.domain", domain)
+        elif aliases and not set(hosts) <= _LOCAL:
+            t.part(what, "site.aliases", ", ".join(host for host in hosts if host != domain))
+        else:
+            t.derived(what, f"{chosen[0]} says {domain}, and this machine alone knows {', '.join(hosts)}")
+    if aliases:
+        t.put("site.aliases", aliases)
+
+
+def _host_of(t: Translation, url: str) -> str | None:
+    try:
+        parts = urlsplit(url if "://" in url else f"https://{url}")
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if not host:
+        t.dropped("WEBUI_URL", f'"{url}" is not a URL; write site.domain')
+        return None
+    if parts.path.strip("/"):
+        t.dropped(
+            f"WEBUI_URL: {parts.path}", "Open WebUI cannot be served below a path; it is at the top of its own name now"
+        )
+    return host
+
+
+def _name_of(t: Translation, name: str) -> str | None:
+    if name.lower() in {"_", ""} or name.startswith("$"):
+        return None
+    if name.endswith(".*"):
+        domain = next((one.variables.get("URL") for one in t.found.neighbours if one.variables.get("URL")), None)
+        if domain:
+            return name.removesuffix("*") + domain
+        t.to_do.append(
+            f"server_name {name} stands for a domain that the file does not say (SWAG's URL): write site.domain,"
+            " such as"
+            f" {name.removesuffix('*')}example.com."
+        )
+        t.dropped(f"server_name {name}", "the domain is not said; write site.domain")
+        return None
+    if "*" in name or name.startswith(("~", ".")):
+        t.dropped(f"server_name {name}", "a site has names, each written out (site.domain, site.aliases)")
+        return None
+    return name
+
+
+def _is_host(host: str) -> bool:
+    try:
+        SiteSettings(domain=host, aliases=())
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass
+class _Doors:
+    """Where people came in before."""
+
+    what: str = ""
+    """What said so."""
+    http: int | None = None
+    https: int | None = None
+    public: bool = False
+    """Whether others than this machine could."""
+
+
+def _ports(t: Translation, site: Site | None) -> None:
+    doors = _doors(t, site)
+    _ports_of_the_url(t, doors, site)
+    if doors.https is None and doors.http == _HTTP:
+        doors.https = _HTTPS
+    if doors.http is not None and doors.http == doors.https:
+        doors.http = (
+            _HTTP if doors.https == _HTTPS else _HTTP_DEFAULT if doors.https != _HTTP_DEFAULT else _HTTP_DEFAULT + 1
+        )
+    if doors.https == _HTTPS and doors.http is None:
+        doors.http = _HTTP
+    if doors.http is not None:
+        t.setting(doors.what, "site.listen.http_port", doors.http, "redirects to HTTPS")
+    if doors.https is not None:
+        t.setting(doors.what if site else "(HTTPS)", "site.listen.https_port", doors.https)
+    _address(t, doors, site)
+    if t.found.value("PORT"):
+        t.derived("PORT", "the application listens for the proxy alone; site.listen says where people come in")
+    elif "PORT" in t.found.variables:
+        t.dropped("PORT", "is empty, which says nothing")
+
+
+def _ports_of_the_url(t: Translation, doors: _Doors, site: Site | None) -> None:
+    url = t.found.value("WEBUI_URL")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return
+    if "://" not in url or not host or host in _LOCAL:
+        return
+    doors.public = True
+    doors.what = doors.what or "WEBUI_URL"
+    if parts.scheme == "https":
+        doors.https = port or _HTTPS
+        if doors.https == _HTTPS and (doors.http is None or not site):
+            doors.http = _HTTP
+    elif doors.http is None:
+        doors.http = port or _HTTP
+
+
+def _doors(t: Translation, site: Site | None) -> _Doors:
+    found = t.found
+    proxies = [one for one in found.neighbours if one.role is Role.PROXY and one.published]
+    outside = {one.container_port: one.port for proxy in proxies for one in proxy.published}
+    labelled = bool(found.hosts or found.value("VIRTUAL_HOST"))
+    if site is not None or proxies or labelled:
+        for published in found.published:
+            t.derived(f"port {published}", "nothing but the proxy is published")
+    if site is not None:
+        http = outside.get(site.http_port, site.http_port) if site.http_port else None
+        https = outside.get(site.https_port, site.https_port) if site.https_port else None
+        return _Doors("listen", http, https, public=not site.local)
+    if proxies:
+        return _Doors(
+            f"ports of {', '.join(one.name for one in proxies)}", outside.get(_HTTP), outside.get(_HTTPS), public=True
+        )
+    if labelled:
+        return _Doors("the proxy in front", _HTTP, _HTTPS, public=True)
+    return _doors_of_the_application(t)
+
+
+def _doors_of_the_application(t: Translation) -> _Doors:
+    found = t.found
+    wanted = int(found.value("PORT")) if found.value("PORT").isdigit() else PORT
+    first = next((one for one in found.published if one.container_port == wanted), None)
+    for one in found.published:
+        if one is not first:
+            t.dropped(f"port {one}", "nothing but the proxy is published")
+    if first is not None:
+        public = not first.address.startswith("127.") and first.address != "::1"
+        is_https = first.port == _HTTPS
+        return _Doors(
+            f"port {first}", None if is_https else first.port, first.port if is_https else None, public=public
+        )
+    if found.on_host_network:
+        return _Doors("--network host", wanted, public=True)
+    return _Doors()
+
+
+def _address(t: Translation, doors: _Doors, site: Site | None) -> None:
+    path = "site.listen.address"
+    if not doors.public:
+        if doors.what:
+            t.derived(f"the address of {doors.what}", "127.0.0.1: this machine alone, as before")
+        return
+    own = sorted(one.address for one in t.found.published if _is_ipv4(one.address) and one.address != EVERYWHERE)
+    address = next((one for one in own if site is None and not is_loopback(one)), EVERYWHERE)
+    if t.found.value("WEBUI_AUTH").lower() == "false":
+        t.to_do.append(
+            "Without sign-in (WEBUI_AUTH=false) everybody who reaches it is the administrator, so it listens on"
+            " 127.0.0.1"
+            " alone."
+        )
+    elif t.found.value("WEBUI_ADMIN_EMAIL") or t.inside.administrator:
+        t.setting(f"the address of {doors.what}", path, address)
+    else:
+        t.to_do.append(
+            "It listens on 127.0.0.1 alone until it is known who administers it: write open_webui.admin.email (of the"
+            f" account that is there; its password stays) and {path}: {address}."
+        )
+
+
+def _is_ipv4(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).version == 4  # noqa: PLR2004 - the protocol's own number
+    except ValueError:
+        return False
+
+
+def _certificate(t: Translation, site: Site | None) -> None:
+    found = t.found
+    email = found.value("LETSENCRYPT_EMAIL") or next(
+        (one.variables["EMAIL"] for one in found.neighbours if one.variables.get("EMAIL")), ""
+    )
+    domain = t.get("site.domain")
+    path = None if site is None else site.certificate
+    if path is not None and domain and ("letsencrypt" in path or "/live/" in path or "acme" in path):
+        _lets_encrypt(t, "ssl_certificate", email)
+    elif path is not None and site is not None and site.private_key is not None:
+        t.setting(
+            "ssl_certificate",
+            "certificate",
+            {"mode": "provided", "provided": {"certificate_file": path, "private_key_file": site.private_key}},
+        )
+        t.to_do.append(
+            f"The certificate is read from {path} and {site.private_key} on this machine, by `make up`: where Nginx"
+            " ran in"
+            " a container, write the paths that the files have here."
+        )
+    elif found.value("LETSENCRYPT_HOST"):
+        _lets_encrypt(t, "LETSENCRYPT_HOST", email)
+    elif domain not in {None, "localhost"} and found.value("WEBUI_URL").startswith("https:"):
+        t.to_do.append(
+            "Browsers do not trust its certificate yet, which this stack signs itself: certificate.mode:"
+            " lets-encrypt gets"
+            " one that they trust (and accepts Let's Encrypt's terms), provided takes your own."
+        )
+    if "LETSENCRYPT_EMAIL" in found.variables:
+        if t.get("certificate.lets_encrypt.email"):
+            t.part("LETSENCRYPT_EMAIL", "certificate.lets_encrypt.email", email)
+        else:
+            t.dropped("LETSENCRYPT_EMAIL", "nothing is asked of an issuer")
+
+
+def _lets_encrypt(t: Translation, what: str, email: str) -> None:
+    written: dict[str, object] = {"mode": "lets-encrypt"}
+    if email:
+        written["lets_encrypt"] = {"email": email}
+    t.setting(
+        what,
+        "certificate",
+        written,
+        "a new one is issued by the first `make up`; its names must lead here, port 80 too",
+    )
+
+
+def requests(t: Translation) -> None:
+    """What the site said about requests and answers."""
+    for site in t.found.sites:
+        if site.http3:
+            t.setting("listen … quic", "proxy.http3", value=True)
+        told: set[str] = set()
+        for name, args in site.directives:
+            _directive(t, name, args, told)
+        for location in site.locations:
+            entry: dict[str, object] = {} if location.url is None else {"url": t.reached(location.url)[0]}
+            if location.websocket:
+                entry["websocket"] = True
+            t.setting(f"location {location.path}", f"proxy.locations.{location.path}", entry)
+        for dropped in site.dropped:
+            t.dropped(dropped.what, dropped.why)
+
+
+def _directive(t: Translation, name: str, args: Sequence[str], told: set[str]) -> None:
+    line = " ".join((name, *args))
+    handler = _DIRECTIVES.get(name)
+    if name == "add_header":
+        _header(t, args[0], args[1] if len(args) > 1 else "")
+    elif handler is not None:
+        handler(t, line, args)
+    elif name in _GATES:
+        if name not in told:
+            t.dropped(name, _GATES[name])
+    elif name == "location":
+        t.derived(line, "a path of Open WebUI's own, which the proxy treats as it needs")
+    elif re.match(_OWN, name):
+        if name not in told:
+            t.derived(name, "the proxy's own")
+    elif name not in told:
+        t.dropped(line, "no setting does this")
+    told.add(name)
+
+
+_OWN = (
+    r"(proxy_(pass|http_version|set_header|buffering|buffers?|buffer_size|busy_buffers_size|request_buffering|cache.*|"
+    r"redirect|cookie_path|hide_header|pass_header|pass_request_headers|ignore_headers|no_cache|next_upstream.*|ssl_.*|socket_keepalive|"
+    r"connect_timeout|max_temp_file_size)|set|chunked_transfer_encoding|gzip.*|brotli.*|tcp_no(delay|push)|sendfile|http2|http3|"
+    r"ssl_(ciphers|prefer_server_ciphers|dhparam|session_.*|ecdh_curve|stapling.*|trusted_certificate|early_data|conf_command)|"
+    r"resolver.*|root|index|access_log|error_log|server_tokens|keepalive.*|large_client_header_buffers|"
+    r"client_body_buffer_size|client_header_.*|error_page|try_files|quic_.*|reset_timedout_connection|send_timeout|return|rewrite|expires|etag|charset|"
+    r"underscores_in_headers|ignore_invalid_headers|port_in_redirect|absolute_redirect|server_name_in_redirect)$"
+)
+_GATES = {
+    "auth_basic": "a password of the proxy's cannot work beside Open WebUI's own Bearer token; proxy.authentication",
+    "auth_basic_user_file": "as auth_basic",
+    "auth_request": (
+        "proxy.authentication.external asks another service about each request; nobody is asked before it is set"
+    ),
+    "ssl_client_certificate": "proxy.authentication.client_certificates; nobody is asked for one before it is set",
+    "ssl_verify_client": "proxy.authentication.client_certificates; nobody is asked for one before it is set",
+    "allow": "no setting lets networks in; a firewall does",
+    "deny": "no setting keeps networks out; a firewall does",
+    "limit_req": "proxy.limits.sign_in limits tries to sign in",
+    "limit_conn": "proxy.limits.connections_per_client limits connections",
+    "set_real_ip_from": "proxy.trusted_proxies names proxies in front of this one",
+    "real_ip_header": "proxy.trusted_proxies names proxies in front of this one",
+    "real_ip_recursive": "proxy.trusted_proxies names proxies in front of this one",
+}
+
+
+def _body_size(t: Translation, line: str, args: Sequence[str]) -> None:
+    match = re.fullmatch(r"(\d+)([kmg]?)", args[0].lower())
+    path = "proxy.limits.max_upload"
+    if match is None:
+        t.dropped(line, f"is no size; {path}")
+        return
+    size = int(match[1]) * _UNIT[match[2]]
+    if size == 0:
+        t.dropped(line, f"no limit at all would be anybody's disk; {path} is 1GiB unless it is set")
+    elif t.get(path):
+        t.derived(
+            line,
+            f"{path} is {t.get(path)}, which RAG_FILE_MAX_SIZE says"
+            if t.found.value("RAG_FILE_MAX_SIZE")
+            else f"{path} is {t.get(path)}",
+        )
+    else:
+        whole = max(1, round(size / _MIB))
+        t.setting(line, path, f"{whole >> 10}GiB" if whole % 1024 == 0 else f"{whole}MiB")
+
+
+def _longer(path: str, default: str) -> Callable[[Translation, str, Sequence[str]], None]:
+    def handle(t: Translation, line: str, args: Sequence[str]) -> None:
+        wanted = _seconds(args[0])
+        if wanted is None:
+            t.dropped(line, f"is no time; {path}")
+        elif wanted <= parse_duration(default):
+            t.derived(
+                line, f"{path} is {default}, which is longer" if wanted < parse_duration(default) else f"{path} is that"
+            )
+        else:
+            t.setting(line, path, write_duration(min(wanted, timedelta(hours=24))))
+
+    return handle
+
+
+def _seconds(words: str) -> timedelta | None:
+    units = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86400}
+    parts = re.findall(r"(\d+)(ms|s|m|h|d|)", words)
+    if not parts or "".join(number + unit for number, unit in parts) != words:
+        return None
+    return timedelta(seconds=sum(int(number) * units[unit] for number, unit in parts))
+
+
+def _protocols(t: Translation, line: str, args: Sequence[str]) -> None:
+    if set(args) == {"TLSv1.3"}:
+        t.setting(line, "proxy.tls_profile", "modern")
+    else:
+        t.derived(line, "proxy.tls_profile is intermediate: TLS 1.2 and 1.3")
+
+
+def _header(t: Translation, name: str, value: str) -> None:
+    what, lower = f"add_header {name}", name.lower()
+    if lower == "strict-transport-security":
+        hsts = variables.hsts_of(value)
+        t.setting(what, "proxy.headers.hsts", hsts) if hsts else t.dropped(what, "has no max-age; proxy.headers.hsts")
+    elif lower == "referrer-policy":
+        variables.referrer_policy(t, what, value)
+    elif lower == "permissions-policy":
+        variables.permissions_policy(t, what, value)
+    elif lower == "content-security-policy":
+        variables.content_policy(t, what, value, "enforce")
+    elif lower == "access-control-allow-origin":
+        _allowed_origin(t, what, value)
+    elif lower in _HEADERS:
+        t.derived(what, _HEADERS[lower])
+    else:
+        t.dropped(what, "no setting adds headers")
+
+
+def _allowed_origin(t: Translation, what: str, value: str) -> None:
+    known = [*(t.get("proxy.cors.allowed_origins") or [])]
+    if re.fullmatch(r"https?://[^/\s$*]+", value) and value not in known:
+        t.setting(what, "proxy.cors.allowed_origins", [*known, value])
+    else:
+        t.dropped(what, "the application answers for itself which origins it lets in (proxy.cors)")
+
+
+_HEADERS = {
+    "x-frame-options": "follows from proxy.embedding",
+    "x-content-type-options": "the proxy says it on every answer",
+    "x-xss-protection": "no browser knows it any more",
+    "alt-svc": "follows from proxy.http3",
+    "cache-control": "the proxy says what may be kept",
+    "access-control-allow-methods": "the application answers for itself (proxy.cors)",
+    "access-control-allow-headers": "the application answers for itself (proxy.cors)",
+    "access-control-allow-credentials": "the application answers for itself (proxy.cors)",
+    "vary": "the proxy says it",
+    "x-cache-status": "the proxy's log says it",
+}
+_DIRECTIVES: dict[str, Callable[[Translation, str, Sequence[str]], None]] = {
+    "client_max_body_size": _body_size,
+    "proxy_read_timeout": _longer("proxy.timeouts.read", "30m"),
+    "proxy_send_timeout": _longer("proxy.timeouts.send", "5m"),
+    "client_body_timeout": _longer("proxy.timeouts.client_body", "1m"),
+    "keepalive_timeout": _longer("proxy.timeouts.keepalive", "75s"),
+    "ssl_protocols": _protocols,
+}

@@ -1,0 +1,62 @@
+"""What is said of an import: a table of all that was read, and what is left to do."""
+
+import textwrap
+from collections.abc import Sequence
+
+from bootstrap.importing.translation import Outcome, Row, Translation
+
+_WIDTH = 120
+_WIDEST_COLUMN = 50
+
+
+def report(t: Translation, *, before: Sequence[str]) -> str:
+    """Write it; `before` is what must stop before `make up`."""
+    sources = ", ".join(t.found.sources)
+    old = "" if t.old is None else f" The container {t.old.name} ({t.old.image}) was asked, and left as it is."
+    parts = [textwrap.fill(f"Read {sources}.{old}", _WIDTH, break_long_words=False, break_on_hyphens=False)]
+    for outcome in Outcome:
+        rows = [row for row in t.rows if row.outcome is outcome]
+        if rows:
+            title = f"{outcome[0].upper()}{outcome[1:]} ({len(rows)})"
+            parts.append("\n".join([title, *_table(rows, with_setting=outcome is Outcome.SETTING)]))
+    points = [*before, *t.to_do]
+    if points:
+        parts.append(
+            "\n".join([f"Before `make up STACK={t.stack}`", *(line for point in points for line in _point(point))])
+        )
+    parts.append(
+        f"stacks/Pulumi.{t.stack}.yaml says all that. Nothing was started, stopped or changed; `make up"
+        f" STACK={t.stack}`"
+        " does that."
+    )
+    return "\n\n".join(parts)
+
+
+def _table(rows: Sequence[Row], *, with_setting: bool) -> list[str]:
+    columns = [[row.what, row.setting] if with_setting else [row.what] for row in rows]
+    widths = [min(_WIDEST_COLUMN, max(len(column[index]) for column in columns)) for index in range(len(columns[0]))]
+    lines: list[str] = []
+    for row, cells in zip(rows, columns, strict=True):
+        head = "  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + "  "
+        indent = " " * (2 + sum(width + 2 for width in widths))
+        if len(head) > len(indent):
+            lines.append(head.rstrip())
+            head = indent
+        lines += textwrap.wrap(
+            row.text,
+            _WIDTH,
+            initial_indent=head,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [head.rstrip()]
+    return lines
+
+
+def _point(point: str) -> list[str]:
+    first, *commands = point.splitlines()
+    lines = textwrap.wrap(
+        first, _WIDTH, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    # A command is copied as it is.
+    return [*lines, *(f"  {command}" for command in commands)]
