@@ -27,6 +27,7 @@ from bootstrap import (
 )
 from bootstrap.backup import restoring, saving, verifying
 from bootstrap.backup.deployed import Deployed
+from bootstrap.backup.tasks import ROLE, Tasks
 from bootstrap.console import step
 from bootstrap.engine import Engine
 from bootstrap.images import rootfs
@@ -81,6 +82,9 @@ def down(name: str) -> int:
         return 0
     confirm(name, certified=stack.setting(stack.settings_of(name), "certificate.mode") == "lets-encrypt")
     _delete_with_data(target)
+    # Made by `make backup` where the stack itself makes none.
+    for role in (ROLE, "backup", "backup-work"):
+        Tasks(host, name).clear(role)
     containers.untag_images(host, name)
     return 0
 
@@ -502,7 +506,10 @@ def confirm(name: str, *, certified: bool = False) -> None:
             "Its certificates and the account with their issuer go too: the next ones count against the issuer's limits"
             " (Let's Encrypt: five for the same names in a week).\n"
         )
-    sys.stderr.write(f"This deletes all users, chats, files, keys and the CA of {name}. Type {name} to go on: ")
+    sys.stderr.write(
+        f"This deletes all users, chats, files, keys, backups on its engine and the CA of {name}."
+        f" Type {name} to go on: "
+    )
     sys.stderr.flush()
     if sys.stdin.readline().strip() != name:
         message = "That is not its name; nothing was deleted."
