@@ -27,6 +27,7 @@ from bootstrap import (
 )
 from bootstrap.backup import restoring, saving, verifying
 from bootstrap.backup.deployed import Deployed
+from bootstrap.backup.tasks import ROLE, Tasks
 from bootstrap.console import step
 from bootstrap.engine import Engine
 from bootstrap.images import rootfs
@@ -88,6 +89,9 @@ def down(name: str) -> int:
         console.say(f"The volume {brought} (data.volume), with its users and chats, belongs to who made it and stays.")
     confirm(name, certified=stack.setting(settings, "certificate.mode") == "lets-encrypt")
     _delete_with_data(target)
+    # Made by `make backup` where the stack itself makes none.
+    for role in (ROLE, "backup", "backup-work"):
+        Tasks(host, name).clear(role)
     containers.untag_images(host, name)
     return 0
 
@@ -534,7 +538,10 @@ def confirm(name: str, *, certified: bool = False) -> None:
             "Its certificates and the account with their issuer go too: the next ones count against the issuer's limits"
             " (Let's Encrypt: five for the same names in a week).\n"
         )
-    sys.stderr.write(f"This deletes all users, chats, files, keys and the CA of {name}. Type {name} to go on: ")
+    sys.stderr.write(
+        f"This deletes all users, chats, files, keys, backups on its engine and the CA of {name}."
+        f" Type {name} to go on: "
+    )
     sys.stderr.flush()
     if sys.stdin.readline().strip() != name:
         message = "That is not its name; nothing was deleted."
@@ -594,7 +601,9 @@ def _engine_for_tests() -> dict[str, str]:
             return given
         shown.done(host.address)
     with step("images") as shown:
-        wanted = images.Wanted(source=images.there(host), postgres=True, redis=True, metrics=True, certbot=True)
+        wanted = images.Wanted(
+            source=images.there(host), postgres=True, redis=True, metrics=True, certbot=True, backup=True
+        )
         given["OPEN_WEBUI_EDGE_IMAGES"] = images.ensure(host, wanted, shown).value
     made = {
         "tools": images.ensure_tools,

@@ -122,17 +122,7 @@ _EXAMPLE: dict[str, Any] = {
         "enabled": False,
         "at": "03:00",
         "keep": "35d",
-        "repository": {
-            "kind": "s3",
-            "s3": {
-                "bucket": "chat-backups",
-                "prefix": "production",
-                "region": "eu-central-1",
-                "endpoint": "https://minio.example.com",
-                "access_key_id": "AKIAIOSFODNN7EXAMPLE",
-                "secret_access_key": None,
-            },
-        },
+        "repository": {"kind": "volume"},
         "encrypted": True,
         "password": None,
     },
@@ -166,6 +156,14 @@ _INSTEAD: dict[str, str | dict[str, Any]] = {
     "platform.aws.load_balancer.web_acl": (
         "arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/chat/01234567-89ab-cdef-0123-456789abcdef"
     ),
+    "backup.repository.s3": {
+        "bucket": "chat-backups",
+        "prefix": "production",
+        "region": "eu-central-1",
+        "endpoint": "https://minio.example.com",
+        "access_key_id": "AKIAIOSFODNN7EXAMPLE",
+        "secret_access_key": None,
+    },
     "certificate.lets_encrypt.directory_ca": _AUTHORITIES,
     "certificate.lets_encrypt.external_account": {"key_id": "kid-1", "hmac_key": None},
     "certificate.lets_encrypt.staging_directory": "https://acme-staging.example.com/directory",

@@ -290,7 +290,7 @@ def finish() -> None:
     listed = staging / "new" / "copy" / "uploads.sha256"
     if listed.exists():
         known = {line.partition("  ")[2].removeprefix("./") for line in listed.read_text().splitlines()}
-        began = listed.stat().st_ctime
+        began = (staging / "merging").stat().st_ctime
         for path in list(_files_below(DATA / UPLOADS)):
             # What was uploaded since then belongs to the restored data.
             if str(path.relative_to(DATA)) not in known and path.stat().st_ctime < began:

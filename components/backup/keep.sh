@@ -40,7 +40,7 @@ alone() {
 # Exit codes of restic: 10 no repository, 12 wrong password.
 open_repository() {
     code=0
-    words=$(run cat config 2>&1 > /dev/null) || code=$?
+    words=$(run --no-lock cat config 2>&1 > /dev/null) || code=$?
     case $code in
         0) ;;
         10) make_repository ;;
@@ -189,14 +189,15 @@ health() {
     [ ! -e $work/last ] || [ $(($(date +%s) - $(cat $work/last))) -lt 93600 ] || { echo "the last backup is too old"; return 1; }
 }
 
+# Who only reads is not stopped by a lock that one left that was killed.
 snapshots() {
     open_existing || return
-    run snapshots --json
+    run --no-lock snapshots --json
 }
 
 open_existing() {
     code=0
-    words=$(run cat config 2>&1 > /dev/null) || code=$?
+    words=$(run --no-lock cat config 2>&1 > /dev/null) || code=$?
     case $code in
         0) return ;;
         10) echo "there is no backup at $RESTIC_REPOSITORY" >&2 ;;
@@ -207,24 +208,24 @@ open_existing() {
 }
 
 manifest() {
-    run dump "$1" /backup/copy/manifest.json
+    run --no-lock dump "$1" /backup/copy/manifest.json
 }
 
 secret_key() {
-    run dump "$1" /backup/copy/secret_key
+    run --no-lock dump "$1" /backup/copy/secret_key
 }
 
 # Beside the data: what is on its way in must be on the same disk as what it replaces.
 fetch() {
     rm -rf /data/.open-webui-edge-restore/new
     mkdir -p /data/.open-webui-edge-restore
-    needed=$(run stats --mode restore-size --json "$1" | sed -n 's/.*"total_size": *\([0-9]*\).*/\1/p')
+    needed=$(run --no-lock stats --mode restore-size --json "$1" | sed -n 's/.*"total_size": *\([0-9]*\).*/\1/p')
     free=$(df -P -k /data | tail -n 1 | awk '{print $4}')
     if [ "$((${needed:-0} / 1024))" -gt "$free" ]; then
         say "the backup takes $((needed / 1048576)) MiB beside the data, and $((free / 1024)) MiB are free; make room first"
         return 1
     fi
-    run restore "$1:/backup" --target /data/.open-webui-edge-restore/new
+    run --no-lock restore "$1:/backup" --target /data/.open-webui-edge-restore/new
 }
 
 check() {

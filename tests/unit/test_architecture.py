@@ -20,6 +20,7 @@ from components.aws.network import Network
 from components.aws.security_groups import SecurityGroups
 from components.aws.vm import AwsVm
 from components.backing_services import Ollama, Postgres, Redis
+from components.backup.component import Backup
 from components.certificates.certbot import Certbot
 from components.certificates.self_signed import SelfSignedCertificate
 from components.docker.host import DockerHost
@@ -36,6 +37,7 @@ EXPORTED = [
     Alarms,
     ApplicationLoadBalancer,
     AwsVm,
+    Backup,
     CaaRecords,
     Certbot,
     DnsRecords,

@@ -36,7 +36,18 @@ EVERYTHING = {
 BACKING = {"postgres": {"mode": "container"}, "redis": {"mode": "container"}}
 DATABASE_URL = "postgresql://owui:hunter22@db.example.com:5432/owui"
 REDIS_URL = "rediss://:hunter22@cache.example.com:6379/0"
+BUCKET = {"bucket": "chat-backups", "access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": AWS_SECRET}
 STACKS: Mapping[str, Mapping[str, Any]] = {
+    "backed-up": {
+        "data": BACKING,
+        "backup": {
+            "enabled": True,
+            "at": "04:30",
+            "keep": "14d",
+            "password": PASSWORD,
+            "repository": {"kind": "s3", "s3": BUCKET},
+        },
+    },
     "local": {},
     "replicas": {"open_webui": {"replicas": 3, "drain": "90s"}, "data": BACKING},
     "replicas-of-others": {
@@ -355,10 +366,14 @@ def test_what_holds_data_is_protected_and_retained(graph: Graph) -> None:
             "edge-nginx-certificates",
             "edge-nginx-configuration",
             "edge-nginx-metrics",
+            "edge-backup-copy",
+            "edge-backup-work",
         }
         and "-given" not in resource.name
     }
-    assert {resource.name for resource in graph.resources if resource.protect and resource.custom} == held
+    # What is protected cannot be given up, and whoever gives up backups keeps those that there are.
+    given_up = {"edge-backup-repository"}
+    assert {resource.name for resource in graph.resources if resource.protect and resource.custom} == held - given_up
     assert {resource.name for resource in graph.resources if resource.retain and resource.custom} == held
 
 
@@ -474,7 +489,8 @@ def test_generated_secrets_differ_by_purpose() -> None:
     given = _given(graph)["environment"]
     assert given["WEBUI_ADMIN_PASSWORD"] != given["WEBUI_SECRET_KEY"]
     assert graph.returned["admin_password"] == given["WEBUI_ADMIN_PASSWORD"]
-    assert graph.secret_outputs == {"admin_password"}
+    assert graph.secret_outputs == {"admin_password", "backup_password"}
+    assert graph.returned["backup_password"] not in given.values()
 
 
 def test_a_secret_key_of_one_s_own_reaches_every_replica() -> None:
@@ -522,6 +538,7 @@ def test_outputs_are_the_contract() -> None:
         "certificate": {"mode": "self-signed", "subject_names": ["localhost", "127.0.0.1"]},
         "containers": {"nginx": ["edge-unit-nginx"], "open-webui": ["edge-unit-open-webui"]},
         "host": None,
+        "backup_password": derive("PRIVATE KEY", "backup"),
     }
 
 

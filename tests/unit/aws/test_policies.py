@@ -104,7 +104,7 @@ def test_only_load_balancers_face_the_internet(graph: Graph) -> None:
 
 def test_no_secret_is_in_clear_anywhere(graph: Graph) -> None:
     assert leaks(graph, MADE, *SECRETS.values()) == []
-    assert graph.secret_outputs <= {"admin_password"}
+    assert graph.secret_outputs <= {"admin_password", "backup_password"}
 
 
 def test_no_secret_is_where_others_read_it_even_if_pulumi_keeps_it_secret(graph: Graph) -> None:

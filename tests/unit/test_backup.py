@@ -1,0 +1,293 @@
+"""What runs inside the containers of a backup: its time, copies of what is in use, the way back, cut short anywhere."""
+
+import json
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootstrap.backup.found import line
+from bootstrap.backup.restoring import release
+from bootstrap.backup.saving import require_own_folder, sent
+from bootstrap.problem import ProblemError
+from components.backup import data
+from components.backup.component import DATABASE, KEEP, service_of
+from stacks.backup import BackupSettings, RepositoryKind, S3Settings
+from tests.support.machine import lacks
+
+MIDNIGHT = 1_790_000_000 - 1_790_000_000 % 86400
+
+
+@pytest.mark.parametrize("shell", ["sh", "busybox sh"])
+@pytest.mark.parametrize(
+    ("at", "now", "left"),
+    [
+        ("03:00", 0, 3 * 3600),
+        ("03:00", 3 * 3600 - 1, 1),
+        ("03:00", 3 * 3600, 86400),
+        ("03:00", 3 * 3600 + 1, 86399),
+        ("00:00", 5, 86395),
+        ("09:08", 9 * 3600, 8 * 60),
+        ("23:59", 86399, 86341),
+    ],
+)
+def test_the_next_one_is_at_its_time_of_day(shell: str, at: str, now: int, left: int, tmp_path: Path) -> None:
+    words = shell.split()
+    if shutil.which(words[0]) is None:
+        lacks("no busybox here, whose shell the official image has")
+    script = tmp_path / "keep.sh"
+    script.write_text(KEEP.read_text().replace("given=/run/open-webui-edge", f"given={tmp_path}"))
+    (tmp_path / "repository").write_text("/repository")
+    ended = subprocess.run(  # noqa: S603 - the test's own words
+        [*words, "-eu", str(script), "seconds_until", at, str(MIDNIGHT + now)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.split() == [str(left)]
+
+
+def test_no_script_holds_a_secret_in_an_argument() -> None:
+    for script in (KEEP, DATABASE):
+        words = [line for line in script.read_text().splitlines() if not line.startswith("#")]
+        assert not [line for line in words if "--password" in line or "postgresql://" in line]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (
+            "postgresql://owui:p%40ss%3A%2F%3F%23@db.example.com/owui?sslmode=require",
+            "[open_webui]\nhost=db.example.com\nport=5432\nuser=owui\npassword=p@ss:/?#\ndbname=owui\nsslmode=require\n",
+        ),
+        ("postgresql://u:p@[::1]:6432/d", "[open_webui]\nhost=::1\nport=6432\nuser=u\npassword=p\ndbname=d\n"),
+    ],
+)
+def test_a_database_is_found_by_a_file_of_libpq(url: str, expected: str) -> None:
+    assert service_of(url) == expected
+
+
+def test_a_line_cannot_be_smuggled_into_that_file() -> None:
+    with pytest.raises(ValueError, match="holds the end of a line"):
+        service_of("postgresql://u:p%0Ahost=evil@db/d")
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "s3:https://s3.us-east-1.amazonaws.com/chat-backups/unit"),
+        ({"region": "eu-central-1", "prefix": "a/b"}, "s3:https://s3.eu-central-1.amazonaws.com/chat-backups/a/b"),
+        ({"endpoint": "http://192.0.2.7:9000/"}, "s3:http://192.0.2.7:9000/chat-backups/unit"),
+    ],
+)
+def test_a_bucket_is_written_as_restic_reads_it(settings: dict[str, Any], expected: str) -> None:
+    given = {"bucket": "chat-backups", "access_key_id": "AKIA", "secret_access_key": "secret", **settings}
+    assert S3Settings.model_validate_json(json.dumps(given)).url("unit") == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "aws", "kind"),
+    [
+        ({}, False, RepositoryKind.VOLUME),
+        ({}, True, RepositoryKind.AWS_BACKUP),
+        ({"repository": {"kind": "volume"}}, True, RepositoryKind.VOLUME),
+    ],
+)
+def test_backup_goes_on_meaning_aws_backup_on_aws(written: dict[str, Any], aws: bool, kind: RepositoryKind) -> None:  # noqa: FBT001 - a row
+    assert BackupSettings.model_validate_json(json.dumps(written)).kind_on(aws=aws) is kind
+
+
+class Volume:
+    """A data volume, and another one for the copy."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data, self.copy = folder / "data", folder / "copy"
+        for path in (self.data / "uploads", self.data / "vector_db" / "segment", self.copy):
+            path.mkdir(parents=True)
+
+    def fill(self, name: str, *uploads: str) -> None:
+        """Make its database, its vectors and these uploads say `name`."""
+        with closing(sqlite3.connect(self.data / data.DATABASE)) as connection, connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            for table in ("user", "chat", "chat_message", "file"):
+                connection.execute(f'CREATE TABLE IF NOT EXISTS "{table}" (id TEXT)')
+            connection.execute('DELETE FROM "user"')
+            connection.execute('INSERT INTO "user" VALUES (?)', (name,))
+        (self.data / "vector_db" / "segment" / "data_level0.bin").write_text(name)
+        for upload in uploads:
+            (self.data / "uploads" / upload).write_text(f"content of {upload}")
+
+    def state(self) -> tuple[str, str]:
+        """Return what its database and its vectors say."""
+        with closing(sqlite3.connect(self.data / data.DATABASE)) as connection:
+            (name,) = connection.execute('SELECT id FROM "user"').fetchone()
+        return name, (self.data / "vector_db" / "segment" / "data_level0.bin").read_text()
+
+    def uploads(self) -> set[str]:
+        return {path.name for path in (self.data / "uploads").iterdir()}
+
+    def stage(self) -> None:
+        """Lay beside the data what a backup of it holds, as restic would."""
+        new = self.data / data.STAGING / "new"
+        shutil.copytree(self.data / "uploads", new / "data" / "uploads")
+        shutil.copytree(self.copy, new / "copy")
+        lines = [
+            f"{sha256(path.read_bytes()).hexdigest()}  uploads/{path.name}\n"
+            for path in sorted((self.data / "uploads").iterdir())
+        ]
+        (new / "copy" / "uploads.sha256").write_text("".join(lines))
+
+
+@pytest.fixture
+def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Volume:
+    made = Volume(tmp_path)
+    monkeypatch.setattr(data, "DATA", made.data)
+    monkeypatch.setattr(data, "COPY", made.copy)
+    monkeypatch.setattr(data, "GIVEN", tmp_path)
+    monkeypatch.setattr(data, "version", lambda: "0.12.4")
+    return made
+
+
+def test_a_copy_has_what_a_writer_has_not_finished_with(volume: Volume) -> None:
+    volume.fill("then")
+    with closing(sqlite3.connect(volume.data / data.DATABASE)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("INSERT INTO chat VALUES ('never committed')")
+        data.copy()
+    assert json.loads((volume.copy / "manifest.json").read_text()) == {
+        "format": 1,
+        "database": "sqlite",
+        "open_webui": "0.12.4",
+        "counts": {"users": 1, "chats": 0, "messages": 0, "files": 0},
+    }
+    assert (volume.copy / "tags").read_text() == "users=1,chats=0,messages=0,files=0"
+    assert sorted(path.name for path in (volume.copy / "files").iterdir()) == ["vector_db", "webui.db"]
+
+
+def test_the_secret_key_is_in_a_copy_that_is_encrypted_alone(volume: Volume, tmp_path: Path) -> None:
+    volume.fill("then")
+    (tmp_path / "secret_key").write_text("hunter22")
+    data.copy()
+    assert (volume.copy / "secret_key").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "secret_key").unlink()
+    data.copy()
+    assert not (volume.copy / "secret_key").exists()
+
+
+def test_a_restore_brings_back_then_and_nothing_of_now(volume: Volume) -> None:
+    _staged(volume)
+    data.check()
+    data.swap()
+    data.finish()
+    assert volume.state() == ("then", "then")
+    assert volume.uploads() == {"old", "both"}
+    assert not (volume.data / data.STAGING).exists()
+
+
+def test_what_was_replaced_comes_back(volume: Volume) -> None:
+    _staged(volume)
+    data.swap()
+    assert volume.state() == ("then", "then")
+    data.undo()
+    assert volume.state() == ("now", "now")
+    assert volume.uploads() >= {"both", "new"}
+    assert (volume.data / "uploads" / "both").read_text() == "content of both"
+    assert not (volume.data / data.STAGING).exists()
+
+
+def _staged(volume: Volume) -> None:
+    volume.fill("then", "old", "both")
+    data.copy()
+    volume.stage()
+    (volume.data / "uploads" / "old").unlink()
+    volume.fill("now", "new")
+
+
+class KilledError(Exception):
+    """The container went away."""
+
+
+@pytest.mark.parametrize("renames", range(12))
+def test_a_restore_that_is_cut_short_leaves_all_of_then_or_all_of_now(
+    renames: int, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _staged(volume)
+    rename, left = Path.replace, [renames]
+
+    def replace(self: Path, target: Path) -> Path:
+        if not left[0]:
+            raise KilledError
+        left[0] -= 1
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", replace)
+        try:
+            data.swap()
+            done = True
+        except KilledError:
+            done = False
+    data.recover()
+    assert volume.state() == (("then", "then") if done else ("now", "now"))
+    assert volume.uploads() >= ({"old", "both"} if done else {"both", "new"})
+    assert not (volume.data / data.STAGING).exists()
+
+
+def test_the_cuts_reach_beyond_the_last_rename(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    _staged(volume)
+    rename, made = Path.replace, [0]
+
+    def replace(self: Path, target: Path) -> Path:
+        made[0] += 1
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    data.swap()
+    assert 3 < made[0] < 12
+
+
+def test_an_upload_with_another_content_is_no_backup(volume: Volume) -> None:
+    _staged(volume)
+    staged = volume.data / data.STAGING / "new" / "data" / "uploads"
+    (staged / "old").write_text("something else")
+    (staged / "both").unlink()
+    with pytest.raises(ValueError, match="uploads/both is missing; uploads/old has another content"):
+        data.check()
+
+
+@pytest.mark.parametrize(("older", "newer"), [("0.9.10", "0.12.4"), ("0.12.4", "0.12.10"), ("0.12.4", "1.0.0")])
+def test_versions_are_compared_as_numbers(older: str, newer: str) -> None:
+    assert release(older) < release(newer)
+
+
+def test_a_snapshot_is_listed_by_what_it_holds() -> None:
+    tags = ["users=1", "chats=2", "messages=3", "files=4", "number=1790.12.1"]
+    snapshot = {"short_id": "9d8cdc42", "time": "2026-11-25T03:28:19.9Z", "tags": tags}
+    assert line(snapshot) == "9d8cdc42  2026-11-25 03:28  users 1, chats 2, messages 3, files 4"
+
+
+def test_a_folder_for_backups_is_empty_or_holds_backups(tmp_path: Path) -> None:
+    require_own_folder(tmp_path / "not-there-yet")
+    for name in ("config", "data", "index", "keys", "snapshots"):
+        (tmp_path / name).mkdir()
+    require_own_folder(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ProblemError, match="is no folder"):
+        require_own_folder(tmp_path / "file")
+    with pytest.raises(ProblemError, match=r"holds something else \(file\)"):
+        require_own_folder(tmp_path)
+
+
+def test_a_folder_without_backups_is_told_from_one_with(tmp_path: Path) -> None:
+    with pytest.raises(ProblemError, match="holds no backups: there is no file named config"):
+        sent(tmp_path)
+    (tmp_path / "config").write_text("")
+    (tmp_path / "data" / "00").mkdir(parents=True)
+    (tmp_path / "data" / "00" / "0011").write_text("")
+    (tmp_path / "data" / "00" / "0012.new").write_text("cut short")
+    assert list(sent(tmp_path)) == ["data/00/0011", "config"]
