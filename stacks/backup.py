@@ -30,7 +30,8 @@ class BackupSettings(Settings):
     """Copies of the data volume, made by AWS Backup."""
 
     enabled: bool = False
-    """Whether there are any. With platform.kind aws-vm only."""
+    """Whether there are any. With platform.kind aws-vm only. When it becomes false, no more are made, and those that
+    are there stay in their vault until their time is over; the topic stays in the file, for the vault is kept."""
 
     at: TimeOfDay = "03:00"
     """When the daily one begins, in UTC, within the hour that follows."""
