@@ -18,6 +18,7 @@ from bootstrap import (
     front_door,
     images,
     instance,
+    kept,
     places,
     pulumi_cli,
     stack,
@@ -383,6 +384,10 @@ def _ready_stack(name: str) -> tuple[Stack, Engine | None]:
             target.create()
             if stack.setting(settings, "images.source") is None:
                 shown.done(f"{name}, new")
+        elif instance.is_wanted(settings):
+            faults = kept.given_up(name, settings, target.resources())
+            if faults:
+                raise ProblemError("\n".join(["Nothing was touched.", *faults]))
     return target, host
 
 

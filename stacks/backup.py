@@ -131,7 +131,9 @@ class BackupSettings(Settings):
     """Copies of what people made: users, chats, uploads, vectors and the key of their sessions."""
 
     enabled: bool = False
-    """Whether they are made each day. `make backup` makes one at any time, also without."""
+    """Whether they are made each day. `make backup` makes one at any time, also without. When it becomes false, those
+    that are there stay; with AWS Backup until their time is over, and the topic stays in the file, for the vault is
+    kept."""
 
     at: TimeOfDay = "03:00"
     """When the daily one begins, in UTC; AWS Backup begins within the hour that follows."""

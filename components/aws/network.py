@@ -64,20 +64,19 @@ class Network(pulumi.ComponentResource):
         )
 
     def _use(self, vpc_id: str, public: Sequence[str], *, wants_ipv6: bool) -> None:
-        asked = pulumi.InvokeOutputOptions(parent=self)
+        # Not as an Output: all else would be made meanwhile, and half of it be there when the network will not do.
+        asked = pulumi.InvokeOptions(parent=self)
         found = {
-            subnet: aws.ec2.get_subnet_output(id=subnet, vpc_id=vpc_id, opts=asked)
+            subnet: aws.ec2.get_subnet(id=subnet, vpc_id=vpc_id, opts=asked)
             for subnet in (public if wants_ipv6 else public[:1])
         }
-        # All of it waits for what was found, so that nothing is made in a network that will not do.
-        fits = pulumi.Output.all(**{subnet: one.ipv6_cidr_block for subnet, one in found.items()}).apply(
-            lambda blocks: with_ipv6(blocks) if wants_ipv6 else None
-        )
-        self.vpc_id = fits.apply(lambda _: vpc_id)
-        self.public_subnet_ids = [fits.apply(lambda _, subnet=subnet: subnet) for subnet in public]
+        if wants_ipv6:
+            with_ipv6({subnet: one.ipv6_cidr_block for subnet, one in found.items()})
+        self.vpc_id = pulumi.Output.from_input(vpc_id)
+        self.public_subnet_ids = [pulumi.Output.from_input(subnet) for subnet in public]
         self.private_subnet_ids = []
         self.public_cidrs = None
-        self.availability_zone = pulumi.Output.all(found[public[0]].availability_zone, fits).apply(lambda both: both[0])
+        self.availability_zone = pulumi.Output.from_input(found[public[0]].availability_zone)
 
     def _make(self, cidr: str, count: int) -> None:
         name = self._name

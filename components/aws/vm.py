@@ -7,7 +7,7 @@ import pulumi
 import pulumi_aws as aws
 
 from components.aws.alarms import Alarms, AlarmsArgs, WatchedLoadBalancer
-from components.aws.backup import VolumeBackup, VolumeBackupArgs
+from components.aws.backup import BackupArgs, VolumeBackup, VolumeBackupArgs
 from components.aws.behind import Behind
 from components.aws.certificate import CAA_ISSUERS, AcmCertificate, AcmCertificateArgs
 from components.aws.dns import Alias, CaaRecords, CaaRecordsArgs, DnsRecords, DnsRecordsArgs, DnsZone, DnsZoneArgs
@@ -76,14 +76,6 @@ class NamesArgs(TypedDict):
     """Whether the instance's role may show issuers by the zone's records whose the names are."""
 
 
-class BackupArgs(TypedDict):
-    """Copies of the data volume."""
-
-    at: str
-    """Time of day in UTC: 03:00."""
-    keep_days: int
-
-
 class WatchArgs(TypedDict):
     """What is too much, too little, and who hears of it."""
 
@@ -102,6 +94,7 @@ class AwsVmArgs(TypedDict):
     """Left out: the instance itself is the site's address."""
     names: NamesArgs
     backup: NotRequired[BackupArgs]
+    """Left out: there never were any copies of the data volume."""
     alarms: NotRequired[WatchArgs]
 
 
@@ -268,12 +261,8 @@ class AwsVm(pulumi.ComponentResource):
 
     def _backup(self) -> None:
         if "backup" in self._args:
-            wanted = self._args["backup"]
-            VolumeBackup(
-                f"{self._name}-backup",
-                VolumeBackupArgs(volume_arn=self.host.volume_arn, at=wanted["at"], keep_days=wanted["keep_days"]),
-                self._child,
-            )
+            args = VolumeBackupArgs(volume_arn=self.host.volume_arn, **self._args["backup"])
+            VolumeBackup(f"{self._name}-backup", args, self._child)
 
     def _alarms(
         self,

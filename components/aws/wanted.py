@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+from components.aws.backup import BackupArgs, DailyArgs
 from components.aws.behind import Behind
 from components.aws.dns import DnsZoneArgs
 from components.aws.ec2_host import Architecture, MachineImage
 from components.aws.network import NetworkArgs
-from components.aws.vm import AwsVmArgs, BackupArgs, LoadBalancingArgs, MachineArgs, NamesArgs, WatchArgs
+from components.aws.vm import AwsVmArgs, LoadBalancingArgs, MachineArgs, NamesArgs, WatchArgs
 from components.reverse_proxy.rendering import HEALTH_OF_LOAD_BALANCER
 from stacks.aws import LoadBalancerSettings
 from stacks.backup import RepositoryKind
@@ -54,8 +55,11 @@ def vm_args(settings: StackSettings, placement: Placement) -> AwsVmArgs:
     )
     if aws.load_balancer.used:
         args["load_balancing"] = _load_balancing(aws.load_balancer, placement)
+    if settings.backup.model_fields_set:
+        # Who writes that none are wanted any more, or are kept elsewhere, may have some that are kept.
+        args["backup"] = BackupArgs()
     if settings.backup.enabled and settings.backup.kind_on(aws=True) is RepositoryKind.AWS_BACKUP:
-        args["backup"] = BackupArgs(at=settings.backup.at, keep_days=settings.backup.keep.days)
+        args["backup"] = BackupArgs(daily=DailyArgs(at=settings.backup.at, keep_days=settings.backup.keep.days))
     alarms = settings.monitoring.alarms
     if alarms.enabled:
         days = max(1, settings.certificate.warn_before // timedelta(days=1))

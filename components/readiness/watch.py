@@ -58,6 +58,8 @@ class Replica:
     draining: bool = False
     silences: int = 0
     asked_at: float = 0.0
+    known: bool = False
+    """Whether it was ever found to be anything; a first time-out says nothing."""
 
     def hear(self, found: Found, words: str = "") -> str | None:
         """Take in what a question found, and return a line for the log when that changes anything."""
@@ -68,6 +70,7 @@ class Replica:
                 return None
         else:
             self.silences = 0
+        self.known = True
         # What is about to end still answers: it is there when no other is.
         self.takes_requests = found in {Found.READY, Found.DRAINING}
         self.draining = found is Found.DRAINING
@@ -96,6 +99,10 @@ class Watch:
         """Whether a replica has not been asked for long."""
         return any(self._clock() - replica.asked_at > STALE for replica in self.replicas)
 
+    def has_just_begun(self) -> bool:
+        """Whether nobody is known to be in, and not of each replica that it is out."""
+        return not self.addresses() and not all(replica.known for replica in self.replicas)
+
     def ask(self, replica: Replica) -> Found:
         """Ask a replica once and take in what that found; return it."""
         found, words = probe(replica)
@@ -111,7 +118,8 @@ class Watch:
         if parsed is None:
             return None
         name, kind, section = parsed
-        if self.stuck():
+        # Who hears that there is no such name forgets all addresses; who hears this goes on with those that it has.
+        if self.stuck() or (name == self.name and self.has_just_begun()):
             return _message(question, section, SERVER_FAILED, [])
         addresses = self.addresses()
         if name != self.name or not addresses:

@@ -7,7 +7,7 @@ from typing import Self
 
 _HEADER = struct.Struct("!6H")
 _QUESTION_END = 4
-_ANSWERED, _NO_SUCH_NAME = 0x8180, 0x8183
+_ANSWERED, _FAILED, _NO_SUCH_NAME = 0x8180, 0x8182, 0x8183
 _TYPE_A, _CLASS_IN = 1, 1
 _POINTER_TO_QUESTION = 0xC00C
 
@@ -19,6 +19,8 @@ class NameServer:
         """Listen on any port of `address`."""
         self.addresses: dict[str, str | tuple[str, ...]] = {}
         """Name -> its address, or several; any other name does not exist."""
+        self.at_a_loss = 0
+        """How many questions from now on are answered with the word that the server itself has failed."""
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((address, 0))
         self.address, self.port = self._socket.getsockname()
@@ -57,6 +59,9 @@ class NameServer:
             labels.append(message[at + 1 : at + 1 + message[at]].decode())
             at += 1 + message[at]
         question = message[_HEADER.size : at + 1 + _QUESTION_END]
+        if self.at_a_loss > 0:
+            self.at_a_loss -= 1
+            return _HEADER.pack(identity, _FAILED, 1, 0, 0, 0) + question
         known = self.addresses.get(".".join(labels), ())
         addresses = (known,) if isinstance(known, str) else known
         if not addresses:

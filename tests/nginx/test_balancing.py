@@ -184,6 +184,18 @@ def test_without_any_address_there_is_a_page_until_one_is_back(pair: Pair) -> No
     assert len(pair.second.requests) >= 1
 
 
+def test_a_name_server_that_does_not_know_yet_costs_nothing(pair: Pair) -> None:
+    # As the one that asks the replicas says it when it begins, or begins again.
+    pair.workshop.names.at_a_loss = 3
+    url, client = f"https://localhost:{pair.nginx.https_port}", Http1(path="/headers", connections=2, every=0.02)
+    with Load(url, pair.nginx.ca_file, client) as load:
+        wait_until(lambda: pair.workshop.names.at_a_loss == 0, what="three questions for the name", deadline=30)
+        asked = load.requests
+        wait_until(lambda: load.requests > asked + 20, what="requests afterwards")
+    assert load.failures == [], str(load)
+    assert all(pair.served())
+
+
 @contextmanager
 def nobody_at(pair: Pair, *hosts: int) -> Iterator[tuple[str, ...]]:
     """Give addresses of the network that nobody has; the other replica has more under way than is asked meanwhile."""

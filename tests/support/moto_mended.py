@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from moto.backup.models import BackupBackend
 from moto.core.utils import utcnow
 from moto.ec2.models.security_groups import SecurityGroupRule
 from moto.ec2.models.subnets import Subnet
@@ -22,6 +23,7 @@ def mend() -> None:
     _subnets()
     _security_group_rules()
     _public_parameters()
+    _backup_plans()
 
 
 def _subnets() -> None:
@@ -83,3 +85,15 @@ def _public_parameters() -> None:
             )
 
     ParameterDict._check_loading_status = check_loading_status  # noqa: SLF001  # likewise
+
+
+def _backup_plans() -> None:
+    # The name of one that was deleted is free again.
+    delete = BackupBackend.delete_backup_plan
+
+    def delete_backup_plan(self: BackupBackend, backup_plan_id: str) -> tuple[str, str, float, str]:
+        deleted = delete(self, backup_plan_id)
+        del self.plans[backup_plan_id]
+        return deleted
+
+    BackupBackend.delete_backup_plan = delete_backup_plan

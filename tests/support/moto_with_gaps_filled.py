@@ -22,10 +22,11 @@ STAND_INS = {
     "backup: CreateBackupSelection, GetBackupSelection, ListBackupSelections, DeleteBackupSelection": (
         "moto takes them for a question about the plan, and the provider waits for ever"
     ),
+    "backup: ListRecoveryPointsByBackupVault": "moto has none; a vault is asked for them before it goes",
     "backup: ListTags": "moto finds the name by the last slash of the path, which not every client of AWS's sends",
 }
 _SELECTIONS = re.compile(r"/backup/plans/(?P<plan>[^/]+)/selections(?:/(?P<selection>[^/]*))?/?")
-
+_COPIES = re.compile(r"/backup-vaults/[^/]+/recovery-points/?")
 _PATHS = ("PATH_INFO", "RAW_URI", "REQUEST_URI")
 _TAGS = re.compile(r"/tags/[^/]+")
 
@@ -48,6 +49,8 @@ class StandIns:
             return self.otherwise(environ, start)
         if request.method == "GET" and _TAGS.fullmatch(request.path):
             return self.otherwise({**environ, **{key: f"{environ[key]}/" for key in _PATHS if key in environ}}, start)
+        if request.method == "GET" and _COPIES.fullmatch(request.path):
+            return _json({"RecoveryPoints": []})(environ, start)
         found = _SELECTIONS.fullmatch(request.path)
         if found is None:
             return self.otherwise(environ, start)

@@ -92,7 +92,28 @@ def test_the_name_has_the_addresses_of_those_that_are_ready_for_one_second(both:
 
 
 def test_the_name_does_not_exist_while_nobody_is_ready(both: Watch) -> None:
+    for replica in both.replicas:
+        replica.hear(Found.NOT_READY)
     assert code(both.answer(question(NAME))) == watch.NO_SUCH_NAME
+
+
+def test_before_each_replica_was_asked_nobody_is_told_that_none_is_ready(both: Watch) -> None:
+    one, two = both.replicas
+    assert code(both.answer(question(NAME))) == watch.SERVER_FAILED
+    one.hear(Found.NOT_READY)
+    assert code(both.answer(question(NAME))) == watch.SERVER_FAILED
+    # That it is slow at first is no word of its own.
+    two.hear(Found.SILENT)
+    assert code(both.answer(question(NAME))) == watch.SERVER_FAILED
+    two.hear(Found.SILENT)
+    assert code(both.answer(question(NAME))) == watch.NO_SUCH_NAME
+
+
+def test_one_that_is_ready_is_told_before_the_others_were_asked(both: Watch) -> None:
+    both.replicas[0].hear(Found.READY)
+    answer = both.answer(question(NAME))
+    assert answer is not None
+    assert watch.parse_addresses(answer) == ["10.0.0.1"]
 
 
 def test_other_names_do_not_exist(both: Watch) -> None:

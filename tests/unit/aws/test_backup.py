@@ -5,23 +5,26 @@ from typing import Any
 
 import pytest
 
-from components.aws.backup import VolumeBackup, VolumeBackupArgs, cron
+from components.aws.backup import DailyArgs, VolumeBackup, VolumeBackupArgs, cron
 from tests.unit.graph import Graph, graph_of
 
 
-def backup(*, preview: bool = False) -> Graph:
+def backup(*, preview: bool = False, daily: bool = True) -> Graph:
     def program() -> dict[str, Any]:
-        args = VolumeBackupArgs(volume_arn="arn:volume", at="03:00", keep_days=35)
+        args = VolumeBackupArgs(volume_arn="arn:volume")
+        if daily:
+            args["daily"] = DailyArgs(at="03:00", keep_days=35)
         return {"vault_name": VolumeBackup("edge-backup", args).vault_name}
 
     return graph_of(program, preview=preview)
 
 
 @pytest.mark.parametrize("preview", [False, True])
-def test_the_vault_is_kept_and_hangs_on_nothing(*, preview: bool) -> None:
+def test_the_vault_is_kept_and_hangs_on_nothing_that_costs(*, preview: bool) -> None:
     (vault,) = backup(preview=preview).of("Vault")
     assert (vault.protect, vault.retain) == (True, True)
-    assert not vault.after
+    # Copies are deleted in the name of the role that made them, so the vault goes before it does.
+    assert vault.after == {"edge-backup-role-back-up", "edge-backup-role-restore"}
     # Its copies go with it, once somebody has released both on purpose.
     assert vault.inputs["forceDestroy"] is True
 
@@ -29,7 +32,12 @@ def test_the_vault_is_kept_and_hangs_on_nothing(*, preview: bool) -> None:
 @pytest.mark.parametrize("preview", [False, True])
 def test_nothing_else_outlives_the_stack(*, preview: bool) -> None:
     kept = [one.name for one in backup(preview=preview).resources if one.protect or one.retain]
-    assert kept == ["edge-backup-vault"]
+    assert sorted(kept) == [
+        "edge-backup-role",
+        "edge-backup-role-back-up",
+        "edge-backup-role-restore",
+        "edge-backup-vault",
+    ]
 
 
 @pytest.mark.parametrize("preview", [False, True])
@@ -67,6 +75,15 @@ def test_the_role_is_for_aws_backup_alone_and_has_its_rights_before_it_is_used()
     }
     (selection,) = graph.of("Selection")
     assert {one.name for one in rights} <= selection.after
+
+
+def test_when_no_more_are_made_the_vault_and_its_role_are_as_they_were() -> None:
+    graph, before = backup(daily=False), backup()
+    assert {one.name for one in before.resources} - {one.name for one in graph.resources} == {
+        "edge-backup-plan",
+        "edge-backup-selection",
+    }
+    assert set(graph.identities().splitlines()) < set(before.identities().splitlines())
 
 
 def test_a_preview_has_the_same_resources() -> None:

@@ -130,6 +130,8 @@ HOLDS_DATA = {
     "aws:ebs/volume:Volume",
     "aws:route53/zone:Zone",
 }
+DELETES_COPIES = {"edge-vm-backup-role", "edge-vm-backup-role-back-up", "edge-vm-backup-role-restore"}
+"""In the name of these AWS Backup deletes what is in the vault, as long as there is something; they cost nothing."""
 HOLDS_NONE = {
     "aws:acm/certificate:Certificate",
     "aws:acm/certificateValidation:CertificateValidation",
@@ -182,7 +184,8 @@ def test_of_everything_is_known_whether_it_holds_data(graph: Graph) -> None:
 
 def test_what_holds_data_is_protected_and_retained(graph: Graph) -> None:
     for one in of_aws(graph):
-        assert (one.protect, one.retain) == ((True, True) if one.type in HOLDS_DATA else (False, False)), one.name
+        is_kept = one.type in HOLDS_DATA or one.name in DELETES_COPIES
+        assert (one.protect, one.retain) == (is_kept, is_kept), one.name
 
 
 def test_keys_that_log_in_and_prove_the_instance_are_kept(graph: Graph) -> None:
@@ -210,7 +213,8 @@ def test_what_make_down_keeps_needs_nothing_else_on_aws(graph: Graph) -> None:
         if not one.protect:
             continue
         for needed in graph.needed_by(one):
-            fine = needed.type in HOLDS_DATA | COSTS_NOTHING or needed.type.startswith(("open-webui-edge:", "tls:"))
+            fine = needed.type in HOLDS_DATA | COSTS_NOTHING or needed.name in DELETES_COPIES
+            fine = fine or needed.type.startswith(("open-webui-edge:", "tls:"))
             assert fine, f"{one.name} keeps {needed.name}"
 
 
