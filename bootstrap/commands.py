@@ -537,7 +537,9 @@ def _engine_for_tests() -> dict[str, str]:
             return given
         shown.done(host.address)
     with step("images") as shown:
-        wanted = images.Wanted(source=images.there(host), postgres=True, redis=True, metrics=True, certbot=True)
+        wanted = images.Wanted(
+            source=images.there(host), postgres=True, redis=True, metrics=True, prometheus=True, certbot=True
+        )
         given["OPEN_WEBUI_EDGE_IMAGES"] = images.ensure(host, wanted, shown).value
     made = {
         "tools": images.ensure_tools,

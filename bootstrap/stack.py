@@ -111,6 +111,7 @@ def wanted_images(settings: Mapping[str, Any]) -> Wanted:
         postgres=setting(settings, "data.postgres.mode") == "container",
         redis=setting(settings, "data.redis.mode") == "container",
         metrics=setting(settings, "proxy.metrics.enabled") is True,
+        prometheus=setting(settings, "monitoring.prometheus.enabled") is True,
         certbot=setting(settings, "certificate.mode") == "lets-encrypt",
         route53=setting(settings, "certificate.lets_encrypt.challenge") == "dns-01",
     )
