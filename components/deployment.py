@@ -30,11 +30,13 @@ from components.docker.ssh import SshAccess, ssh_options
 from components.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from components.images import Image, ImageSource
 from components.keeping import kept, kept_by_its_disk, release
+from components.launch import DRAIN_PORT
+from components.monitoring.component import Prometheus, PrometheusArgs
 from components.open_webui import PORT, AdminArgs, OpenWebUI, OpenWebUIArgs, ProviderArgs
 from components.readiness.component import Readiness, ReadinessArgs
 from components.reverse_proxy.component import CertificateSource, NginxReverseProxy, NginxReverseProxyArgs
 from components.reverse_proxy.metrics import NginxMetrics, NginxMetricsArgs
-from components.reverse_proxy.rendering import render_configuration
+from components.reverse_proxy.rendering import METRICS_PORT, render_configuration
 from stacks.certificate import CertificateMode, Challenge, IssuerSettings, LetsEncryptSettings, Route53Settings
 from stacks.data import BackingMode, PostgresSettings, RedisSettings
 from stacks.models import OllamaMode, OllamaSettings, ProviderSettings
@@ -52,7 +54,9 @@ _FIRST_START = 900
 """Seconds for a new instance to install Docker and answer."""
 _RECORDS_ARE_WANTED = "Where your domain is kept, these records lead to the site (at the top of a zone, an ALIAS)"
 _SERVERS_ARE_WANTED = "Your domain's registrar must know the name servers of its zone"
-_WithContainers = NginxReverseProxy | Certbot | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics
+_WithContainers = (
+    NginxReverseProxy | Certbot | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics | Prometheus
+)
 
 
 class OpenWebUIDeployment(pulumi.ComponentResource):
@@ -139,6 +143,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         letsencrypt = volume(f"{name}-letsencrypt", "letsencrypt", pulumi.ResourceOptions.merge(on_host, kept(self)))
         certbot = self._certbot(proxy, letsencrypt.name, host, on_host, [] if vm is None else vm.published)
         metrics = self._metrics(proxy, nginx, on_host)
+        prometheus = self._prometheus(proxy, application, host, on_host)
 
         by_role = {
             "nginx": proxy,
@@ -149,6 +154,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             "redis": redis,
             "readiness": readiness,
             "nginx-metrics": metrics,
+            "prometheus": prometheus,
         }
         # Some are not wanted, and some run elsewhere and are an address here.
         parts = {role: part for role, part in by_role.items() if isinstance(part, _WithContainers)}
@@ -168,6 +174,8 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             "host": None,
             **({} if vm is None else _outputs_of(vm)),
         }
+        if prometheus is not None:
+            self.outputs["status_page"] = prometheus.status_page
         if vm is not None:
             _say_what_is_left(vm)
         if admin is not None:
@@ -303,6 +311,29 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             port=self._settings.proxy.metrics.port,
         )
         return NginxMetrics(f"{self._name}-nginx-metrics", args, opts)
+
+    def _prometheus(
+        self, proxy: NginxReverseProxy, application: OpenWebUI, host: DockerHost, opts: pulumi.ResourceOptions
+    ) -> Prometheus | None:
+        wanted = self._settings.monitoring.prometheus
+        if not wanted.enabled:
+            return None
+        args = PrometheusArgs(
+            image=self._image(images.PROMETHEUS, opts),
+            mtail_image=self._image(images.MTAIL, opts),
+            network=host.network,
+            log_volume=proxy.metrics_volume,
+            proxy=f"nginx:{METRICS_PORT}",
+            replicas={replica: f"{replica}:{DRAIN_PORT}" for replica in application.replicas},
+            stack=pulumi.get_stack(),
+            port=wanted.port,
+            interval=round(wanted.interval.total_seconds()),
+            retention=round(wanted.retention.total_seconds()),
+            max_size=wanted.max_size,
+            memory=wanted.memory,
+            alertmanagers=wanted.alertmanagers,
+        )
+        return Prometheus(f"{self._name}-prometheus", args, opts)
 
     def _admin(self, admin: AdminSettings | None) -> AdminArgs | None:
         if admin is None:
