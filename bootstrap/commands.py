@@ -607,7 +607,13 @@ def _engine_for_tests() -> dict[str, str]:
         shown.done(host.address)
     with step("images") as shown:
         wanted = images.Wanted(
-            source=images.there(host), postgres=True, redis=True, metrics=True, certbot=True, backup=True
+            source=images.there(host),
+            postgres=True,
+            redis=True,
+            metrics=True,
+            prometheus=True,
+            certbot=True,
+            backup=True,
         )
         given["OPEN_WEBUI_EDGE_IMAGES"] = images.ensure(host, wanted, shown).value
     made = {

@@ -113,6 +113,7 @@ def wanted_images(settings: Mapping[str, Any]) -> Wanted:
         or (_is_copied(settings) and setting(settings, "data.postgres.mode") == "url"),
         redis=setting(settings, "data.redis.mode") == "container",
         metrics=setting(settings, "proxy.metrics.enabled") is True,
+        prometheus=setting(settings, "monitoring.prometheus.enabled") is True,
         certbot=setting(settings, "certificate.mode") == "lets-encrypt",
         backup=_is_copied(settings),
         route53=setting(settings, "certificate.lets_encrypt.challenge") == "dns-01",

@@ -31,11 +31,13 @@ from components.docker.ssh import SshAccess, ssh_options
 from components.generated_secret import GeneratedSecret, GeneratedSecretArgs, derive
 from components.images import Image, ImageSource
 from components.keeping import kept, kept_by_its_disk, release
+from components.launch import DRAIN_PORT
+from components.monitoring.component import Prometheus, PrometheusArgs
 from components.open_webui import PORT, AdminArgs, OpenWebUI, OpenWebUIArgs, ProviderArgs
 from components.readiness.component import Readiness, ReadinessArgs
 from components.reverse_proxy.component import CertificateSource, NginxReverseProxy, NginxReverseProxyArgs
 from components.reverse_proxy.metrics import NginxMetrics, NginxMetricsArgs
-from components.reverse_proxy.rendering import render_configuration
+from components.reverse_proxy.rendering import METRICS_PORT, render_configuration
 from stacks.backup import RepositoryKind
 from stacks.certificate import CertificateMode, Challenge, IssuerSettings, LetsEncryptSettings, Route53Settings
 from stacks.data import BackingMode, PostgresSettings, RedisSettings
@@ -55,7 +57,7 @@ _FIRST_START = 900
 _RECORDS_ARE_WANTED = "Where your domain is kept, these records lead to the site (at the top of a zone, an ALIAS)"
 _SERVERS_ARE_WANTED = "Your domain's registrar must know the name servers of its zone"
 _WithContainers = (
-    NginxReverseProxy | Certbot | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics | Backup
+    NginxReverseProxy | Certbot | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics | Prometheus | Backup
 )
 
 
@@ -144,6 +146,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         certbot = self._certbot(proxy, letsencrypt.name, host, on_host, [] if vm is None else vm.published)
         metrics = self._metrics(proxy, nginx, on_host)
         password = self._backup_password(identity)
+        prometheus = self._prometheus(proxy, application, host, on_host)
 
         by_role = {
             "nginx": proxy,
@@ -155,6 +158,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             "readiness": readiness,
             "nginx-metrics": metrics,
             "backup": self._backup(application, postgres, password, host, on_host),
+            "prometheus": prometheus,
         }
         # Some are not wanted, and some run elsewhere and are an address here.
         parts = {role: part for role, part in by_role.items() if isinstance(part, _WithContainers)}
@@ -174,6 +178,8 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             "host": None,
             **({} if vm is None else _outputs_of(vm)),
         }
+        if prometheus is not None:
+            self.outputs["status_page"] = prometheus.status_page
         if vm is not None:
             _say_what_is_left(vm)
         if password is not None:
@@ -360,6 +366,29 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             port=self._settings.proxy.metrics.port,
         )
         return NginxMetrics(f"{self._name}-nginx-metrics", args, opts)
+
+    def _prometheus(
+        self, proxy: NginxReverseProxy, application: OpenWebUI, host: DockerHost, opts: pulumi.ResourceOptions
+    ) -> Prometheus | None:
+        wanted = self._settings.monitoring.prometheus
+        if not wanted.enabled:
+            return None
+        args = PrometheusArgs(
+            image=self._image(images.PROMETHEUS, opts),
+            mtail_image=self._image(images.MTAIL, opts),
+            network=host.network,
+            log_volume=proxy.metrics_volume,
+            proxy=f"nginx:{METRICS_PORT}",
+            replicas={replica: f"{replica}:{DRAIN_PORT}" for replica in application.replicas},
+            stack=pulumi.get_stack(),
+            port=wanted.port,
+            interval=round(wanted.interval.total_seconds()),
+            retention=round(wanted.retention.total_seconds()),
+            max_size=wanted.max_size,
+            memory=wanted.memory,
+            alertmanagers=wanted.alertmanagers,
+        )
+        return Prometheus(f"{self._name}-prometheus", args, opts)
 
     def _admin(self, admin: AdminSettings | None) -> AdminArgs | None:
         if admin is None:

@@ -27,6 +27,8 @@ class Image:
     """The official tag for `version`."""
     built_tag: str | None
     """Tag of the image built from distribution packages; None where it cannot be built."""
+    built_in: str | None = None
+    """Role of the built image that holds this program too; None where it has one of its own."""
 
     def reference(self, source: ImageSource, registry: str | None) -> str:
         """Return the name to run: below `registry` (a mirror) where one is set, else the official or built one.
@@ -39,7 +41,7 @@ class Image:
             return f"{registry or self.registry}/{self.repository}:{self.tag}"
         if self.built_tag is None:
             raise LookupError(self.role)
-        return f"open-webui-edge/{self.role}:{self.built_tag}"
+        return f"open-webui-edge/{self.built_in or self.role}:{self.built_tag}"
 
 
 NGINX = Image(
@@ -58,6 +60,25 @@ NGINX_METRICS = Image(
     version="1.5.1",
     tag="1.5.1",
     built_tag="1-debian",
+)
+
+PROMETHEUS = Image(
+    role="prometheus",
+    registry="docker.io",
+    repository="prom/prometheus",
+    version="3.5.3",
+    tag="v3.5.3",
+    built_tag="3-debian",
+)
+
+MTAIL = Image(
+    role="mtail",
+    registry="ghcr.io",
+    repository="jaqx0r/mtail",
+    version="3.2.24",
+    tag="3.2.24",
+    built_tag=PROMETHEUS.built_tag,
+    built_in=PROMETHEUS.role,
 )
 
 CERTBOT = Image(
@@ -141,7 +162,7 @@ def open_webui(version: str) -> Image:
 
 
 PINNED_ROLES = (
-    *(image.role for image in (NGINX, NGINX_METRICS, CERTBOT, OLLAMA, POSTGRES, REDIS, RESTIC)),
+    *(image.role for image in (NGINX, NGINX_METRICS, PROMETHEUS, MTAIL, CERTBOT, OLLAMA, POSTGRES, REDIS, RESTIC)),
     open_webui(OPEN_WEBUI_VERSION).role,
     "readiness",
     "backup-copy",

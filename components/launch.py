@@ -7,7 +7,8 @@ takes it from the environment again; what only the admin panel knows stays. A se
 forgotten once more and then belongs to the admin panel.
 
 It stays the application's parent. Told to end, it says so to whoever asks, waits until the proxy sends nothing here any
-more and until the answers that were begun are complete, and only then tells the application.
+more and until the answers that were begun are complete, and only then tells the application. What Prometheus is told of
+the container is in figures.py beside it.
 """
 
 import ast
@@ -38,7 +39,7 @@ OWNED_BEFORE = "open-webui-edge-settings.json"
 
 
 DRAIN_PORT = 8079
-"""Where it says whether it is about to end."""
+"""Where it says whether it is about to end, and at /metrics how its container is."""
 _UNASKED = 3.0
 """Seconds in which whoever keeps the list of replicas asks; if nobody does, there is none."""
 _NOTICED = 4.0
@@ -67,11 +68,18 @@ def main(directory: Path, command: list[str]) -> int:
     inside = directory / "inside"
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = f"{inside}:{before}" if before else str(inside)
-    return Application(command, inside, drain=given["drain"], announced=given["announced"]).run()
+    application = Application(command, inside, drain=given["drain"], announced=given["announced"])
+    if (directory / "figures.py").exists():
+        # Beside this file, which is where Python looks first.
+        application.figures = importlib.import_module("figures").Figures(directory / "starts").text
+    return application.run()
 
 
 class Application:
     """Open WebUI, as a child that ends only when its answers are complete."""
+
+    figures: Callable[..., str] | None = None
+    """What Prometheus is told, given whether it is `draining`; None where nobody asks."""
 
     def __init__(self, command: list[str], inside: Path, *, drain: float, announced: bool) -> None:
         """Keep what to run; `inside` is where its process answers, `drain` seconds, `announced` whether others ask."""
@@ -89,7 +97,7 @@ class Application:
         self._process_file.unlink(missing_ok=True)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._tell)
-        if self._announced:
+        if self._announced or self.figures is not None:
             self._announce()
         self._child = subprocess.Popen(self._command)  # noqa: S603 - the image's own
         threading.Thread(target=self._await_child, daemon=True).start()
@@ -113,13 +121,20 @@ class Application:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 told = application._told
-                body = json.dumps({"draining": told}).encode()
+                if self.path == "/metrics" and application.figures is not None:
+                    self._send("text/plain; version=0.0.4", application.figures(draining=told))
+                    return
+                self._send("application/json", json.dumps({"draining": told}))
+                if told:
+                    application._asked_since_told.set()
+
+            def _send(self, kind: str, text: str) -> None:
+                body = text.encode()
                 self.send_response(200)
+                self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
-                if told:
-                    application._asked_since_told.set()
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's
                 """Say nothing: it is asked each second."""

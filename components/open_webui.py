@@ -18,6 +18,7 @@ PORT = 8080
 _DATA = "/app/backend/data"
 _GIVEN = "/run/open-webui-edge"
 _LAUNCH = Path(__file__).with_name("launch.py")
+_FIGURES = Path(__file__).with_name("figures.py")
 _RUNNING_TASKS = Path(__file__).with_name("running_tasks.py")
 # GET with its body: Open WebUI answers HEAD and unknown paths with 200 whatever happens.
 _READY = f"curl --fail --silent --max-time 4 http://127.0.0.1:{PORT}/ready | grep --quiet '\"status\": *true'"
@@ -150,6 +151,7 @@ class OpenWebUI(pulumi.ComponentResource):
                 files={
                     f"{_GIVEN}/environment.json": _environment(args, secret_key, number),
                     f"{_GIVEN}/launch.py": _LAUNCH.read_text(),
+                    f"{_GIVEN}/figures.py": _FIGURES.read_text(),
                     f"{_GIVEN}/inside/sitecustomize.py": _RUNNING_TASKS.read_text(),
                 },
                 network=args["network"],

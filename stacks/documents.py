@@ -126,7 +126,18 @@ _EXAMPLE: dict[str, Any] = {
         "encrypted": True,
         "password": None,
     },
-    "monitoring": {"alarms": {"enabled": False, "disk_percent": 85}},
+    "monitoring": {
+        "alarms": {"enabled": False, "disk_percent": 85},
+        "prometheus": {
+            "enabled": True,
+            "port": 9090,
+            "interval": "15s",
+            "retention": "30d",
+            "max_size": "1GiB",
+            "memory": "512MiB",
+            "alertmanagers": ["http://alertmanager.example.com:9093"],
+        },
+    },
     "images": {"source": "pulled", "registry": "registry.example.com/mirror"},
 }
 # Of two settings that exclude each other an example can show one: the other stands there as a comment.

@@ -116,9 +116,18 @@ class StackSettings(Settings):
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
-        metrics = self.proxy.metrics
-        if metrics.enabled and metrics.port in {self.site.listen.http_port, self.site.listen.https_port}:
+        metrics, prometheus = self.proxy.metrics, self.monitoring.prometheus
+        of_site = {self.site.listen.http_port, self.site.listen.https_port}
+        if metrics.enabled and metrics.port in of_site:
             raise BelowError("proxy.metrics.port", f"{metrics.port} is a port of site.listen as well; choose another")
+        if prometheus.enabled and prometheus.port in of_site:
+            raise BelowError(
+                "monitoring.prometheus.port", f"{prometheus.port} is a port of site.listen as well; choose another"
+            )
+        if metrics.enabled and prometheus.enabled and prometheus.port == metrics.port:
+            raise BelowError(
+                "monitoring.prometheus.port", f"{prometheus.port} is proxy.metrics.port as well; choose another"
+            )
         return self
 
     @model_validator(mode="after")

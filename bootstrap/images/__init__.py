@@ -22,6 +22,7 @@ from bootstrap.images import (
     nginx_metrics,
     open_webui,
     postgres,
+    prometheus,
     redis,
     restic,
     rootfs,
@@ -32,11 +33,13 @@ from components.images import (
     BENCH_TOOLS,
     CERTBOT,
     INSTANCE,
+    MTAIL,
     NGINX,
     NGINX_METRICS,
     OLLAMA,
     OPEN_WEBUI_VERSION,
     POSTGRES,
+    PROMETHEUS,
     REDIS,
     RESTIC,
     Image,
@@ -69,6 +72,8 @@ class Wanted:
     """Likewise a Redis."""
     metrics: bool = False
     """Likewise the exporter of the proxy's metrics."""
+    prometheus: bool = False
+    """Likewise a Prometheus, and mtail, which counts for it."""
     certbot: bool = False
     """Whether it gets its certificate from an issuer."""
     route53: bool = False
@@ -84,6 +89,8 @@ class Wanted:
             (POSTGRES, self.postgres),
             (REDIS, self.redis),
             (NGINX_METRICS, self.metrics),
+            (PROMETHEUS, self.prometheus),
+            (MTAIL, self.prometheus),
             (certbot_image(route53=self.route53), self.certbot),
             (RESTIC, self.backup),
         )
@@ -122,10 +129,12 @@ def ensure(engine: Engine, wanted: Wanted, step: Step) -> ImageSource:
             for name in absent:
                 _pull_or_stop(engine, name, step)
         else:
-            for image, name in zip(wanted.images, names, strict=True):
+            # One that is built may hold several programs.
+            for name, image in dict(zip(names, wanted.images, strict=True)).items():
                 if name in absent:
                     _provide(engine, image, name, step)
-        step.done(f"{source}, {'there already' if not absent else 'now there'}: {', '.join(names)}")
+        named = ", ".join(dict.fromkeys(names))
+        step.done(f"{source}, {'there already' if not absent else 'now there'}: {named}")
     return source
 
 
@@ -250,6 +259,8 @@ def _recipe(image: Image) -> tuple[Path, Callable[[Path, Step], None]]:
     recipes = {
         NGINX.role: nginx,
         NGINX_METRICS.role: nginx_metrics,
+        PROMETHEUS.role: prometheus,
+        MTAIL.role: prometheus,
         POSTGRES.role: postgres,
         REDIS.role: redis,
         CERTBOT.role: certbot,

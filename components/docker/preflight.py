@@ -63,11 +63,12 @@ def _ports(
     stack: str,
     is_free: Callable[[str, int], bool],
 ) -> Iterator[Fault]:
-    listen, metrics = settings.site.listen, settings.proxy.metrics
+    listen, metrics, prometheus = settings.site.listen, settings.proxy.metrics, settings.monitoring.prometheus
     wanted = [
         ("site.listen.http_port", listen.address, listen.http_port),
         ("site.listen.https_port", listen.address, listen.https_port),
         *([("proxy.metrics.port", "127.0.0.1", metrics.port)] if metrics.enabled else []),
+        *([("monitoring.prometheus.port", "127.0.0.1", prometheus.port)] if prometheus.enabled else []),
     ]
     for path, address, port in wanted:
         if facts.rootless and port < facts.first_unprivileged_port:
@@ -105,6 +106,8 @@ def wanted_images(settings: StackSettings) -> list[str]:
         wanted.append(images.OLLAMA)
     if settings.proxy.metrics.enabled:
         wanted.append(images.NGINX_METRICS)
+    if settings.monitoring.prometheus.enabled:
+        wanted += [images.PROMETHEUS, images.MTAIL]
     if settings.certificate.mode is CertificateMode.LETS_ENCRYPT:
         wanted.append(images.certbot(route53=settings.certificate.lets_encrypt.challenge is Challenge.DNS_01))
     backup = settings.backup
@@ -115,7 +118,8 @@ def wanted_images(settings: StackSettings) -> list[str]:
             wanted.append(images.POSTGRES)
     services = ((settings.data.postgres, images.POSTGRES), (settings.data.redis, images.REDIS))
     wanted += [image for service, image in services if service.mode is BackingMode.CONTAINER]
-    return [image.reference(settings.images.source, settings.images.registry) for image in wanted]
+    # One that is built may hold several programs.
+    return list(dict.fromkeys(image.reference(settings.images.source, settings.images.registry) for image in wanted))
 
 
 def faults_of_source(settings: StackSettings) -> Iterator[Fault]:

@@ -36,6 +36,9 @@ from stacks.values import write_bytes, write_duration
 DOCKER_RESOLVER = "127.0.0.11"
 """The name server of every user-defined Docker network (Docker's manual, Networking overview)."""
 
+METRICS_PORT = 9145
+"""Where Prometheus finds what Nginx knows of itself."""
+
 HEALTH_OF_LOAD_BALANCER = "/nginx/load-balancer-health"
 """What a load balancer asks for by address, with TLS (ALB) or without (NLB); the answer is 200."""
 
@@ -197,6 +200,8 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         "passed_identity": passed,
         # With the PROXY protocol whoever wrote the headers is the client itself.
         "headers_of_proxies": bool(placement.trusted_proxies) and not placement.proxy_protocol,
+        "counted": settings.monitoring.prometheus.enabled,
+        "metrics_port": METRICS_PORT,
         "challenges": bool(acme_challenges),
         "challenged_only": [name for name in acme_challenges if name not in site.hosts],
         "webroot": f"{CERTIFICATES}/webroot",
@@ -271,6 +276,7 @@ def _environment() -> Environment:
         server_name=server_name,
         quoted=quoted,
         in_single_quotes=in_single_quotes,
+        re_escape=re.escape,
     )
     return environment
 

@@ -22,7 +22,7 @@ def _script(*names: str) -> str:
     return "\n".join([*(f"{name}={place}" for name, place in places.items()), *files])
 
 
-START = _script("generation", "watch", "start")
+START = _script("generation", "figures", "watch", "start")
 """The proxy's command."""
 INSTALL = _script("generation", "install")
 """The installer's; what it installs is in `candidate`, below DIRECTORY."""

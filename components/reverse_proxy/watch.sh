@@ -65,10 +65,6 @@ settle() {
     say notice "the one offered in ${offer##*/} is served: $served"
 }
 
-gauge() {
-    printf '# HELP %s %s\n# TYPE %s gauge\n%s %s\n' "$1" "$3" "$1" "$1" "$2"
-}
-
 numbers() {
     prefix=open_webui_edge_certificate
     gauge "${prefix}_expiry_timestamp_seconds" "$expiry" "When the served certificate expires."
@@ -101,7 +97,8 @@ watch() {
     until [ -n "$(served_generation)" ]; do
         sleep 0.2
     done
-    seen='' said='' reported='' reported_at=0 retry_in=0 report_in=0
+    seen='' said='' reported='' reported_at=0 retry_in=0 report_in=0 figures_in=0
+    started=$(date +%s)
     while :; do
         state=$(state_of_things)
         if [ "$state" != "$seen" ] || [ "$retry_in" -eq 1 ]; then
@@ -125,6 +122,11 @@ watch() {
             report || report_in=60
         fi
         report_in=$((report_in - 1))
+        if [ "$figures_in" -le 0 ]; then
+            figures_in=10
+            figures
+        fi
+        figures_in=$((figures_in - 1))
         if [ "$retry_in" -gt 1 ]; then
             retry_in=$((retry_in - 1))
         fi

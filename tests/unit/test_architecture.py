@@ -25,6 +25,7 @@ from components.certificates.certbot import Certbot
 from components.certificates.self_signed import SelfSignedCertificate
 from components.docker.host import DockerHost
 from components.generated_secret import GeneratedSecret
+from components.monitoring.component import Prometheus
 from components.open_webui import OpenWebUI
 from components.readiness.component import Readiness
 from components.reverse_proxy.component import NginxReverseProxy
@@ -52,6 +53,7 @@ EXPORTED = [
     Ollama,
     OpenWebUI,
     Postgres,
+    Prometheus,
     Readiness,
     Redis,
     SecurityGroups,
@@ -88,6 +90,7 @@ def test_settings_know_no_pulumi_and_no_component(path: Path) -> None:
     [
         ROOT / "components/reverse_proxy/rendering.py",
         ROOT / "components/images.py",
+        ROOT / "components/monitoring/rendering.py",
         ROOT / "components/aws/cloud_init.py",
     ],
     ids=lambda path: path.name,
@@ -126,6 +129,7 @@ def test_who_needs_nothing_of_aws_does_not_wait_for_its_sdk() -> None:
     ("script", "third_party"),
     [
         ("launch.py", {"redis", "sqlalchemy"}),
+        ("figures.py", set()),
         ("running_tasks.py", set()),
         ("readiness/watch.py", set()),
         ("certificates/obtain", {"cryptography"}),

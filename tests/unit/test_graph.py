@@ -7,6 +7,7 @@ from typing import Any
 
 import pulumi
 import pytest
+import yaml
 
 from components.deployment import OpenWebUIDeployment
 from components.docker.engine import Engine, EngineError
@@ -80,6 +81,21 @@ STACKS: Mapping[str, Mapping[str, Any]] = {
             },
         },
     },
+    "monitored": {
+        "open_webui": {"replicas": 2, "drain": "90s"},
+        "data": BACKING,
+        "monitoring": {
+            "prometheus": {
+                "enabled": True,
+                "port": 9091,
+                "interval": "30s",
+                "retention": "7d",
+                "max_size": "256MiB",
+                "memory": "256MiB",
+                "alertmanagers": ["https://alertmanager.example.com/team/"],
+            }
+        },
+    },
     "generated-password": {"open_webui": {"admin": {"email": "admin@example.com"}}},
     "volume-of-somebody-else": {"data": {"volume": "open-webui"}, "open_webui": {"replicas": 1}},
     "own-secret-key": {"open_webui": {"secret_key": SECRET_KEY, "replicas": 2}, "data": BACKING},
@@ -118,8 +134,9 @@ def test_only_the_proxy_publishes_ports(graph: Graph) -> None:
         for container in graph.of("Container")
         if container.inputs.get("ports")
     }
-    # And the exporter of its numbers, for this machine alone.
-    assert published.pop("edge-nginx-metrics-endpoint", {"127.0.0.1"}) == {"127.0.0.1"}
+    # And its numbers, for this machine alone.
+    for numbers in ("edge-nginx-metrics-endpoint", "edge-prometheus-server"):
+        assert published.pop(numbers, {"127.0.0.1"}) == {"127.0.0.1"}
     assert set(published) == {"edge-nginx-server"}
 
 
@@ -301,6 +318,52 @@ def test_metrics_are_published_for_the_host_alone_on_a_network_of_their_own() ->
         assert one.inputs["readOnly"]
 
 
+def test_prometheus_is_told_what_the_settings_say_and_published_for_the_host_alone() -> None:
+    graph = deployed("monitored")
+    server = graph.named("edge-prometheus-server").inputs
+    assert [(port["ip"], port["external"], port["internal"]) for port in server["ports"]] == [("127.0.0.1", 9091, 9090)]
+    assert {"--storage.tsdb.retention.time=604800s", "--storage.tsdb.retention.size=268435456B"} <= set(
+        server["command"]
+    )
+    files = {upload["file"].rpartition("/")[2]: upload["content"] for upload in server["uploads"]}
+    assert set(files) == {"prometheus.yml", "recording.yaml", "alerts.yaml", "status.html"}
+    told = yaml.safe_load(files["prometheus.yml"])
+    targets = {
+        entry["labels"]["instance"]: (job["job_name"], *entry["targets"])
+        for job in told["scrape_configs"]
+        for entry in job["static_configs"]
+    }
+    assert targets == {
+        "nginx": ("proxy", "nginx:9145"),
+        "mtail": ("requests", "mtail:3903"),
+        "open-webui-1": ("replica", "open-webui-1:8079"),
+        "open-webui-2": ("replica", "open-webui-2:8079"),
+    }
+    assert graph.returned["status_page"] == "http://127.0.0.1:9091/consoles/status.html"
+
+
+def test_what_counts_reads_the_proxy_s_log_and_changes_nothing() -> None:
+    graph = deployed("monitored")
+    counter = graph.named("edge-prometheus-mtail").inputs
+    mounted = {mount["volumeName"]: mount.get("readOnly") for mount in counter["volumes"]}
+    assert mounted == {"edge-unit-nginx-metrics": True, "edge-unit-prometheus-given": None}
+    for name in ("edge-prometheus-mtail", "edge-prometheus-server"):
+        container = graph.named(name).inputs
+        assert not container["capabilities"].get("adds")
+        # Root without its rights, since what it is given is readable for root alone.
+        assert container["user"] == "0:0"
+
+
+def test_monitoring_changes_no_container_that_was_there() -> None:
+    monitored, before = deployed("monitored"), deployed("monitored", monitoring={})
+    # The installer brings the new configuration, by a reload.
+    for resource in before.of("Container"):
+        found, expected = ({**one.inputs, "labels": []} for one in (monitored.named(resource.name), resource))
+        if resource.name == "edge-nginx-installer":
+            assert found.pop("uploads") != expected.pop("uploads")
+        assert found == expected, resource.name
+
+
 def test_what_a_certificate_changes_replaces_the_installer_alone() -> None:
     graph = deployed("local")
     files = _installed(graph)
@@ -368,6 +431,8 @@ def test_what_holds_data_is_protected_and_retained(graph: Graph) -> None:
             "edge-nginx-metrics",
             "edge-backup-copy",
             "edge-backup-work",
+            # What was counted is not what a person made.
+            "edge-prometheus-data",
         }
         and "-given" not in resource.name
     }

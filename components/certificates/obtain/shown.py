@@ -99,5 +99,6 @@ class Shown:
             state.show(self._document, state.HERE)
         try:
             state.show(self._document)
+            state.write(state.FIGURES, state.figures(self._document).encode(), 0o644)
         except OSError as error:
             say(f"the state cannot be written down: {error}")

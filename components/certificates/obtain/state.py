@@ -9,6 +9,8 @@ from typing import Any
 
 SHOWN = Path("/var/lib/open-webui-edge/state.json")
 """What `make certificate` shows, in the volume that the proxy reads."""
+FIGURES = Path("/var/lib/open-webui-edge/renewal.prom")
+"""What Prometheus is told of that, beside it."""
 PRIVATE = Path("/tmp/open-webui-edge")  # noqa: S108 - of this container alone, in memory, for root
 HERE = PRIVATE / "state.json"
 """A copy of it: right even when the disk is full."""
@@ -73,6 +75,14 @@ def remember(memory: Memory, file: Path = REMEMBERED) -> None:
 def show(document: dict[str, Any], file: Path = SHOWN) -> None:
     """Replace what is shown; raises OSError."""
     write(file, json.dumps(document, indent=1).encode() + b"\n", 0o644)
+
+
+def figures(document: dict[str, Any]) -> str:
+    """Return what Prometheus is told of it, in its text format; the proxy passes it on."""
+    last = document["last_attempt"]
+    failing = int(last is not None and last["error"] is not None)
+    name = "open_webui_edge_renewal_failing"
+    return f"# HELP {name} Whether the last attempt at a certificate failed.\n# TYPE {name} gauge\n{name} {failing}\n"
 
 
 def shown(file: Path = SHOWN) -> dict[str, Any] | None:

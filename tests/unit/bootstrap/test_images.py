@@ -119,6 +119,19 @@ def test_backing_services_are_built_like_the_others(docker: FakeDocker, provided
     assert provided[2:] == ["open-webui-edge/postgres:18-debian", "open-webui-edge/redis:9-debian"]
 
 
+def test_an_image_that_holds_two_programs_is_built_once(docker: FakeDocker, provided: list[str]) -> None:
+    docker.answers(("*image\\ inspect*", 1, "none"))
+    images.ensure(ENGINE, Wanted(source=ImageSource.BUILT, prometheus=True), Step("images"))
+    assert provided[2:] == ["open-webui-edge/prometheus:3-debian"]
+
+
+def test_official_images_of_both_are_pulled(docker: FakeDocker) -> None:
+    docker.answers(("*image\\ inspect*", 1, "none"), ("*pull*", 0, "done"))
+    images.ensure(ENGINE, Wanted(source=ImageSource.PULLED, prometheus=True), Step("images"))
+    pulled = [call.split()[-1] for call in docker.calls if "pull" in call]
+    assert pulled[2:] == ["docker.io/prom/prometheus:v3.5.3", "ghcr.io/jaqx0r/mtail:3.2.24"]
+
+
 def test_a_user_gets_the_number_of_the_official_image(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text(

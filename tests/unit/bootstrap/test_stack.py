@@ -65,10 +65,11 @@ def test_what_a_stack_says_of_its_images_is_read(folder: Path) -> None:
         "  open-webui-edge:open_webui: {version: 0.13.0}\n"
         "  open-webui-edge:models: {ollama: {mode: container}}\n"
         "  open-webui-edge:data: {postgres: {mode: container}, redis: {mode: url}}\n"
+        "  open-webui-edge:monitoring: {prometheus: {enabled: true}}\n"
         "  other:images: {source: pulled}\n"
     )
     assert stack.wanted_images(stack.settings_of("local")) == Wanted(
-        "0.13.0", "registry.example.com/mirror", ImageSource.BUILT, ollama=True, postgres=True
+        "0.13.0", "registry.example.com/mirror", ImageSource.BUILT, ollama=True, postgres=True, prometheus=True
     )
 
 

@@ -1,0 +1,1 @@
+"""The rules and the counting, run by the tools that read them in a deployment."""
