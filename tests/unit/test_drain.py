@@ -57,6 +57,8 @@ class Launched:
             "announced": False,
             "drain": drain,
             "brought": {},
+            "version": "0.12.4",
+            "upgrade": {"snapshot": True, "downgrade_from_snapshot": False},
         }
         (given / "environment.json").write_text(json.dumps(environment))
         (given / "inside/sitecustomize.py").write_text(Path(running_tasks.__file__).read_text())
