@@ -33,7 +33,7 @@ from components.images import Image, ImageSource
 from components.keeping import kept, kept_by_its_disk, release
 from components.launch import DRAIN_PORT
 from components.monitoring.component import Prometheus, PrometheusArgs
-from components.open_webui import PORT, AdminArgs, OpenWebUI, OpenWebUIArgs, ProviderArgs
+from components.open_webui import PORT, AdminArgs, OpenWebUI, OpenWebUIArgs, ProviderArgs, UpgradeArgs
 from components.readiness.component import Readiness, ReadinessArgs
 from components.reverse_proxy.component import CertificateSource, NginxReverseProxy, NginxReverseProxyArgs
 from components.reverse_proxy.metrics import NginxMetrics, NginxMetricsArgs
@@ -42,7 +42,7 @@ from stacks.backup import RepositoryKind
 from stacks.certificate import CertificateMode, Challenge, IssuerSettings, LetsEncryptSettings, Route53Settings
 from stacks.data import BackingMode, PostgresSettings, RedisSettings
 from stacks.models import OllamaMode, OllamaSettings, ProviderSettings
-from stacks.open_webui import AdminSettings
+from stacks.open_webui import AdminSettings, Downgrade
 from stacks.placement import Placement, placement_of
 from stacks.settings import StackSettings
 from stacks.values import is_ip_address, is_loopback
@@ -107,20 +107,22 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         application = self._open_webui(host, on_host, admin, ollama, postgres, redis)
         readiness = self._readiness(application, host, on_host)
         nginx = self._image(images.NGINX, on_host)
+        configuration = render_configuration(
+            settings,
+            stack=pulumi.get_stack(),
+            upstreams=[f"{application.upstream}:{PORT}"],
+            readiness=None if readiness is None else readiness.address,
+            replicas=len(application.replicas),
+            ipv6=ipv6 is not None,
+            rsa_certificate=provided is not None and provided.rsa,
+            acme_challenges=_asked_over_http(settings),
+        )
         proxy = NginxReverseProxy(
             f"{name}-nginx",
             NginxReverseProxyArgs(
                 image=nginx,
-                configuration=render_configuration(
-                    settings,
-                    stack=pulumi.get_stack(),
-                    upstreams=[f"{application.upstream}:{PORT}"],
-                    readiness=None if readiness is None else readiness.address,
-                    replicas=len(application.replicas),
-                    ipv6=ipv6 is not None,
-                    rsa_certificate=provided is not None and provided.rsa,
-                    acme_challenges=_asked_over_http(settings),
-                ),
+                # What it keeps is of one release: it changes with it, and not where that fails its trial.
+                configuration=pulumi.Output.all(configuration, application.image_name).apply(lambda both: both[0]),
                 certificate_pem=own.certificate_pem if provided is None else provided.certificate_pem,
                 private_key_pem=(
                     own.private_key_pem if provided is None else pulumi.Output.secret(provided.private_key_pem)
@@ -288,18 +290,12 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             raise pulumi.RunError("\n".join(map(str, reading.faults)))
         return reading.certificate
 
-    def _image(
-        self,
-        image: Image,
-        opts: pulumi.ResourceOptions,
-        *,
-        role: str | None = None,
-        one_at_a_time: bool = False,
-    ) -> pulumi.Output[str]:
-        """Return an image's id; `role` is of who runs it, where that is not its own."""
-        reference = image.reference(self._settings.images.source, self._settings.images.registry)
-        role = role or image.role
-        return pinned_image(f"{self._name}-{role}", reference, role, opts, one_at_a_time=one_at_a_time)
+    def _reference(self, image: Image) -> str:
+        return image.reference(self._settings.images.source, self._settings.images.registry)
+
+    def _image(self, image: Image, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+        """Return an image's id."""
+        return pinned_image(f"{self._name}-{image.role}", self._reference(image), image.role, opts)
 
     def _ipv6(self, engine: Engine, placement: Placement) -> str | None:
         """Return the IPv6 address to publish, where one is wanted and the engine shows who comes."""
@@ -447,7 +443,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             f"{self._name}-readiness",
             ReadinessArgs(
                 # A name of its own for it: it goes on while the application's version changes.
-                image=self._image(images.open_webui(self._settings.open_webui.version), opts, role="readiness"),
+                image=pinned_image(f"{self._name}-readiness", application.image_name, "readiness", opts),
                 network=host.network,
                 name=application.upstream,
                 replicas=application.replicas,
@@ -467,7 +463,13 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         site, proxy = self._settings.site, self._settings.proxy
         application, models = self._settings.open_webui, self._settings.models
         args = OpenWebUIArgs(
-            image=self._image(images.open_webui(application.version), opts, one_at_a_time=True),
+            image=self._reference(images.open_webui(application.version)),
+            version=application.version,
+            upgrade=UpgradeArgs(
+                timeout=round(application.upgrade.timeout.total_seconds()),
+                snapshot=application.upgrade.snapshot,
+                downgrade_from_snapshot=application.upgrade.downgrade is Downgrade.FROM_SNAPSHOT,
+            ),
             network=host.network,
             proxy_network=host.subnet,
             url=site.url,

@@ -27,17 +27,11 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-MIGRATE = """
-import sys
-from alembic import command
-from alembic.config import Config
-config = Config(sys.argv[1] + "/alembic.ini")
-config.set_main_option("script_location", sys.argv[1] + "/migrations")
-command.upgrade(config, "head")
-"""
 OWNED_BEFORE = "open-webui-edge-settings.json"
 
 
+_TRIED = "OPEN_WEBUI_EDGE_TRIED"
+"""Set for what runs below a trial."""
 DRAIN_PORT = 8079
 """Where it says whether it is about to end, and at /metrics how its container is."""
 _UNASKED = 3.0
@@ -54,17 +48,30 @@ _BROUGHT = 3.0
 
 def main(directory: Path, command: list[str]) -> int:
     """Prepare the environment and the saved settings, run the image's own command and return its exit code."""
+    # Beside this file in the container.
+    import upgrade  # noqa: PLC0415
+
     # The official image finds the package in its working directory, and nowhere else.
     sys.path.insert(0, str(Path.cwd()))
     given = json.loads((directory / "environment.json").read_text())
     os.environ.update(given["environment"])
+    trial = given.get("trial")
+    if trial is not None:
+        os.environ.update(upgrade.hidden(given["environment"]))
+    package = package_directory()
+    owned = set(given["saved_settings"])
     if given["first"]:
-        package = package_directory()
-        owned = set(given["saved_settings"]) | saved_settings_of(package / "config.py", set(given["environment"]))
-        wait_for_services(given["brought"])
+        owned |= saved_settings_of(package / "config.py", set(given["environment"]))
+    wait_for_services(given["brought"])
+    change = upgrade.Upgrade(package, data_directory(package), given["version"], upgrade.Rules(**given["upgrade"]))
+    # What is tried runs below the one that tries it, which has the data to itself.
+    if trial is not None and _TRIED not in os.environ:
+        os.environ[_TRIED] = "1"
+        return upgrade.carry_out(change, trial, [sys.executable, __file__, str(directory), *command])
+    # For as long as this process lives.
+    lock = None if trial is not None else change.settle(first=given["first"])
+    if given["first"]:
         write_saved_settings(package, owned, given["saved_settings"])
-    else:
-        wait_for_services(given["brought"])
     inside = directory / "inside"
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = f"{inside}:{before}" if before else str(inside)
@@ -72,7 +79,10 @@ def main(directory: Path, command: list[str]) -> int:
     if (directory / "figures.py").exists():
         # Beside this file, which is where Python looks first.
         application.figures = importlib.import_module("figures").Figures(directory / "starts").text
-    return application.run()
+    code = application.run()
+    if lock is not None:
+        lock.let_go()
+    return code
 
 
 class Application:
@@ -279,6 +289,11 @@ def package_directory() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
+def data_directory(package: Path) -> Path:
+    """Return the folder that the volume is mounted to."""
+    return Path(os.environ.get("DATA_DIR") or package.parent / "data")
+
+
 def saved_settings_of(source: Path, variables: set[str]) -> set[str]:
     """Return the keys of saved settings whose first value comes from one of `variables`.
 
@@ -353,12 +368,14 @@ def write_saved_settings(package: Path, owned: set[str], exact: dict[str, object
     # Open WebUI's own dependency, present wherever it runs.
     import sqlalchemy  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
 
-    data = Path(os.environ.get("DATA_DIR") or package.parent / "data")
+    data = data_directory(package)
     remembered = data / OWNED_BEFORE
     owned_before = set(json.loads(remembered.read_text())) if remembered.exists() else set[str]()
     engine = sqlalchemy.create_engine(os.environ.get("DATABASE_URL") or f"sqlite:///{data}/webui.db")
     if not _has_current_table(sqlalchemy.inspect(engine)):
-        subprocess.run([sys.executable, "-c", MIGRATE, str(package)], check=True)  # noqa: S603 - our own words
+        import upgrade  # noqa: PLC0415 - as above
+
+        subprocess.run([sys.executable, "-c", upgrade.MIGRATE, str(package)], check=True)  # noqa: S603 - our own words
     forget = sqlalchemy.text("DELETE FROM config WHERE key = :key")
     write = sqlalchemy.text("INSERT INTO config (key, value, updated_at) VALUES (:key, :value, :now)")
     with engine.begin() as connection:

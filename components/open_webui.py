@@ -10,6 +10,8 @@ import pulumi_docker as docker
 from components.docker.container import container, volume
 from components.docker.engine import Engine
 from components.docker.health import once_healthy
+from components.docker.image import pinned_image
+from components.docker.trial import Wanted, once_tried
 from components.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from components.keeping import kept
 
@@ -17,8 +19,13 @@ PORT = 8080
 """Where the image listens."""
 _DATA = "/app/backend/data"
 _GIVEN = "/run/open-webui-edge"
+_ROLE = "open-webui"
+_ENVIRONMENT = "environment.json"
+_ENTRYPOINT = ["python3", f"{_GIVEN}/launch.py", _GIVEN]
+_COMMAND = ["bash", "start.sh"]
 _LAUNCH = Path(__file__).with_name("launch.py")
 _FIGURES = Path(__file__).with_name("figures.py")
+_UPGRADE = Path(__file__).with_name("upgrade.py")
 _RUNNING_TASKS = Path(__file__).with_name("running_tasks.py")
 # GET with its body: Open WebUI answers HEAD and unknown paths with 200 whatever happens.
 _READY = f"curl --fail --silent --max-time 4 http://127.0.0.1:{PORT}/ready | grep --quiet '\"status\": *true'"
@@ -43,11 +50,25 @@ class AdminArgs(TypedDict):
     password: pulumi.Input[str]
 
 
+class UpgradeArgs(TypedDict):
+    """What happens before another release works on the data."""
+
+    timeout: int
+    """Seconds that the release may take to migrate the database and to answer."""
+    snapshot: bool
+    """Whether what it may change is copied first."""
+    downgrade_from_snapshot: bool
+    """Whether an earlier release, which cannot read the database any more, gets its snapshot instead."""
+
+
 class OpenWebUIArgs(TypedDict):
     """What the application is told."""
 
-    image: pulumi.Input[str]
-    """Id of the image."""
+    image: str
+    """Name of the image."""
+    version: str
+    """The release in it."""
+    upgrade: "UpgradeArgs"
     network: pulumi.Input[str]
     """Network that the proxy shares with it."""
     proxy_network: pulumi.Input[str]
@@ -109,6 +130,8 @@ class OpenWebUI(pulumi.ComponentResource):
     """Name of the volume with uploads and, without a database, all the rest."""
     secret_key: pulumi.Input[str]
     """What signs sessions."""
+    image_name: pulumi.Output[str]
+    """Name of the image, known once its release has proved that it works with the data."""
 
     def __init__(self, name: str, args: OpenWebUIArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the volumes, the secret key and the containers."""
@@ -129,6 +152,29 @@ class OpenWebUI(pulumi.ComponentResource):
         self.replicas = [f"{self.upstream}-{number}" for number in range(1, count + 1)]
         engine = Engine(None, ssh_options=args.get("ssh_options", ()), known="engine" not in args)
         found = pulumi.Output.from_input(args["engine"]).apply(engine.bind) if "engine" in args else None
+        hosts = {"host.docker.internal": "host-gateway"}
+        self.image_name = once_tried(
+            engine,
+            Wanted(args["version"], args["image"], _ROLE),
+            {
+                "memory": args["memory"],
+                "network": args["network"],
+                "volumes": self.data.apply(lambda volume: {volume: _DATA}),
+                "folder": _GIVEN,
+                "files": _files(args, secret_key, 1),
+                "environment_file": _ENVIRONMENT,
+                "entrypoint": _ENTRYPOINT,
+                "command": _COMMAND,
+                "hosts": hosts,
+                "limit": args["upgrade"]["timeout"],
+                "drain": args["drain"] + _AFTER_DRAIN,
+                # What the first replica waits for, the trial of it does too.
+                "after": after,
+            },
+            found=found,
+        )
+        # Beside this component and not below it: there existing stacks have it.
+        image = pinned_image(name, self.image_name, _ROLE, _without_dependencies(opts), one_at_a_time=True)
         replicas: list[docker.Container] = []
         for number, alias in enumerate(self.replicas, start=1):
             suffix = "" if number == 1 else f"-{number}"
@@ -138,25 +184,21 @@ class OpenWebUI(pulumi.ComponentResource):
             replica = container(
                 f"{name}-replica{suffix}",
                 pulumi.ResourceOptions(parent=self, depends_on=after),
-                role="open-webui",
+                role=_ROLE,
                 number=number,
-                image=args["image"],
+                image=image,
+                version=args["version"],
                 memory=args["memory"],
-                entrypoint=["python3", f"{_GIVEN}/launch.py", _GIVEN],
-                command=["bash", "start.sh"],
+                entrypoint=_ENTRYPOINT,
+                command=_COMMAND,
                 volumes=[
                     docker.ContainerVolumeArgs(volume_name=data, container_path=_DATA),
                     docker.ContainerVolumeArgs(volume_name=given.name, container_path=_GIVEN),
                 ],
-                files={
-                    f"{_GIVEN}/environment.json": _environment(args, secret_key, number),
-                    f"{_GIVEN}/launch.py": _LAUNCH.read_text(),
-                    f"{_GIVEN}/figures.py": _FIGURES.read_text(),
-                    f"{_GIVEN}/inside/sitecustomize.py": _RUNNING_TASKS.read_text(),
-                },
+                files={f"{_GIVEN}/{file}": content for file, content in _files(args, secret_key, number).items()},
                 network=args["network"],
                 aliases=[self.upstream, alias] if number == 1 else [alias],
-                hosts={"host.docker.internal": "host-gateway"},
+                hosts=hosts,
                 health=["CMD-SHELL", _READY],
                 # A migration of a large database takes minutes; until then a failing check is no failure.
                 start_period="30m0s",
@@ -179,6 +221,17 @@ def _without_dependencies(opts: pulumi.ResourceOptions | None) -> pulumi.Resourc
 def _of_engine(found: pulumi.Output[str] | None, *container_ids: pulumi.Output[str]) -> pulumi.Output[Sequence[str]]:
     """Return the ids, once it is known where the engine is that is asked about them."""
     return pulumi.Output.all(found, *container_ids).apply(lambda values: values[1:])
+
+
+def _files(args: OpenWebUIArgs, secret_key: pulumi.Input[str], number: int) -> dict[str, pulumi.Input[str]]:
+    """Return what a replica is given: name -> content."""
+    return {
+        _ENVIRONMENT: _environment(args, secret_key, number),
+        "launch.py": _LAUNCH.read_text(),
+        "figures.py": _FIGURES.read_text(),
+        "upgrade.py": _UPGRADE.read_text(),
+        "inside/sitecustomize.py": _RUNNING_TASKS.read_text(),
+    }
 
 
 def _environment(args: OpenWebUIArgs, secret_key: pulumi.Input[str], number: int) -> pulumi.Output[str]:
@@ -235,6 +288,11 @@ def _environment(args: OpenWebUIArgs, secret_key: pulumi.Input[str], number: int
         # Also where it is the only one yet: a second one changes nothing for it.
         "announced": "database_url" in args and "redis_url" in args,
         "drain": args["drain"],
+        "version": args["version"],
+        "upgrade": {
+            "snapshot": args["upgrade"]["snapshot"],
+            "downgrade_from_snapshot": args["upgrade"]["downgrade_from_snapshot"],
+        },
         "brought": args.get("brought", {}),
     }
     return pulumi.Output.secret(pulumi.Output.json_dumps(given, sort_keys=True))

@@ -104,6 +104,7 @@ _EXAMPLE: dict[str, Any] = {
         "version": "0.12.4",
         "replicas": 3,
         "drain": "10m",
+        "upgrade": {"timeout": "30m", "snapshot": True, "downgrade": "refused"},
         "admin": {"email": "admin@example.com", "name": "Admin", "password": None},
         "secret_key": None,
         "environment": {"WEBUI_NAME": "Our chat"},

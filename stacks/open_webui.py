@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -153,6 +154,28 @@ class AdminSettings(Settings):
     Later it is changed in Open WebUI."""
 
 
+class Downgrade(StrEnum):
+    """What becomes of a version that cannot read what a later one has made of the database."""
+
+    REFUSED = "refused"
+    FROM_SNAPSHOT = "from-snapshot"
+
+
+class UpgradeSettings(Settings):
+    """What happens when another version is named. Until it has proved itself, nothing is lost."""
+
+    timeout: Annotated[Duration, between_durations("1m", "12h")] = timedelta(minutes=30)
+    """How long the new version may take to migrate the database and to answer. Then the old one comes back."""
+
+    snapshot: bool = True
+    """Whether database and vector store are copied first, which is what an upgrade that fails is undone with. Without
+    it a version that fails after its migration leaves you with your own backup."""
+
+    downgrade: Downgrade = Downgrade.REFUSED
+    """What becomes of an earlier version that cannot read the database any more. `from-snapshot`: it gets the snapshot
+    that was taken before the last upgrade, and what was written since is lost."""
+
+
 class OpenWebUISettings(Settings):
     """The application."""
 
@@ -165,6 +188,9 @@ class OpenWebUISettings(Settings):
     drain: Annotated[Duration, between_durations("10s", "1h")] = timedelta(minutes=10)
     """How long a replica that is to end may go on with the answers that it has begun; it gets no new requests meanwhile
     where there is another. It ends as soon as they are complete."""
+
+    upgrade: UpgradeSettings = UpgradeSettings()
+    """What happens when another version is named."""
 
     admin: AdminSettings | None = None
     """The first account. Left out, whoever signs up first is the administrator; only allowed on loopback."""

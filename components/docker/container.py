@@ -7,8 +7,11 @@ import pulumi
 import pulumi_docker as docker
 
 APP = "open-webui-edge"
-_LOG_SIZE = "10m"
-_LOG_FILES = "3"
+VERSION = "version"
+"""Label with the release that a container runs, where another one must not simply take its place."""
+SECURITY = ["no-new-privileges:true"]
+LOG_DRIVER = "json-file"
+LOG_OPTIONS = {"max-size": "10m", "max-file": "3"}
 
 
 def physical_name(role: str, number: int = 1) -> str:
@@ -19,9 +22,10 @@ def physical_name(role: str, number: int = 1) -> str:
     return f"edge-{pulumi.get_stack()}-{role}{'' if number == 1 else f'-{number}'}"
 
 
-def labels(role: str) -> dict[str, str]:
+def labels(role: str, version: str | None = None) -> dict[str, str]:
     """Return the labels of everything that this stack makes on an engine."""
-    return {"app": APP, "stack": pulumi.get_stack(), "role": role}
+    of_version = {} if version is None else {VERSION: version}
+    return {"app": APP, "stack": pulumi.get_stack(), "role": role, **of_version}
 
 
 class ContainerDefinition(TypedDict):
@@ -32,6 +36,8 @@ class ContainerDefinition(TypedDict):
     """Which of several with the same role, from 1."""
     image: pulumi.Input[str]
     """Its id, so that a moved tag replaces nothing."""
+    version: NotRequired[str]
+    """The release that it runs, where another one must not simply take its place."""
     memory: pulumi.Input[int]
     """Limit in bytes; there is no swap on top of it."""
     shared_memory: NotRequired[int]
@@ -91,7 +97,10 @@ def container(
         entrypoints=definition.get("entrypoint"),
         command=definition.get("command"),
         user=definition.get("user"),
-        labels=[docker.ContainerLabelArgs(label=key, value=value) for key, value in labels(role).items()],
+        labels=[
+            docker.ContainerLabelArgs(label=key, value=value)
+            for key, value in labels(role, definition.get("version")).items()
+        ],
         memory=megabytes,
         memory_swap=megabytes,
         shm_size=None if (size := definition.get("shared_memory")) is None else size >> 20,
@@ -99,9 +108,9 @@ def container(
             drops=["ALL"],
             adds=[f"CAP_{capability}" for capability in sorted(definition.get("capabilities", ()))],
         ),
-        security_opts=["no-new-privileges:true"],
-        log_driver="json-file",
-        log_opts={"max-size": _LOG_SIZE, "max-file": _LOG_FILES},
+        security_opts=SECURITY,
+        log_driver=LOG_DRIVER,
+        log_opts=LOG_OPTIONS,
         volumes=definition.get("volumes"),
         tmpfs=definition.get("tmpfs"),
         uploads=[

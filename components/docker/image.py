@@ -8,7 +8,7 @@ from components.docker.container import physical_name
 
 def pinned_image(
     name: str,
-    reference: str,
+    reference: pulumi.Input[str],
     role: str,
     opts: pulumi.ResourceOptions,
     *,

@@ -12,6 +12,7 @@ from pulumi.runtime import mocks, rpc
 
 from components.docker.engine import Engine
 from components.docker.ssh import SshAccess
+from components.docker.trial import VersionChange
 
 STACK = "unit"
 PROJECT = "open-webui-edge"
@@ -318,6 +319,7 @@ def graph_of(  # noqa: PLR0913 - keywords, each a thing of its own
         patch.object(Engine, "remade_after", return_value=None),
         patch.object(Engine, "shows_ipv6_clients", return_value=shows_ipv6_clients),
         patch("components.deployment.once_answering", _answering),
+        patch.object(VersionChange, "is_wanted", return_value=False),
     ):
         try:
             run()

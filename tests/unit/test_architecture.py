@@ -128,8 +128,9 @@ def test_who_needs_nothing_of_aws_does_not_wait_for_its_sdk() -> None:
 @pytest.mark.parametrize(
     ("script", "third_party"),
     [
-        ("launch.py", {"redis", "sqlalchemy"}),
+        ("launch.py", {"redis", "sqlalchemy", "upgrade"}),
         ("figures.py", set()),
+        ("upgrade.py", {"redis", "sqlalchemy"}),
         ("running_tasks.py", set()),
         ("readiness/watch.py", set()),
         ("certificates/obtain", {"cryptography"}),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from components import launch, running_tasks
+from components import launch, running_tasks, upgrade
 from tests.support.waiting import wait_until
 
 # What uvicorn and Open WebUI do: serve until SIGTERM, with a dictionary of tasks; here a file says which there are.
@@ -57,9 +57,14 @@ class Launched:
             "announced": False,
             "drain": drain,
             "brought": {},
+            "version": "0.12.4",
+            "upgrade": {"snapshot": True, "downgrade_from_snapshot": False},
         }
         (given / "environment.json").write_text(json.dumps(environment))
         (given / "inside/sitecustomize.py").write_text(Path(running_tasks.__file__).read_text())
+        data = directory / "data"
+        data.mkdir()
+        upgrade.Journal(version="0.12.4").write(data)
         package = directory / "open_webui"
         package.mkdir()
         (package / "__init__.py").touch()

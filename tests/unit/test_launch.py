@@ -29,7 +29,16 @@ DEFAULT_CONFIG = {
 }
 """
 
-GIVEN = {"environment": {}, "saved_settings": {}, "first": True, "announced": False, "drain": 5, "brought": {}}
+GIVEN = {
+    "environment": {},
+    "saved_settings": {},
+    "first": True,
+    "announced": False,
+    "drain": 5,
+    "brought": {},
+    "version": "0.12.4",
+    "upgrade": {"snapshot": True, "downgrade_from_snapshot": False},
+}
 
 
 @pytest.fixture
