@@ -22,6 +22,7 @@ OF_A_STACK = {
     "certificate-dry-run": "practise a renewal with the issuer",
     "trust-ca": "have this machine and its browsers trust the stack's own authority (SYSTEM=0: browsers alone)",
     "untrust-ca": "have them forget it (SYSTEM=0: browsers alone)",
+    "reset-admin-password": "give an administrator a new password (EMAIL=…; PASSWORD=stdin: your own)",
     "env": "print the exports for plain `pulumi`",
 }
 OF_THE_CHECKOUT = {

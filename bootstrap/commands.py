@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bootstrap import certificate as served
 from bootstrap import (
+    admin_password,
     command,
     console,
     containers,
@@ -25,6 +25,7 @@ from bootstrap import (
     trust,
     virtual_environment,
 )
+from bootstrap import certificate as served
 from bootstrap.console import step
 from bootstrap.engine import Engine
 from bootstrap.images import rootfs
@@ -203,6 +204,19 @@ def untrust_ca(name: str) -> int:
     code = trust.report(trust.remove(name, trust.stores_here(system_store=_with_system_store())))
     console.say("Browsers that are open learn of it when they start again.")
     return code
+
+
+def reset_admin_password(name: str) -> int:
+    """Give an administrator a new password and show it once, or take it from standard input."""
+    email = os.environ.get("EMAIL") or stack.setting(stack.settings_of(name), "open_webui.admin.email")
+    host = _reach(name)
+    password, made = admin_password.wanted(os.environ.get("PASSWORD", ""))
+    said = admin_password.set_for(host, name, email, password)
+    console.say(f"{said['email']} has a new password." + (" It is shown this once:" if made else ""))
+    if made:
+        console.put(password)
+    console.say(admin_password.left_to_know(said))
+    return 0
 
 
 def env(name: str) -> int:
