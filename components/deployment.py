@@ -40,7 +40,7 @@ from stacks.certificate import CertificateMode, Challenge, IssuerSettings, LetsE
 from stacks.data import BackingMode, PostgresSettings, RedisSettings
 from stacks.models import OllamaMode, OllamaSettings, ProviderSettings
 from stacks.oidc import OidcSettings
-from stacks.open_webui import AdminSettings
+from stacks.open_webui import AdminSettings, OpenWebUISettings
 from stacks.placement import Placement, placement_of
 from stacks.settings import StackSettings
 from stacks.values import is_ip_address, is_loopback
@@ -419,12 +419,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             args["ollama_url"] = ollama if isinstance(ollama, str) else ollama.url
         if admin is not None:
             args["admin"] = admin
-        if application.secret_key is not None:
-            args["secret_key"] = pulumi.Output.secret(application.secret_key.get_secret_value())
-        if application.oidc is not None:
-            args["oidc"] = _oidc(application.oidc)
-        if application.certificate_authorities is not None:
-            args["certificate_authorities"] = application.certificate_authorities
+        _add_sign_in(args, application)
         # They start once what they lean on is healthy, and end before it does.
         below = [service for service in (postgres, redis) if isinstance(service, Postgres | Redis)]
         identities = pulumi.Output.all(*(service.container_ids for service in below)).apply(
@@ -526,6 +521,21 @@ class _ClientAuthorities(TypedDict, total=False):
 def _client_authorities(settings: StackSettings) -> _ClientAuthorities:
     asked = settings.proxy.authentication.client_certificates
     return {} if asked is None else {"client_authorities_pem": asked.authorities}
+
+
+def _add_sign_in(args: OpenWebUIArgs, application: OpenWebUISettings) -> None:
+    if application.secret_key is not None:
+        args["secret_key"] = pulumi.Output.secret(application.secret_key.get_secret_value())
+    if application.secret_key_generation > 1:
+        args["secret_key_generation"] = application.secret_key_generation
+    if application.former_secret_keys:
+        args["former_secret_keys"] = [
+            pulumi.Output.secret(key.get_secret_value()) for key in application.former_secret_keys
+        ]
+    if application.oidc is not None:
+        args["oidc"] = _oidc(application.oidc)
+    if application.certificate_authorities is not None:
+        args["certificate_authorities"] = application.certificate_authorities
 
 
 def _oidc(oidc: OidcSettings) -> OidcArgs:

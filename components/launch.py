@@ -11,9 +11,12 @@ more and until the answers that were begun are complete, and only then tells the
 """
 
 import ast
+import base64
+import hashlib
 import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -64,6 +67,8 @@ def main(directory: Path, command: list[str]) -> int:
         owned = set(given["saved_settings"]) | saved_settings_of(package / "config.py", set(given["environment"]))
         wait_for_services(given["brought"])
         write_saved_settings(package, owned, given["saved_settings"])
+        if given.get("former_secret_keys"):
+            renew(package, given["former_secret_keys"])
     else:
         wait_for_services(given["brought"])
     inside = directory / "inside"
@@ -361,10 +366,10 @@ def write_saved_settings(package: Path, owned: set[str], exact: dict[str, object
     # Open WebUI's own dependency, present wherever it runs.
     import sqlalchemy  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
 
-    data = Path(os.environ.get("DATA_DIR") or package.parent / "data")
+    data = data_directory(package)
     remembered = data / OWNED_BEFORE
     owned_before = set(json.loads(remembered.read_text())) if remembered.exists() else set[str]()
-    engine = sqlalchemy.create_engine(os.environ.get("DATABASE_URL") or f"sqlite:///{data}/webui.db")
+    engine = sqlalchemy.create_engine(database_url(package))
     if not _has_current_table(sqlalchemy.inspect(engine)):
         subprocess.run([sys.executable, "-c", MIGRATE, str(package)], check=True)  # noqa: S603 - our own words
     forget = sqlalchemy.text("DELETE FROM config WHERE key = :key")
@@ -379,6 +384,108 @@ def write_saved_settings(package: Path, owned: set[str], exact: dict[str, object
     unfinished.write_text(json.dumps(sorted(owned)))
     unfinished.replace(remembered)
     say(f"{len(owned)} saved settings come from the stack")
+
+
+def data_directory(package: Path) -> Path:
+    """Return the folder with the data."""
+    return Path(os.environ.get("DATA_DIR") or package.parent / "data")
+
+
+def database_url(package: Path) -> str:
+    """Return where the application keeps what it knows."""
+    return os.environ.get("DATABASE_URL") or f"sqlite:///{data_directory(package)}/webui.db"
+
+
+ENCRYPTED = {
+    "auth": "mfa",
+    "config": "value",
+    "function": "valves",
+    "oauth_session": "token",
+    "tool": "valves",
+    "user": "settings",
+}
+"""Where the application may have encrypted something with its secret key: table and column."""
+# A token of Fernet: version 0x80 and the upper bytes of a time, in base64 (its specification).
+_TOKEN = re.compile(r"gAAAAA[A-Za-z0-9_-]{60,}={0,2}")
+
+
+def renew(package: Path, former: list[str]) -> None:
+    """Write anew, under the secret key in use, what is encrypted with one of the former ones."""
+    import sqlalchemy  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
+
+    ciphers = Ciphers(os.environ["WEBUI_SECRET_KEY"], former)
+    database = cast("Any", sqlalchemy)
+    engine = database.create_engine(database_url(package))
+    inspector = database.inspect(engine)
+    count = 0
+    with engine.begin() as connection:
+        for name, column in ENCRYPTED.items():
+            if not inspector.has_table(name):
+                continue
+            columns = {one["name"]: str(one["type"]) for one in inspector.get_columns(name)}
+            keys = inspector.get_pk_constraint(name)["constrained_columns"]
+            if column not in columns or len(keys) != 1:
+                continue
+            table, key = f'"{name}"', f'"{keys[0]}"'
+            rows = connection.execute(
+                database.text(
+                    f'SELECT {key}, CAST("{column}" AS TEXT) FROM {table}'  # noqa: S608 - names of our own
+                    f" WHERE CAST(\"{column}\" AS TEXT) LIKE '%gAAAAA%'"
+                )
+            ).all()
+            kind = (
+                columns[column] if columns[column] in {"JSON", "JSONB"} and engine.dialect.name != "sqlite" else "TEXT"
+            )
+            write = database.text(f'UPDATE {table} SET "{column}" = CAST(:value AS {kind}) WHERE {key} = :key')  # noqa: S608
+            for identity, before in rows:
+                after = _TOKEN.sub(lambda found: ciphers.renewed(found[0]), before)
+                if after != before:
+                    connection.execute(write, {"value": after, "key": identity})
+                    count += 1
+    engine.dispose()
+    say(f"{count} records that an earlier secret key had encrypted are written anew")
+
+
+class Ciphers:
+    """What the application makes of its secret key: a cipher for most, and another for second factors."""
+
+    def __init__(self, used: str, former: list[str]) -> None:
+        """Make those of the key in use, and of the former ones."""
+        self._used = self._both(used)
+        self._former = [self._both(key) for key in former]
+
+    def renewed(self, token: str) -> str:
+        """Return the token under the key in use; as it is where that, or no former one, has made it."""
+        for one in self._used:
+            if self._opened(one, token) is not None:
+                return token
+        for pair in self._former:
+            for used, former in zip(self._used, pair, strict=True):
+                text = self._opened(former, token)
+                if text is not None:
+                    return used.encrypt(text).decode()
+        return token
+
+    @staticmethod
+    def _both(key: str) -> "tuple[Any, Any]":
+        from cryptography.fernet import Fernet  # noqa: PLC0415 - the application's own dependency
+        from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
+
+        # Like open_webui/utils/valves.py, models/oauth_sessions.py and utils/mfa.py.
+        as_it_is = len(key) == 44  # noqa: PLR2004 - 32 bytes in base64
+        plain = key.encode() if as_it_is else base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest())
+        second = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"open-webui/mfa-encryption/v1")
+        return Fernet(plain), Fernet(base64.urlsafe_b64encode(second.derive(key.encode())))
+
+    @staticmethod
+    def _opened(cipher: object, token: str) -> bytes | None:
+        from cryptography.fernet import InvalidToken  # noqa: PLC0415
+
+        try:
+            return cast("Any", cipher).decrypt(token.encode())
+        except InvalidToken:
+            return None
 
 
 def _has_current_table(inspector) -> bool:  # noqa: ANN001 # pyright: ignore[reportMissingParameterType, reportUnknownParameterType] - sqlalchemy is not among our own packages

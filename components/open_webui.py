@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import pulumi
 import pulumi_docker as docker
@@ -91,6 +91,10 @@ class OpenWebUIArgs(TypedDict):
     """Left out: whoever signs up first."""
     secret_key: NotRequired[pulumi.Input[str]]
     """Signs sessions and encrypts what is saved for others. Left out: one is made and kept."""
+    secret_key_generation: NotRequired[int]
+    """Which of those that are made is used. Default 1."""
+    former_secret_keys: NotRequired[Sequence[pulumi.Input[str]]]
+    """What is saved under one of these is written anew, as is what is saved under one that was made before."""
     oidc: NotRequired[OidcArgs]
     """Left out: people sign in with a password."""
     certificate_authorities: NotRequired[pulumi.Input[str]]
@@ -117,9 +121,9 @@ class OpenWebUI(pulumi.ComponentResource):
         super().__init__("open-webui-edge:index:OpenWebUI", name, {}, _without_dependencies(opts))
         # Also where another is given: who drops that one returns to it, and what is protected cannot be given up.
         generated = GeneratedSecret(
-            f"{name}-secret-key", GeneratedSecretArgs(purpose="WEBUI_SECRET_KEY"), opts=kept(self)
+            f"{name}-secret-key", _secret_key_args(args.get("secret_key_generation", 1)), opts=kept(self)
         )
-        secret_key = args.get("secret_key", generated.value)
+        keys = _keys(args, generated)
         # Shared by all: uploads are files.
         data = volume(f"{name}-data", "open-webui-data", kept(self))
         self.upstream = "open-webui"
@@ -147,7 +151,7 @@ class OpenWebUI(pulumi.ComponentResource):
                     docker.ContainerVolumeArgs(volume_name=given.name, container_path=_GIVEN),
                 ],
                 files={
-                    f"{_GIVEN}/environment.json": _environment(args, secret_key, number),
+                    f"{_GIVEN}/environment.json": _environment(args, keys, number),
                     f"{_GIVEN}/launch.py": _LAUNCH.read_text(),
                     f"{_GIVEN}/inside/sitecustomize.py": _RUNNING_TASKS.read_text(),
                 },
@@ -178,12 +182,40 @@ def _of_engine(found: pulumi.Output[str] | None, *container_ids: pulumi.Output[s
     return pulumi.Output.all(found, *container_ids).apply(lambda values: values[1:])
 
 
-def _environment(args: OpenWebUIArgs, secret_key: pulumi.Input[str], number: int) -> pulumi.Output[str]:
+class _Keys(NamedTuple):
+    used: pulumi.Input[str]
+    former: pulumi.Output[Sequence[str]] | None
+
+
+def _secret_key_args(generation: int) -> GeneratedSecretArgs:
+    purpose = "WEBUI_SECRET_KEY"
+    # An input more would be a change to a stack that has the first one.
+    if generation == 1:
+        return GeneratedSecretArgs(purpose=purpose)
+    return GeneratedSecretArgs(purpose=purpose, generation=generation)
+
+
+def _keys(args: OpenWebUIArgs, generated: GeneratedSecret) -> _Keys:
+    further = args.get("former_secret_keys", ())
+    if "secret_key" in args:
+        made = pulumi.Output.all(generated.value)
+        return _Keys(args["secret_key"], pulumi.Output.all(made, *further).apply(_joined))
+    if further or args.get("secret_key_generation", 1) > 1:
+        return _Keys(generated.value, pulumi.Output.all(generated.former, *further).apply(_joined))
+    return _Keys(generated.value, None)
+
+
+def _joined(values: Sequence[Any]) -> Sequence[str]:
+    made, *others = values
+    return [*made, *others]
+
+
+def _environment(args: OpenWebUIArgs, keys: _Keys, number: int) -> pulumi.Output[str]:
     """Write what the launcher of a replica gives to the application: one file, secret as a whole."""
     same_site = "none" if args["embedded"] else "lax"
     environment: dict[str, pulumi.Input[str]] = {
         "WEBUI_URL": args["url"],
-        "WEBUI_SECRET_KEY": secret_key,
+        "WEBUI_SECRET_KEY": keys.used,
         "CORS_ALLOW_ORIGIN": ";".join(args["origins"]),
         "FORWARDED_ALLOW_IPS": args["proxy_network"],
         "PORT": str(PORT),
@@ -237,6 +269,8 @@ def _environment(args: OpenWebUIArgs, secret_key: pulumi.Input[str], number: int
         "drain": args["drain"],
         "brought": args.get("brought", {}),
     }
+    if keys.former is not None:
+        given["former_secret_keys"] = keys.former
     if "certificate_authorities" in args:
         given["certificate_authorities"] = args["certificate_authorities"]
     return pulumi.Output.secret(pulumi.Output.json_dumps(given, sort_keys=True))

@@ -106,6 +106,7 @@ _EXAMPLE: dict[str, Any] = {
         "drain": "10m",
         "admin": {"email": "admin@example.com", "name": "Admin", "password": None},
         "secret_key": None,
+        "secret_key_generation": 1,
         "environment": {"WEBUI_NAME": "Our chat"},
         "memory": "4GiB",
     },
@@ -171,6 +172,7 @@ _INSTEAD: dict[str, str | dict[str, Any]] = {
         "arn": "arn:aws:acm:eu-central-1:123456789012:certificate/01234567-89ab-cdef-0123-456789abcdef",
     },
     "dns.zone": "example.com",
+    "open_webui.former_secret_keys": "[(encrypted)]",
     "open_webui.certificate_authorities": _AUTHORITIES,
     "open_webui.oidc": {
         "issuer": "https://auth.example.com/realms/staff",

@@ -115,6 +115,10 @@ def _password(value: SecretStr) -> SecretStr:
     return value
 
 
+Password = Annotated[SecretStr, AfterValidator(_password)]
+"""One that Open WebUI takes."""
+
+
 def _secret_key(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if len(text.encode()) < _SECRET_KEY_MIN_BYTES:
@@ -132,6 +136,10 @@ def _secret_key(value: SecretStr) -> SecretStr:
             " one character more, or openssl rand -hex 32",
         )
     return value
+
+
+SecretKey = Annotated[SecretStr, AfterValidator(_secret_key)]
+"""One that Open WebUI takes."""
 
 
 def _is_fernet_key(text: str) -> bool:
@@ -179,7 +187,7 @@ class AdminSettings(Settings):
     name: Annotated[str, AfterValidator(_display_name)] = "Admin"
     """The name that others see."""
 
-    password: Annotated[SecretStr, AfterValidator(_password)] | None = None
+    password: Password | None = None
     """Its first password (8 characters to 72 bytes), encrypted: `pulumi config set --path --secret
     open_webui.admin.password`. Left out, one is made: `pulumi stack output admin_password --show-secrets`.
     Later it is changed in Open WebUI."""
@@ -201,11 +209,20 @@ class OpenWebUISettings(Settings):
     admin: AdminSettings | None = None
     """The first account. Left out, whoever signs up first is the administrator; only allowed on loopback."""
 
-    secret_key: Annotated[SecretStr, AfterValidator(_secret_key)] | None = None
+    secret_key: SecretKey | None = None
     """The key that signs sessions and encrypts what others entrusted to it (16 to 1024 bytes, printable), encrypted:
-    `pulumi config set --path --secret open_webui.secret_key`. For who brings data that belongs to a key, or replaces a
-    key that others know. Left out, one is made and kept in the stack's state; it stays there while this is set, so that
-    dropping this returns to it. A change signs everybody out."""
+    `pulumi config set --path --secret open_webui.secret_key`. For who brings data that belongs to a key. Left out, one
+    is made and kept in the stack's state; it stays there while this is set, so that dropping this returns to it. A
+    change signs everybody out."""
+
+    secret_key_generation: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Which of the stack's own keys is used: the next number is a new one, for when others may know the one in use.
+    Everybody signs in again; what is saved under an earlier one is written anew."""
+
+    former_secret_keys: tuple[SecretKey, ...] = ()
+    """Keys of one's own that are no longer used, encrypted: what is saved under one of them (tokens of providers and
+    tools, second factors, valves) is written anew under the one in use. A key is retired by moving it here from
+    `secret_key`, and dropped after the next update."""
 
     oidc: OidcSettings | None = None
     """A provider at which people sign in. Left out: with a password, or as `environment` says."""
@@ -231,6 +248,18 @@ class OpenWebUISettings(Settings):
                     f"environment.{name}",
                     "is not the name of a header; write letters, digits and hyphens, such as X-User-Email",
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _one_key_is_in_use(self) -> Self:
+        if self.secret_key is not None and self.secret_key_generation > 1:
+            raise BelowError(
+                "secret_key_generation",
+                f"is {self.secret_key_generation}, but secret_key is set, and no generated key is in use; drop one of"
+                " the two (secret_key moves to former_secret_keys)",
+            )
+        if self.secret_key is not None and self.secret_key in self.former_secret_keys:
+            raise BelowError("former_secret_keys", "names the key in use; drop it here, or drop secret_key")
         return self
 
     @model_validator(mode="after")

@@ -59,6 +59,7 @@ class OpenWebUIPage:
         self.websockets: list[str] = []
         """The URLs of the WebSockets that the page opened."""
         self._artefacts = artefacts
+        self._network_changes = 0
         page.set_default_timeout(DEADLINE * 1000)
         page.on("console", self._note_console)
         page.on("requestfailed", self._note_failed_request)
@@ -89,6 +90,19 @@ class OpenWebUIPage:
         """Sign in to an account."""
         self.open(f"{self.url}/auth")
         self._fill_in_and_submit(email, password, "Sign in")
+
+    def wait_for_chat(self) -> None:
+        """Wait until somebody is signed in; load the page anew where a network that came or went cost it an answer."""
+        met = self._network_changes
+
+        def there() -> bool:
+            nonlocal met
+            if met != self._network_changes:
+                met = self._network_changes
+                self.page.reload()
+            return self.page.locator("#chat-input").is_visible()
+
+        wait_until(there, what=f"the chat at {self.url}", deadline=DEADLINE)
 
     def choose_model(self, name: str) -> None:
         """Pick a model for the chat."""
@@ -136,6 +150,7 @@ class OpenWebUIPage:
             self.complaints.append(f"console: {message.text}")
 
     def _note_failed_request(self, request: Request) -> None:
+        self._network_changes += request.failure == _NETWORKS_CHANGED
         # A request that the page gave up itself, as when it navigates, is no fault.
         if request.failure not in {"net::ERR_ABORTED", _NETWORKS_CHANGED}:
             self.complaints.append(f"{request.method} {request.url}: {request.failure}")

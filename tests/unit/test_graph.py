@@ -21,6 +21,7 @@ API_KEY = "sk-a;b\"c'd$e\\f{g}%h"
 PASSWORD = "correct horse; battery staple"
 AWS_SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY01"
 CLIENT_SECRET = "a client's secret; 'quoted' \\ and $long"
+FORMER_KEY = "the key before it, which others know"
 SECRET_KEY = "a key; of one's own, 'quoted' \\ and $long"
 HMAC_KEY = "c2VjcmV0LWhtYWMta2V5LW9mLXplcm9zc2w"
 EVERYTHING = {
@@ -89,7 +90,10 @@ STACKS: Mapping[str, Mapping[str, Any]] = {
             "environment": {"ENABLE_OAUTH_ID_TOKEN_COOKIE": "true"},
         }
     },
-    "own-secret-key": {"open_webui": {"secret_key": SECRET_KEY, "replicas": 2}, "data": BACKING},
+    "own-secret-key": {
+        "open_webui": {"secret_key": SECRET_KEY, "former_secret_keys": [FORMER_KEY], "replicas": 2},
+        "data": BACKING,
+    },
 }
 
 
@@ -431,7 +435,18 @@ def test_a_mirror_holds_the_official_images_under_their_own_paths() -> None:
 
 def test_no_secret_is_in_a_property_that_is_not_secret() -> None:
     derived = {derive("PRIVATE KEY", purpose) for purpose in ("PostgreSQL", "Redis", "WEBUI_SECRET_KEY")}
-    secrets = {API_KEY, PASSWORD, AWS_SECRET, SECRET_KEY, CLIENT_SECRET, HMAC_KEY, "PRIVATE KEY", "hunter22", *derived}
+    secrets = {
+        API_KEY,
+        PASSWORD,
+        AWS_SECRET,
+        SECRET_KEY,
+        FORMER_KEY,
+        CLIENT_SECRET,
+        HMAC_KEY,
+        "PRIVATE KEY",
+        "hunter22",
+        *derived,
+    }
     for resource in (resource for stack in STACKS for resource in deployed(stack).resources):
         for key, value in resource.inputs.items():
             if any(secret in text for text in _texts(value) for secret in secrets):
@@ -537,6 +552,23 @@ def test_a_secret_key_of_one_s_own_reaches_every_replica() -> None:
     graph = deployed("own-secret-key")
     keys = [_given(graph, suffix)["environment"]["WEBUI_SECRET_KEY"] for suffix in ("", "-2")]
     assert keys == [SECRET_KEY, SECRET_KEY]
+    generated = derive("PRIVATE KEY", "WEBUI_SECRET_KEY")
+    assert _given(graph)["former_secret_keys"] == [generated, FORMER_KEY]
+
+
+def test_the_next_generation_is_another_key_and_knows_those_before_it() -> None:
+    first = _given(deployed("local"))
+    third = _given(deployed("local", open_webui={"secret_key_generation": 3}))
+    second = derive("PRIVATE KEY", "WEBUI_SECRET_KEY", 2)
+    assert "former_secret_keys" not in first
+    assert third["former_secret_keys"] == [second, first["environment"]["WEBUI_SECRET_KEY"]]
+    assert third["environment"]["WEBUI_SECRET_KEY"] not in third["former_secret_keys"]
+
+
+def test_a_retired_key_returns_to_the_generated_one() -> None:
+    given = _given(deployed("local", open_webui={"former_secret_keys": [FORMER_KEY]}))
+    assert given["environment"]["WEBUI_SECRET_KEY"] == derive("PRIVATE KEY", "WEBUI_SECRET_KEY")
+    assert given["former_secret_keys"] == [FORMER_KEY]
 
 
 def test_the_generated_secret_key_is_there_to_return_to() -> None:
