@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bootstrap import certificate as served
 from bootstrap import (
+    admin_password,
     command,
     console,
     containers,
@@ -26,6 +26,7 @@ from bootstrap import (
     trust,
     virtual_environment,
 )
+from bootstrap import certificate as served
 from bootstrap.backup import restoring, saving, verifying
 from bootstrap.backup.deployed import Deployed
 from bootstrap.backup.tasks import ROLE, Tasks
@@ -252,6 +253,19 @@ def doctor(name: str) -> int:
     from bootstrap.doctor import doctor as examine  # noqa: PLC0415  # no other command needs its packages
 
     return examine(name)
+
+
+def reset_admin_password(name: str) -> int:
+    """Give an administrator a new password and show it once, or take it from standard input."""
+    email = os.environ.get("EMAIL") or stack.setting(stack.settings_of(name), "open_webui.admin.email")
+    host = _reach(name)
+    password, made = admin_password.wanted(os.environ.get("PASSWORD", ""))
+    said = admin_password.set_for(host, name, email, password)
+    console.say(f"{said['email']} has a new password." + (" It is shown this once:" if made else ""))
+    if made:
+        console.put(password)
+    console.say(admin_password.left_to_know(said))
+    return 0
 
 
 def env(name: str) -> int:

@@ -38,11 +38,13 @@ from components.readiness.component import Readiness, ReadinessArgs
 from components.reverse_proxy.component import CertificateSource, NginxReverseProxy, NginxReverseProxyArgs
 from components.reverse_proxy.metrics import NginxMetrics, NginxMetricsArgs
 from components.reverse_proxy.rendering import METRICS_PORT, render_configuration
+from components.sign_in import GroupArgs, OidcArgs, RoleArgs, redirect_uri
 from stacks.backup import RepositoryKind
 from stacks.certificate import CertificateMode, Challenge, IssuerSettings, LetsEncryptSettings, Route53Settings
 from stacks.data import BackingMode, PostgresSettings, RedisSettings
 from stacks.models import OllamaMode, OllamaSettings, ProviderSettings
-from stacks.open_webui import AdminSettings, Downgrade
+from stacks.oidc import OidcSettings
+from stacks.open_webui import AdminSettings, Downgrade, OpenWebUISettings
 from stacks.placement import Placement, placement_of
 from stacks.settings import StackSettings
 from stacks.values import is_ip_address, is_loopback
@@ -187,6 +189,9 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         if password is not None:
             # Also where none are made each day: `make backup` makes one at any time.
             self.outputs["backup_password"] = password
+        if settings.open_webui.oidc is not None:
+            # What to enter at the provider.
+            self.outputs["oidc"] = {"redirect_uri": redirect_uri(settings.site.url)}
         if admin is not None:
             self.outputs["admin_password"] = pulumi.Output.secret(admin["password"])
         self.register_outputs(self.outputs)
@@ -215,7 +220,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         args = BackupArgs(
             image=self._image(images.RESTIC, opts),
             # A name of its own for it: the application's goes, with all that runs it, when its version changes.
-            application_image=self._image(images.open_webui(settings.open_webui.version), opts, role="backup-copy"),
+            application_image=pinned_image(f"{self._name}-backup-copy", application.image_name, "backup-copy", opts),
             network=host.network,
             data=application.data,
             at=backup.at,
@@ -223,7 +228,9 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         )
         if postgres is not None:
             args["database"] = DatabaseArgs(
-                image=self._image(images.POSTGRES, opts, role="backup-database"),
+                image=pinned_image(
+                    f"{self._name}-backup-database", self._reference(images.POSTGRES), "backup-database", opts
+                ),
                 url=postgres.url if isinstance(postgres, Postgres) else postgres,
                 version=settings.open_webui.version,
             )
@@ -504,8 +511,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             args["admin"] = admin
         if self._settings.data.volume is not None:
             args["volume"] = self._settings.data.volume
-        if application.secret_key is not None:
-            args["secret_key"] = pulumi.Output.secret(application.secret_key.get_secret_value())
+        _add_sign_in(args, application)
         # They start once what they lean on is healthy, and end before it does.
         below = [service for service in (postgres, redis) if isinstance(service, Postgres | Redis)]
         identities = pulumi.Output.all(*(service.container_ids for service in below)).apply(
@@ -607,6 +613,40 @@ class _ClientAuthorities(TypedDict, total=False):
 def _client_authorities(settings: StackSettings) -> _ClientAuthorities:
     asked = settings.proxy.authentication.client_certificates
     return {} if asked is None else {"client_authorities_pem": asked.authorities}
+
+
+def _add_sign_in(args: OpenWebUIArgs, application: OpenWebUISettings) -> None:
+    if application.secret_key is not None:
+        args["secret_key"] = pulumi.Output.secret(application.secret_key.get_secret_value())
+    if application.secret_key_generation > 1:
+        args["secret_key_generation"] = application.secret_key_generation
+    if application.former_secret_keys:
+        args["former_secret_keys"] = [
+            pulumi.Output.secret(key.get_secret_value()) for key in application.former_secret_keys
+        ]
+    if application.oidc is not None:
+        args["oidc"] = _oidc(application.oidc)
+    if application.certificate_authorities is not None:
+        args["certificate_authorities"] = application.certificate_authorities
+
+
+def _oidc(oidc: OidcSettings) -> OidcArgs:
+    args = OidcArgs(
+        issuer=oidc.issuer,
+        client_id=oidc.client_id,
+        client_secret=pulumi.Output.secret(oidc.client_secret.get_secret_value()),
+        name=oidc.name,
+        scopes=oidc.scopes,
+        allow_signup=oidc.allow_signup,
+        merge_by_email=oidc.merge_by_email,
+        allowed_domains=oidc.allowed_domains,
+        only=oidc.only,
+    )
+    if oidc.roles is not None:
+        args["roles"] = RoleArgs(claim=oidc.roles.claim, allowed=oidc.roles.allowed, admin=oidc.roles.admin)
+    if oidc.groups is not None:
+        args["groups"] = GroupArgs(claim=oidc.groups.claim, create=oidc.groups.create)
+    return args
 
 
 def _provider(provider: ProviderSettings) -> ProviderArgs:

@@ -2,7 +2,8 @@
 
 import base64
 import hashlib
-from typing import TypedDict
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict
 
 import pulumi
 import pulumi_tls as tls
@@ -15,6 +16,8 @@ class GeneratedSecretArgs(TypedDict):
 
     purpose: str
     """Part of what the value is derived from; a change of it changes the value."""
+    generation: NotRequired[int]
+    """Default 1. The next one is another value, and who knows one knows no other."""
 
 
 class GeneratedSecret(pulumi.ComponentResource):
@@ -25,17 +28,23 @@ class GeneratedSecret(pulumi.ComponentResource):
 
     value: pulumi.Output[str]
     """The secret."""
+    former: pulumi.Output[Sequence[str]]
+    """The values of the generations before it, the newest first."""
 
     def __init__(self, name: str, args: GeneratedSecretArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the key and derive the value."""
         super().__init__("open-webui-edge:index:GeneratedSecret", name, {**args}, opts)
-        purpose = args["purpose"]
+        purpose, generation = args["purpose"], args.get("generation", 1)
         key = tls.PrivateKey(f"{name}-key", algorithm="ED25519", opts=kept(self))
-        self.value = pulumi.Output.secret(key.private_key_pem.apply(lambda pem: derive(pem, purpose)))
+        self.value = pulumi.Output.secret(key.private_key_pem.apply(lambda pem: derive(pem, purpose, generation)))
+        self.former = pulumi.Output.secret(
+            key.private_key_pem.apply(lambda pem: [derive(pem, purpose, one) for one in range(generation - 1, 0, -1)])
+        )
         self.register_outputs({"value": self.value})
 
 
-def derive(private_key_pem: str, purpose: str) -> str:
-    """Derive 256 bits of URL-safe text from a key, another for each purpose."""
-    digest = hashlib.sha256(f"{purpose}\n{private_key_pem}".encode()).digest()
+def derive(private_key_pem: str, purpose: str, generation: int = 1) -> str:
+    """Derive 256 bits of URL-safe text from a key, another for each purpose and generation."""
+    label = purpose if generation == 1 else f"{purpose} {generation}"
+    digest = hashlib.sha256(f"{label}\n{private_key_pem}".encode()).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

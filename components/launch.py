@@ -12,9 +12,12 @@ the container is in figures.py beside it.
 """
 
 import ast
+import base64
+import hashlib
 import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -55,6 +58,8 @@ def main(directory: Path, command: list[str]) -> int:
     sys.path.insert(0, str(Path.cwd()))
     given = json.loads((directory / "environment.json").read_text())
     os.environ.update(given["environment"])
+    if "certificate_authorities" in given:
+        trust(given["certificate_authorities"], directory / "authorities.pem", given["environment"])
     trial = given.get("trial")
     if trial is not None:
         os.environ.update(upgrade.hidden(given["environment"]))
@@ -72,6 +77,8 @@ def main(directory: Path, command: list[str]) -> int:
     lock = None if trial is not None else change.settle(first=given["first"])
     if given["first"]:
         write_saved_settings(package, owned, given["saved_settings"])
+        if given.get("former_secret_keys"):
+            renew(package, given["former_secret_keys"])
     inside = directory / "inside"
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = f"{inside}:{before}" if before else str(inside)
@@ -83,6 +90,27 @@ def main(directory: Path, command: list[str]) -> int:
     if lock is not None:
         lock.let_go()
     return code
+
+
+def trust(authorities: str, bundle: Path, given: Mapping[str, str]) -> None:
+    """Let the application trust these authorities as well; `bundle` is where all of them are written together.
+
+    A variable that `given` has stays as it is.
+    """
+    # The application's own dependency.
+    import certifi  # noqa: PLC0415 # pyright: ignore[reportMissingImports, reportMissingModuleSource]
+
+    well_known = Path(cast("Any", certifi).where()).read_text()
+    bundle.write_text(f"{well_known}\n{authorities}")
+    # The application and what runs beside it inside may be another user.
+    bundle.chmod(0o644)
+    for name in TRUSTED_BY:
+        if name not in given:
+            os.environ[name] = str(bundle)
+
+
+TRUSTED_BY = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AIOHTTP_CLIENT_SSL_CERT_FILE")
+"""Variables that say where trusted authorities are: to Python and httpx, to requests, to curl, to Open WebUI."""
 
 
 class Application:
@@ -371,7 +399,7 @@ def write_saved_settings(package: Path, owned: set[str], exact: dict[str, object
     data = data_directory(package)
     remembered = data / OWNED_BEFORE
     owned_before = set(json.loads(remembered.read_text())) if remembered.exists() else set[str]()
-    engine = sqlalchemy.create_engine(os.environ.get("DATABASE_URL") or f"sqlite:///{data}/webui.db")
+    engine = sqlalchemy.create_engine(database_url(package))
     if not _has_current_table(sqlalchemy.inspect(engine)):
         import upgrade  # noqa: PLC0415 - as above
 
@@ -388,6 +416,103 @@ def write_saved_settings(package: Path, owned: set[str], exact: dict[str, object
     unfinished.write_text(json.dumps(sorted(owned)))
     unfinished.replace(remembered)
     say(f"{len(owned)} saved settings come from the stack")
+
+
+def database_url(package: Path) -> str:
+    """Return where the application keeps what it knows."""
+    return os.environ.get("DATABASE_URL") or f"sqlite:///{data_directory(package)}/webui.db"
+
+
+ENCRYPTED = {
+    "auth": "mfa",
+    "config": "value",
+    "function": "valves",
+    "oauth_session": "token",
+    "tool": "valves",
+    "user": "settings",
+}
+"""Where the application may have encrypted something with its secret key: table and column."""
+# A token of Fernet: version 0x80 and the upper bytes of a time, in base64 (its specification).
+_TOKEN = re.compile(r"gAAAAA[A-Za-z0-9_-]{60,}={0,2}")
+
+
+def renew(package: Path, former: list[str]) -> None:
+    """Write anew, under the secret key in use, what is encrypted with one of the former ones."""
+    import sqlalchemy  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
+
+    ciphers = Ciphers(os.environ["WEBUI_SECRET_KEY"], former)
+    database = cast("Any", sqlalchemy)
+    engine = database.create_engine(database_url(package))
+    inspector = database.inspect(engine)
+    count = 0
+    with engine.begin() as connection:
+        for name, column in ENCRYPTED.items():
+            if not inspector.has_table(name):
+                continue
+            columns = {one["name"]: str(one["type"]) for one in inspector.get_columns(name)}
+            keys = inspector.get_pk_constraint(name)["constrained_columns"]
+            if column not in columns or len(keys) != 1:
+                continue
+            table, key = f'"{name}"', f'"{keys[0]}"'
+            rows = connection.execute(
+                database.text(
+                    f'SELECT {key}, CAST("{column}" AS TEXT) FROM {table}'  # noqa: S608 - names of our own
+                    f" WHERE CAST(\"{column}\" AS TEXT) LIKE '%gAAAAA%'"
+                )
+            ).all()
+            kind = (
+                columns[column] if columns[column] in {"JSON", "JSONB"} and engine.dialect.name != "sqlite" else "TEXT"
+            )
+            write = database.text(f'UPDATE {table} SET "{column}" = CAST(:value AS {kind}) WHERE {key} = :key')  # noqa: S608
+            for identity, before in rows:
+                after = _TOKEN.sub(lambda found: ciphers.renewed(found[0]), before)
+                if after != before:
+                    connection.execute(write, {"value": after, "key": identity})
+                    count += 1
+    engine.dispose()
+    say(f"{count} records that an earlier secret key had encrypted are written anew")
+
+
+class Ciphers:
+    """What the application makes of its secret key: a cipher for most, and another for second factors."""
+
+    def __init__(self, used: str, former: list[str]) -> None:
+        """Make those of the key in use, and of the former ones."""
+        self._used = self._both(used)
+        self._former = [self._both(key) for key in former]
+
+    def renewed(self, token: str) -> str:
+        """Return the token under the key in use; as it is where that, or no former one, has made it."""
+        for one in self._used:
+            if self._opened(one, token) is not None:
+                return token
+        for pair in self._former:
+            for used, former in zip(self._used, pair, strict=True):
+                text = self._opened(former, token)
+                if text is not None:
+                    return used.encrypt(text).decode()
+        return token
+
+    @staticmethod
+    def _both(key: str) -> "tuple[Any, Any]":
+        from cryptography.fernet import Fernet  # noqa: PLC0415 - the application's own dependency
+        from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
+
+        # Like open_webui/utils/valves.py, models/oauth_sessions.py and utils/mfa.py.
+        as_it_is = len(key) == 44  # noqa: PLR2004 - 32 bytes in base64
+        plain = key.encode() if as_it_is else base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest())
+        second = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"open-webui/mfa-encryption/v1")
+        return Fernet(plain), Fernet(base64.urlsafe_b64encode(second.derive(key.encode())))
+
+    @staticmethod
+    def _opened(cipher: object, token: str) -> bytes | None:
+        from cryptography.fernet import InvalidToken  # noqa: PLC0415
+
+        try:
+            return cast("Any", cipher).decrypt(token.encode())
+        except InvalidToken:
+            return None
 
 
 def _has_current_table(inspector) -> bool:  # noqa: ANN001 # pyright: ignore[reportMissingParameterType, reportUnknownParameterType] - sqlalchemy is not among our own packages

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import pulumi
 import pulumi_docker as docker
@@ -14,6 +14,8 @@ from components.docker.image import pinned_image
 from components.docker.trial import Wanted, once_tried
 from components.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from components.keeping import kept
+from components.sign_in import DEFAULTS as SIGN_IN_DEFAULTS
+from components.sign_in import OidcArgs, variables_of
 
 PORT = 8080
 """Where the image listens."""
@@ -111,6 +113,14 @@ class OpenWebUIArgs(TypedDict):
     """Left out: whoever signs up first."""
     secret_key: NotRequired[pulumi.Input[str]]
     """Signs sessions and encrypts what is saved for others. Left out: one is made and kept."""
+    secret_key_generation: NotRequired[int]
+    """Which of those that are made is used. Default 1."""
+    former_secret_keys: NotRequired[Sequence[pulumi.Input[str]]]
+    """What is saved under one of these is written anew, as is what is saved under one that was made before."""
+    oidc: NotRequired[OidcArgs]
+    """Left out: people sign in with a password."""
+    certificate_authorities: NotRequired[pulumi.Input[str]]
+    """In PEM form: whom it trusts beside the well-known ones."""
     environment: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]]]
     volume: NotRequired[str]
     """A volume that exists and is somebody else's, with the data. Left out: one is made and kept."""
@@ -141,9 +151,10 @@ class OpenWebUI(pulumi.ComponentResource):
         super().__init__("open-webui-edge:index:OpenWebUI", name, {}, _without_dependencies(opts))
         # Also where another is given: who drops that one returns to it, and what is protected cannot be given up.
         generated = GeneratedSecret(
-            f"{name}-secret-key", GeneratedSecretArgs(purpose="WEBUI_SECRET_KEY"), opts=kept(self)
+            f"{name}-secret-key", _secret_key_args(args.get("secret_key_generation", 1)), opts=kept(self)
         )
-        secret_key = self.secret_key = args.get("secret_key", generated.value)
+        keys = _keys(args, generated)
+        self.secret_key = keys.used
         # Shared by all: uploads are files. What somebody brings is no resource: Pulumi could delete it.
         data = args["volume"] if "volume" in args else volume(f"{name}-data", "open-webui-data", kept(self)).name
         self.data = pulumi.Output.from_input(data)
@@ -161,7 +172,7 @@ class OpenWebUI(pulumi.ComponentResource):
                 "network": args["network"],
                 "volumes": self.data.apply(lambda volume: {volume: _DATA}),
                 "folder": _GIVEN,
-                "files": _files(args, secret_key, 1),
+                "files": _files(args, keys, 1),
                 "environment_file": _ENVIRONMENT,
                 "entrypoint": _ENTRYPOINT,
                 "command": _COMMAND,
@@ -195,7 +206,7 @@ class OpenWebUI(pulumi.ComponentResource):
                     docker.ContainerVolumeArgs(volume_name=data, container_path=_DATA),
                     docker.ContainerVolumeArgs(volume_name=given.name, container_path=_GIVEN),
                 ],
-                files={f"{_GIVEN}/{file}": content for file, content in _files(args, secret_key, number).items()},
+                files={f"{_GIVEN}/{file}": content for file, content in _files(args, keys, number).items()},
                 network=args["network"],
                 aliases=[self.upstream, alias] if number == 1 else [alias],
                 hosts=hosts,
@@ -223,10 +234,38 @@ def _of_engine(found: pulumi.Output[str] | None, *container_ids: pulumi.Output[s
     return pulumi.Output.all(found, *container_ids).apply(lambda values: values[1:])
 
 
-def _files(args: OpenWebUIArgs, secret_key: pulumi.Input[str], number: int) -> dict[str, pulumi.Input[str]]:
+class _Keys(NamedTuple):
+    used: pulumi.Input[str]
+    former: pulumi.Output[Sequence[str]] | None
+
+
+def _secret_key_args(generation: int) -> GeneratedSecretArgs:
+    purpose = "WEBUI_SECRET_KEY"
+    # An input more would be a change to a stack that has the first one.
+    if generation == 1:
+        return GeneratedSecretArgs(purpose=purpose)
+    return GeneratedSecretArgs(purpose=purpose, generation=generation)
+
+
+def _keys(args: OpenWebUIArgs, generated: GeneratedSecret) -> _Keys:
+    further = args.get("former_secret_keys", ())
+    if "secret_key" in args:
+        made = pulumi.Output.all(generated.value)
+        return _Keys(args["secret_key"], pulumi.Output.all(made, *further).apply(_joined))
+    if further or args.get("secret_key_generation", 1) > 1:
+        return _Keys(generated.value, pulumi.Output.all(generated.former, *further).apply(_joined))
+    return _Keys(generated.value, None)
+
+
+def _joined(values: Sequence[Any]) -> Sequence[str]:
+    made, *others = values
+    return [*made, *others]
+
+
+def _files(args: OpenWebUIArgs, keys: _Keys, number: int) -> dict[str, pulumi.Input[str]]:
     """Return what a replica is given: name -> content."""
     return {
-        _ENVIRONMENT: _environment(args, secret_key, number),
+        _ENVIRONMENT: _environment(args, keys, number),
         "launch.py": _LAUNCH.read_text(),
         "figures.py": _FIGURES.read_text(),
         "upgrade.py": _UPGRADE.read_text(),
@@ -234,12 +273,12 @@ def _files(args: OpenWebUIArgs, secret_key: pulumi.Input[str], number: int) -> d
     }
 
 
-def _environment(args: OpenWebUIArgs, secret_key: pulumi.Input[str], number: int) -> pulumi.Output[str]:
+def _environment(args: OpenWebUIArgs, keys: _Keys, number: int) -> pulumi.Output[str]:
     """Write what the launcher of a replica gives to the application: one file, secret as a whole."""
     same_site = "none" if args["embedded"] else "lax"
     environment: dict[str, pulumi.Input[str]] = {
         "WEBUI_URL": args["url"],
-        "WEBUI_SECRET_KEY": secret_key,
+        "WEBUI_SECRET_KEY": keys.used,
         "CORS_ALLOW_ORIGIN": ";".join(args["origins"]),
         "FORWARDED_ALLOW_IPS": args["proxy_network"],
         "PORT": str(PORT),
@@ -274,13 +313,16 @@ def _environment(args: OpenWebUIArgs, secret_key: pulumi.Input[str], number: int
         }
     shared, defaults = _shared(args)
     environment |= shared
+    if "oidc" in args:
+        environment |= variables_of(args["oidc"], args["url"])
+        defaults |= SIGN_IN_DEFAULTS
     if number > 1:
         # Two that change the tables at once break them.
         environment["ENABLE_DB_MIGRATIONS"] = "false"
     merged = pulumi.Output.all(defaults, args.get("environment", {}), environment).apply(
         lambda layers: {name: value for layer in layers for name, value in layer.items()}
     )
-    given = {
+    given: dict[str, pulumi.Input[object]] = {
         "environment": merged,
         "saved_settings": saved_settings,
         # Only one looks after the tables and the saved settings in them.
@@ -295,6 +337,10 @@ def _environment(args: OpenWebUIArgs, secret_key: pulumi.Input[str], number: int
         },
         "brought": args.get("brought", {}),
     }
+    if keys.former is not None:
+        given["former_secret_keys"] = keys.former
+    if "certificate_authorities" in args:
+        given["certificate_authorities"] = args["certificate_authorities"]
     return pulumi.Output.secret(pulumi.Output.json_dumps(given, sort_keys=True))
 
 

@@ -1,6 +1,7 @@
 """A person at a browser: Debian's Chromium, driven by Playwright, with the deployment's CA among those it trusts."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -41,6 +42,7 @@ _ARGUMENTS = [
 ]
 
 
+_PEM = re.compile("-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 _NETWORKS_CHANGED = "net::ERR_NETWORK_CHANGED"
 """Containers come and go on the same machine; the page asks again."""
 
@@ -57,6 +59,7 @@ class OpenWebUIPage:
         self.websockets: list[str] = []
         """The URLs of the WebSockets that the page opened."""
         self._artefacts = artefacts
+        self._network_changes = 0
         page.set_default_timeout(DEADLINE * 1000)
         page.on("console", self._note_console)
         page.on("requestfailed", self._note_failed_request)
@@ -87,6 +90,19 @@ class OpenWebUIPage:
         """Sign in to an account."""
         self.open(f"{self.url}/auth")
         self._fill_in_and_submit(email, password, "Sign in")
+
+    def wait_for_chat(self) -> None:
+        """Wait until somebody is signed in; load the page anew where a network that came or went cost it an answer."""
+        met = self._network_changes
+
+        def there() -> bool:
+            nonlocal met
+            if met != self._network_changes:
+                met = self._network_changes
+                self.page.reload()
+            return self.page.locator("#chat-input").is_visible()
+
+        wait_until(there, what=f"the chat at {self.url}", deadline=DEADLINE)
 
     def choose_model(self, name: str) -> None:
         """Pick a model for the chat."""
@@ -134,6 +150,7 @@ class OpenWebUIPage:
             self.complaints.append(f"console: {message.text}")
 
     def _note_failed_request(self, request: Request) -> None:
+        self._network_changes += request.failure == _NETWORKS_CHANGED
         # A request that the page gave up itself, as when it navigates, is no fault.
         if request.failure not in {"net::ERR_ABORTED", _NETWORKS_CHANGED}:
             self.complaints.append(f"{request.method} {request.url}: {request.failure}")
@@ -210,12 +227,13 @@ def _trust(ca_file: str | Path | None, home: Path) -> None:
     certutil = _program("certutil", "libnss3-tools")
     database = home / ".pki" / "nssdb"
     database.mkdir(parents=True)
-    commands = [["-N", "--empty-password"]]
+    commands: list[tuple[list[str], str | None]] = [(["-N", "--empty-password"], None)]
     if ca_file is not None:
-        # "C,,": an authority for servers, and for nothing else.
-        commands.append(["-A", "-n", "deployment", "-t", "C,,", "-i", str(ca_file)])
-    for command in commands:
-        subprocess.run([certutil, "-d", f"sql:{database}", *command], check=True)  # noqa: S603  # our own arguments
+        # It reads one authority at a time. "C,,": for servers, and for nothing else.
+        for number, one in enumerate(_PEM.findall(Path(ca_file).read_text())):
+            commands.append((["-A", "-n", f"deployment {number}", "-t", "C,,", "-a"], one))
+    for command, given in commands:
+        subprocess.run([certutil, "-d", f"sql:{database}", *command], check=True, input=given, text=True)  # noqa: S603  # our own arguments
 
 
 def _program(name: str, package: str) -> str:

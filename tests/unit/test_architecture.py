@@ -128,7 +128,7 @@ def test_who_needs_nothing_of_aws_does_not_wait_for_its_sdk() -> None:
 @pytest.mark.parametrize(
     ("script", "third_party"),
     [
-        ("launch.py", {"redis", "sqlalchemy", "upgrade"}),
+        ("launch.py", {"certifi", "cryptography", "redis", "sqlalchemy", "upgrade"}),
         ("figures.py", set()),
         ("upgrade.py", {"redis", "sqlalchemy"}),
         ("running_tasks.py", set()),

@@ -1,12 +1,19 @@
 """What the launcher in Open WebUI's container does to saved settings, on a small copy of how Open WebUI keeps them."""
 
+import base64
+import hashlib
 import json
+import os
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from components import launch
 
@@ -109,3 +116,77 @@ def test_the_package_is_found_in_the_working_directory(package: Path, tmp_path: 
     command = [sys.executable, launch.__file__, str(given), "printenv", "LIMIT"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - our own
     assert ended.stdout == "launch: 1 saved settings come from the stack\n6\n", ended.stderr
+
+
+def test_further_authorities_are_trusted_beside_the_well_known_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well_known = tmp_path / "cacert.pem"
+    well_known.write_text("THE WELL-KNOWN")
+    monkeypatch.setitem(sys.modules, "certifi", SimpleNamespace(where=lambda: str(well_known)))
+    for name in launch.TRUSTED_BY:
+        monkeypatch.delenv(name, raising=False)
+    bundle = tmp_path / "bundle.pem"
+    launch.trust("THE COMPANY'S\n", bundle, {"REQUESTS_CA_BUNDLE": "/somebody/else's"})
+    assert bundle.read_text() == "THE WELL-KNOWN\nTHE COMPANY'S\n"
+    told = {name: os.environ.get(name) for name in launch.TRUSTED_BY}
+    assert told == {**dict.fromkeys(launch.TRUSTED_BY, str(bundle)), "REQUESTS_CA_BUNDLE": None}
+
+
+OLD, OLDER, NEW = "an old key of the stack", base64.urlsafe_b64encode(b"k" * 32).decode(), "the key in use from now on"
+
+
+def _fernet(key: str, *, second: bool = False) -> Fernet:
+    """Make the cipher that the application makes of its key, for most or for second factors."""
+    if second:
+        kdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"open-webui/mfa-encryption/v1")
+        return Fernet(base64.urlsafe_b64encode(kdf.derive(key.encode())))
+    if len(key) == 44:
+        return Fernet(key)
+    return Fernet(base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest()))
+
+
+def _encrypted(key: str, text: str, *, second: bool = False) -> str:
+    return _fernet(key, second=second).encrypt(text.encode()).decode()
+
+
+def _opened(token: str, *, second: bool = False) -> str:
+    return _fernet(NEW, second=second).decrypt(token).decode()
+
+
+def test_what_a_former_key_encrypted_is_written_anew(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stranger, second = _encrypted("a key that nobody knows", "x"), _encrypted(OLD, "a second factor", second=True)
+    kept = _encrypted(NEW, "already new")
+    with sqlite3.connect(package.parent / "data/webui.db") as database:
+        database.execute("CREATE TABLE oauth_session (id TEXT PRIMARY KEY, token TEXT)")
+        tokens = [("1", _encrypted(OLD, "a token")), ("2", stranger), ("3", kept), ("4", "in clear")]
+        database.executemany("INSERT INTO oauth_session VALUES (?, ?)", tokens)
+        database.execute("CREATE TABLE auth (id TEXT PRIMARY KEY, mfa JSON)")
+        database.execute("INSERT INTO auth VALUES ('1', ?)", (json.dumps({"secret": second, "last_step": -1}),))
+        database.execute("CREATE TABLE config (key TEXT PRIMARY KEY, value JSON)")
+        connections = [{"url": "https://x", "info": {"oauth_client_info": _encrypted(OLDER, "a client")}}]
+        database.execute("INSERT INTO config VALUES ('tool_server.connections', ?)", (json.dumps(connections),))
+        database.execute("CREATE TABLE user (id TEXT PRIMARY KEY, settings JSON)")
+        database.execute("INSERT INTO user VALUES ('1', NULL)")
+    monkeypatch.setenv("WEBUI_SECRET_KEY", NEW)
+
+    launch.renew(package, [OLD, OLDER])
+
+    with sqlite3.connect(package.parent / "data/webui.db") as database:
+        after = dict(database.execute("SELECT id, token FROM oauth_session"))
+        (mfa,) = database.execute("SELECT mfa FROM auth").fetchone()
+        (saved,) = database.execute("SELECT value FROM config").fetchone()
+    assert _opened(after["1"]) == "a token"
+    assert {key: after[key] for key in "234"} == {"2": stranger, "3": kept, "4": "in clear"}
+    assert json.loads(mfa)["last_step"] == -1
+    assert _opened(json.loads(mfa)["secret"], second=True) == "a second factor"
+    assert _opened(json.loads(saved)[0]["info"]["oauth_client_info"]) == "a client"
+
+    launch.renew(package, [OLD, OLDER])
+    with sqlite3.connect(package.parent / "data/webui.db") as database:
+        assert dict(database.execute("SELECT id, token FROM oauth_session")) == after
+
+
+def test_a_database_without_tables_holds_nothing_to_renew(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBUI_SECRET_KEY", NEW)
+    launch.renew(package, [OLD])
