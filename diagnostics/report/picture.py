@@ -26,20 +26,21 @@ def picture(diagnosis: Diagnosis) -> str:
     row = [
         hop for hop in (Hop.NAME, Hop.HOST, Hop.OUTER_PROXY, Hop.PROXY, Hop.APPLICATION) if _is_drawn(hop, diagnosis)
     ]
+    names = {**HOPS, Hop.PROXY: "Nginx"} if diagnosis.subject.of_a_stack else HOPS
     boxes = [_box(0, _TOP, "browser", "", "asked")]
     lines: list[str] = []
     for number, hop in enumerate(row, start=1):
         left = number * (_WIDTH + _GAP)
-        boxes.append(_box(left, _TOP, HOPS[hop], *states[hop]))
+        boxes.append(_box(left, _TOP, names[hop], *states[hop]))
         lines.append(_arrow(left - _GAP, _TOP + _HEIGHT / 2, left, _TOP + _HEIGHT / 2, states[hop][1]))
     end = len(row) * (_WIDTH + _GAP) + _WIDTH
     for number, hop in enumerate(_BEHIND):
         top = _TOP + (number - 1) * _ROW
-        boxes.append(_box(end + 2 * _GAP, top, HOPS[hop], *states[hop]))
+        boxes.append(_box(end + 2 * _GAP, top, names[hop], *states[hop]))
         lines.append(_arrow(end, _TOP + _HEIGHT / 2, end + 2 * _GAP, top + _HEIGHT / 2, states[hop][1]))
     if Hop.ENGINE in {finding.hop for finding in diagnosis.findings}:
         start = (1 + row.index(Hop.PROXY)) * (_WIDTH + _GAP)
-        boxes.append(_box(start, _TOP + _ROW, HOPS[Hop.ENGINE], *states[Hop.ENGINE], width=end - start))
+        boxes.append(_box(start, _TOP + _ROW, names[Hop.ENGINE], *states[Hop.ENGINE], width=end - start))
     whole = end + 2 * _GAP + _WIDTH
     return (
         f'<svg viewBox="-4 0 {whole + 8} {_TOP + _ROW + _HEIGHT + 8}" role="img" aria-labelledby="drawn">'
@@ -88,8 +89,9 @@ def _box(  # noqa: PLR0913 - where, and what
 
 
 def _arrow(left: float, from_top: float, right: float, to_top: float, kind: str) -> str:
-    tip = f"M{right - 8:g} {to_top - 5:g} L{right:g} {to_top:g} L{right - 8:g} {to_top + 5:g}"
-    return f'<path class="way {kind}" d="M{left:g} {from_top:g} L{right:g} {to_top:g} {tip}"/>'
+    line, tip = f"M{left:g} {from_top:g} L{right:g} {to_top:g}", f"M{right - 8:g} {to_top - 5:g}"
+    tip += f" L{right:g} {to_top:g} L{right - 8:g} {to_top + 5:g}"
+    return f'<path class="way {kind}" d="{line}"/><path class="way tip {kind}" d="{tip}"/>'
 
 
 def _in_words(row: Sequence[Hop], states: dict[Hop, tuple[str, str]]) -> str:
