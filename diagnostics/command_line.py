@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shutil
+import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--url", required=True, help="where it is, such as https://chat.example.com")
     parser.add_argument("--address", help="where to connect to, instead of asking for the name")
     parser.add_argument("--ca", type=Path, help="a PEM file with the authority to trust besides the known ones")
+    parser.add_argument("--token-file", type=Path, help="a file with an account's API key, to time a model's answer")
     parser.add_argument("--long", action="store_true", help="ask what takes minutes, too")
     parser.add_argument("--json", action="store_true", help="write JSON instead of a table")
     parser.add_argument("--html", type=Path, help="write the report to this file, too")
@@ -32,11 +34,24 @@ def run(arguments: Sequence[str]) -> int:
     if problem:
         parser.error(problem)
     try:
-        trust = asked.ca.read_text() if asked.ca else None
+        trust = asked.ca.read_text(encoding="utf-8") if asked.ca else None
+        token = asked.token_file.read_text(encoding="utf-8").strip() if asked.token_file else None
     except (OSError, ValueError) as fault:
-        parser.error(f"--ca {asked.ca} cannot be read: {fault}")
-    subject = Subject(asked.url.rstrip("/"), address=asked.address, trust=trust, long=asked.long)
+        parser.error(f"a file cannot be read: {fault}")
+    problem = _wrong_authority(trust) or ("the file of --token-file is empty" if token == "" else "")
+    if problem:
+        parser.error(problem)
+    subject = Subject(asked.url.rstrip("/"), address=asked.address, trust=trust, token=token, long=asked.long)
     return report(examine(subject), as_json=asked.json, html=asked.html)
+
+
+def _wrong_authority(pem: str | None) -> str:
+    try:
+        if pem is not None:
+            ssl.create_default_context(cadata=pem)
+    except ssl.SSLError:
+        return "the file of --ca holds no certificate in PEM form"
+    return ""
 
 
 def wrong_url(url: str) -> str:
@@ -66,19 +81,28 @@ def examine(subject: Subject) -> Diagnosis:
 
 def report(diagnosis: Diagnosis, *, as_json: bool, html: Path | None) -> int:
     """Write what came of it: to standard output, and the page to a file; return the exit code."""
-    if html is not None:
-        html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(page(diagnosis), encoding="utf-8")
+    written = html is not None and _is_written(page(diagnosis), html)
     if as_json:
         sys.stdout.write(json.dumps(document(diagnosis), indent=2) + "\n")
     else:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         width = min(shutil.get_terminal_size((100, 24)).columns, 120)
         sys.stdout.write(table(diagnosis, colour=colour, width=width) + "\n")
-        if html is not None:
+        if written:
             sys.stdout.write(f"\nThe same with a picture: {html}\n")
     sys.stdout.flush()
     return diagnosis.exit_code
+
+
+def _is_written(text: str, file: Path) -> bool:
+    """Write the page; where that cannot be, the answer on the terminal counts all the same."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as fault:
+        sys.stderr.write(f"{file} could not be written: {fault.strerror}.\n")
+        return False
+    return True
 
 
 def _progress(number: int) -> Progress:

@@ -95,6 +95,9 @@ def diagnose(subject: Subject, questions: Sequence[Question], progress: Progress
 def ranked(findings: Sequence[Finding]) -> tuple[Ranked, ...]:
     """Fold each finding under the one that explains it, and put the worst first."""
     owners = {index: owner for index in range(len(findings)) if (owner := _owner(findings, index)) is not None}
+    for index in sorted(owners):
+        if _root(owners, index) == index:  # a circle, which begins somewhere
+            del owners[index]
     folded: dict[int, list[Finding]] = {}
     for index in owners:
         folded.setdefault(_root(owners, index), []).append(findings[index])
@@ -129,8 +132,10 @@ def _explains(cause: Finding, effect: Finding) -> bool:
 
 def _root(owners: dict[int, int], index: int) -> int:
     seen = {index}
-    while index in owners and owners[index] not in seen:
+    while index in owners:
         index = owners[index]
+        if index in seen:
+            return min(seen)
         seen.add(index)
     return index
 
@@ -145,7 +150,6 @@ class _Run:
         self.known = {question.id for question in questions}
         self.running: dict[str, tuple[Question, float]] = {}
         self.done: dict[str, tuple[Finding, ...]] = {}
-        self.passed: set[str] = set()
         self.answered: queue.Queue[tuple[str, tuple[Finding, ...]]] = queue.Queue()
 
     def answers(self) -> dict[str, tuple[Finding, ...]]:
@@ -159,16 +163,24 @@ class _Run:
     def _start_what_can(self) -> None:
         for question in tuple(self.waiting):
             needed = [need for need in question.needs if need in self.known]
-            missing = next((need for need in needed if need in self.done and need not in self.passed), None)
+            missing = next((need for need in needed if need in self.done and not self._passed(need, question)), None)
             if missing is not None:
                 self.waiting.remove(question)
                 self._close(question, (self._not_asked(question, missing),))
-            elif all(need in self.passed for need in needed) and self._has_room_for(question):
+            elif all(need in self.done for need in needed) and self._has_room_for(question):
                 self.waiting.remove(question)
                 self._start(question)
         stuck = self.waiting and not self.running and not any(self._may_follow(question) for question in self.waiting)
         if stuck:
             raise ValueError(f"questions wait for each other: {', '.join(question.id for question in self.waiting)}")
+
+    def _passed(self, need: str, question: Question) -> bool:
+        """Tell whether one question may follow another: a mere warning keeps back only what it explains."""
+        return not any(
+            finding.severity in {Severity.FAILURE, Severity.UNKNOWN}
+            or (finding.is_trouble and any(fnmatchcase(question.id, pattern) for pattern in finding.causes))
+            for finding in self.done[need]
+        )
 
     def _may_follow(self, question: Question) -> bool:
         return all(need in self.done for need in question.needs if need in self.known)
@@ -212,8 +224,6 @@ class _Run:
 
     def _close(self, question: Question, found: tuple[Finding, ...]) -> None:
         self.done[question.id] = found
-        if not any(finding.severity in {Severity.FAILURE, Severity.UNKNOWN} for finding in found):
-            self.passed.add(question.id)
         self.progress.ends(question, found)
 
 

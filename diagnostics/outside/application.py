@@ -15,7 +15,10 @@ _HANDSHAKE_BEHIND = {525, 526}
 _BUSY = {429}
 _PATIENCE = 12.0
 _REDIRECTS = range(300, 400)
-_DEPENDENTS = ("websocket.*", "cors.*", "oauth.*", "headers.*", "cache.*", "upload.*", "app.*", "cookies.*")
+_DEPENDENTS = (
+    *("websocket.*", "cors.*", "oauth.*", "headers.*", "cache.*", "upload.*", "app.*", "cookies.*", "stream.*"),
+    *("silence.*", "http.three", "clock.*"),
+)
 
 
 def version_of(answer: wire.Answer) -> str:

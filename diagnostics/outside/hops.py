@@ -39,6 +39,15 @@ _CADDY = (
 NGINX_UPLOAD = "in Nginx `client_max_body_size 1g;`, in Caddy `request_body { max_size 1GB }`"
 NGINX_LONGER = "in Nginx `proxy_read_timeout 30m;`"
 
+LOAD_BALANCER = Product(
+    "an Application Load Balancer",
+    r"^(?:server: awselb|set-cookie: awsalb)",
+    Hop.OUTER_PROXY,
+    "an Application Load Balancer passes WebSockets by itself over HTTP/1.1 target groups; a gRPC or HTTP/2 target "
+    "group does not",
+    60,
+    "raise its attribute idle_timeout.timeout_seconds to 3600",
+)
 PRODUCTS = (
     Product(
         "Cloudflare",
@@ -58,15 +67,7 @@ PRODUCTS = (
         30,
         "raise the origin's Response timeout (120 s, more by a quota increase)",
     ),
-    Product(
-        "an Application Load Balancer",
-        r"^(?:server: awselb|set-cookie: awsalb)",
-        Hop.OUTER_PROXY,
-        "an Application Load Balancer passes WebSockets by itself over HTTP/1.1 target groups; a gRPC or HTTP/2 target "
-        "group does not",
-        60,
-        "raise its attribute idle_timeout.timeout_seconds to 3600",
-    ),
+    LOAD_BALANCER,
     Product(
         "Google's load balancer",
         r"^via: 1\.1 google",
@@ -160,8 +161,11 @@ def websocket_advice(subject: Subject, *answers: wire.Answer) -> str:
 
 def _patience(subject: Subject) -> Iterator[Finding]:
     found = [product for product in on_the_way(subject) if product.silence is not None]
-    limits = [product for product in found if product.silence]
-    wanted = subject.expected.read_timeout if subject.expected else None
+    expected = subject.expected
+    wanted = expected.read_timeout if expected else None
+    # A stack's own load balancer waits for as long as the stack's proxy does.
+    own = {LOAD_BALANCER} if expected and expected.outer_proxy else set[Product]()
+    limits = [product for product in found if product not in own]
     if not limits:
         yield well("silence.hops", Hop.PROXY, "No hop with a known limit left a mark; Nginx's default would be 60 s.")
         return

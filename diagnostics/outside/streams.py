@@ -18,7 +18,7 @@ from diagnostics.question import Question
 from diagnostics.subject import Subject
 
 PATH = "/api/chat/completions"
-_PROMPT = "Count from 1 to 30, one number a line."
+_PROMPT = "Count to 10."
 _SECONDS = 45.0
 _OK = 200
 _SILENT = {408, 504, 522, 524}
@@ -74,7 +74,7 @@ def timed(  # noqa: PLR0913 - keywords, each a part of a question
         ("User-Agent", wire.AGENT),
         ("Authorization", f"Bearer {token or subject.token}"),
         ("Content-Type", "application/json"),
-        ("Accept", "text/event-stream"),
+        ("Accept", "text/event-stream" if body.get("stream") else "application/json"),
         ("Content-Length", str(len(content))),
     ]
     context = wire.trusting(asked) if asked.scheme == "https" else None
@@ -157,6 +157,9 @@ def _unbuffered(subject: Subject) -> Iterator[Finding]:
         return
     body = question(found[0])
     through = timed(subject, PATH, body)
+    if through.status in _SILENT:
+        yield _cut("stream.timeout", through)
+        return
     if through.status != _OK:
         yield unknown(
             "stream.buffered", Hop.MODELS, f"The model {found[0]} gives {through.status} instead of an answer."
@@ -184,27 +187,31 @@ def _silence(subject: Subject) -> Iterator[Finding]:
     try:
         answer = timed(subject, PATH, body, seconds=_LONGEST)
     except OSError as fault:
-        yield _cut(time.monotonic() - began, f"cut ({fault})")
+        yield _silence_ends("silence.measured", time.monotonic() - began, f"cut ({fault})")
         return
     if answer.status in _SILENT:
-        who = hops.nearest(wire.Answer(answer.status, answer.headers, answer.body))
-        yield _cut(answer.last, f"{answer.status} from {who}")
+        yield _cut("silence.measured", answer)
     else:
         yield well("silence.measured", Hop.PROXY, f"{answer.first:.0f} s of silence passed, and then the answer came.")
 
 
-def _cut(seconds: float, words: str) -> Finding:
+def _cut(check: str, answer: Stream) -> Finding:
+    who = hops.nearest(wire.Answer(answer.status, answer.headers, answer.body))
+    return _silence_ends(check, answer.last, f"{answer.status} from {who}")
+
+
+def _silence_ends(check: str, seconds: float, words: str) -> Finding:
     return Finding(
-        "silence.measured",
+        check,
         Severity.FAILURE,
         Hop.PROXY,
-        f"After {seconds:.0f} s of silence the answer was {words}.",
+        f"After {seconds:.1f} s of silence the answer was {words}.",
         "A model that thinks for longer never gets to answer API clients.",
         f"Wait longer at each hop: proxy.timeouts.read: 30m; {hops.NGINX_LONGER}, in Caddy `transport http {{ "
         "response_header_timeout 30m }`, at a load balancer its idle time-out.",
         setting="proxy.timeouts.read",
         value="30m",
-        causes=("silence.hops",),
+        causes=("silence.*",),
     )
 
 

@@ -5,8 +5,8 @@
 - `verdict`: `ok`, `warning` or `failure`; `exit_code`: 0, 1 or 2 likewise.
 - `findings`: the first one is what to begin with. Each has `check` (a name that stays), `severity` (`failure`,
   `warning`, `unknown`, `note`, `ok`), `hop` (`name`, `host`, `outer-proxy`, `proxy`, `application`, `database`,
-  `redis`, `models`, `engine`), `question`, `seen`, `why`, `fix`, `setting` and `value` (or null), `remedy` (what `FIX=yes` would
-  do, or null), and `explains`: findings of the same shape that follow from it.
+  `redis`, `models`, `engine`), `question`, `seen`, `why`, `fix`, `setting` and `value` (or null),
+  `remedy` (what `FIX=yes` would do, or null), and `explains`: findings of the same shape that follow from it.
 """
 
 from typing import Any

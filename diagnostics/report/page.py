@@ -32,6 +32,7 @@ svg .warning .state { fill: var(--warning); font-weight: 600; }
 svg .failure rect { fill: var(--failure-paper); stroke: var(--failure); stroke-width: 3.5; }
 svg .failure .state { fill: var(--failure); font-weight: 700; }
 svg .way.failure { stroke: var(--failure); stroke-width: 2.5; stroke-dasharray: 3 4; }
+svg .way.tip { stroke-dasharray: none; }
 article { border: 1px solid var(--line); border-left: .4rem solid var(--line); border-radius: .4rem;
   padding: .8rem 1rem; margin: .8rem 0; background: var(--card); }
 article.failure { border-left-color: var(--failure); } article.warning { border-left-color: var(--warning); }

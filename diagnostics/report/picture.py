@@ -9,13 +9,14 @@ from diagnostics.report.wording import HOPS
 
 _WIDTH, _HEIGHT, _GAP, _TOP, _ROW = 108, 64, 30, 92, 84
 _BEHIND = (Hop.DATABASE, Hop.REDIS, Hop.MODELS)
-_SIGNS = {
-    Severity.FAILURE: "\N{BALLOT X} fails",
-    Severity.WARNING: "! warning",
-    Severity.UNKNOWN: "? unknown",
-    Severity.NOTE: "\N{CHECK MARK} well",
-    Severity.OK: "\N{CHECK MARK} well",
+_WORDS = {
+    Severity.FAILURE: "fails",
+    Severity.WARNING: "warning",
+    Severity.UNKNOWN: "unknown",
+    Severity.NOTE: "well",
+    Severity.OK: "well",
 }
+_SIGNS = {"fails": "\N{BALLOT X} ", "warning": "! ", "unknown": "? ", "well": "\N{CHECK MARK} "}
 _WORST_FIRST = (Severity.FAILURE, Severity.WARNING, Severity.UNKNOWN, Severity.NOTE, Severity.OK)
 
 
@@ -25,20 +26,21 @@ def picture(diagnosis: Diagnosis) -> str:
     row = [
         hop for hop in (Hop.NAME, Hop.HOST, Hop.OUTER_PROXY, Hop.PROXY, Hop.APPLICATION) if _is_drawn(hop, diagnosis)
     ]
+    names = {**HOPS, Hop.PROXY: "Nginx"} if diagnosis.subject.of_a_stack else HOPS
     boxes = [_box(0, _TOP, "browser", "", "asked")]
     lines: list[str] = []
     for number, hop in enumerate(row, start=1):
         left = number * (_WIDTH + _GAP)
-        boxes.append(_box(left, _TOP, HOPS[hop], *states[hop]))
+        boxes.append(_box(left, _TOP, names[hop], *states[hop]))
         lines.append(_arrow(left - _GAP, _TOP + _HEIGHT / 2, left, _TOP + _HEIGHT / 2, states[hop][1]))
     end = len(row) * (_WIDTH + _GAP) + _WIDTH
     for number, hop in enumerate(_BEHIND):
         top = _TOP + (number - 1) * _ROW
-        boxes.append(_box(end + 2 * _GAP, top, HOPS[hop], *states[hop]))
+        boxes.append(_box(end + 2 * _GAP, top, names[hop], *states[hop]))
         lines.append(_arrow(end, _TOP + _HEIGHT / 2, end + 2 * _GAP, top + _HEIGHT / 2, states[hop][1]))
     if Hop.ENGINE in {finding.hop for finding in diagnosis.findings}:
         start = (1 + row.index(Hop.PROXY)) * (_WIDTH + _GAP)
-        boxes.append(_box(start, _TOP + _ROW, HOPS[Hop.ENGINE], *states[Hop.ENGINE], width=end - start))
+        boxes.append(_box(start, _TOP + _ROW, names[Hop.ENGINE], *states[Hop.ENGINE], width=end - start))
     whole = end + 2 * _GAP + _WIDTH
     return (
         f'<svg viewBox="-4 0 {whole + 8} {_TOP + _ROW + _HEIGHT + 8}" role="img" aria-labelledby="drawn">'
@@ -64,7 +66,7 @@ def _states(diagnosis: Diagnosis) -> dict[Hop, tuple[str, str]]:
         mine = [one.finding.severity for one in diagnosis.ranked if one.finding.hop is hop]
         if mine:
             worst = next(severity for severity in _WORST_FIRST if severity in mine)
-            found[hop] = (_SIGNS[worst], "well" if worst in {Severity.OK, Severity.NOTE} else worst.value)
+            found[hop] = (_WORDS[worst], "well" if worst in {Severity.OK, Severity.NOTE} else worst.value)
         else:
             found[hop] = ("not asked", "silent")
     return found
@@ -77,16 +79,21 @@ def _box(  # noqa: PLR0913 - where, and what
     return (
         f'<g class="{kind}"><rect x="{left:g}" y="{top:g}" width="{width:g}" height="{_HEIGHT}" rx="8"/>'
         f'<text x="{middle:g}" y="{top + (26 if state else 37):g}">{escape(name)}</text>'
-        + (f'<text class="state" x="{middle:g}" y="{top + 47:g}">{escape(state)}</text>' if state else "")
+        + (
+            f'<text class="state" x="{middle:g}" y="{top + 47:g}">{_SIGNS.get(state, "")}{escape(state)}</text>'
+            if state
+            else ""
+        )
         + "</g>"
     )
 
 
 def _arrow(left: float, from_top: float, right: float, to_top: float, kind: str) -> str:
-    tip = f"M{right - 8:g} {to_top - 5:g} L{right:g} {to_top:g} L{right - 8:g} {to_top + 5:g}"
-    return f'<path class="way {kind}" d="M{left:g} {from_top:g} L{right:g} {to_top:g} {tip}"/>'
+    line, tip = f"M{left:g} {from_top:g} L{right:g} {to_top:g}", f"M{right - 8:g} {to_top - 5:g}"
+    tip += f" L{right:g} {to_top:g} L{right - 8:g} {to_top + 5:g}"
+    return f'<path class="way {kind}" d="{line}"/><path class="way tip {kind}" d="{tip}"/>'
 
 
 def _in_words(row: Sequence[Hop], states: dict[Hop, tuple[str, str]]) -> str:
-    said = [f"{HOPS[hop]} {states[hop][0].split(maxsplit=1)[-1]}" for hop in (*row, *_BEHIND)]
+    said = [f"{HOPS[hop]} {states[hop][0]}" for hop in (*row, *_BEHIND)]
     return f"From the browser to an answer: {', '.join(said)}"

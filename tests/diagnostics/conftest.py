@@ -4,14 +4,16 @@ import json
 import subprocess
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from components import images
 from components.images import ImageSource
 from tests.diagnostics.house import House, origins
 from tests.diagnostics.stand_in import StandIn
-from tests.nginx.application import PORT, Application
+from tests.nginx.application import ADMIN, ADMIN_PASSWORD, PORT, Application
 from tests.nginx.conftest import image, network_and_gateway
+from tests.nginx.nginx_under_test import PATIENCE
 from tests.support.machine import lacks
 from tests.support.model_server import ModelServer
 
@@ -21,7 +23,7 @@ __all__ = ["image", "network_and_gateway"]
 @pytest.fixture(scope="session")
 def model(network_and_gateway: tuple[str, str]) -> Iterator[ModelServer]:
     """A model that takes its time."""
-    with ModelServer(network_and_gateway[1], gap=0.12) as server:
+    with ModelServer(network_and_gateway[1], gap=0.25) as server:
         yield server
 
 
@@ -65,6 +67,15 @@ def stand_in(network_and_gateway: tuple[str, str], application: Application) -> 
 def house(network_and_gateway: tuple[str, str], application: Application, stand_in: StandIn) -> Iterator[House]:
     """All deployments."""
     network, gateway = network_and_gateway
-    made = House(network, gateway, f"{application.address}:{PORT}", f"{gateway}:{stand_in.port}")
+    made = House(
+        network, gateway, f"{application.address}:{PORT}", signed_in(application), f"{gateway}:{stand_in.port}"
+    )
     with made.running():
         yield made
+
+
+def signed_in(application: Application) -> str:
+    """Return the administrator's token."""
+    form = {"email": ADMIN, "password": ADMIN_PASSWORD}
+    answer = httpx.post(f"http://{application.address}:{PORT}/api/v1/auths/signin", json=form, timeout=PATIENCE)
+    return answer.raise_for_status().json()["token"]

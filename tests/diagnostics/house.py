@@ -7,6 +7,7 @@ them. All of them run in one Nginx, each at ports of its own.
 import io
 import json
 import re
+import secrets
 import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,7 +102,7 @@ def all_deployments() -> list[Deployment]:
 
 def origins() -> list[str]:
     """Return what the application is told of its own pages: where a file says `origin: strange`, not that one's."""
-    return [each.url for each in all_deployments() if each.says("origin") != "strange"]
+    return [f"https://{NAME}", *(each.url for each in all_deployments() if each.says("origin") != "strange")]
 
 
 @dataclass
@@ -112,6 +113,8 @@ class House:
     gateway: str
     application: str
     """Address and port."""
+    token: str
+    """Of an account that may ask the model."""
     stand_in: str
     """Address and port of what is no Open WebUI, or a strange one."""
     root: Issued = field(default_factory=lambda: authority("The root"))
@@ -119,7 +122,7 @@ class House:
     name_servers: tuple[str, ...] = ()
     names: NameServer | None = None
     deployments: Sequence[Deployment] = field(default_factory=all_deployments)
-    container: str = "it-doctor-nginx"
+    container: str = field(default_factory=lambda: f"it-doctor-nginx-{secrets.token_hex(4)}")
 
     def subject(self, deployment: Deployment) -> Subject:
         """Return what a stranger knows of one."""
@@ -128,6 +131,9 @@ class House:
             trust=None if deployment.says("authority") == "unknown" else pem(self.root.certificate),
             http_port=deployment.port(1),
             name_servers=self.name_servers,
+            token=self.token if deployment.says("account") else None,
+            direct=f"http://{self.application}" if deployment.says("account") else None,
+            long=bool(deployment.says("long")),
         )
 
     def certificates(self) -> Mapping[str, str]:
@@ -169,7 +175,6 @@ class House:
             "passed_on.conf": _PASSED_ON,
         }
         image = NGINX.reference(ImageSource.BUILT, None)
-        _docker("rm", "--force", self.container)
         _docker(
             *("create", f"--name={self.container}", f"--network={self.network}", "--entrypoint=nginx", "--user=root"),
             *("--tmpfs=/tmp", image, "-c", "/doctor/nginx.conf", "-g", "daemon off;"),

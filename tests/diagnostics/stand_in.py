@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -18,7 +19,7 @@ class StandIn:
     """A backend: `/…` is passed on to the application, with what a header `X-Doctor` asks for.
 
     - clock: the time is an hour early.
-    - cookies: without their flags.
+    - cookies: without Secure.
     - unready: /ready says that the database is gone.
     - unclaimed: nobody has an account yet.
     """
@@ -58,9 +59,8 @@ class StandIn:
         answer.headers.clear()
         for name, value in headers:
             if name.lower() not in _OWN:
-                answer.headers.add(
-                    name, value.partition(";")[0] if wish == "cookies" and name == "set-cookie" else value
-                )
+                insecure = wish == "cookies" and name == "set-cookie"
+                answer.headers.add(name, re.sub(r";\s*secure", "", value, flags=re.IGNORECASE) if insecure else value)
         now = datetime.now(UTC) - (timedelta(hours=1) if wish == "clock" else timedelta())
         answer.headers["Date"] = format_datetime(now, usegmt=True)
         return answer

@@ -1,0 +1,179 @@
+"""How questions are asked: in order, side by side, and whatever happens to one, the others are answered."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+import pytest
+
+from diagnostics.finding import Finding, Hop, Severity, noted, well
+from diagnostics.question import Diagnosis, Progress, Question, diagnose
+from diagnostics.subject import Subject
+
+PATIENCE = 10.0
+
+
+def subject() -> Subject:
+    return Subject("https://chat.example.com")
+
+
+def question(
+    name: str,
+    *needs: str,
+    ask: Callable[[Subject], Iterable[Finding]] | None = None,
+    seconds: float = PATIENCE,
+    alone: bool = False,
+) -> Question:
+    return Question(
+        name, Hop.PROXY, f"title of {name}", needs, ask or (lambda _: [well(name, Hop.PROXY, "well")]), seconds, alone
+    )
+
+
+def failing(
+    name: str, severity: Severity = Severity.FAILURE, causes: tuple[str, ...] = ()
+) -> Callable[..., list[Finding]]:
+    return lambda _: [Finding(f"{name}.trouble", severity, Hop.PROXY, "broken", causes=causes)]
+
+
+def of(diagnosis: Diagnosis) -> dict[str, Finding]:
+    return {finding.check: finding for finding in diagnosis.findings}
+
+
+def test_answers_stand_in_the_order_of_the_questions_whoever_answers_first() -> None:
+    second_is_done = threading.Event()
+
+    def slow(_: Subject) -> Iterator[Finding]:
+        assert second_is_done.wait(PATIENCE)
+        yield well("a", Hop.PROXY, "late")
+
+    def quick(_: Subject) -> Iterator[Finding]:
+        yield well("b", Hop.PROXY, "early")
+        second_is_done.set()
+
+    diagnosis = diagnose(subject(), [question("a", ask=slow), question("b", ask=quick)])
+    assert [finding.check for finding in diagnosis.findings] == ["a", "b"]
+
+
+def test_question_waits_for_what_it_needs_and_is_asked_in_any_order() -> None:
+    asked: list[str] = []
+
+    def note(name: str) -> Callable[[Subject], Iterable[Finding]]:
+        def ask(_: Subject) -> list[Finding]:
+            asked.append(name)
+            return [well(name, Hop.PROXY, "well")]
+
+        return ask
+
+    diagnose(subject(), [question("b", "a", ask=note("b")), question("a", ask=note("a"))])
+    assert asked == ["a", "b"]
+
+
+def test_need_that_is_not_among_the_questions_keeps_nobody_waiting() -> None:
+    assert of(diagnose(subject(), [question("a", "of another set")]))["a"].severity is Severity.OK
+
+
+def test_what_needs_a_broken_thing_is_not_asked_and_goes_with_it() -> None:
+    questions = [question("a", ask=failing("a")), question("b", "a"), question("c", "b")]
+    diagnosis = diagnose(subject(), questions)
+    found = of(diagnosis)
+    assert (found["b"].severity, found["b"].seen) == (Severity.UNKNOWN, "Not asked, because a did not pass.")
+    (only,) = diagnosis.ranked
+    assert (only.finding.check, [each.check for each in only.explains]) == ("a.trouble", ["b", "c"])
+
+
+def test_warning_keeps_back_only_what_it_explains() -> None:
+    ask = failing("a", Severity.WARNING, causes=("b",))
+    found = of(diagnose(subject(), [question("a", ask=ask), question("b", "a"), question("c", "a")]))
+    assert (found["b"].severity, found["c"].severity) == (Severity.UNKNOWN, Severity.OK)
+
+
+def test_note_keeps_nobody_back() -> None:
+    ask = lambda _: [noted("a", Hop.PROXY, "by the way")]  # noqa: E731 - as short as it is said
+    assert of(diagnose(subject(), [question("a", ask=ask), question("b", "a")]))["b"].severity is Severity.OK
+
+
+def test_fault_of_a_question_is_unknown_and_no_traceback() -> None:
+    def faulty(_: Subject) -> Iterator[Finding]:
+        yield well("a.first", Hop.PROXY, "well")
+        raise KeyError("what was\nmissing")
+
+    found = of(diagnose(subject(), [question("a", ask=faulty), question("b")]))
+    assert found["a"].severity is Severity.UNKNOWN
+    assert found["a"].seen == "It could not be asked: KeyError: 'what was\\nmissing'"
+    assert found["b"].severity is Severity.OK
+
+
+def test_question_that_takes_too_long_is_given_up() -> None:
+    never = threading.Event()
+
+    def hangs(_: Subject) -> list[Finding]:
+        never.wait(PATIENCE)
+        return []
+
+    found = of(diagnose(subject(), [question("a", ask=hangs, seconds=0.05), question("b", "a"), question("c")]))
+    never.set()
+    assert found["a"].seen == "No answer within 0.05 s, so it was given up."
+    assert (found["b"].severity, found["c"].severity) == (Severity.UNKNOWN, Severity.OK)
+
+
+def test_question_that_is_asked_alone_has_no_other_beside_it() -> None:
+    beside: list[int] = []
+    running = 0
+    lock = threading.Lock()
+
+    def counted(name: str) -> Callable[[Subject], Iterable[Finding]]:
+        def ask(_: Subject) -> list[Finding]:
+            nonlocal running
+            with lock:
+                running += 1
+            if name == "alone":
+                beside.append(running)
+            with lock:
+                running -= 1
+            return [well(name, Hop.PROXY, "well")]
+
+        return ask
+
+    questions = [question(name, ask=counted(name), alone=name == "alone") for name in ("a", "b", "alone", "c")]
+    diagnose(subject(), questions)
+    assert beside == [1]
+
+
+def test_circle_of_needs_is_an_error_and_not_a_wait_for_ever() -> None:
+    with pytest.raises(ValueError, match="questions wait for each other: a, b"):
+        diagnose(subject(), [question("a", "b"), question("b", "a")])
+
+
+def test_progress_hears_of_every_question() -> None:
+    began: list[str] = []
+    ended: list[str] = []
+    progress = Progress(begins=lambda each: began.append(each.id), ends=lambda each, _: ended.append(each.id))
+    diagnose(subject(), [question("a", ask=failing("a")), question("b", "a"), question("c")], progress)
+    assert (sorted(began), sorted(ended)) == (["a", "c"], ["a", "b", "c"])
+
+
+def test_what_is_asked_once_is_not_asked_again_and_fails_the_same_way_for_all() -> None:
+    asked = subject()
+    answers = iter(["first", "second"])
+    assert [asked.once("key", lambda: next(answers)) for _ in range(2)] == ["first", "first"]
+
+    def fails() -> None:
+        raise OSError("gone")
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="gone"):
+            asked.once("other", fails)
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "port", "origin"),
+    [
+        ("https://chat.example.com", "chat.example.com", 443, "https://chat.example.com"),
+        ("https://chat.example.com:443", "chat.example.com", 443, "https://chat.example.com"),
+        ("https://chat.example.com:8443", "chat.example.com", 8443, "https://chat.example.com:8443"),
+        ("http://localhost:3000", "localhost", 3000, "http://localhost:3000"),
+        ("https://[2001:db8::1]:8443", "2001:db8::1", 8443, "https://[2001:db8::1]:8443"),
+    ],
+)
+def test_parts_of_a_url_are_those_that_a_browser_shows(url: str, name: str, port: int, origin: str) -> None:
+    asked = Subject(url)
+    assert (asked.name, asked.port, asked.origin) == (name, port, origin)
