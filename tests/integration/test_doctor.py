@@ -221,3 +221,89 @@ def test_fix_mends_what_it_says(doctor: Doctor, stack: StackUnderTest) -> None:
     for secret in (KEY, PASSWORD):
         assert secret not in ended.output
     wait_until(lambda: doctor.learn().found() == [], what="a stack with nothing to mend", deadline=30)
+
+
+@pytest.fixture(scope="module")
+def three(workshop: Workshop, provider: ModelServer) -> Iterator[StackUnderTest]:
+    """Three replicas with a PostgreSQL and a Redis of their own."""
+    stack = StackUnderTest(
+        workshop,
+        "it-doctor-three",
+        {
+            "open_webui": {"admin": {"email": "admin@example.com"}, "replicas": 3, "drain": "10s"},
+            "data": {"postgres": {"mode": "container"}, "redis": {"mode": "container"}},
+            "models": answered_by(provider),
+        },
+        secrets={"models.providers[0].api_key": KEY, "open_webui.admin.password": PASSWORD},
+    )
+    with stack.running():
+        yield stack
+
+
+def mended(doctor: Doctor) -> None:
+    """Wait until nothing is left to mend: the engine looks at its containers each five seconds."""
+    wait_until(lambda: doctor.found() == [], what="a stack with nothing to mend", deadline=180)
+
+
+@pytest.mark.long
+def test_three_replicas_broken_one_way_after_another(three: StackUnderTest) -> None:
+    three.wait_until_ready()
+    with at_home(three):
+        doctor = Doctor(three, secrets=[KEY, PASSWORD]).learn()
+        diagnosis = doctor.look(all_questions())
+        assert causes(diagnosis) == []
+        well = {finding.check for finding in diagnosis.findings if finding.severity == "ok"}
+        assert {"database.answers", "redis.answers", "replicas.rotation", "secret.key", "stream.socket"} <= well
+
+        for role in ("redis", "postgres"):
+            three.container(role).stop()
+            (trouble, *others) = causes(doctor.look())
+            assert (trouble.check, trouble.severity, others) == ("containers.stopped", "failure", [])
+            assert f"edge-{three.name}-{role} does not run" in trouble.seen
+            assert trouble.remedy is not None
+            trouble.remedy.apply()
+            mended(doctor)
+
+        given = "$(cat /run/open-webui-edge/password)"
+        ask = 'REDISCLI_AUTH={} valkey-cli CONFIG SET requirepass "{}"'
+        shell(three, "redis", ask.format(given, "another"))
+        try:
+            (trouble, *_) = causes(doctor.look())
+        finally:
+            shell(three, "redis", ask.format("another", given))
+        assert (trouble.check, trouble.hop) == ("redis.answers", "redis")
+        assert "refuses the password" in trouble.seen
+        mended(doctor)
+
+        three.container("open-webui-2").stop(timeout=20)
+        (trouble,) = causes(doctor.look())
+        assert (trouble.check, trouble.severity) == ("containers.stopped", "warning")
+        assert trouble.remedy is not None
+        trouble.remedy.apply()
+        mended(doctor)
+
+        # Its workers stand still, its first process does not: the health check alone notices.
+        still = (
+            "for each in /proc/[0-9]*; do case $(tr '\\0' ' ' < $each/cmdline) in"
+            " 'nginx: worker'*) kill -STOP ${each#/proc/} ;; esac; done"
+        )
+        shell(three, "nginx", still)
+        nginx = three.container("nginx")
+
+        def unhealthy() -> bool:
+            nginx.reload()
+            return nginx.health == "unhealthy"
+
+        wait_until(unhealthy, what="an unhealthy proxy", deadline=120)
+        (trouble,) = causes(doctor.look())
+        assert trouble.check == "containers.unhealthy"
+        assert "its last health check said: Nginx does not answer" in trouble.seen
+        assert trouble.remedy is not None
+        trouble.remedy.apply()
+        mended(doctor)
+
+        three.config["proxy"] = {"maintenance": True}
+        three.write()
+        assert [finding.check for finding in causes(doctor.learn().look(all_questions()))][:1] == ["stack.pending"]
+        three.up().succeeded()
+        assert doctor.learn().found() == ["app.maintenance"]

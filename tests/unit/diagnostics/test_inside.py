@@ -100,6 +100,16 @@ def test_what_others_lean_on_comes_first_and_explains_them() -> None:
     assert {one.check for one in first.explains} == {"app.dead", "containers.unhealthy"}
 
 
+def test_one_of_several_replicas_is_a_warning_while_another_carries_on() -> None:
+    second = replace(APPLICATION, name="edge-a-open-webui-2", identity="4444")
+    gone = here(APPLICATION, status="exited")
+    (found,) = judged(gone, here(second), here(NGINX), made=(NGINX, APPLICATION, second))
+    assert (found.check, found.severity) == ("containers.stopped", "warning")
+    assert "app.*" not in found.causes
+    found = judged(gone, here(second, health="unhealthy"), here(NGINX), made=(NGINX, APPLICATION, second))
+    assert {one.severity for one in found} == {"failure"}
+
+
 def test_memory_near_its_limit_names_the_setting() -> None:
     used = {NGINX.name: 95.0, APPLICATION.name: 20.0}
     there = {one.name: here(one) for one in (NGINX, APPLICATION)}
@@ -504,6 +514,7 @@ LUMP = {"moments": [3.0 + 0.001 * number for number in range(30)]}
         (APART, LUMP, "failure"),
         (LUMP, LUMP, "unknown"),
         (APART, {"moments": [], "fault": "the answer is 504"}, "failure"),
+        (APART, {"moments": [], "fault": "certificate has expired", "distrusted": True}, "unknown"),
         ({"moments": [], "fault": "the application answers 500"}, APART, "unknown"),
     ],
 )
