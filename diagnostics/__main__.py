@@ -1,8 +1,33 @@
 """`python3 -m diagnostics --url https://…`: the doctor for somebody else's deployment."""
 
+import os
 import sys
+from pathlib import Path
 
-from diagnostics.command_line import run
+_OWN = Path(__file__).resolve().parent.parent / ".venv"
+_INTERRUPTED = 130
+
+
+def main() -> int:
+    """Go on with the Python that has what this needs, wherever it was called from."""
+    try:
+        from diagnostics.command_line import run  # noqa: PLC0415  # it needs the packages of the virtual environment
+    except ImportError as missing:
+        python = _OWN / "bin" / "python"
+        if python.exists() and Path(sys.prefix).resolve() != _OWN.resolve():
+            os.execv(python, [str(python), "-m", "diagnostics", *sys.argv[1:]])  # noqa: S606  # no shell
+        sys.stderr.write(f"{missing.name} is not installed here; `make doctor URL=…` installs what the doctor needs.\n")
+        return 1
+    try:
+        return run(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever reads the answer has read enough; Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(main())

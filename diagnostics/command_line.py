@@ -8,6 +8,7 @@ import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from diagnostics import inside, outside
@@ -16,12 +17,19 @@ from diagnostics.question import Diagnosis, Progress, Question, diagnose
 from diagnostics.report import document, page, table
 from diagnostics.subject import Subject
 
-_WRONG_WORDS = 2
+_WRONG_WORDS = 64
+"""As sysexits.h calls wrong usage: what a diagnosis ends with is 0, 1 or 2."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with one sentence."""
+        self.exit(_WRONG_WORDS, f"{self.prog}: {message}\n")
 
 
 def run(arguments: Sequence[str]) -> int:
     """Diagnose a URL, and return the exit code: 0 well, 1 warnings, 2 failures."""
-    parser = argparse.ArgumentParser(prog="diagnostics", description="Ask a running Open WebUI what a user would ask.")
+    parser = _Parser(prog="diagnostics", description="Ask a running Open WebUI what a user would ask.")
     parser.add_argument("--url", required=True, help="where it is, such as https://chat.example.com")
     parser.add_argument("--address", help="where to connect to, instead of asking for the name")
     parser.add_argument("--ca", type=Path, help="a PEM file with the authority to trust besides the known ones")

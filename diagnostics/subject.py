@@ -90,7 +90,9 @@ class Subject:
     @property
     def name(self) -> str:
         """The name in the URL, or its address (IPv6 without brackets)."""
-        return urlsplit(self.url).hostname or ""
+        name = urlsplit(self.url).hostname or ""
+        # As browsers show it to servers.
+        return name if name.isascii() else name.encode("idna").decode()
 
     @property
     def port(self) -> int:

@@ -13,6 +13,7 @@ _DEAD = {500, 502, 503, 521, 523, 530}
 _SILENT = {504, 522, 524, 408}
 _HANDSHAKE_BEHIND = {525, 526}
 _BUSY = {429}
+_NO_CERTIFICATE = "No required SSL certificate"
 _PATIENCE = 12.0
 _REDIRECTS = range(300, 400)
 _DEPENDENTS = (
@@ -89,7 +90,7 @@ def _in_place_of_version(subject: Subject, answer: wire.Answer) -> Finding:  # n
         return _silent(answer, who)
     if status in _HANDSHAKE_BEHIND:
         return _behind_certificate(answer)
-    if status in {_UNAUTHORIZED, _FORBIDDEN} or status in _REDIRECTS:
+    if status in {_UNAUTHORIZED, _FORBIDDEN} or status in _REDIRECTS or _NO_CERTIFICATE in answer.text:
         return _door(answer, who)
     if status == _MISDIRECTED:
         return _other_name(subject, answer)
@@ -173,6 +174,13 @@ def _behind_certificate(answer: wire.Answer) -> Finding:
 def _door(answer: wire.Answer, who: str) -> Finding:
     where = answer.header("Location")
     to = f", to {where.partition('?')[0]}" if where else ""
+    if answer.header("CF-Mitigated"):
+        return unknown(
+            "app.door",
+            Hop.OUTER_PROXY,
+            f"Cloudflare answers {answer.status} and asks for a sign that a person is there; the doctor is none.",
+            "Programs that use Open WebUI's API with a key are stopped there as well.",
+        )
     return unknown(
         "app.door",
         Hop.PROXY,
@@ -253,7 +261,12 @@ def _configured(subject: Subject) -> Iterator[Finding]:
 def _ready(subject: Subject) -> Iterator[Finding]:
     answer = wire.page(subject, "/ready")
     if answer.status == _OK and answer.object().get("status") is True:
-        yield well("app.ready", Hop.APPLICATION, "It reaches its database, and Redis where it has one.")
+        yield well(
+            "app.ready",
+            Hop.APPLICATION,
+            "It reaches its database, and Redis where it has one. (A health check must GET /ready: HEAD is always "
+            "200.)",
+        )
     elif answer.status == _UNAVAILABLE:
         yield Finding(
             "app.ready",

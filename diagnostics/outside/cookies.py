@@ -12,6 +12,7 @@ from diagnostics.subject import Subject
 _SESSION = ("token", "owui-session", "oui-session", "oauth_id_token", "oauth_session_id")
 """Cookies of Open WebUI with which somebody is somebody."""
 _REDIRECTS = range(300, 400)
+_MOST_PROVIDERS = 8
 
 
 def about_cookies(subject: Subject, set_cookies: Iterable[str]) -> list[Finding]:
@@ -103,7 +104,7 @@ def _sites(names: list[str]) -> list[Finding]:
 def _providers(subject: Subject) -> list[str]:
     oauth = configuration(subject).get("oauth")
     providers = oauth.get("providers") if isinstance(oauth, dict) else None
-    return sorted(providers) if isinstance(providers, dict) else []
+    return sorted(providers)[:_MOST_PROVIDERS] if isinstance(providers, dict) else []
 
 
 def _begun(subject: Subject, provider: str) -> wire.Answer:

@@ -1,5 +1,6 @@
 """Is anybody there, and where does plain HTTP lead?"""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
@@ -46,11 +47,13 @@ def _closed(subject: Subject, where: str, words: str) -> Finding:
             causes=("port.http", "redirect.*"),
         )
     refused = "refused" in words
+    behind_proxy = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"))
+    detour = " (HTTPS_PROXY is set here: the doctor goes straight, past that proxy.)" if behind_proxy else ""
     return Finding(
         "port.open",
         Severity.FAILURE,
         Hop.HOST,
-        f"{where} takes no connection on port {subject.port}: {words}.",
+        f"{where} takes no connection on port {subject.port}: {words}.{detour}",
         "Nobody reaches the site.",
         (
             "Nothing listens there: start the proxy (`make up`, `make status`), and see that site.listen.https_port "

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from socket import socket
+from typing import Any
 from urllib.parse import urlsplit
 
 from wsproto import ConnectionType, WSConnection
@@ -189,7 +190,8 @@ def _speaks(channel: OpenSocket) -> Iterator[Finding]:
             setting="proxy.websocket",
         )
         return
-    if not first.startswith("0{"):
+    opening = _opening(first)
+    if opening is None:
         yield Finding(
             "websocket.other",
             Severity.FAILURE,
@@ -200,11 +202,10 @@ def _speaks(channel: OpenSocket) -> Iterator[Finding]:
             setting="proxy.locations",
         )
         return
-    opening = json.loads(first[1:])
     yield well(
         "websocket.open",
         Hop.APPLICATION,
-        f"Engine.IO opens the session; it pings every {opening.get('pingInterval', 0) / 1000:g} s.",
+        f"Engine.IO opens the session; it pings every {opening['pingInterval'] / 1000:g} s.",
     )
     try:
         channel.send("40")
@@ -226,6 +227,17 @@ def _speaks(channel: OpenSocket) -> Iterator[Finding]:
     else:
         yield noted("websocket.connect", Hop.APPLICATION, f"Socket.IO wants an account first ({connected[:60]}).")
     yield well("websocket.round-trip", Hop.APPLICATION, f"A ping is answered after {seconds * 1000:.0f} ms.")
+
+
+def _opening(message: str) -> dict[str, Any] | None:
+    """Read the first message of Engine.IO; None where it is another one."""
+    try:
+        found = json.loads(message[1:]) if message.startswith("0") else None
+    except ValueError:
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("sid"), str):
+        return None
+    return found if isinstance(found.get("pingInterval"), int) else None
 
 
 def _short(fault: Exception) -> str:
@@ -442,7 +454,8 @@ def _polls(subject: Subject) -> Iterator[Finding]:
     if _NOT_ACCEPTED in first.text:
         yield _wrong_origin(subject, first)
         return
-    if first.status != _OK or not first.text.startswith("0{"):
+    opening = _opening(first.text) if first.status == _OK else None
+    if opening is None:
         yield Finding(
             "websocket.polling",
             Severity.FAILURE,
@@ -455,7 +468,7 @@ def _polls(subject: Subject) -> Iterator[Finding]:
             value="true",
         )
         return
-    session = json.loads(first.text[1:]).get("sid", "")
+    session = opening["sid"]
     cookies = [("Cookie", value.partition(";")[0]) for value in first.all("Set-Cookie")]
     said = [("Origin", subject.origin), ("Content-Type", "text/plain;charset=UTF-8"), *cookies]
     answer = wire.ask(subject, f"{POLLING}&sid={session}", method="POST", headers=said, body=b"40")

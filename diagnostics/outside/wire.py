@@ -214,7 +214,11 @@ def begin(
 
 
 def _authority(url: str) -> str:
-    return urlsplit(url).netloc
+    parts = urlsplit(url)
+    if parts.netloc.isascii():
+        return parts.netloc
+    name = (parts.hostname or "").encode("idna").decode()
+    return name if parts.port is None else f"{name}:{parts.port}"
 
 
 def _said(fault: Exception) -> str:

@@ -107,6 +107,12 @@ def test_bootstrap_is_never_needed_by_a_running_stack(path: Path) -> None:
     assert not {name for name in imports(path) if name.split(".")[0] in {"bootstrap", "tests", "diagnostics"}}
 
 
+@pytest.mark.parametrize("path", list(modules("diagnostics")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_doctor_knows_neither_pulumi_nor_settings_nor_components(path: Path) -> None:
+    known = {name.split(".")[0] for name in imports(path)}
+    assert known.isdisjoint({"pulumi", "pulumi_aws", "pulumi_docker", "components", "stacks", "bootstrap", "tests"})
+
+
 @pytest.mark.parametrize(
     "path", list(modules("components", "stacks", "bootstrap")), ids=lambda path: str(path.relative_to(ROOT))
 )

@@ -171,6 +171,7 @@ def test_what_is_asked_once_is_not_asked_again_and_fails_the_same_way_for_all() 
         ("https://chat.example.com:443", "chat.example.com", 443, "https://chat.example.com"),
         ("https://chat.example.com:8443", "chat.example.com", 8443, "https://chat.example.com:8443"),
         ("http://localhost:3000", "localhost", 3000, "http://localhost:3000"),
+        ("https://käse.example.com", "xn--kse-qla.example.com", 443, "https://xn--kse-qla.example.com"),
         ("https://[2001:db8::1]:8443", "2001:db8::1", 8443, "https://[2001:db8::1]:8443"),
     ],
 )

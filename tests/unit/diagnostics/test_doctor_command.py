@@ -43,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Subject]:
 def test_what_is_no_site_is_refused(url: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         command_line.run(["--url", url])
-    assert ended.value.code == 2
+    assert ended.value.code == 64
     said = capsys.readouterr().err
     assert words in said
     assert "secret" not in said

@@ -66,6 +66,8 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Finding]]:
             Severity.UNKNOWN,
             "example.com/:",
         ),
+        (answer(400, HTML, b"No required SSL certificate was sent"), "app.door", Severity.UNKNOWN, "another sign-in"),
+        (answer(403, (("CF-Mitigated", "challenge"),)), "app.door", Severity.UNKNOWN, "a person is there"),
         (answer(429), "app.answers", Severity.UNKNOWN, "too many questions"),
         (answer(200, HTML, b"<title> Nextcloud\n</title>"), "app.other", Severity.FAILURE, 'a page "Nextcloud"'),
         (answer(200, JSON, {"version": 3}), "app.other", Severity.FAILURE, "application/json"),
