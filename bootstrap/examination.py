@@ -61,13 +61,13 @@ def subject_of(target: Stack) -> Subject:
         settings, faults = reading.result()
     resources = [_plain(resource) for resource in exported]
     outputs = next((resource["outputs"] for resource in resources if resource.get("type") == _STACK), {})
-    made = tuple(_made(resource) for resource in resources if resource.get("type") == _CONTAINER)
+    made = tuple(made_of(resource) for resource in resources if resource.get("type") == _CONTAINER)
     inside = Inside(
         name,
         faults=faults,
         made=made,
         shell_functions=FUNCTIONS,
-        secrets=frozenset(_secrets(exported)),
+        secrets=frozenset(secrets_in(exported)),
         instance=_instance(resources),
         pending=lambda: _pending(target),
         update=lambda urns: _update(target, urns),
@@ -202,7 +202,7 @@ def _expectations(
     )
 
 
-def _made(resource: Mapping[str, Any]) -> Made:
+def made_of(resource: Mapping[str, Any]) -> Made:
     """Return a container as the state has it."""
     outputs = resource.get("outputs") or {}
     labels = {label["label"]: label["value"] for label in outputs.get("labels") or ()}
@@ -248,7 +248,7 @@ def _installed(inside: Inside, resources: Sequence[Mapping[str, Any]]) -> None:
 
 def _certificate_pem(resources: Sequence[Mapping[str, Any]]) -> str | None:
     for resource in resources:
-        if resource.get("type") == _CONTAINER and _made(resource).role == "nginx-installer":
+        if resource.get("type") == _CONTAINER and made_of(resource).role == "nginx-installer":
             if _uploaded(resources, resource["urn"], f"{_INSTALLED}certificate_source") != "own":
                 return None
             return _uploaded(resources, resource["urn"], f"{_INSTALLED}tls/certificate.pem")
@@ -393,7 +393,7 @@ def _plain(resource: Mapping[str, Any]) -> dict[str, Any]:
     return {**resource, "outputs": instance.plain(resource.get("outputs") or {})}
 
 
-def _secrets(resources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def secrets_in(resources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Return every text in a state that is marked as secret."""
     for resource in resources:
         for part in ("inputs", "outputs"):
