@@ -439,6 +439,13 @@ def _session(subject: Subject) -> dict[str, Any]:
     return subject.once("inside.session", lambda: _from_application(subject, "sign_in"))
 
 
+def token_of(subject: Subject) -> str | None:
+    """Return the token of the administrator's session; None where there is none."""
+    with suppress(RuntimeError):
+        return _session(subject).get("token")
+    return None
+
+
 def end_session(subject: Subject) -> None:
     """End the administrator's session, if there was one; an application that is gone has ended it itself."""
     with suppress(RuntimeError):

@@ -227,13 +227,19 @@ def judge_client(lines: Sequence[str], mark: str, *, trusted: Sequence[str] = ()
         return unknown(
             check, hop, "The application's log has no line about a request of ours, so whom it saw is not known."
         )
+    if _FORGED in line and trusted:
+        return unknown(
+            check,
+            hop,
+            f"A claim from here is believed: this machine is one of those whose word counts ({', '.join(trusted)}), or"
+            " looks like one. Ask from a machine that is none.",
+        )
     if _FORGED in line:
-        believed = f" (trusted_proxies is {', '.join(trusted)})" if trusted else ""
         return Finding(
             check,
             Severity.FAILURE,
             hop,
-            f"A request that claimed to come from {_FORGED} reached the application as that{believed}.",
+            f"A request that claimed to come from {_FORGED} reached the application as that.",
             "Everybody can write any address into the audit log, and past limits that count by address.",
             "Name in proxy.trusted_proxies only proxies that you run and that overwrite X-Forwarded-For; drop other"
             " ways to the application than this stack's proxy.",

@@ -530,6 +530,8 @@ def test_a_claimed_address_must_not_reach_the_application() -> None:
     assert streams.judge_client(['172.18.0.1:0 - "GET /api?mark"'], "mark").severity == "ok"
     assert streams.judge_client(['203.0.113.77:0 - "GET /api?mark"'], "mark").severity == "failure"
     assert streams.judge_client(["another line"], "mark").severity == "unknown"
+    believed = streams.judge_client(['203.0.113.77:0 - "GET /api?mark"'], "mark", trusted=["172.16.0.0/12"])
+    assert believed.severity == "unknown"
 
 
 @pytest.mark.parametrize(
