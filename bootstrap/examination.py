@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from bootstrap import command, engine, front_door, instance, places, stack
 from bootstrap.problem import ProblemError
@@ -40,6 +40,7 @@ _INSTANCE = "aws:ec2/instance:Instance"
 _BALANCER = "aws:lb/loadBalancer:LoadBalancer"
 _INSTALLED = f"{DIRECTORY}/candidate/"
 _APPLICATION_PORT = 8080
+_SECRET_WORDS = ("KEY", "SECRET", "PASSWORD", "TOKEN")
 _SECONDS_TO_ANSWER = 8
 _SECONDS_FOR_A_PREVIEW = 55
 
@@ -411,25 +412,30 @@ def _secret_texts(value: object, *, inside: bool) -> Iterator[str]:
         for item in value:
             yield from _secret_texts(item, inside=inside)
     elif inside and isinstance(value, str):
-        yield from _parts(value)
+        yield from (part for part in _parts(value) if _may_be_secret(part))
+
+
+def _may_be_secret(text: str) -> bool:
+    """Whether hiding it hides something: neither a switch, nor an address that stands beside a key."""
+    return text.lower() not in {"true", "false"} and not text.isdigit() and not text.startswith(("ssh://", "ssh-"))
 
 
 def _parts(text: str) -> Iterator[str]:
-    """Return a secret, and what is secret in it where it is a document with secrets in it."""
+    """Return a secret, and what is secret in it where it is an address or a document with secrets in it."""
     yield text
     if "://" in text and "@" in text:
-        yield urlsplit(text).password or text
+        yield unquote(urlsplit(text).password or text)
     try:
         document = json.loads(text)
     except ValueError:
         return
-    if not isinstance(document, dict):
-        return
-    environment = document.get("environment")
-    for name, value in (environment or {}).items() if isinstance(environment, dict) else ():
-        if any(word in name for word in ("KEY", "SECRET", "PASSWORD", "TOKEN")) or "@" in str(value):
+    environment = document.get("environment") if isinstance(document, dict) else None
+    for name, value in environment.items() if isinstance(environment, dict) else ():
+        address = urlsplit(str(value)) if "://" in str(value) else None
+        if address is not None and address.password:
+            yield from _parts(str(value))
+        elif address is None and any(word in name for word in _SECRET_WORDS):
             yield str(value)
-            yield from (p for p in _parts(str(value)) if "://" in str(value))
-    saved = document.get("saved_settings")
+    saved = document.get("saved_settings") if isinstance(document, dict) else None
     if isinstance(saved, dict):
         yield from (str(key) for key in saved.get("openai.api_keys") or () if key)

@@ -49,6 +49,8 @@ EXPLAINS: Mapping[Hop, tuple[str, ...]] = {
 }
 """Which other findings a container that is not well explains."""
 DRIFT = ("stack.pending",)
+_NEEDED = {"nginx", "open-webui", "postgres", "redis", "ollama", "readiness"}
+"""Roles without which somebody is not answered."""
 RESTARTS = 3
 """From how many restarts on a container is in a loop rather than unlucky."""
 NEARLY = 90
@@ -208,7 +210,7 @@ def _trouble_of(  # noqa: PLR0911 - one return a state
 ) -> Finding | None:
     hop = HOPS.get(made.role, Hop.ENGINE)
     explains = (*EXPLAINS.get(hop, ()), *DRIFT)
-    minor = made.role in {"nginx-metrics", "nginx-exporter", "certbot"} or made.runs_once
+    minor = made.role not in _NEEDED
     bad = Severity.WARNING if minor else Severity.FAILURE
     why = "" if minor else _WHY.get(hop, "Something that the deployment needs is not there.")
     logs = f"`make logs ROLE={made.role}` shows its last words"

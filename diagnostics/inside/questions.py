@@ -28,6 +28,10 @@ _MEMORY = {
     "redis": "data.redis.memory",
     "ollama": "models.ollama.container.memory",
 }
+_THROUGH_THE_ENGINE = (
+    *("engine.*", "containers.*", "disk.*", "database.*", "redis.*", "models.*", "settings.*", "secret.*"),
+    *("application.*", "proxy.*", "certificate.*", "client.*", "stream.*", "stack.pending"),
+)
 _APPLICATION = "open-webui"
 _PATIENCE = 25.0
 """Seconds for all that is asked from within a replica."""
@@ -112,6 +116,7 @@ def _engine(subject: Subject) -> Iterator[Finding]:
             inside.silent or "The Docker engine does not answer.",
             "What runs there cannot be looked at, and no update can be made.",
             "Start it, or mend the way to it; what was asked from outside still holds.",
+            causes=_THROUGH_THE_ENGINE,
         )
         return
     version = inside.engine.must("version", "--format", "{{.Server.Version}}").strip()

@@ -207,6 +207,27 @@ def test_a_stack_file_that_cannot_be_read(doctor: Doctor, stack: StackUnderTest)
     assert "seite" in found[0].seen
 
 
+def test_an_engine_that_does_not_answer_leaves_what_is_seen_from_outside(doctor: Doctor, stack: StackUnderTest) -> None:
+    stack.config["platform"] = {"docker": {"host": "unix:///nowhere/docker.sock"}}
+    stack.write()
+    try:
+        diagnosis = doctor.learn().look()
+    finally:
+        del stack.config["platform"]
+        stack.write()
+        doctor.learn()
+    assert [finding.check for finding in causes(diagnosis)] == ["engine.answers"]
+    assert {"app.answers", "app.ready"} <= {one.check for one in diagnosis.findings if one.severity == "ok"}
+
+
+def test_a_stack_that_is_not_up_says_what_to_do(workshop: Workshop, stack: StackUnderTest) -> None:
+    new = StackUnderTest(workshop, "it-doctor-new", {}).create()
+    with at_home(stack):
+        (trouble, *others) = causes(Doctor(new, secrets=[]).learn().look())
+    assert (trouble.check, others) == ("stack.up", [])
+    assert trouble.fix == "`make up STACK=it-doctor-new` brings it up."
+
+
 def test_fix_mends_what_it_says(doctor: Doctor, stack: StackUnderTest) -> None:
     stack.container("nginx").remove(force=True)
     asked = stack.workshop.run("make", "doctor", f"STACK={stack.name}", "FIX=yes")

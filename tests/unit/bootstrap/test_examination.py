@@ -61,7 +61,9 @@ def test_every_secret_of_a_state_is_known_and_what_is_none_is_not() -> None:
             "environment": {
                 "WEBUI_SECRET_KEY": "the-secret-key",
                 "WEBUI_URL": "https://chat.example.com",
-                "DATABASE_URL": "postgresql://u:database-password@postgres/db",
+                "ENABLE_API_KEYS": "true",
+                "WEBUI_ADMIN_EMAIL": "admin@example.com",
+                "DATABASE_URL": "postgresql://u:database%2Dpassword@postgres/db",
             },
             "saved_settings": {"openai.api_keys": ["sk-provider"], "openai.api_base_urls": ["https://api.example.com"]},
         }
@@ -72,7 +74,7 @@ def test_every_secret_of_a_state_is_known_and_what_is_none_is_not() -> None:
     }
     found = set(examination.secrets_in([resource]))
     assert {"the-secret-key", "database-password", "sk-provider", "admin-password"} <= found
-    assert not {"https://chat.example.com", "https://api.example.com", "512"} & found
+    assert not {"https://chat.example.com", "https://api.example.com", "512", "true", "admin@example.com"} & found
 
 
 @pytest.mark.parametrize(
