@@ -8,7 +8,7 @@ from bootstrap.mending import mend
 from bootstrap.problem import ProblemError
 from diagnostics import command_line
 from diagnostics.inside import hiding
-from diagnostics.inside.questions import end_session
+from diagnostics.inside.questions import end_session, token_of
 from diagnostics.question import Diagnosis
 from diagnostics.subject import Subject
 
@@ -42,6 +42,8 @@ def _of_a_stack(name: str, *, as_json: bool, mending: bool, long: bool) -> int:
         subject = examination.subject_of(target)
         subject.long = long
         try:
+            # How long an answer may be silent is measured with an account.
+            subject.token = token_of(subject) if long else None
             found = command_line.examine(subject)
         finally:
             end_session(subject)

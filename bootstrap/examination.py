@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from bootstrap import command, engine, front_door, instance, places, stack
 from bootstrap.problem import ProblemError
@@ -40,6 +40,7 @@ _INSTANCE = "aws:ec2/instance:Instance"
 _BALANCER = "aws:lb/loadBalancer:LoadBalancer"
 _INSTALLED = f"{DIRECTORY}/candidate/"
 _APPLICATION_PORT = 8080
+_SECRET_WORDS = ("KEY", "SECRET", "PASSWORD", "TOKEN")
 _SECONDS_TO_ANSWER = 8
 _SECONDS_FOR_A_PREVIEW = 55
 
@@ -61,13 +62,13 @@ def subject_of(target: Stack) -> Subject:
         settings, faults = reading.result()
     resources = [_plain(resource) for resource in exported]
     outputs = next((resource["outputs"] for resource in resources if resource.get("type") == _STACK), {})
-    made = tuple(_made(resource) for resource in resources if resource.get("type") == _CONTAINER)
+    made = tuple(made_of(resource) for resource in resources if resource.get("type") == _CONTAINER)
     inside = Inside(
         name,
         faults=faults,
         made=made,
         shell_functions=FUNCTIONS,
-        secrets=frozenset(_secrets(exported)),
+        secrets=frozenset(secrets_in(exported)),
         instance=_instance(resources),
         pending=lambda: _pending(target),
         update=lambda urns: _update(target, urns),
@@ -202,7 +203,7 @@ def _expectations(
     )
 
 
-def _made(resource: Mapping[str, Any]) -> Made:
+def made_of(resource: Mapping[str, Any]) -> Made:
     """Return a container as the state has it."""
     outputs = resource.get("outputs") or {}
     labels = {label["label"]: label["value"] for label in outputs.get("labels") or ()}
@@ -248,7 +249,7 @@ def _installed(inside: Inside, resources: Sequence[Mapping[str, Any]]) -> None:
 
 def _certificate_pem(resources: Sequence[Mapping[str, Any]]) -> str | None:
     for resource in resources:
-        if resource.get("type") == _CONTAINER and _made(resource).role == "nginx-installer":
+        if resource.get("type") == _CONTAINER and made_of(resource).role == "nginx-installer":
             if _uploaded(resources, resource["urn"], f"{_INSTALLED}certificate_source") != "own":
                 return None
             return _uploaded(resources, resource["urn"], f"{_INSTALLED}tls/certificate.pem")
@@ -393,7 +394,7 @@ def _plain(resource: Mapping[str, Any]) -> dict[str, Any]:
     return {**resource, "outputs": instance.plain(resource.get("outputs") or {})}
 
 
-def _secrets(resources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def secrets_in(resources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Return every text in a state that is marked as secret."""
     for resource in resources:
         for part in ("inputs", "outputs"):
@@ -411,25 +412,30 @@ def _secret_texts(value: object, *, inside: bool) -> Iterator[str]:
         for item in value:
             yield from _secret_texts(item, inside=inside)
     elif inside and isinstance(value, str):
-        yield from _parts(value)
+        yield from (part for part in _parts(value) if _may_be_secret(part))
+
+
+def _may_be_secret(text: str) -> bool:
+    """Whether hiding it hides something: neither a switch, nor an address that stands beside a key."""
+    return text.lower() not in {"true", "false"} and not text.isdigit() and not text.startswith(("ssh://", "ssh-"))
 
 
 def _parts(text: str) -> Iterator[str]:
-    """Return a secret, and what is secret in it where it is a document with secrets in it."""
+    """Return a secret, and what is secret in it where it is an address or a document with secrets in it."""
     yield text
     if "://" in text and "@" in text:
-        yield urlsplit(text).password or text
+        yield unquote(urlsplit(text).password or text)
     try:
         document = json.loads(text)
     except ValueError:
         return
-    if not isinstance(document, dict):
-        return
-    environment = document.get("environment")
-    for name, value in (environment or {}).items() if isinstance(environment, dict) else ():
-        if any(word in name for word in ("KEY", "SECRET", "PASSWORD", "TOKEN")) or "@" in str(value):
+    environment = document.get("environment") if isinstance(document, dict) else None
+    for name, value in environment.items() if isinstance(environment, dict) else ():
+        address = urlsplit(str(value)) if "://" in str(value) else None
+        if address is not None and address.password:
+            yield from _parts(str(value))
+        elif address is None and any(word in name for word in _SECRET_WORDS):
             yield str(value)
-            yield from (p for p in _parts(str(value)) if "://" in str(value))
-    saved = document.get("saved_settings")
+    saved = document.get("saved_settings") if isinstance(document, dict) else None
     if isinstance(saved, dict):
         yield from (str(key) for key in saved.get("openai.api_keys") or () if key)

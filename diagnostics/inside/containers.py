@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diagnostics.finding import Finding, Hop, Remedy, Severity, noted, well
@@ -49,6 +49,8 @@ EXPLAINS: Mapping[Hop, tuple[str, ...]] = {
 }
 """Which other findings a container that is not well explains."""
 DRIFT = ("stack.pending",)
+_NEEDED = {"nginx", "open-webui", "postgres", "redis", "ollama", "readiness"}
+"""Roles without which somebody is not answered."""
 RESTARTS = 3
 """From how many restarts on a container is in a loop rather than unlucky."""
 NEARLY = 90
@@ -170,11 +172,32 @@ def judge(
         mend: what would make those anew that are gone.
 
     """
-    troubles = [trouble for one in made if (trouble := _trouble_of(one, there.get(one.name), start, mend)) is not None]
+    troubles: list[Finding] = []
+    for one in made:
+        trouble = _trouble_of(one, there.get(one.name), start, mend)
+        if trouble is not None:
+            alone = not any(_carries_on(other, one, there) for other in made)
+            troubles.append(trouble if alone else _one_of_several(trouble))
     yield from sorted(troubles, key=lambda trouble: _DEPTH.index(trouble.hop))
     if not troubles:
         count = sum(not one.runs_once for one in made)
         yield well("containers.well", Hop.ENGINE, f"{count} containers run, and each says that it is well.")
+
+
+def _carries_on(other: Made, made: Made, there: Mapping[str, Container]) -> bool:
+    here = there.get(other.name)
+    same = other.role == made.role and other.name != made.name
+    return same and here is not None and here.runs and here.health in {None, "healthy"}
+
+
+def _one_of_several(trouble: Finding) -> Finding:
+    """Return what is wrong with one of several replicas: people are answered by the others, which explain nothing."""
+    return replace(
+        trouble,
+        severity=Severity.WARNING,
+        why="The others carry its share; when one more ends there is little left.",
+        causes=(*DRIFT, "replicas.*"),
+    )
 
 
 _DEPTH = (Hop.ENGINE, Hop.DATABASE, Hop.REDIS, Hop.APPLICATION, Hop.PROXY, Hop.MODELS, Hop.HOST, Hop.NAME,
@@ -187,7 +210,7 @@ def _trouble_of(  # noqa: PLR0911 - one return a state
 ) -> Finding | None:
     hop = HOPS.get(made.role, Hop.ENGINE)
     explains = (*EXPLAINS.get(hop, ()), *DRIFT)
-    minor = made.role in {"nginx-metrics", "nginx-exporter", "certbot"} or made.runs_once
+    minor = made.role not in _NEEDED
     bad = Severity.WARNING if minor else Severity.FAILURE
     why = "" if minor else _WHY.get(hop, "Something that the deployment needs is not there.")
     logs = f"`make logs ROLE={made.role}` shows its last words"

@@ -12,9 +12,11 @@ import socket
 import ssl
 import struct
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
@@ -263,25 +265,23 @@ def settings() -> dict[str, Any]:
 
     found = given()
     environment, exact = found["environment"], found["saved_settings"]
-    source = package() / "config.py"
-    by_variable = {name: cast("Any", launch).saved_settings_of(source, {name}) for name in environment}
-    owned = set().union(*by_variable.values(), exact) if by_variable else set(exact)
+    source, read = package() / "config.py", cast("Any", launch).saved_settings_of
+    owned = {*read(source, set(environment)), *exact}
     rows, changed_at = _rows_with_moments(sorted(owned))
-    began = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0  # noqa: PLR2004 - an argument of this program
-    seeded = min((moment for moment in changed_at.values() if moment >= began - 1), default=0)
+    began = float(INPUT["started"])
+    # What was written by the start itself is what the environment says, however that is read.
+    seeded = min((moment for moment in changed_at.values() if moment >= began - 1), default=0) + 2
     differ: list[dict[str, Any]] = []
-    for key in sorted(rows):
-        value = rows[key]
+    for key, value in sorted(rows.items()):
         if key in exact:
             if value != exact[key]:
                 differ.append({"key": key, "variables": [], "now": shown(key, value), "stack": shown(key, exact[key])})
-            continue
-        names = sorted(name for name, keys in by_variable.items() if key in keys)
-        # What was written by the start itself is what the environment says, however that is read.
-        if changed_at.get(key, 0) <= seeded + 2 or any(means(environment[name], value) for name in names):
-            continue
-        wanted = environment[names[0]] if len(names) == 1 else ""
-        differ.append({"key": key, "variables": names, "now": shown(key, value), "stack": shown(key, wanted)})
+        elif changed_at[key] > seeded:
+            # Reading it takes a while, and is seldom needed.
+            names = sorted(name for name in environment if key in read(source, {name}))
+            if not any(means(environment[name], value) for name in names):
+                wanted = environment[names[0]] if len(names) == 1 else ""
+                differ.append({"key": key, "variables": names, "now": shown(key, value), "stack": shown(key, wanted)})
     return {"owned": len(owned), "differ": differ}
 
 
@@ -359,7 +359,7 @@ def _rows_with_moments(keys: list[str]) -> tuple[dict[str, Any], dict[str, float
 
 def key() -> dict[str, Any]:
     """Say what the secret key is, in a form that is good for comparing in this run alone."""
-    salt = sys.argv[2]
+    salt = INPUT["salt"]
     secret = variables().get("WEBUI_SECRET_KEY", "")
     mark = hmac.new(salt.encode(), secret.encode(), hashlib.sha256).hexdigest() if secret else None
     return {"mark": mark, "length": len(secret)}
@@ -402,7 +402,7 @@ def sign_in() -> dict[str, Any]:
 
 def rotation() -> dict[str, Any]:
     """Ask who keeps the list of replicas for those that get requests, by the protocol of name servers (RFC 1035)."""
-    name = sys.argv[2].encode()
+    name = INPUT["upstream"].encode()
     question = (
         struct.pack("!HHHHHH", 7, 0x0100, 1, 0, 0, 0) + bytes([len(name)]) + name + b"\0" + struct.pack("!HH", 1, 1)
     )
@@ -492,7 +492,31 @@ def _one_line(words: str) -> str:
     return " ".join(words.split())[:300]
 
 
+def facts() -> dict[str, Any]:
+    """Answer all that only reads, side by side: to load the database's library takes longer than most answers."""
+    names = INPUT["names"]
+    found: dict[str, Any] = {}
+
+    def answer(name: str) -> None:
+        try:
+            found[name] = QUESTIONS[name]()
+        except Exception as error:  # noqa: BLE001 - it is said, and the others are answered
+            found[name] = {"error": f"{type(error).__name__}: {_one_line(str(error))}"}
+
+    # Here, and not where they are needed: two threads that load one library at once wait for each other.
+    with suppress(ImportError):
+        import sqlalchemy  # noqa: F401, PLC0415 # pyright: ignore[reportMissingImports]
+    threads = [threading.Thread(target=answer, args=(name,), daemon=True) for name in names]
+    deadline = time.monotonic() + INPUT["seconds"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return {name: found.get(name, {"error": "no answer in time"}) for name in names}
+
+
 QUESTIONS = {
+    "facts": facts,
     "database": database,
     "store": store,
     "models": models,
@@ -509,4 +533,6 @@ QUESTIONS = {
 
 
 if __name__ == "__main__":
-    print(json.dumps(QUESTIONS[sys.argv[1]]()))  # noqa: T201 - its answer
+    print(json.dumps(QUESTIONS[sys.argv[1]]()), flush=True)  # noqa: T201 - its answer
+    # What did not answer in time is not waited for.
+    os._exit(0)

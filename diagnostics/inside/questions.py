@@ -28,7 +28,13 @@ _MEMORY = {
     "redis": "data.redis.memory",
     "ollama": "models.ollama.container.memory",
 }
+_THROUGH_THE_ENGINE = (
+    *("engine.*", "containers.*", "disk.*", "database.*", "redis.*", "models.*", "settings.*", "secret.*"),
+    *("application.*", "proxy.*", "certificate.*", "client.*", "stream.*", "stack.pending"),
+)
 _APPLICATION = "open-webui"
+_PATIENCE = 25.0
+"""Seconds for all that is asked from within a replica."""
 _OF_THE_PROXY = "nginx"
 
 
@@ -44,12 +50,49 @@ def probe(engine: Engine, container: str, *arguments: str, given: Mapping[str, A
 
     """
     program = f"INPUT = {dict(given or {})!r}\n{_PROBE.read_text(encoding='utf-8')}"
-    answer = engine.run("exec", "-i", container, "python3", "-I", "-", *arguments, given=program, seconds=25)
+    answer = engine.run(
+        "exec", "-i", container, "python3", "-I", "-", *arguments, given=program, seconds=_PATIENCE + 20
+    )
     last = answer.output.strip().splitlines()[-1:] or [""]
     try:
         return json.loads(last[0])
     except ValueError:
         raise RuntimeError(f"asked from within {container}: {answer.words}") from None
+
+
+def _facts(subject: Subject, name: str, replica: Made | None = None) -> dict[str, Any]:
+    """Return what a replica (the first, where none is named) found out about one thing; all is asked at once.
+
+    Raises:
+        RuntimeError: it could not be asked.
+
+    """
+    first = _first(subject, _APPLICATION)
+    asked = replica or first
+    answers: dict[str, Any] = subject.once(
+        ("inside.facts", asked.name), lambda: _ask_all(subject, asked, asked == first)
+    )
+    facts = answers[name]
+    if "error" in facts:
+        raise RuntimeError(f"asked from within {asked.name}: {facts['error']}")
+    return facts
+
+
+def _ask_all(subject: Subject, replica: Made, first: bool) -> dict[str, Any]:  # noqa: FBT001 - a word would say no more
+    inside = inside_of(subject)
+    names = ["ready", "key"]
+    if first:
+        names += ["database", "models", "settings"]
+        names += ["store"] if inside.redis is not None or inside.of("redis") else []
+        names += ["rotation"] if containers.running(subject, "readiness") else []
+    given = {
+        "names": names,
+        "seconds": _PATIENCE,
+        "salt": subject.once("inside.salt", lambda: random.token_hex(16)),
+        "started": _seconds(containers.of(subject)[replica.name].started),
+        "upstream": _APPLICATION,
+    }
+    return probe(inside.require(), replica.name, "facts", given=given)
 
 
 def _from_application(subject: Subject, *arguments: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -73,6 +116,7 @@ def _engine(subject: Subject) -> Iterator[Finding]:
             inside.silent or "The Docker engine does not answer.",
             "What runs there cannot be looked at, and no update can be made.",
             "Start it, or mend the way to it; what was asked from outside still holds.",
+            causes=_THROUGH_THE_ENGINE,
         )
         return
     version = inside.engine.must("version", "--format", "{{.Server.Version}}").strip()
@@ -194,25 +238,22 @@ def judge_clock(said: str, began: float, ended: float) -> Finding:
 
 def _database(subject: Subject) -> Iterator[Finding]:
     inside = inside_of(subject)
-    yield from services.judge_database(_from_application(subject, "database"), inside.database)
+    yield from services.judge_database(_facts(subject, "database"), inside.database)
 
 
 def _redis(subject: Subject) -> Iterator[Finding]:
     inside = inside_of(subject)
     if inside.redis is None and not inside.of("redis"):
         return
-    yield from services.judge_redis(_from_application(subject, "store"), inside.redis)
+    yield from services.judge_redis(_facts(subject, "store"), inside.redis)
 
 
 def _models(subject: Subject) -> Iterator[Finding]:
-    yield from services.judge_models(_from_application(subject, "models"))
+    yield from services.judge_models(_facts(subject, "models"))
 
 
 def _saved(subject: Subject) -> Iterator[Finding]:
-    first = _first(subject, _APPLICATION)
-    started = containers.of(subject)[first.name].started
-    facts = _from_application(subject, "settings", str(_seconds(started)))
-    yield from application.judge_settings(facts, lambda keys: _forget(subject, keys))
+    yield from application.judge_settings(_facts(subject, "settings"), lambda keys: _forget(subject, keys))
 
 
 def _forget(subject: Subject, keys: Sequence[str]) -> Remedy:
@@ -231,19 +272,18 @@ def _seconds(moment: str) -> float:
 
 
 def _keys(subject: Subject) -> Iterator[Finding]:
-    engine, salt = inside_of(subject).require(), random.token_hex(16)
     replicas = containers.running(subject, _APPLICATION)
-    yield from application.judge_keys({one.name: probe(engine, one.name, "key", salt) for one in replicas})
+    yield from application.judge_keys({one.name: _facts(subject, "key", one) for one in replicas})
 
 
 def _replicas(subject: Subject) -> Iterator[Finding]:
-    inside = inside_of(subject)
-    engine, there = inside.require(), containers.of(subject)
-    names = [one.name for one in containers.running(subject, _APPLICATION)]
-    answers = {name: probe(engine, name, "ready") for name in names}
+    there = containers.of(subject)
+    replicas = containers.running(subject, _APPLICATION)
+    names = [one.name for one in replicas]
+    answers = {one.name: _facts(subject, "ready", one) for one in replicas}
     led: list[str] | None = None
     if containers.running(subject, "readiness") and names:
-        facts = probe(engine, names[0], "rotation", "open-webui")
+        facts = _facts(subject, "rotation")
         if "fault" in facts:
             yield unknown(
                 "replicas.rotation", Hop.PROXY, f"Who keeps the list of replicas did not say: {facts['fault']}."
@@ -404,6 +444,13 @@ def _session(subject: Subject) -> dict[str, Any]:
     return subject.once("inside.session", lambda: _from_application(subject, "sign_in"))
 
 
+def token_of(subject: Subject) -> str | None:
+    """Return the token of the administrator's session; None where there is none."""
+    with suppress(RuntimeError):
+        return _session(subject).get("token")
+    return None
+
+
 def end_session(subject: Subject) -> None:
     """End the administrator's session, if there was one; an application that is gone has ended it itself."""
     with suppress(RuntimeError):
@@ -430,8 +477,9 @@ def _stream(subject: Subject) -> Iterator[Finding]:
     model = picks["first"] or names[0]
     given = {"token": token, "model": model, "prompt": streams.PROMPT, "seconds": streams.SECONDS}
     direct = _from_application(subject, "stream", given=given)
-    yield streams.judge_stream("stream.buffered", direct, streams.over_sse(subject, token, model), model)
-    if subject.expected is None or subject.expected.websocket:
+    proxied = streams.over_sse(subject, token, model)
+    yield streams.judge_stream("stream.buffered", direct, proxied, model)
+    if not proxied.get("distrusted") and (subject.expected is None or subject.expected.websocket):
         yield streams.judge_stream("stream.socket", direct, streams.over_socket(subject, token, model), model)
 
 
@@ -505,16 +553,16 @@ QUESTIONS: tuple[Question, ...] = (
     _question("containers.as_made", Hop.ENGINE, "containers as made", _drift),
     _question("containers.files", Hop.ENGINE, "what containers were given", _files),
     _question("containers.memory", Hop.ENGINE, "memory", _memory),
-    _question("database.answers", Hop.DATABASE, "database", _database, seconds=30),
-    _question("redis.answers", Hop.REDIS, "Redis", _redis, seconds=30),
-    _question("proxy.configuration", Hop.PROXY, "configuration of Nginx", _configuration, seconds=25),
-    _question("certificate.served", Hop.PROXY, "certificate in the volume", _certificate, seconds=25),
-    _question("certificate.renewal", Hop.PROXY, "renewal of the certificate", _renewal, seconds=25),
+    _question("database.answers", Hop.DATABASE, "database", _database, seconds=60),
+    _question("redis.answers", Hop.REDIS, "Redis", _redis, seconds=60),
+    _question("proxy.configuration", Hop.PROXY, "configuration of Nginx", _configuration, seconds=60),
+    _question("certificate.served", Hop.PROXY, "certificate in the volume", _certificate, seconds=60),
+    _question("certificate.renewal", Hop.PROXY, "renewal of the certificate", _renewal, seconds=60),
     _question("silence.own", Hop.PROXY, "longest silent answer", _silence, needs=("stack.up",)),
-    _question("application.ready", Hop.APPLICATION, "replicas", _replicas, seconds=30),
-    _question("secret.key", Hop.APPLICATION, "secret key", _keys, seconds=30),
-    _question("settings.saved", Hop.APPLICATION, "saved settings", _saved, seconds=30),
-    _question("application.sign_in", Hop.APPLICATION, "administrator", _sign_in, seconds=30),
+    _question("application.ready", Hop.APPLICATION, "replicas", _replicas, seconds=60),
+    _question("secret.key", Hop.APPLICATION, "secret key", _keys, seconds=60),
+    _question("settings.saved", Hop.APPLICATION, "saved settings", _saved, seconds=60),
+    _question("application.sign_in", Hop.APPLICATION, "administrator", _sign_in, seconds=60),
     _question(
         "client.address", Hop.PROXY, "client's address", _client, needs=("engine.answers", "app.answers"), seconds=30
     ),

@@ -3,6 +3,7 @@
 import http.client
 import json
 import secrets as random
+import ssl
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ def over_sse(subject: Subject, token: str, model: str) -> dict[str, Any]:
     body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}).encode()
     moments: list[float] = []
     try:
-        with wire.connection(subject, seconds=SECONDS) as connected:
+        with wire.connection(subject, context=_trusting(subject), seconds=SECONDS) as connected:
             began = time.monotonic()
             answer = wire.begin(connected, "POST", _COMPLETIONS, _headers(subject, token, body), body)
             if answer.status != http.client.OK:
@@ -41,6 +42,8 @@ def over_sse(subject: Subject, token: str, model: str) -> dict[str, Any]:
                     moments.append(at)
                 if at > SECONDS:
                     break
+    except ssl.SSLCertVerificationError as error:
+        return {"fault": error.verify_message, "distrusted": True, "moments": moments}
     except (OSError, http.client.HTTPException) as error:
         return {"fault": str(error) or type(error).__name__, "moments": moments}
     return {"moments": moments}
@@ -129,6 +132,11 @@ def _question(model: str, message: str, session: str) -> dict[str, Any]:
     }
 
 
+def _trusting(subject: Subject) -> ssl.SSLContext | None:
+    """Return what checks the certificate: a session's token goes only to who a browser would trust."""
+    return wire.trusting(subject) if subject.scheme == "https" else None
+
+
 def _headers(subject: Subject, token: str, body: bytes) -> list[tuple[str, str]]:
     return [
         ("Host", subject.authority),
@@ -141,7 +149,7 @@ def _headers(subject: Subject, token: str, body: bytes) -> list[tuple[str, str]]
 
 def _api(subject: Subject, method: str, path: str, token: str, body: object = None) -> dict[str, Any]:
     content = b"" if body is None else json.dumps(body).encode()
-    with wire.connection(subject, seconds=SECONDS) as connected:
+    with wire.connection(subject, context=_trusting(subject), seconds=SECONDS) as connected:
         answer = wire.begin(connected, method, path, _headers(subject, token, content), content)
         text = answer.read()
         if answer.status != http.client.OK:
@@ -166,6 +174,8 @@ def judge_stream(check: str, direct: Mapping[str, Any], proxied: Mapping[str, An
         said = direct.get("fault", "it wrote nothing")
         return unknown(check, Hop.MODELS, f"The model {model} did not answer the application itself: {said}.")
     spread = apart[-1] - apart[0]
+    if proxied.get("distrusted"):
+        return unknown(check, hop, f"Not seen, because a browser would not trust the site: {proxied['fault']}.")
     if "fault" in proxied or not through:
         said = proxied.get("fault", "nothing came")
         return Finding(
@@ -217,13 +227,19 @@ def judge_client(lines: Sequence[str], mark: str, *, trusted: Sequence[str] = ()
         return unknown(
             check, hop, "The application's log has no line about a request of ours, so whom it saw is not known."
         )
+    if _FORGED in line and trusted:
+        return unknown(
+            check,
+            hop,
+            f"A claim from here is believed: this machine is one of those whose word counts ({', '.join(trusted)}), or"
+            " looks like one. Ask from a machine that is none.",
+        )
     if _FORGED in line:
-        believed = f" (trusted_proxies is {', '.join(trusted)})" if trusted else ""
         return Finding(
             check,
             Severity.FAILURE,
             hop,
-            f"A request that claimed to come from {_FORGED} reached the application as that{believed}.",
+            f"A request that claimed to come from {_FORGED} reached the application as that.",
             "Everybody can write any address into the audit log, and past limits that count by address.",
             "Name in proxy.trusted_proxies only proxies that you run and that overwrite X-Forwarded-For; drop other"
             " ways to the application than this stack's proxy.",
