@@ -35,9 +35,11 @@ from components.readiness.component import Readiness, ReadinessArgs
 from components.reverse_proxy.component import CertificateSource, NginxReverseProxy, NginxReverseProxyArgs
 from components.reverse_proxy.metrics import NginxMetrics, NginxMetricsArgs
 from components.reverse_proxy.rendering import render_configuration
+from components.sign_in import GroupArgs, OidcArgs, RoleArgs, redirect_uri
 from stacks.certificate import CertificateMode, Challenge, IssuerSettings, LetsEncryptSettings, Route53Settings
-from stacks.data import BackingMode, PostgresSettings, RedisSettings
+from stacks.data import BackingMode, DataSettings, PostgresSettings, RedisSettings
 from stacks.models import OllamaMode, OllamaSettings, ProviderSettings
+from stacks.oidc import OidcSettings
 from stacks.open_webui import AdminSettings
 from stacks.placement import Placement, placement_of
 from stacks.settings import StackSettings
@@ -170,6 +172,9 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         }
         if vm is not None:
             _say_what_is_left(vm)
+        if settings.open_webui.oidc is not None:
+            # What to enter at the provider.
+            self.outputs["oidc"] = {"redirect_uri": redirect_uri(settings.site.url)}
         if admin is not None:
             self.outputs["admin_password"] = pulumi.Output.secret(admin["password"])
         self.register_outputs(self.outputs)
@@ -393,6 +398,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             drain=round(application.drain.total_seconds()),
             replicas=application.replicas,
             environment=application.environment,
+            **_brought_volume(self._settings.data),
         )
         if self._address is not None:
             args["engine"] = self._address
@@ -414,10 +420,12 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             args["ollama_url"] = ollama if isinstance(ollama, str) else ollama.url
         if admin is not None:
             args["admin"] = admin
-        if self._settings.data.volume is not None:
-            args["volume"] = self._settings.data.volume
         if application.secret_key is not None:
             args["secret_key"] = pulumi.Output.secret(application.secret_key.get_secret_value())
+        if application.oidc is not None:
+            args["oidc"] = _oidc(application.oidc)
+        if application.certificate_authorities is not None:
+            args["certificate_authorities"] = application.certificate_authorities
         # They start once what they lean on is healthy, and end before it does.
         below = [service for service in (postgres, redis) if isinstance(service, Postgres | Redis)]
         identities = pulumi.Output.all(*(service.container_ids for service in below)).apply(
@@ -519,6 +527,33 @@ class _ClientAuthorities(TypedDict, total=False):
 def _client_authorities(settings: StackSettings) -> _ClientAuthorities:
     asked = settings.proxy.authentication.client_certificates
     return {} if asked is None else {"client_authorities_pem": asked.authorities}
+
+
+def _oidc(oidc: OidcSettings) -> OidcArgs:
+    args = OidcArgs(
+        issuer=oidc.issuer,
+        client_id=oidc.client_id,
+        client_secret=pulumi.Output.secret(oidc.client_secret.get_secret_value()),
+        name=oidc.name,
+        scopes=oidc.scopes,
+        allow_signup=oidc.allow_signup,
+        merge_by_email=oidc.merge_by_email,
+        allowed_domains=oidc.allowed_domains,
+        only=oidc.only,
+    )
+    if oidc.roles is not None:
+        args["roles"] = RoleArgs(claim=oidc.roles.claim, allowed=oidc.roles.allowed, admin=oidc.roles.admin)
+    if oidc.groups is not None:
+        args["groups"] = GroupArgs(claim=oidc.groups.claim, create=oidc.groups.create)
+    return args
+
+
+class _BroughtVolume(TypedDict, total=False):
+    volume: str
+
+
+def _brought_volume(data: DataSettings) -> _BroughtVolume:
+    return {} if data.volume is None else {"volume": data.volume}
 
 
 def _provider(provider: ProviderSettings) -> ProviderArgs:

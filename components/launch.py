@@ -57,6 +57,8 @@ def main(directory: Path, command: list[str]) -> int:
     sys.path.insert(0, str(Path.cwd()))
     given = json.loads((directory / "environment.json").read_text())
     os.environ.update(given["environment"])
+    if "certificate_authorities" in given:
+        trust(given["certificate_authorities"], directory / "authorities.pem", given["environment"])
     if given["first"]:
         package = package_directory()
         owned = set(given["saved_settings"]) | saved_settings_of(package / "config.py", set(given["environment"]))
@@ -68,6 +70,27 @@ def main(directory: Path, command: list[str]) -> int:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = f"{inside}:{before}" if before else str(inside)
     return Application(command, inside, drain=given["drain"], announced=given["announced"]).run()
+
+
+def trust(authorities: str, bundle: Path, given: Mapping[str, str]) -> None:
+    """Let the application trust these authorities as well; `bundle` is where all of them are written together.
+
+    A variable that `given` has stays as it is.
+    """
+    # The application's own dependency.
+    import certifi  # noqa: PLC0415 # pyright: ignore[reportMissingImports, reportMissingModuleSource]
+
+    well_known = Path(cast("Any", certifi).where()).read_text()
+    bundle.write_text(f"{well_known}\n{authorities}")
+    # The application and what runs beside it inside may be another user.
+    bundle.chmod(0o644)
+    for name in TRUSTED_BY:
+        if name not in given:
+            os.environ[name] = str(bundle)
+
+
+TRUSTED_BY = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AIOHTTP_CLIENT_SSL_CERT_FILE")
+"""Variables that say where trusted authorities are: to Python and httpx, to requests, to curl, to Open WebUI."""
 
 
 class Application:

@@ -12,6 +12,8 @@ from components.docker.engine import Engine
 from components.docker.health import once_healthy
 from components.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from components.keeping import kept
+from components.sign_in import DEFAULTS as SIGN_IN_DEFAULTS
+from components.sign_in import OidcArgs, variables_of
 
 PORT = 8080
 """Where the image listens."""
@@ -89,6 +91,10 @@ class OpenWebUIArgs(TypedDict):
     """Left out: whoever signs up first."""
     secret_key: NotRequired[pulumi.Input[str]]
     """Signs sessions and encrypts what is saved for others. Left out: one is made and kept."""
+    oidc: NotRequired[OidcArgs]
+    """Left out: people sign in with a password."""
+    certificate_authorities: NotRequired[pulumi.Input[str]]
+    """In PEM form: whom it trusts beside the well-known ones."""
     environment: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]]]
     volume: NotRequired[str]
     """A volume that exists and is somebody else's, with the data. Left out: one is made and kept."""
@@ -214,13 +220,16 @@ def _environment(args: OpenWebUIArgs, secret_key: pulumi.Input[str], number: int
         }
     shared, defaults = _shared(args)
     environment |= shared
+    if "oidc" in args:
+        environment |= variables_of(args["oidc"], args["url"])
+        defaults |= SIGN_IN_DEFAULTS
     if number > 1:
         # Two that change the tables at once break them.
         environment["ENABLE_DB_MIGRATIONS"] = "false"
     merged = pulumi.Output.all(defaults, args.get("environment", {}), environment).apply(
         lambda layers: {name: value for layer in layers for name, value in layer.items()}
     )
-    given = {
+    given: dict[str, pulumi.Input[object]] = {
         "environment": merged,
         "saved_settings": saved_settings,
         # Only one looks after the tables and the saved settings in them.
@@ -230,6 +239,8 @@ def _environment(args: OpenWebUIArgs, secret_key: pulumi.Input[str], number: int
         "drain": args["drain"],
         "brought": args.get("brought", {}),
     }
+    if "certificate_authorities" in args:
+        given["certificate_authorities"] = args["certificate_authorities"]
     return pulumi.Output.secret(pulumi.Output.json_dumps(given, sort_keys=True))
 
 

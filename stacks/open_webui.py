@@ -1,5 +1,7 @@
 """The application: version, first account, what else it is told."""
 
+import base64
+import binascii
 import re
 from datetime import timedelta
 from typing import Annotated, Self
@@ -7,7 +9,18 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from components.images import OPEN_WEBUI_VERSION
-from stacks.values import BelowError, Bytes, Duration, EmailAddress, Settings, between_bytes, between_durations
+from stacks.oidc import SHARED_WITH_OTHERS, OidcSettings
+from stacks.values import (
+    BelowError,
+    Bytes,
+    CertificatesPem,
+    Duration,
+    EmailAddress,
+    Settings,
+    between_bytes,
+    between_durations,
+    refuse,
+)
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAMES_A_HEADER = re.compile(r"WEBUI_AUTH_TRUSTED_[A-Z_]+_HEADER")
@@ -20,6 +33,7 @@ _PASSWORD_MAX_BYTES = 72
 # What the image makes itself (12 random bytes in base64) and people therefore have; a key of one's own is longer.
 _SECRET_KEY_MIN_BYTES = 16
 _SECRET_KEY_MAX_BYTES = 1024
+_FERNET_LENGTH, _FERNET_BYTES = 44, 32
 
 DERIVED_VARIABLES = {
     "CACHE_CONTROL": "nothing: the proxy says what may be kept",
@@ -43,12 +57,18 @@ DERIVED_VARIABLES = {
     "FORWARDED_ALLOW_IPS": "nothing: it is the network of the proxy",
     "HOST": "nothing: the application listens for the proxy",
     "HSTS": "proxy.headers.hsts",
+    "OAUTH_CLIENT_ID": "open_webui.oidc.client_id",
+    "OAUTH_CLIENT_SECRET": "open_webui.oidc.client_secret",
+    "OAUTH_PROVIDER_NAME": "open_webui.oidc.name",
+    "OAUTH_SCOPES": "open_webui.oidc.scopes",
     "OLLAMA_BASE_URL": "models.ollama",
     "OLLAMA_BASE_URLS": "models.ollama",
     "OPENAI_API_BASE_URL": "models.providers",
     "OPENAI_API_BASE_URLS": "models.providers",
     "OPENAI_API_KEY": "models.providers",
     "OPENAI_API_KEYS": "models.providers",
+    "OPENID_PROVIDER_URL": "open_webui.oidc.issuer",
+    "OPENID_REDIRECT_URI": "site.domain",
     "PERMISSIONS_POLICY": "proxy.headers.permissions_policy",
     "PGVECTOR_DB_URL": "data.postgres",
     "PGVECTOR_INITIALIZE_MAX_VECTOR_LENGTH": "data.postgres.vector_length",
@@ -106,7 +126,19 @@ def _secret_key(value: SecretStr) -> SecretStr:
         raise ValueError(f"is too long; write at most {_SECRET_KEY_MAX_BYTES} bytes")
     if not text.isprintable():
         raise ValueError("holds a control character, such as the end of a line; write one line of printable characters")
+    if len(text) == _FERNET_LENGTH and not _is_fernet_key(text):
+        raise ValueError(
+            f"has {_FERNET_LENGTH} characters, which Open WebUI takes for 32 bytes in base64, and this is none; write"
+            " one character more, or openssl rand -hex 32",
+        )
     return value
+
+
+def _is_fernet_key(text: str) -> bool:
+    try:
+        return len(base64.urlsafe_b64decode(text.encode())) == _FERNET_BYTES
+    except binascii.Error:
+        return False
 
 
 def _variable(name: str) -> str:
@@ -175,6 +207,13 @@ class OpenWebUISettings(Settings):
     key that others know. Left out, one is made and kept in the stack's state; it stays there while this is set, so that
     dropping this returns to it. A change signs everybody out."""
 
+    oidc: OidcSettings | None = None
+    """A provider at which people sign in. Left out: with a password, or as `environment` says."""
+
+    certificate_authorities: CertificatesPem | None = None
+    """Authorities that the application trusts beside the well-known ones, in PEM form: the company's own, which vouches
+    for the provider of sign-in, for models, for whatever else it calls."""
+
     environment: dict[Annotated[str, AfterValidator(_variable)], Annotated[str, AfterValidator(_variable_value)]] = (
         Field(default_factory=dict)
     )
@@ -193,6 +232,27 @@ class OpenWebUISettings(Settings):
                     f"environment.{name}",
                     "is not the name of a header; write letters, digits and hyphens, such as X-User-Email",
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _a_provider_is_said_once(self) -> Self:
+        if self.oidc is None:
+            return self
+        refuse(
+            BelowError(
+                f"environment.{name}",
+                "is set by the program where there is open_webui.oidc; drop it"
+                + (f" and use open_webui.oidc.{setting}" if setting else " (the provider's settings are the stack's)"),
+            )
+            for name, setting in SHARED_WITH_OTHERS.items()
+            if name in self.environment
+        )
+        if self.oidc.only and self.admin is not None and not self.oidc.lets_administrators_in:
+            raise BelowError(
+                "oidc.only",
+                "is true, and nobody who comes by the provider is an administrator; add merge_by_email: true (the"
+                " account of admin.email is theirs who has that address), or roles.admin, or drop only",
+            )
         return self
 
     @property

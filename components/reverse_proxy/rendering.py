@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -47,6 +47,9 @@ _TOKEN = re.compile(r"[A-Za-z0-9_.:/\[\]-]+")
 # RFC 9110 section 5.1, without the characters that Nginx reads as its own and those for which it drops a header.
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 _FORM_AROUND_A_FILE = 1 << 20
+_PROVIDER_AWAY = (
+    "Your identity provider cannot be asked at the moment. Try again soon; if it stays so, tell whoever runs this site."
+)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 LOCATIONS = (
@@ -192,6 +195,8 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         "extra_locations": _extra_locations(proxy),
         "is_open": partial(_is_open, proxy),
         "authenticator": _authenticator(proxy),
+        "provider": settings.open_webui.oidc is not None,
+        "provider_away": quote_plus(_PROVIDER_AWAY),
         "client_certificates": proxy.authentication.mode is AuthenticationMode.CLIENT_CERTIFICATES,
         "cleared_headers": cleared_with(names, tuple(identity.header for identity in passed)),
         "passed_identity": passed,

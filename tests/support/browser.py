@@ -1,6 +1,7 @@
 """A person at a browser: Debian's Chromium, driven by Playwright, with the deployment's CA among those it trusts."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -41,6 +42,7 @@ _ARGUMENTS = [
 ]
 
 
+_PEM = re.compile("-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 _NETWORKS_CHANGED = "net::ERR_NETWORK_CHANGED"
 """Containers come and go on the same machine; the page asks again."""
 
@@ -210,12 +212,13 @@ def _trust(ca_file: str | Path | None, home: Path) -> None:
     certutil = _program("certutil", "libnss3-tools")
     database = home / ".pki" / "nssdb"
     database.mkdir(parents=True)
-    commands = [["-N", "--empty-password"]]
+    commands: list[tuple[list[str], str | None]] = [(["-N", "--empty-password"], None)]
     if ca_file is not None:
-        # "C,,": an authority for servers, and for nothing else.
-        commands.append(["-A", "-n", "deployment", "-t", "C,,", "-i", str(ca_file)])
-    for command in commands:
-        subprocess.run([certutil, "-d", f"sql:{database}", *command], check=True)  # noqa: S603  # our own arguments
+        # It reads one authority at a time. "C,,": for servers, and for nothing else.
+        for number, one in enumerate(_PEM.findall(Path(ca_file).read_text())):
+            commands.append((["-A", "-n", f"deployment {number}", "-t", "C,,", "-a"], one))
+    for command, given in commands:
+        subprocess.run([certutil, "-d", f"sql:{database}", *command], check=True, input=given, text=True)  # noqa: S603  # our own arguments
 
 
 def _program(name: str, package: str) -> str:

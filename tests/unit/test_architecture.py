@@ -123,7 +123,7 @@ def test_who_needs_nothing_of_aws_does_not_wait_for_its_sdk() -> None:
 @pytest.mark.parametrize(
     ("script", "third_party"),
     [
-        ("launch.py", {"redis", "sqlalchemy"}),
+        ("launch.py", {"certifi", "redis", "sqlalchemy"}),
         ("running_tasks.py", set()),
         ("readiness/watch.py", set()),
         ("certificates/obtain", {"cryptography"}),

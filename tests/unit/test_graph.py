@@ -15,10 +15,12 @@ from stacks.settings import StackSettings
 from tests.support.certificates import Issued, authority, key_pem, rsa_key, server
 from tests.unit.graph import UNKNOWN, Graph, Resource, graph_of
 
+AUTHORITIES = authority("the company's own").pem
 IDENTITIES = Path(__file__).with_name("identities")
 API_KEY = "sk-a;b\"c'd$e\\f{g}%h"
 PASSWORD = "correct horse; battery staple"
 AWS_SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY01"
+CLIENT_SECRET = "a client's secret; 'quoted' \\ and $long"
 SECRET_KEY = "a key; of one's own, 'quoted' \\ and $long"
 HMAC_KEY = "c2VjcmV0LWhtYWMta2V5LW9mLXplcm9zc2w"
 EVERYTHING = {
@@ -71,6 +73,23 @@ STACKS: Mapping[str, Mapping[str, Any]] = {
     },
     "generated-password": {"open_webui": {"admin": {"email": "admin@example.com"}}},
     "volume-of-somebody-else": {"data": {"volume": "open-webui"}, "open_webui": {"replicas": 1}},
+    "oidc": {
+        "open_webui": {
+            "admin": {"email": "admin@example.com"},
+            "oidc": {
+                "issuer": "https://auth.example.com/realms/staff/",
+                "client_id": "chat",
+                "client_secret": CLIENT_SECRET,
+                "name": "Example Inc.",
+                "allowed_domains": ["example.com", "example.org"],
+                "roles": {"claim": "realm_access.roles", "allowed": ["chat", "staff"]},
+                "groups": {"create": True},
+                "only": True,
+            },
+            "certificate_authorities": AUTHORITIES,
+            "environment": {"ENABLE_OAUTH_ID_TOKEN_COOKIE": "true"},
+        }
+    },
     "own-secret-key": {"open_webui": {"secret_key": SECRET_KEY, "replicas": 2}, "data": BACKING},
 }
 
@@ -413,7 +432,7 @@ def test_a_mirror_holds_the_official_images_under_their_own_paths() -> None:
 
 def test_no_secret_is_in_a_property_that_is_not_secret() -> None:
     derived = {derive("PRIVATE KEY", purpose) for purpose in ("PostgreSQL", "Redis", "WEBUI_SECRET_KEY")}
-    secrets = {API_KEY, PASSWORD, AWS_SECRET, SECRET_KEY, HMAC_KEY, "PRIVATE KEY", "hunter22", *derived}
+    secrets = {API_KEY, PASSWORD, AWS_SECRET, SECRET_KEY, CLIENT_SECRET, HMAC_KEY, "PRIVATE KEY", "hunter22", *derived}
     for resource in (resource for stack in STACKS for resource in deployed(stack).resources):
         for key, value in resource.inputs.items():
             if any(secret in text for text in _texts(value) for secret in secrets):
@@ -475,6 +494,44 @@ def test_generated_secrets_differ_by_purpose() -> None:
     assert given["WEBUI_ADMIN_PASSWORD"] != given["WEBUI_SECRET_KEY"]
     assert graph.returned["admin_password"] == given["WEBUI_ADMIN_PASSWORD"]
     assert graph.secret_outputs == {"admin_password"}
+
+
+def test_the_application_is_told_of_the_provider_at_which_people_sign_in() -> None:
+    graph = deployed("oidc")
+    environment = _given(graph)["environment"]
+    told = {name: value for name, value in environment.items() if "OAUTH" in name or "OPENID" in name}
+    assert told == {
+        "ENABLE_OAUTH_GROUP_CREATION": "true",
+        "ENABLE_OAUTH_GROUP_MANAGEMENT": "true",
+        "ENABLE_OAUTH_ID_TOKEN_COOKIE": "true",
+        "ENABLE_OAUTH_PERSISTENT_CONFIG": "false",
+        "ENABLE_OAUTH_ROLE_MANAGEMENT": "true",
+        "ENABLE_OAUTH_SIGNUP": "true",
+        "OAUTH_ADMIN_ROLES": "admin",
+        "OAUTH_ALLOWED_DOMAINS": "example.com,example.org",
+        "OAUTH_ALLOWED_ROLES": "chat,staff",
+        "OAUTH_CLIENT_ID": "chat",
+        "OAUTH_CLIENT_SECRET": CLIENT_SECRET,
+        "OAUTH_CODE_CHALLENGE_METHOD": "S256",
+        "OAUTH_GROUPS_CLAIM": "groups",
+        "OAUTH_MERGE_ACCOUNTS_BY_EMAIL": "false",
+        "OAUTH_PROVIDER_NAME": "Example Inc.",
+        "OAUTH_ROLES_CLAIM": "realm_access.roles",
+        "OAUTH_ROLES_SEPARATOR": ",",
+        "OAUTH_SCOPES": "openid email profile",
+        "OPENID_PROVIDER_URL": "https://auth.example.com/realms/staff/.well-known/openid-configuration",
+        "OPENID_REDIRECT_URI": "https://localhost:8443/oauth/oidc/login/callback",
+    }
+    assert (environment["ENABLE_LOGIN_FORM"], environment["ENABLE_PASSWORD_AUTH"]) == ("false", "false")
+    assert _given(graph)["certificate_authorities"] == AUTHORITIES
+    assert graph.returned["oidc"] == {"redirect_uri": environment["OPENID_REDIRECT_URI"]}
+
+
+def test_without_a_provider_nothing_is_said_of_one() -> None:
+    graph = deployed("local")
+    assert not any("OAUTH" in name or "LOGIN_FORM" in name for name in _given(graph)["environment"])
+    assert "oidc" not in graph.returned
+    assert "certificate_authorities" not in _given(graph)
 
 
 def test_a_secret_key_of_one_s_own_reaches_every_replica() -> None:

@@ -1,10 +1,12 @@
 """What the launcher in Open WebUI's container does to saved settings, on a small copy of how Open WebUI keeps them."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -100,3 +102,18 @@ def test_the_package_is_found_in_the_working_directory(package: Path, tmp_path: 
     command = [sys.executable, launch.__file__, str(given), "printenv", "LIMIT"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - our own
     assert ended.stdout == "launch: 1 saved settings come from the stack\n6\n", ended.stderr
+
+
+def test_further_authorities_are_trusted_beside_the_well_known_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well_known = tmp_path / "cacert.pem"
+    well_known.write_text("THE WELL-KNOWN")
+    monkeypatch.setitem(sys.modules, "certifi", SimpleNamespace(where=lambda: str(well_known)))
+    for name in launch.TRUSTED_BY:
+        monkeypatch.delenv(name, raising=False)
+    bundle = tmp_path / "bundle.pem"
+    launch.trust("THE COMPANY'S\n", bundle, {"REQUESTS_CA_BUNDLE": "/somebody/else's"})
+    assert bundle.read_text() == "THE WELL-KNOWN\nTHE COMPANY'S\n"
+    told = {name: os.environ.get(name) for name in launch.TRUSTED_BY}
+    assert told == {**dict.fromkeys(launch.TRUSTED_BY, str(bundle)), "REQUESTS_CA_BUNDLE": None}

@@ -46,7 +46,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def rendered(case: Case) -> str:
-    settings = read_settings(case.config, secret_keys=(), source="a case")
+    settings = read_settings(case.config, secret_keys=case.secret_keys, source="a case")
     return render_configuration(
         settings,
         stack=STACK,
@@ -189,7 +189,7 @@ def test_the_access_log_knows_no_query_and_no_header_of_the_client(case: Case, t
 
 
 def test_every_name_of_the_site_is_served_and_no_other(case: Case, tmp_path: Path) -> None:
-    settings = read_settings(case.config, secret_keys=(), source="a case")
+    settings = read_settings(case.config, secret_keys=case.secret_keys, source="a case")
     names = [
         name
         for server in within(parsed(rendered(case), tmp_path), "http", "server")
