@@ -41,7 +41,7 @@ from components.reverse_proxy.rendering import METRICS_PORT, render_configuratio
 from components.sign_in import GroupArgs, OidcArgs, RoleArgs, redirect_uri
 from stacks.backup import RepositoryKind
 from stacks.certificate import CertificateMode, Challenge, IssuerSettings, LetsEncryptSettings, Route53Settings
-from stacks.data import BackingMode, PostgresSettings, RedisSettings
+from stacks.data import BackingMode, DataSettings, PostgresSettings, RedisSettings
 from stacks.models import OllamaMode, OllamaSettings, ProviderSettings
 from stacks.oidc import OidcSettings
 from stacks.open_webui import AdminSettings, Downgrade, OpenWebUISettings
@@ -488,6 +488,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             drain=round(application.drain.total_seconds()),
             replicas=application.replicas,
             environment=application.environment,
+            **_brought_volume(self._settings.data),
         )
         if self._address is not None:
             args["engine"] = self._address
@@ -647,6 +648,14 @@ def _oidc(oidc: OidcSettings) -> OidcArgs:
     if oidc.groups is not None:
         args["groups"] = GroupArgs(claim=oidc.groups.claim, create=oidc.groups.create)
     return args
+
+
+class _BroughtVolume(TypedDict, total=False):
+    volume: str
+
+
+def _brought_volume(data: DataSettings) -> _BroughtVolume:
+    return {} if data.volume is None else {"volume": data.volume}
 
 
 def _provider(provider: ProviderSettings) -> ProviderArgs:

@@ -44,13 +44,22 @@ def _faults(t: Translation) -> tuple[Fault, ...]:
 def _take_back(t: Translation, fault: Fault) -> bool:
     """Drop what a fault is about; False where it cannot be."""
     path = _cause(t, fault)
-    concerned = [row for row in t.rows if row.outcome is not Outcome.DROPPED and _is_about(row.setting, path)]
+    standing = [row for row in t.rows if row.outcome is not Outcome.DROPPED]
+    # What is said of this very key can go alone.
+    concerned = [row for row in standing if row.setting == path]
+    concerned = concerned or [row for row in standing if _is_about(row.setting, path)]
     if not concerned or any(row.needed for row in concerned):
         return False
-    for setting in dict.fromkeys(row.setting for row in concerned):
+    gone = {row.setting for row in concerned}
+    concerned += [
+        row for row in standing if row not in concerned and row.setting.startswith(tuple(f"{one}." for one in gone))
+    ]
+    for setting in gone:
         if t.get(setting) is not None:
             t.remove(setting)
     t.rows = list(_without(t.rows, concerned, fault))
+    if path == "open_webui.secret_key":
+        t.to_do.append("Everybody signs in again, as the old key cannot be kept (it is among what was dropped).")
     return True
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from bootstrap.engine import Engine
 from bootstrap.importing.found import Found, Publication, repository
+from components.docker.container import APP
 from components.docker.engine import address_is_free
 
 _BACKEND = "/app/backend"
@@ -40,7 +41,7 @@ print(json.dumps(answer))
 
 @dataclass(frozen=True)
 class OldContainer:
-    """A container that is no stack's."""
+    """A container that is there."""
 
     name: str
     image: str
@@ -54,6 +55,11 @@ class OldContainer:
     published: tuple[Publication, ...] = ()
     folder: str = _BACKEND
     """Where it works."""
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it belongs to no stack of ours."""
+        return self.labels.get("app") != APP
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Asked(Protocol):
     local: bool
 
     def containers(self) -> Sequence[OldContainer]:
-        """Return all containers that belong to no stack of ours."""
+        """Return all containers, by name."""
         ...
 
     def volumes(self) -> Sequence[str]:
@@ -102,14 +108,13 @@ class AskedEngine:
         self.is_free = is_free
 
     def containers(self) -> Sequence[OldContainer]:
-        """Return all containers that belong to no stack of ours."""
+        """Return all containers, by name."""
         listed = [] if self.silent else self._engine.ask("ps", "--all", "--quiet").stdout.split()
         if not listed:
             return ()
         # One may go between the two questions: what the rest answers still counts.
         inspected = json.loads(self._engine.ask("inspect", "--type", "container", *listed).stdout or "[]")
-        others = [one for one in inspected if (one["Config"]["Labels"] or {}).get("app") != "open-webui-edge"]
-        return sorted(map(_container, others), key=lambda one: one.name)
+        return sorted(map(_container, inspected), key=lambda one: one.name)
 
     def volumes(self) -> Sequence[str]:
         """Return the names of all volumes."""
@@ -192,10 +197,10 @@ def counterpart(found: Found, containers: Sequence[OldContainer]) -> OldContaine
         by_volume = volume is not None and volume in one.volumes.values()
         return by_compose or by_volume or (found.container is not None and one.name == found.container)
 
-    matching = [one for one in containers if is_it(one)]
+    matching = [one for one in containers if one.is_old and is_it(one)]
     if not matching and found.on_the_host:
         # Variables name no container; the only one there is will be it.
-        matching = [one for one in containers if repository(one.image) == OFFICIAL]
+        matching = [one for one in containers if one.is_old and repository(one.image) == OFFICIAL]
         if len(matching) != 1:
             return None
     return next((one for one in matching if one.running), matching[0] if matching else None)

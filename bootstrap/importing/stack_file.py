@@ -93,7 +93,7 @@ def encrypt(target: Stack, path: str, secret: str, file: Path) -> None:
     ]
     ended = subprocess.run(  # noqa: S603 - a list of arguments, no shell
         [str(target.pulumi.executable), *words, "--non-interactive"],
-        input=secret,
+        input=f"{secret}\n",  # of which Pulumi takes the last line's end away
         capture_output=True,
         text=True,
         env=target.environment,

@@ -79,7 +79,7 @@ def _say_others(t: Translation, mount: Mount | None) -> None:
 
 
 def _nothing_there(t: Translation) -> None:
-    several = [one.name for one in t.asked.containers() if repository(one.image) == OFFICIAL]
+    several = [one.name for one in t.asked.containers() if one.is_old and repository(one.image) == OFFICIAL]
     if t.found.on_the_host and len(several) > 1:
         t.to_do.append(
             f"Several containers run Open WebUI here ({', '.join(several)}), and variables alone do not say which is"
@@ -401,6 +401,12 @@ def in_the_way(t: Translation) -> list[str]:
         if not one.running or not (held or uses):
             continue
         stopped |= set(held)
+        if not one.is_old and not uses:
+            stack = one.labels.get("stack", one.name)
+            lines.append(
+                f"The stack {stack} publishes {' and '.join(map(str, held))}: choose other ports (site.listen)."
+            )
+            continue
         why = [f"runs on {volume}"] if uses else []
         why += [f"publishes {' and '.join(map(str, held))}"] if held else []
         for_good = f" && docker update --restart=no {one.name}" if one.comes_back else ""

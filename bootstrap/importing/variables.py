@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from itertools import zip_longest
 
+from bootstrap.importing import sign_in
 from bootstrap.importing.translation import Secret, Translation, written
 from stacks.open_webui import DERIVED_VARIABLES
 from stacks.proxy import ReferrerPolicy
@@ -30,8 +31,9 @@ _TRUE = {"true", "1", "yes", "on"}
 
 def translate(t: Translation) -> None:
     """Go through all of them; each gets exactly one row."""
+    told = sign_in.translate(t)
     for name in t.found.variables:
-        if name in _LATER:
+        if name in _LATER or name in told:
             continue
         _one(t, name, t.found.value(name))
     _providers(t)

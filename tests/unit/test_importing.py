@@ -2,9 +2,12 @@
 
 import io
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -100,6 +103,85 @@ def test_every_variable_that_the_program_derives_is_in_a_case() -> None:
         *("DATABASE_HOST", "DATABASE_NAME", "DATABASE_PASSWORD", "DATABASE_PORT", "DATABASE_TYPE", "DATABASE_USER"),
         "WEBUI_JWT_SECRET_KEY",
     }
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret.env").write_text("A=1")
+
+    def refused(_: Path) -> bytes:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(ProblemError) as problem:
+        command.translated(["secret.env"], tmp_path, "chat", InventedEngine({}))
+    assert str(problem.value) == (
+        "secret.env cannot be read by this user; let it be (chmod, chown), or run this as who may."
+    )
+
+
+@pytest.mark.parametrize("content", [b"A=\xff\xfe", b"A=\0"], ids=["latin", "binary"])
+def test_a_file_that_is_no_text_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.env").write_bytes(content)
+    with pytest.raises(ProblemError) as problem:
+        command.translated(["a.env"], tmp_path, "chat", InventedEngine({}))
+    assert str(problem.value) == ("a.env is not text in UTF-8; FROM names a .env, compose, run.sh or Nginx site file.")
+
+
+def test_a_quote_in_from_that_stays_open_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FROM", 'a "b')
+    with pytest.raises(ProblemError, match=r"^FROM=a \"b has a quote that is not closed\.$"):
+        command.given_sources()
+
+
+class FakeStack:
+    """A stack whose Pulumi refuses, or that is up already."""
+
+    name = "chat"
+
+    def __init__(self, resources: list[dict[str, str]], executable: str = "false") -> None:
+        self._resources = resources
+        self.pulumi = SimpleNamespace(executable=executable)
+        self.environment = dict(os.environ)
+
+    def exists(self) -> bool:
+        return True
+
+    def resources(self) -> list[dict[str, str]]:
+        return self._resources
+
+
+def made_of(folder: Path) -> Translation:
+    (folder / ".env").write_text("SOME_TOKEN=s3cret\nWEBUI_NAME=Chat\n")
+    made, _ = command.translated([".env"], folder, "chat", InventedEngine({"silent": "none"}))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (FakeStack([{"urn": "urn:…"}]), "There is a stack chat already, and it is up, though its file is not here"),
+        (FakeStack([]), "Pulumi did not encrypt open_webui.environment.SOME_TOKEN"),
+    ],
+    ids=["it is up", "Pulumi refuses"],
+)
+def test_where_a_stack_cannot_be_written_no_half_file_is_left(target: Any, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.chat.yaml"
+    with pytest.raises(ProblemError, match=re.escape(words)):
+        stack_file.write(made_of(tmp_path), target, file, tmp_path)
+    assert not file.exists()
+    assert not any("s3cret" in path.read_text() for path in tmp_path.glob("*.yaml"))
+
+
+def test_a_file_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.local.yaml"
+    command.refuse_existing("local", file)
+    file.write_text("config: {}\n")
+    with pytest.raises(ProblemError) as problem:
+        command.refuse_existing("local", file)
+    assert str(problem.value) == (
+        "stacks/Pulumi.local.yaml exists already, and an import writes over nothing: choose another name"
+        " (STACK=local-imported), or move that file away."
+    )
 
 
 def test_there_are_enough_cases() -> None:

@@ -1,0 +1,98 @@
+"""Sign-in at a provider of OpenID Connect: some twenty variables that belong together become one setting."""
+
+from bootstrap.importing.translation import Secret, Translation, written
+from stacks.oidc import SHARED_WITH_OTHERS
+
+_PATH = "open_webui.oidc"
+_DISCOVERY = "/.well-known/openid-configuration"
+_EMPTY = "is empty, which says nothing"
+_OWN = ("OPENID_PROVIDER_URL", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_PROVIDER_NAME", "OAUTH_SCOPES")
+
+
+def translate(t: Translation) -> set[str]:
+    """Write the provider, if there is one; return the names that are told."""
+    found = t.found
+    own = {name for name in (*_OWN, "OPENID_REDIRECT_URI") if name in found.variables}
+    shared = {name for name in SHARED_WITH_OTHERS if name in found.variables}
+    missing = [name for name in _OWN[:3] if not found.value(name)]
+    if missing:
+        for name in sorted(own):
+            why = f"says nothing without {' and '.join(missing)}" if found.value(name) else _EMPTY
+            t.dropped(name, why)
+        return own
+    oidc = {
+        "issuer": found.value("OPENID_PROVIDER_URL").rstrip("/").removesuffix(_DISCOVERY),
+        "client_id": found.value("OAUTH_CLIENT_ID"),
+        "client_secret": Secret(found.value("OAUTH_CLIENT_SECRET")),
+        **({"name": found.value("OAUTH_PROVIDER_NAME")} if found.value("OAUTH_PROVIDER_NAME") else {}),
+        **({"scopes": found.value("OAUTH_SCOPES").split()} if found.value("OAUTH_SCOPES") else {}),
+        # Open WebUI itself lets nobody in who has no account, unless it is told to.
+        "allow_signup": _says(t, "ENABLE_OAUTH_SIGNUP"),
+        "merge_by_email": _says(t, "OAUTH_MERGE_ACCOUNTS_BY_EMAIL"),
+        **_who(t),
+    }
+    t.put(_PATH, oidc)
+    places: dict[str, str] = dict(zip(_OWN, ("issuer", "client_id", "client_secret", "name", "scopes"), strict=True))
+    for name in (one for one in found.variables if one in own):
+        if name == "OPENID_REDIRECT_URI":
+            t.derived(name, "follows from site.domain; the stack's output `oidc` says it")
+        elif not found.value(name):
+            t.dropped(name, _EMPTY)
+        else:
+            t.part(name, _PATH, f"{places[name]}: {written(oidc[places[name]])}")
+    for name in (one for one in found.variables if one in shared):
+        _shared(t, name)
+    if any(found.value(name).lower() == "false" for name in ("ENABLE_PASSWORD_AUTH", "ENABLE_LOGIN_FORM")):
+        name = "ENABLE_PASSWORD_AUTH" if found.value("ENABLE_PASSWORD_AUTH").lower() == "false" else "ENABLE_LOGIN_FORM"
+        t.setting(name, f"{_PATH}.only", value=True)
+    return own | shared
+
+
+def _says(t: Translation, name: str) -> bool:
+    return t.found.value(name).strip().lower() == "true"
+
+
+def _list(t: Translation, name: str) -> list[str]:
+    return [one.strip() for one in t.found.value(name).split(",") if one.strip()]
+
+
+def _who(t: Translation) -> dict[str, object]:
+    who: dict[str, object] = {}
+    domains = _list(t, "OAUTH_ALLOWED_DOMAINS")
+    if domains and domains != ["*"]:
+        who["allowed_domains"] = domains
+    if _says(t, "ENABLE_OAUTH_ROLE_MANAGEMENT"):
+        claim = t.found.value("OAUTH_ROLES_CLAIM")
+        allowed, admin = _list(t, "OAUTH_ALLOWED_ROLES"), _list(t, "OAUTH_ADMIN_ROLES")
+        who["roles"] = {
+            **({"claim": claim} if claim else {}),
+            **({"allowed": allowed} if allowed else {}),
+            **({"admin": admin} if admin else {}),
+        }
+    if _says(t, "ENABLE_OAUTH_GROUP_MANAGEMENT"):
+        claim = t.found.value("OAUTH_GROUPS_CLAIM") or t.found.value("OAUTH_GROUP_CLAIM")
+        who["groups"] = {
+            **({"claim": claim} if claim else {}),
+            **({"create": True} if _says(t, "ENABLE_OAUTH_GROUP_CREATION") else {}),
+        }
+    return who
+
+
+def _shared(t: Translation, name: str) -> None:
+    value, place = t.found.value(name), SHARED_WITH_OTHERS[name]
+    of = place.partition(".")[0]
+    if not value:
+        t.dropped(name, _EMPTY)
+    elif not place:
+        t.derived(name, "the provider's settings are the stack's")
+    elif place == "only":
+        if value.lower() != "false":
+            t.derived(name, f"true unless {_PATH}.only is")
+        elif name == "ENABLE_LOGIN_FORM" and t.found.value("ENABLE_PASSWORD_AUTH").lower() == "false":
+            t.derived(name, f"follows from {_PATH}.only")
+    elif of in {"roles", "groups"} and t.get(f"{_PATH}.{of}") is None:
+        t.dropped(name, f"says nothing while {of} are not the provider's")
+    elif value == "*" and place == "allowed_domains":
+        t.derived(name, "all, where none is named")
+    else:
+        t.part(name, _PATH, f"{place}: {value}")
