@@ -128,7 +128,7 @@ now() {
         sleep 1
         if [ -e /backup/copy/answer ]; then answer=$(cat /backup/copy/answer); fi
     done
-    if [ "${answer#* }" != done ]; then
+    if [ "${answer#* }" != "done" ]; then
         say "the database could not be copied: ${answer#* failed: }"
         return 1
     fi
@@ -238,20 +238,21 @@ check() {
 # For a folder on another machine: what is there, and of that what is asked for.
 list() {
     alone
-    cd "$RESTIC_REPOSITORY"
+    cd "$RESTIC_REPOSITORY" || return
     sha256sum config | cut -d ' ' -f 1
     find config data index keys snapshots -type f -exec stat -c '%s %n' {} +
 }
 
 send() {
     alone
-    cd "$RESTIC_REPOSITORY"
-    tar -cf - -T -
+    cd "$RESTIC_REPOSITORY" || return
+    # One archive after the other: not every tar reads names from a file.
+    xargs -n 200 tar -cf -
 }
 
 receive() {
     mkdir -p "$RESTIC_REPOSITORY"
-    cd "$RESTIC_REPOSITORY"
+    cd "$RESTIC_REPOSITORY" || return
     tar -xf -
 }
 
