@@ -29,7 +29,17 @@ def faults_on(
         is_free: whether a program on this machine could listen on an address and port.
 
     """
-    return [*_ports(facts, settings, stack, is_free), *_images(facts, settings)]
+    return [*_ports(facts, settings, stack, is_free), *_images(facts, settings), *_database(facts, settings, stack)]
+
+
+def _database(facts: EngineFacts, settings: StackSettings, stack: str) -> Iterator[Fault]:
+    volume = f"edge-{stack}-postgres-data"
+    if settings.data.postgres.mode is BackingMode.NONE and volume in facts.volumes:
+        yield Fault(
+            "data.postgres.mode",
+            f"is none, but what people made is in this stack's PostgreSQL (the volume {volume}), which SQLite does not"
+            " read and a backup does not carry over; write container, or begin anew in a stack of another name",
+        )
 
 
 def _ports(
