@@ -6,7 +6,7 @@ bootstrap = python3 -m bootstrap
 
 of_a_stack = up preview down status logs certificate certificate-dry-run trust-ca untrust-ca env \
 	backup restore backup-verify
-of_the_checkout = test test-long bench check docs fmt
+of_the_checkout = test test-long bench check docs fmt help
 .PHONY: $(of_a_stack) $(of_the_checkout)
 .DEFAULT_GOAL := up
 

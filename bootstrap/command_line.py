@@ -15,32 +15,60 @@ from bootstrap.problem import ProblemError
 OF_A_STACK = {
     "up": "make the machine ready and bring the stack up",
     "preview": "show what `up` would change",
-    "down": "remove the stack but its data; DATA=delete removes that too",
+    "down": "remove the stack but its data",
     "status": "list the stack's containers",
-    "logs": "show what they wrote (ROLE=…, FOLLOW=1)",
+    "logs": "show what they wrote",
     "certificate": "show the certificate: names, issuer, days left, next renewal, last attempt",
     "certificate-dry-run": "practise a renewal with the issuer",
-    "trust-ca": "have this machine and its browsers trust the stack's own authority (SYSTEM=0: browsers alone)",
-    "untrust-ca": "have them forget it (SYSTEM=0: browsers alone)",
-    "backup": "back the stack up now (TO=folder: into a folder of this machine)",
-    "restore": "put a backup in the place of its data (FROM=latest, a backup's id, a folder or s3:…; KEY_FILE=…)",
+    "trust-ca": "have this machine and its browsers trust the stack's own authority",
+    "untrust-ca": "have them forget it",
+    "backup": "back the stack up now",
+    "restore": "put a backup in the place of its data",
     "backup-verify": "bring the newest backup up beside it and compare what is in it",
     "env": "print the exports for plain `pulumi`",
 }
 OF_THE_CHECKOUT = {
-    "test": "run the tests, but the long ones (ARGS=… are pytest's)",
+    "test": "run the tests, but the long ones",
     "test-long": "run the long ones",
     "bench": "measure the proxy beside others and write docs/benchmarks.md",
     "check": "format, lint, types, generated files, unit tests",
     "docs": "write the generated files anew",
     "fmt": "format the code",
 }
+OF_ANYBODY = {"help": "print this"}
+VARIABLES = {
+    "STACK": ("local", "which one; left out: local"),
+    "DATA": ("delete", "with everything that people made, after asking"),
+    "YES": ("1", "nobody is there to ask, and the answer is yes"),
+    "ROLE": ("nginx", "this role's containers alone"),
+    "FOLLOW": ("1", "go on with what they will write, until Ctrl-C"),
+    "SYSTEM": ("0", "leave this machine's own store alone, and take the browsers'"),
+    "TO": ("folder", "into a folder of this machine"),
+    "FROM": ("latest", "which backup: latest, its id, a folder or s3:…"),
+    "KEY_FILE": ("file", "holds the password of a backup of another stack"),
+    "ARGS": ("'tests/nginx -k cache'", "pytest's own arguments"),
+}
+"""What a command is told beside its name, as variables of `make` or of the environment: a value, and what it does."""
+TOLD = {
+    "down": ("DATA", "YES"),
+    "logs": ("ROLE", "FOLLOW"),
+    "trust-ca": ("SYSTEM",),
+    "untrust-ca": ("SYSTEM",),
+    "backup": ("TO",),
+    "restore": ("FROM", "KEY_FILE", "YES"),
+    "test": ("ARGS",),
+    "test-long": ("ARGS",),
+}
+"""Which command reads which of them, beside STACK."""
 _INTERRUPTED = 130
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; a problem becomes a sentence."""
     asked = _parser().parse_args(arguments)
+    if asked.command == "help":
+        sys.stdout.write(overview())
+        return 0
     # `kill` unwinds like Ctrl-C, so that half-made folders are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_INTERRUPTED))
     try:
@@ -62,13 +90,48 @@ def run(arguments: Sequence[str]) -> int:
     return 1
 
 
+def told(name: str) -> tuple[str, ...]:
+    """Return the variables that a command reads."""
+    return (*(("STACK",) if name in OF_A_STACK else ()), *TOLD.get(name, ()))
+
+
+def overview() -> str:
+    """Return every command with its variables, for people."""
+    lines = ["make COMMAND [VARIABLE=value …]"]
+    for title, commands in (("Of a stack", OF_A_STACK), ("Of this checkout", {**OF_THE_CHECKOUT, **OF_ANYBODY})):
+        width = max(map(len, commands)) + 2
+        lines += ["", title]
+        lines += [
+            f"  {name:<{width}}{purpose}"
+            + "".join(f"\n  {'':<{width}}  {line}" for line in _explained(TOLD.get(name, ())))
+            for name, purpose in commands.items()
+        ]
+    lines += [
+        "",
+        f"Of a stack: {_explained(['STACK'])[0]}.",
+        "docs/operations.md says what each prints, and what can go wrong.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _explained(variables: Sequence[str]) -> list[str]:
+    return [f"{name}={value}  {meaning}" for name, (value, meaning) in ((name, VARIABLES[name]) for name in variables)]
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bootstrap", description="What `make` calls.")
+    parser = argparse.ArgumentParser(prog="bootstrap", description="What `make` calls; `make help` shows all of it.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, purpose in OF_A_STACK.items():
-        commands.add_parser(name, help=purpose).add_argument("stack", nargs="?", default="local")
-    for name, purpose in OF_THE_CHECKOUT.items():
-        commands.add_parser(name, help=purpose)
+    for name, purpose in {**OF_A_STACK, **OF_THE_CHECKOUT, **OF_ANYBODY}.items():
+        # What is read from variables is no argument here, and people should find it all the same.
+        known = commands.add_parser(
+            name,
+            help=purpose,
+            description=f"{purpose[0].upper()}{purpose[1:]}.",
+            epilog="\n".join(["variables:", *(f"  {line}" for line in _explained(told(name)))]) if told(name) else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name in OF_A_STACK:
+            known.add_argument("stack", nargs="?", default="local", help="which stack")
     return parser
 
 
