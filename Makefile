@@ -4,8 +4,7 @@ STACK ?= local
 export STACK DATA YES ROLE FOLLOW SYSTEM ARGS TO FROM KEY_FILE
 bootstrap = python3 -m bootstrap
 
-of_a_stack = up preview down status logs certificate certificate-dry-run trust-ca untrust-ca env \
-	backup restore backup-verify
+of_a_stack = up preview down status logs certificate certificate-dry-run trust-ca untrust-ca backup restore backup-verify env
 of_the_checkout = test test-long bench check docs fmt help
 .PHONY: $(of_a_stack) $(of_the_checkout)
 .DEFAULT_GOAL := up
