@@ -100,7 +100,9 @@ def _restore(deployed: Deployed, found: Found) -> None:
 def _their_key(deployed: Deployed, found: Found) -> str | None:
     """Return the secret key of the backup where the stack has another one."""
     if found.repository.password is None:
-        console.say("The backup holds no secret key (it is not encrypted): who is signed in elsewhere signs in anew.")
+        console.say(
+            "The backup holds no secret key (it is not encrypted): sessions go on in the stack that made it alone."
+        )
         return None
     task = deployed.keeper(found.repository, "secret_key", found.identity, waits=False)
     key = deployed.tasks.run(task, purpose="Reading the secret key", shown=False)
@@ -126,9 +128,9 @@ def _bring_in(deployed: Deployed) -> None:
 @contextmanager
 def _stopped(deployed: Deployed) -> Iterator[None]:
     names = [one["Name"].lstrip("/") for one in deployed.replicas]
-    with step("stopping Open WebUI"):
-        command.output([*deployed.engine.client, "stop", *names], purpose="Stopping Open WebUI")
     try:
+        with step("stopping Open WebUI"):
+            command.output([*deployed.engine.client, "stop", *names], purpose="Stopping Open WebUI")
         yield
     except BaseException:
         with step("starting Open WebUI as it was"):

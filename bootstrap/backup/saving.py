@@ -133,7 +133,7 @@ def _receive(deployed: Deployed, repository: Repository, names: list[str], folde
         process.stdin.close()
         came: set[str] = set()
         try:
-            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+            with tarfile.open(fileobj=process.stdout, mode="r|", ignore_zeros=True) as archive:
                 for entry in archive:
                     content = archive.extractfile(entry)
                     # Nothing else was asked for.

@@ -20,7 +20,7 @@ _STAGING = f"{DATA}/.open-webui-edge-restore"
 _URL = "postgresql://open_webui@database:5432/open_webui"
 # Nobody else is on its network, and it is gone in a minute.
 _DATABASE = f"""
-install -d -o 999 -g 999 /data /run/postgresql
+mkdir -p /data /run/postgresql && chown 999:999 /data /run/postgresql
 exec setpriv --reuid=999 --regid=999 --clear-groups /bin/sh -euc '
     PATH=$PATH:/usr/lib/postgresql/{POSTGRES_MAJOR}/bin
     initdb --pgdata=/data/db --username=open_webui --auth=trust --encoding=UTF8 --locale=C.UTF-8

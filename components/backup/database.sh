@@ -62,7 +62,7 @@ serve() {
         if [ -e /copy/asked ]; then
             number=$(cat /copy/asked)
             # In a shell of its own, which the first failure ends.
-            if words=$(/bin/sh -eu "$0" copy 2>&1); then answer=done; else answer="failed: $words"; fi
+            if words=$(/bin/sh -eu "$0" copy 2>&1); then answer="done"; else answer="failed: $words"; fi
             rm -f /copy/asked
             echo "$number $answer" > /copy/answer.new
             mv /copy/answer.new /copy/answer

@@ -95,6 +95,8 @@ keep() {
         say "a file went away while it was read; once more"
     done
     say "kept as $kept: $(cat /backup/copy/tags)"
+    # It is as large as the database, and in clear.
+    rm -rf /backup/copy/files /backup/copy/database.dump /backup/copy/secret_key
     run forget --host "$EDGE_STACK" --group-by host --keep-within "$EDGE_KEEP" --prune --quiet || {
         say "the backup is kept; those older than $EDGE_KEEP could not be removed"
         return 1
@@ -128,7 +130,7 @@ now() {
         sleep 1
         if [ -e /backup/copy/answer ]; then answer=$(cat /backup/copy/answer); fi
     done
-    if [ "${answer#* }" != done ]; then
+    if [ "${answer#* }" != "done" ]; then
         say "the database could not be copied: ${answer#* failed: }"
         return 1
     fi
@@ -159,13 +161,11 @@ serve() {
     trap 'exit 0' TERM INT
     rm -f $work/opened
     until (alone && open_repository); do
-        date +%s > $work/failed
         rest 60
     done
     touch $work/opened
     # What failed before is tried again at once, and so is what a machine that was off missed.
     if [ -e $work/last ] && [ $(($(date +%s) - $(cat $work/last))) -gt 90000 ]; then touch $work/failed; fi
-    [ -e $work/last ] || rm -f $work/failed
     while :; do
         if [ ! -e $work/failed ]; then
             left=$(seconds_until "$EDGE_AT" "$(date +%s)")
@@ -238,20 +238,21 @@ check() {
 # For a folder on another machine: what is there, and of that what is asked for.
 list() {
     alone
-    cd "$RESTIC_REPOSITORY"
+    cd "$RESTIC_REPOSITORY" || return
     sha256sum config | cut -d ' ' -f 1
     find config data index keys snapshots -type f -exec stat -c '%s %n' {} +
 }
 
 send() {
     alone
-    cd "$RESTIC_REPOSITORY"
-    tar -cf - -T -
+    cd "$RESTIC_REPOSITORY" || return
+    # One archive after the other: not every tar reads names from a file.
+    xargs -n 200 tar -cf -
 }
 
 receive() {
     mkdir -p "$RESTIC_REPOSITORY"
-    cd "$RESTIC_REPOSITORY"
+    cd "$RESTIC_REPOSITORY" || return
     tar -xf -
 }
 

@@ -76,6 +76,8 @@ class EngineFacts:
     rootless: bool = False
     first_unprivileged_port: int = 1024
     publications: tuple[Publication, ...] = ()
+    volumes: frozenset[str] = frozenset()
+    """Names of the volumes that this program's stacks have made."""
     missing_images: Mapping[str, str] = field(default_factory=dict[str, str])
     """Images that the engine neither has nor can pull, and why not ("" where nobody asked a registry)."""
     brought_volume: VolumeUse | None = None
@@ -184,6 +186,7 @@ class Engine:
                 rootless=any("rootless" in option for option in information.get("SecurityOptions") or ()),
                 first_unprivileged_port=_first_unprivileged_port(),
                 publications=tuple(_publications(client)),
+                volumes=frozenset(str(volume.name) for volume in client.volumes.list(filters={"label": f"app={APP}"})),
                 missing_images={
                     **{name: "" for name in built if not has_image(client, name)},
                     **{name: why for name in pulled if (why := _why_not_pulled(client, name))},

@@ -29,7 +29,12 @@ def faults_on(
         is_free: whether a program on this machine could listen on an address and port.
 
     """
-    return [*_volume(facts, settings), *_ports(facts, settings, stack, is_free), *_images(facts, settings)]
+    return [
+        *_volume(facts, settings),
+        *_ports(facts, settings, stack, is_free),
+        *_images(facts, settings),
+        *_database(facts, settings, stack),
+    ]
 
 
 def _volume(facts: EngineFacts, settings: StackSettings) -> Iterator[Fault]:
@@ -54,6 +59,16 @@ def _volume(facts: EngineFacts, settings: StackSettings) -> Iterator[Fault]:
             path,
             f"{settings.data.volume} is in use by the running container {user}, and two on one database break it; stop"
             f" it: docker stop {user}{for_good}",
+        )
+
+
+def _database(facts: EngineFacts, settings: StackSettings, stack: str) -> Iterator[Fault]:
+    volume = f"edge-{stack}-postgres-data"
+    if settings.data.postgres.mode is BackingMode.NONE and volume in facts.volumes:
+        yield Fault(
+            "data.postgres.mode",
+            f"is none, but what people made is in this stack's PostgreSQL (the volume {volume}), which SQLite does not"
+            " read and a backup does not carry over; write container, or begin anew in a stack of another name",
         )
 
 

@@ -49,6 +49,7 @@ class Saved:
 
     def holds(self, stack: StackUnderTest) -> None:
         """Make sure that a stack holds it, for whoever was signed in when it was saved."""
+        stack.outputs()
         with OpenWebUIClient(stack.url, ca_file=stack.ca_file, token=self.token) as client:
             assert client.user()["email"] == ADMIN
             assert [chat["title"] for chat in client.chats()] == ["kept"]

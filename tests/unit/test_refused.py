@@ -107,6 +107,7 @@ def _facts(machine: dict[str, Any], wanted: Sequence[str], *, volume: tuple[str,
         publications=tuple(
             Publication("0.0.0.0", port, name, None) for name, port in machine.get("published", {}).items()
         ),
+        volumes=frozenset(machine.get("volumes", ())),
         missing_images={
             name: machine.get("registry", "") for name in wanted if name not in machine.get("images", wanted)
         },

@@ -1,0 +1,156 @@
+"""Backups of ten thousand messages and a gigabyte of uploads, with both databases, and one in a bucket: run once."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import docker
+import pytest
+
+from tests.integration.test_backup import ADMIN
+from tests.integration.test_make import Checkout, settings
+from tests.support.machine import pulumi_environment
+from tests.support.stack import StackUnderTest, free_port
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.long
+_MESSAGES = 10_000
+_UPLOADS = 64
+_UPLOAD = 16 << 20
+# With the application's own packages, in its own container: the same for both databases.
+_FILL = f"""
+import json, os, pathlib, uuid
+import sqlalchemy as sa
+given = json.load(open("/run/open-webui-edge/environment.json"))["environment"]
+engine = sa.create_engine(given.get("DATABASE_URL") or "sqlite:////app/backend/data/webui.db")
+metadata = sa.MetaData()
+metadata.reflect(engine, only=["user", "chat", "chat_message", "file"])
+user, chat, message, file = (metadata.tables[name] for name in ("user", "chat", "chat_message", "file"))
+def row(table, **known):
+    kinds = {{"INTEGER": 0, "BIGINT": 0, "BOOLEAN": False}}
+    needed = [c for c in table.columns if not c.nullable and c.name not in known and c.server_default is None]
+    return {{**{{c.name: kinds.get(str(c.type), "") for c in needed}}, **known}}
+uploads = pathlib.Path("/app/backend/data/uploads")
+uploads.mkdir(exist_ok=True)
+with engine.begin() as connection:
+    owner = connection.execute(sa.select(user.c.id)).scalar()
+    for number in range(100):
+        connection.execute(chat.insert().values(row(chat, id=f"chat-{{number}}", user_id=owner, title="kept")))
+    connection.execute(message.insert(), [
+        row(message, id=f"message-{{n}}", chat_id=f"chat-{{n % 100}}", user_id=owner, role="user")
+        for n in range({_MESSAGES})
+    ])
+    for number in range({_UPLOADS}):
+        name = f"{{uuid.uuid4()}}_file"
+        (uploads / name).write_bytes(os.urandom({_UPLOAD}))
+        connection.execute(file.insert().values(row(
+            file, id=f"file-{{number}}", user_id=owner, filename="file", path=str(uploads / name))))
+"""
+_EMPTY = """
+import json, pathlib
+import sqlalchemy as sa
+given = json.load(open("/run/open-webui-edge/environment.json"))["environment"]
+engine = sa.create_engine(given.get("DATABASE_URL") or "sqlite:////app/backend/data/webui.db")
+with engine.begin() as connection:
+    for table in ("chat_message", "chat", "file"):
+        connection.execute(sa.text(f"DELETE FROM {table}"))
+for path in pathlib.Path("/app/backend/data/uploads").iterdir():
+    path.unlink()
+"""
+
+
+@pytest.fixture(scope="module")
+def checkout(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    del engine
+    pulumi_environment()
+    return Checkout.at(tmp_path_factory.mktemp("backup-long"))
+
+
+@pytest.fixture
+def bucket(bridge_address: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A bucket of a storage that speaks S3, which containers can reach."""
+    port = free_port()
+    with (tmp_path / "moto.log").open("w") as log:
+        server = subprocess.Popen(  # noqa: S603 - this interpreter, and a package of the tests
+            [sys.executable, "-m", "moto.server", "-H", bridge_address, "-p", str(port)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    endpoint = f"http://{bridge_address}:{port}"
+    keys = {"aws_access_key_id": "a-tests-own", "aws_secret_access_key": "a-tests-own"}
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+    try:
+        wait_until(lambda: client.create_bucket(Bucket="backups"), what="S3", deadline=60, ignoring=(Exception,))
+        yield {"bucket": "backups", "endpoint": endpoint, "access_key_id": "a-tests-own"}
+    finally:
+        server.kill()
+        server.wait()
+
+
+def timed(checkout: Checkout, target: str, stack: str, **variables: str) -> str:
+    """Run a target that must succeed, say how long it took, and return what it wrote."""
+    began = time.monotonic()
+    ended = checkout.make(target, stack, **variables).succeeded()
+    sys.stderr.write(f"\n{stack}: make {target}: {time.monotonic() - began:.0f} s\n")
+    return ended.output
+
+
+def in_application(stack: StackUnderTest, script: str) -> None:
+    stack.read("open-webui", "python3", "-c", script)
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_ten_thousand_messages_and_a_gigabyte_come_back(checkout: Checkout, database: str, tmp_path: Path) -> None:
+    name = f"it-backup-large-{database}"
+    data = {"data": {"postgres": {"mode": "container"}}} if database == "postgres" else {}
+    config = settings(open_webui={"admin": {"email": ADMIN}, "drain": "10s"}, **data)
+    checkout.write(name, config)
+    stack = checkout.stack(name, config)
+    try:
+        checkout.make("up", name).succeeded()
+        in_application(stack, _FILL)
+        held = f"chats=100,messages={_MESSAGES},files={_UPLOADS}".split(",")
+        said = timed(checkout, "backup", name, TO=str(tmp_path / "folder"))
+        assert all(one in said for one in held), said
+        in_application(stack, _EMPTY)
+        timed(checkout, "restore", name, FROM="latest", YES="1")
+        said = timed(checkout, "backup", name)
+        assert all(one in said for one in held), said
+        assert f"processed {_UPLOADS}" not in said
+        listed = stack.read("open-webui", "sh", "-c", "cat /app/backend/data/uploads/* | wc -c")
+        assert int(listed) == _UPLOADS * _UPLOAD
+        timed(checkout, "backup-verify", name)
+    finally:
+        stack.remove()
+
+
+def test_a_bucket_holds_backups_that_come_back(checkout: Checkout, bucket: dict[str, str]) -> None:
+    name = "it-backup-bucket"
+    config = settings(
+        open_webui={"admin": {"email": ADMIN}, "drain": "10s"},
+        backup={"enabled": True, "repository": {"kind": "s3", "s3": bucket}},
+    )
+    checkout.write(name, config)
+    stack = checkout.stack(name, config)
+    try:
+        checkout.make("env", name).succeeded()
+        if stack.pulumi("stack", "select", name).code:
+            stack.pulumi("stack", "init", name).succeeded()
+        stack.set_secret("backup.repository.s3.secret_access_key", "a-tests-own")
+        checkout.make("up", name).succeeded()
+        timed(checkout, "backup", name)
+        with stack.client() as client:
+            client.sign_in(ADMIN, stack.outputs()["admin_password"])
+            client.create_chat("made afterwards")
+        timed(checkout, "restore", name, FROM="latest", YES="1")
+        with stack.client() as client:
+            client.sign_in(ADMIN, stack.outputs()["admin_password"])
+            assert client.chats() == []
+        timed(checkout, "backup-verify", name)
+        said = checkout.make("restore", name, FROM=f"s3:{bucket['endpoint']}/backups/nothing", YES="1").failed().output
+        assert "there is no backup at" in said
+    finally:
+        stack.remove()
