@@ -146,8 +146,10 @@ class Site:
         ca_file = self.folder / "ca.pem"
         ca_file.write_text(trusting or outputs["ca_certificate"])
         address = at or outputs["host"]
-        with OpenWebUIClient(outputs["url"], ca_file=ca_file, resolve={DOMAIN: address, ALIAS: address}) as client:
-            wait_until(client.ready, what=f"{outputs['url']}/ready", deadline=120, ignoring=(Exception,))
+        with OpenWebUIClient(
+            outputs["url"], ca_file=ca_file, resolve={DOMAIN: address, ALIAS: address}, timeout=300
+        ) as client:
+            wait_until(client.ready, what=f"{outputs['url']}/ready", deadline=600, ignoring=(Exception,))
             client.sign_in(EMAIL, outputs["admin_password"])
             yield client
 
@@ -164,6 +166,6 @@ class Site:
 
 def chat(client: OpenWebUIClient) -> Answer:
     """Ask the model something."""
-    answer = client.chat_over_socket("Count to 5", MODEL)
+    answer = client.chat_over_socket("Count to 5", MODEL, deadline=600)
     assert answer.text.split() == ["1", "2", "3", "4", "5"]
     return answer

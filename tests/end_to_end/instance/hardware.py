@@ -105,7 +105,7 @@ class Hardware:
     def _hop(self) -> str:
         return f"{self.network}-metadata"
 
-    def machine(self, instance_id: str, deadline: float = 60) -> Machine:
+    def machine(self, instance_id: str, deadline: float = 300) -> Machine:
         """Return the machine of an instance; wait until it is on."""
         wait_until(
             lambda: self._alive() and instance_id in self.machines and self.machines[instance_id].running,
