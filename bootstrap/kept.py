@@ -16,7 +16,7 @@ def given_up(name: str, settings: Mapping[str, Any], resources: Sequence[Mapping
 def _line(name: str, settings: Mapping[str, Any], resource: Mapping[str, Any]) -> Iterator[str]:
     if resource["type"] == _ZONE:
         zone = (resource.get("outputs") or {}).get("name")
-        if setting(settings, "dns.create") is True and setting(settings, "dns.zone") == zone:
+        if setting(settings, "dns.create") is True and str(setting(settings, "dns.zone")).lower() == zone:
             return
         yield (
             f"dns.create: this stack made the zone {zone} and keeps it, since a domain may be delegated to its name"

@@ -18,7 +18,7 @@ from tests.support.machine import lacks, pulumi_environment
 @pytest.fixture(scope="session")
 def bootable() -> None:
     """An engine on this machine that has what an instance boots from."""
-    _engine_with(INSTANCE)
+    engine_with(INSTANCE)
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def deployable(bootable: None) -> Mapping[str, str]:
     """The environment of a `pulumi` that deploys to a cloud, on a machine that has all images."""
     del bootable
     built = (images.NGINX, images.open_webui(images.OPEN_WEBUI_VERSION))
-    _engine_with(*(image.reference(ImageSource.BUILT, None) for image in built))
+    engine_with(*(image.reference(ImageSource.BUILT, None) for image in built))
     environment = pulumi_environment()
     try:
         found = aws_provider.find(environment)
@@ -38,7 +38,8 @@ def deployable(bootable: None) -> Mapping[str, str]:
     return {name: value for name, value in with_provider.items() if not name.startswith("AWS_")}
 
 
-def _engine_with(*names: str) -> None:
+def engine_with(*names: str) -> None:
+    """Skip a test on a machine whose engine lacks an image."""
     try:
         engine = docker.from_env()
         for name in names:

@@ -17,6 +17,7 @@ from tests.support.stack import Ended, Workshop, end
 from tests.support.waiting import wait_until
 
 DOMAIN = "chat.example.com"
+ALIAS = "www.chat.example.com"
 EMAIL = "admin@example.com"
 KEY = "sk-a-tests-own"
 _PATIENCE = "_FIRST_START = 900"
@@ -35,17 +36,29 @@ class Site:
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path, environment: Mapping[str, str], name: str, **topics: Any) -> "Generator[Site]":
-        """Have a stack that nobody has brought up yet; whatever comes of it is gone when the block ends."""
+    def open(
+        cls,
+        folder: Path,
+        environment: Mapping[str, str],
+        name: str,
+        *,
+        aws: Mapping[str, Any] | None = None,
+        **topics: Any,
+    ) -> "Generator[Site]":
+        """Have a stack that nobody has brought up yet; whatever comes of it is gone when the block ends.
+
+        What `aws` says of the VPC's addresses is where the instance is.
+        """
+        at_aws = dict(aws or {})
         with (
             Cloud.open(folder / "moto.log") as cloud,
-            Hardware(cloud, folder) as hardware,
+            Hardware(cloud, folder, at_aws.get("vpc", {}).get("cidr")) as hardware,
             ModelServer(hardware.gateway, keys=[KEY]) as model,
         ):
             workshop = Workshop.at(folder / "workshop", {**environment, **cloud.environment, "HOME": str(folder)})
             instance = {"ssh_from": ["192.0.2.1/32"], "data_volume": "20GiB"}
             config = {
-                "platform": {"kind": "aws-vm", "aws": {"region": REGION, "instance": instance}},
+                "platform": {"kind": "aws-vm", "aws": {"region": REGION, "instance": instance, **at_aws}},
                 "site": {"domain": DOMAIN},
                 "certificate": {"mode": "self-signed"},
                 "open_webui": {"admin": {"email": EMAIL}},
@@ -124,24 +137,35 @@ class Site:
         return self.hardware.only_machine()
 
     @contextmanager
-    def visited(self) -> Generator[OpenWebUIClient]:
-        """Be the administrator in front of the site, with nothing but its name, its address and its authority."""
+    def visited(self, *, at: str | None = None, trusting: str | None = None) -> Generator[OpenWebUIClient]:
+        """Be the administrator in front of the site, with nothing but its names, its address and an authority.
+
+        Where they are left out, the address is the instance's, and the authority the stack's own.
+        """
         outputs = self.stack.outputs()
         ca_file = self.folder / "ca.pem"
-        ca_file.write_text(outputs["ca_certificate"])
-        with OpenWebUIClient(outputs["url"], ca_file=ca_file, resolve={DOMAIN: outputs["host"]}) as client:
-            wait_until(client.ready, what=f"{outputs['url']}/ready", deadline=120, ignoring=(Exception,))
+        ca_file.write_text(trusting or outputs["ca_certificate"])
+        address = at or outputs["host"]
+        with OpenWebUIClient(
+            outputs["url"], ca_file=ca_file, resolve={DOMAIN: address, ALIAS: address}, timeout=300
+        ) as client:
+            wait_until(client.ready, what=f"{outputs['url']}/ready", deadline=600, ignoring=(Exception,))
             client.sign_in(EMAIL, outputs["admin_password"])
             yield client
 
     def chat(self) -> Answer:
         """Ask the model something, as a browser does."""
         with self.visited() as client:
-            answer = client.chat_over_socket("Count to 5", MODEL)
-            assert answer.text.split() == ["1", "2", "3", "4", "5"]
-            return answer
+            return chat(client)
 
     def chats(self) -> list[str]:
         """Return the ids of the chats that are kept."""
         with self.visited() as client:
             return [chat["id"] for chat in client.chats()]
+
+
+def chat(client: OpenWebUIClient) -> Answer:
+    """Ask the model something."""
+    answer = client.chat_over_socket("Count to 5", MODEL, deadline=600)
+    assert answer.text.split() == ["1", "2", "3", "4", "5"]
+    return answer

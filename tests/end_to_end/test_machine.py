@@ -103,7 +103,7 @@ def rented(bootable: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def machine(rented: Rented) -> Machine:
     """The first instance, ready."""
     machine = rented.hardware.machine(rented.order())
-    wait_until(lambda: ready(machine), what="the instance to be ready", deadline=180, every=1)
+    wait_until(lambda: ready(machine), what="the instance to be ready", deadline=900, every=1)
     machine.do("docker volume create kept")
     return machine
 
@@ -136,7 +136,7 @@ def test_the_instance_has_the_metadata_service_and_no_container_has_it(machine: 
         # One hop more, and it would come: it is this limit that keeps the role's keys from containers.
         ec2 = rented.cloud.client("ec2")
         ec2.modify_instance_metadata_options(InstanceId=machine.instance_id, HttpPutResponseHopLimit=2)
-        wait_until(lambda: machine.attempt(in_container)[0] == 0, what="an answer that passes the bridge", deadline=15)
+        wait_until(lambda: machine.attempt(in_container)[0] == 0, what="an answer that passes the bridge", deadline=120)
     finally:
         machine.do(f"docker rm --force {started}")
 
@@ -145,7 +145,7 @@ def test_user_data_that_runs_again_comes_to_the_same(machine: Machine) -> None:
     before = machine.do("blkid --probe --match-tag UUID --output value $(findmnt -no SOURCE /srv/open-webui-edge)")
     machine.do("cloud-init clean --logs --machine-id")
     machine.reboot()
-    wait_until(lambda: ready(machine), what="the instance to be ready again", deadline=180, every=1)
+    wait_until(lambda: ready(machine), what="the instance to be ready again", deadline=900, every=1)
     again = machine.do("blkid --probe --match-tag UUID --output value $(findmnt -no SOURCE /srv/open-webui-edge)")
     assert again == before
     assert machine.do("grep -c /srv/open-webui-edge /etc/fstab").strip() == "1"
@@ -155,8 +155,8 @@ def test_user_data_that_runs_again_comes_to_the_same(machine: Machine) -> None:
 def test_another_instance_finds_the_volume_as_it_was(machine: Machine, rented: Rented) -> None:
     ec2 = rented.cloud.client("ec2")
     ec2.terminate_instances(InstanceIds=[machine.instance_id])
-    other = rented.hardware.machine(rented.order(InstanceType="t3.xlarge"), deadline=120)
-    wait_until(lambda: ready(other), what="the other instance to be ready", deadline=180, every=1)
+    other = rented.hardware.machine(rented.order(InstanceType="t3.xlarge"), deadline=600)
+    wait_until(lambda: ready(other), what="the other instance to be ready", deadline=900, every=1)
     assert other.do("docker volume ls --quiet").split() == ["kept"]
     assert rented.ssh("true").returncode == 0
     assert inside(machine.name, "true")[0] != 0

@@ -68,7 +68,7 @@ def test_user_data_that_runs_again_keeps_the_chats(site: Site) -> None:
     before = file_system(machine)
     machine.do("cloud-init clean --logs --machine-id")
     machine.reboot()
-    wait_until(lambda: ready(machine), what="the instance to be ready again", deadline=240, every=1)
+    wait_until(lambda: ready(machine), what="the instance to be ready again", deadline=900, every=1)
     assert file_system(machine) == before
     assert machine.do("grep -c /srv/open-webui-edge /etc/fstab").strip() == "1"
     assert chat in site.chats()
@@ -104,7 +104,7 @@ def test_an_update_that_lost_its_connection_is_finished_by_the_next(site: Site, 
     site.set("open_webui.memory", memory)
     with site.updating(r"docker:index:Container edge-open-webui\S* (replacing|creating|updating|deleting)") as update:
         with machine.frozen() if trouble == "instance frozen" else site.hardware.cables_pulled():
-            output, _ = update.communicate(timeout=600)
+            output, _ = update.communicate(timeout=1800)
         assert update.returncode != 0, output
         assert "Traceback" not in output
     site.up().succeeded()
@@ -122,7 +122,7 @@ def test_what_is_down_comes_back_with_its_chats(site: Site) -> None:
     assert ec2.describe_addresses()["Addresses"] == []
     kept = {volume["VolumeId"] for volume in ec2.describe_volumes()["Volumes"]}
     assert kept == {volume for volume in volumes if site.hardware.disks[volume].file_system}
-    wait_until(lambda: not before.running, what="the instance to be switched off", deadline=90)
+    wait_until(lambda: not before.running, what="the instance to be switched off", deadline=600)
     site.make("up").succeeded()
     assert site.machine.instance_id != before.instance_id
     assert chat in site.chats()
@@ -132,7 +132,7 @@ def test_what_is_down_comes_back_with_its_chats(site: Site) -> None:
 def test_an_instance_that_is_gone_is_made_anew_and_has_the_chats(site: Site) -> None:
     chat, before = site.chat().chat_id, site.machine
     site.stack.cloud.client("ec2").terminate_instances(InstanceIds=[before.instance_id])
-    wait_until(lambda: not before.running, what="the instance to be gone", deadline=90)
+    wait_until(lambda: not before.running, what="the instance to be gone", deadline=600)
     made = site.make("up").succeeded()
     assert "does not answer" in made.output
     assert site.machine.instance_id != before.instance_id
@@ -145,7 +145,7 @@ def test_who_removes_the_data_too_leaves_nothing_even_if_the_instance_is_gone(si
     before = site.machine
     cloud = site.stack.cloud
     cloud.client("ec2").terminate_instances(InstanceIds=[before.instance_id])
-    wait_until(lambda: not before.running, what="the instance to be gone", deadline=90)
+    wait_until(lambda: not before.running, what="the instance to be gone", deadline=600)
     site.make("down", DATA="delete", YES="1").succeeded()
     assert site.stack.state() == []
     assert cloud.client("ec2").describe_volumes()["Volumes"] == []
@@ -164,16 +164,16 @@ def test_a_new_instance_is_waited_for_whatever_is_wrong_with_it(deployable: Mapp
         site.hardware.held = False
         (instance_id,) = site.hardware.machines
         machine = site.hardware.machine(instance_id)
-        wait_until(lambda: ready(machine), what="the instance to be ready", deadline=240, every=1)
+        wait_until(lambda: ready(machine), what="the instance to be ready", deadline=900, every=1)
         machine.do(f"rm {HOST_KEY}; ssh-keygen -q -t ed25519 -N '' -f {HOST_KEY}; systemctl restart ssh")
-        output = site.up_failing(within=10).output
+        output = site.up_failing(within=30).output
         assert "What was waited for last is the SSH login." in output
         assert "has another host key than" in output
         machine.do("systemctl stop docker.socket docker.service && systemctl restart open-webui-edge-boot.service")
-        wait_until(lambda: ready(machine), what="the instance to be ready", deadline=240, every=1)
+        wait_until(lambda: ready(machine), what="the instance to be ready", deadline=900, every=1)
 
         machine.do("systemctl stop docker.socket docker.service")
-        output = site.up_failing(within=10).output
+        output = site.up_failing(within=30).output
         assert "What was waited for last is the Docker engine." in output
 
         with site.updating(r"waiting for the Docker engine of ssh://admin@") as update:
@@ -183,7 +183,7 @@ def test_a_new_instance_is_waited_for_whatever_is_wrong_with_it(deployable: Mapp
                 if "sending the image open-webui-edge/open-webui" in line:
                     break
             with site.hardware.cables_pulled():
-                output, _ = update.communicate(timeout=600)
+                output, _ = update.communicate(timeout=1800)
             assert update.returncode != 0, output
             assert "Traceback" not in output
         site.up().succeeded()

@@ -27,7 +27,7 @@ _PROGRAM = (
     *("Makefile", "Pulumi.yaml", "__main__.py", "bootstrap", "components", "diagnostics", "stacks"),
     *("requirements.txt", "requirements-aws.txt"),
 )
-_UP_SECONDS = 600
+_UP_SECONDS = 1800
 _PORTS = iter(random.sample(range(20000, 30000), 10000))
 NO_CHANGE = re.compile(r"Resources:\n +\d+ unchanged\n")
 """What Pulumi says of an update that changes nothing."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,9 +29,11 @@ _MAC = "02:00:00:00:00:01"
 class Hardware:
     """Runs the instances of one cloud, until the block ends; then nothing of it is left but what the cloud's own is."""
 
-    def __init__(self, cloud: Cloud, folder: Path) -> None:
-        """Look at a cloud; the disks are files in a folder."""
+    def __init__(self, cloud: Cloud, folder: Path, addresses: str | None = None) -> None:
+        """Look at a cloud; the disks are files in a folder, and the network has those addresses or any."""
         self.cloud = cloud
+        # An engine says which gateway it chose, but not which one it chose in a network that was given.
+        self._range = [] if addresses is None else [f"--subnet={addresses}", f"--gateway={IPv4Network(addresses)[1]}"]
         self.folder = folder
         self.network = f"edge-cloud-{secrets.token_hex(3)}"
         self.machines: dict[str, Machine] = {}
@@ -52,7 +55,7 @@ class Hardware:
 
     def __enter__(self) -> Self:
         """Start to look."""
-        docker("network", "create", self.network)
+        docker("network", "create", *self._range, self.network)
         try:
             self.gateway = docker(
                 "network", "inspect", "--format={{(index .IPAM.Config 0).Gateway}}", self.network
@@ -102,7 +105,7 @@ class Hardware:
     def _hop(self) -> str:
         return f"{self.network}-metadata"
 
-    def machine(self, instance_id: str, deadline: float = 60) -> Machine:
+    def machine(self, instance_id: str, deadline: float = 300) -> Machine:
         """Return the machine of an instance; wait until it is on."""
         wait_until(
             lambda: self._alive() and instance_id in self.machines and self.machines[instance_id].running,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 ADDRESS = "169.254.169.254"
+KEY_OF_ROLES = "ASIAATESTSOWN0000000"
 _NEW_NETWORK = 0x40000000
 _TOKEN = "X-aws-ec2-metadata-token"
 _TOKEN_LIFE = "X-aws-ec2-metadata-token-ttl-seconds"
@@ -162,7 +163,7 @@ def credentials() -> str:
             "Code": "Success",
             "LastUpdated": f"{now:%Y-%m-%dT%H:%M:%SZ}",
             "Type": "AWS-HMAC",
-            "AccessKeyId": "ASIAATESTSOWN0000000",
+            "AccessKeyId": KEY_OF_ROLES,
             "SecretAccessKey": secrets.token_urlsafe(30),
             "Token": secrets.token_urlsafe(200),
             "Expiration": f"{now + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}",

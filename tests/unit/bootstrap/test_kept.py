@@ -31,6 +31,7 @@ VAULT_WANTED = (
     [
         ({**MADE, **COPIED}, []),
         ({**MADE, "backup": {"enabled": False}}, []),
+        ({**COPIED, "dns": {**MADE["dns"], "zone": "Example.COM"}}, []),
         (MADE, [VAULT_WANTED]),
         ({**MADE, "backup": {}}, [VAULT_WANTED]),
         (COPIED, [ZONE_WANTED]),
