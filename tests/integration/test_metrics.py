@@ -3,9 +3,11 @@
 import asyncio
 import json
 import ssl
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,36 @@ from tests.support.waiting import wait_until
 DASHBOARD = Path(__file__).parent.parent.parent / "docs/grafana/open-webui-edge.json"
 PREFIX = "open_webui_edge"
 NOTHING_YET = "nothing counted yet"
+
+
+class Inbox(ThreadingHTTPServer):
+    """What Prometheus takes for an Alertmanager."""
+
+    def __init__(self, address: str) -> None:
+        self.alerts: list[dict[str, Any]] = []
+        inbox = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.path == "/team/api/v2/alerts":
+                    inbox.alerts += json.loads(body)
+                self.send_response(HTTPStatus.OK)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's
+                """Say nothing."""
+
+        super().__init__((address, 0), Handler)
+
+
+@pytest.fixture(scope="module")
+def inbox(bridge_address: str) -> Iterator[Inbox]:
+    """Somebody's Alertmanager, where containers reach it."""
+    with Inbox(bridge_address) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 class Watched:
@@ -58,7 +90,9 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def watched(workshop: Workshop, model_server: ModelServer, engine: docker.DockerClient) -> Iterator[Watched]:
+def watched(
+    workshop: Workshop, model_server: ModelServer, engine: docker.DockerClient, inbox: Inbox
+) -> Iterator[Watched]:
     """A stack with Prometheus, up and running, before anybody came."""
     reference = images.PROMETHEUS.reference(ImageSource.BUILT, None)
     try:
@@ -71,7 +105,14 @@ def watched(workshop: Workshop, model_server: ModelServer, engine: docker.Docker
         {
             "open_webui": {"admin": {"email": "admin@example.com"}},
             "models": answered_by(model_server),
-            "monitoring": {"prometheus": {"enabled": True, "port": free_port(), "interval": "1s"}},
+            "monitoring": {
+                "prometheus": {
+                    "enabled": True,
+                    "port": free_port(),
+                    "interval": "1s",
+                    "alertmanagers": [f"http://{inbox.server_address[0]}:{inbox.server_port}/team"],
+                }
+            },
             "proxy": {"limits": {"max_upload": "1MiB"}},
         },
         secrets={"models.providers[0].api_key": FIRST_KEY, "open_webui.admin.password": ADMIN_PASSWORD},
@@ -245,7 +286,30 @@ def test_page_draws_it_all_in_light_and_dark(visited: Watched, page: Page) -> No
     }
 
 
-def test_page_shows_what_is_wrong_and_what_helps(visited: Watched, page: Page) -> None:
+def test_alert_is_on_the_page_and_told_to_the_alertmanager(visited: Watched, page: Page, inbox: Inbox) -> None:
+    with visited.stack.client() as client:
+        client.sign_in("admin@example.com", ADMIN_PASSWORD)
+        for _ in range(8):
+            large = {"file": ("large.bin", b"x" * (3 << 20), "application/octet-stream")}
+            authorized = {"Authorization": f"Bearer {client.token}"}
+            refused = client.http.post("/api/v1/files/?process=false", files=large, headers=authorized)
+            assert refused.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    alert = page.locator("[data-alert='ManyTooLarge']")
+    wait_until(lambda: refreshed(page) and alert.count() == 1, what="the alert on the page", deadline=60, every=1)
+    assert alert.get_attribute("data-state") == "firing"
+    assert "raise proxy.limits.max_upload" in alert.inner_text()
+    assert page.locator("#verdict").inner_text() == "1 alert"
+    picture(page, "status-page-alert")
+    told = wait_until(
+        lambda: [one for one in inbox.alerts if one["labels"]["alertname"] == "ManyTooLarge"],
+        what="the alert at the Alertmanager",
+        deadline=60,
+    )
+    assert told[0]["labels"] == {"alertname": "ManyTooLarge", "severity": "warning", "stack": "it-metrics"}
+    assert set(told[0]["annotations"]) == {"summary", "description", "action"}
+
+
+def test_page_shows_who_does_not_answer(visited: Watched, page: Page) -> None:
     counter = visited.stack.container("mtail")
     counter.stop(timeout=1)
     try:
@@ -254,7 +318,6 @@ def test_page_shows_what_is_wrong_and_what_helps(visited: Watched, page: Page) -
         assert alert.get_attribute("data-state") == "pending"
         assert "Read what it said (make logs ROLE=mtail), then: make up." in alert.inner_text()
         assert page.locator("[data-container='mtail']").inner_text().split("\t")[1] == "does not answer"
-        picture(page, "status-page-alert")
     finally:
         counter.start()
     visited.wait_for('up{job="requests"}')
