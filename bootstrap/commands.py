@@ -486,7 +486,8 @@ def _greet(target: Stack, host: Engine | None) -> None:
         raise ProblemError(message)
     settings = stack.settings_of(target.name)
     address = outputs.get("load_balancer") or outputs.get("host")
-    if host is not None and host.is_local and not instance.is_wanted(settings):
+    here = host is not None and host.is_local and not instance.is_wanted(settings)
+    if here and host is not None:
         address = front_door.listening_address(containers.of_stack(host, target.name), url)
     door = front_door.FrontDoor(
         url, address, certificate, proxy_protocol=bool(stack.setting(settings, "proxy.proxy_protocol"))
@@ -504,6 +505,7 @@ def _greet(target: Stack, host: Engine | None) -> None:
             door.wait_until_ready()
             shown.done("Open WebUI answers through the proxy")
     lines = ["", f"Open WebUI is at {url}", *front_door.left_to_do(outputs)]
+    lines += front_door.status_page(outputs, here=here)
     if certificate:
         file = front_door.write_ca(certificate, BUILD, target.name).relative_to(places.CHECKOUT)
         lines += [

@@ -137,6 +137,20 @@ def left_to_do(outputs: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def status_page(outputs: Mapping[str, Any], *, here: bool) -> list[str]:
+    """Return where the status page is; `here` says whether this machine runs the containers, and so reaches it."""
+    page = outputs.get("status_page")
+    if not isinstance(page, str):
+        return []
+    port = urlsplit(page).port
+    if here:
+        return [f"Its status page, for this machine alone, is {page}"]
+    return [
+        f"Its status page, for the container host alone, is {page}",
+        f"(ssh with -L {port}:127.0.0.1:{port} brings it here: docs/operations.md)",
+    ]
+
+
 def next_thing(*, stack: str, url: str, admin: str | None, no_account_yet: bool, has_models: bool) -> list[str]:
     """Return what to do after the first start."""
     lines = []

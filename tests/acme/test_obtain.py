@@ -7,12 +7,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from components.certificates import certbot
 from components.certificates.obtain.pair import serial_of
-from components.certificates.obtain.state import HERE
+from components.certificates.obtain.state import FIGURES, HERE
 from tests.acme.conftest import World
 from tests.acme.engine import docker
 from tests.acme.issuer import HMAC_KEY, KEY_ID
 from tests.acme.site import OFFERED, TIMING, Site
 from tests.support.waiting import wait_until
+
+
+def fails(site: Site) -> int:
+    """Return what Prometheus is told: whether the last attempt came to nothing."""
+    text = site.in_certbot(f"cat {FIGURES}")
+    return int(text.splitlines()[-1].removeprefix("open_webui_edge_renewal_failing "))
 
 
 def test_a_certificate_for_several_names_is_obtained_and_served(site: Site, world: World) -> None:
@@ -33,6 +39,7 @@ def test_a_certificate_for_several_names_is_obtained_and_served(site: Site, worl
     assert (state["attempts"], state["last_attempt"]["kind"], state["last_attempt"]["error"]) == (0, "issue", None)
     assert state["not_before"] < state["renew_from"] < state["not_after"]
     assert site.health() == (True, "one.example.test, two.example.test: 89 days left")
+    assert fails(site) == 0
 
 
 def test_secrets_are_in_no_argument_and_no_variable(site: Site, world: World) -> None:
@@ -71,6 +78,7 @@ def test_a_refused_challenge_is_practised_before_it_is_asked_again(site: Site, w
     site.start()
     refused = site.wait_for_failure("leads nowhere")
     assert (refused["kind"], refused["directory"]) == ("issue", world.first.directory)
+    assert fails(site) == 1
     again = wait_until(
         lambda: [attempt for attempt in [site.state()["last_attempt"]] if attempt["kind"] == "dry run"],
         what="a dry run",
@@ -88,6 +96,7 @@ def test_a_refused_challenge_is_practised_before_it_is_asked_again(site: Site, w
     site.assert_trusted(world.first, "absent.example.test")
     site.assert_ordered(world.first, 2, since=orders)
     assert site.state()["last_attempt"]["error"] is None
+    assert fails(site) == 0
 
 
 def test_a_server_that_answers_in_its_place_is_named(site: Site, world: World) -> None:

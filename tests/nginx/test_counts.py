@@ -29,7 +29,7 @@ PATTERN = re.compile(
 @pytest.fixture
 def counted(variants: Variants) -> Iterator[NginxUnderTest]:
     """Nginx that writes for the counts; whoever makes it complain fails."""
-    nginx = variants.of(monitoring=COUNTED, proxy={"locations": {"/docs/": {}, "/robots.txt": {}}})
+    nginx = variants.of(monitoring=COUNTED, proxy={"locations": {"/docs/": {}, "/robots.txt": {}, "/a(b)*+'!~/": {}}})
     before = len(nginx.said_so_far())
     yield nginx
     nginx.assert_nothing_serious_in(nginx.said_so_far()[before:])
@@ -86,6 +86,8 @@ def test_place_of_a_request_is_one_of_few_words(counted: NginxUnderTest, backend
         "/docs/deep/page": "extra",
         "/robots.txt": "extra",
         "/robots.txt.old": "pages",
+        "/a(b)*+'!~/c": "extra",
+        "/ab/c": "pages",
     }
     before = len(lines(counted))
     for path in places:

@@ -310,6 +310,7 @@ _STACK_FILE = st.fixed_dictionaries(
         "open_webui": st.fixed_dictionaries(
             {"admin": st.just({"email": "admin@example.com"}), "environment": _IDENTITY},
         ),
+        "monitoring": st.fixed_dictionaries({"prometheus": st.fixed_dictionaries({"enabled": st.booleans()})}),
     }
 ).map(_mended_stack)
 

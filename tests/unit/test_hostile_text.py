@@ -47,6 +47,8 @@ STACKS: dict[str, Tree] = {
                 "/wiki/": {"url": "http://wiki:3000/base", "allowed_from": ["192.0.2.0/24"]},
             },
         },
+        # Which puts locations into a pattern.
+        "monitoring": {"prometheus": {"enabled": True}},
     },
     "client certificates": {
         "proxy": {
@@ -55,6 +57,7 @@ STACKS: dict[str, Tree] = {
             "authentication": {"mode": "client-certificates", "client_certificates": {"authorities": AUTHORITY}},
             "locations": {"/closed": {}},
         },
+        "monitoring": {"prometheus": {"enabled": True}},
         "open_webui": {"environment": {"WEBUI_AUTH_TRUSTED_NAME_HEADER": "X-Our-Name"}},
     },
     "a load balancer": {

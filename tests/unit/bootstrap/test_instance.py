@@ -49,6 +49,18 @@ def test_an_instance_is_wanted_where_the_settings_say_so() -> None:
     assert not instance.is_wanted({"platform": {"kind": "docker"}})
 
 
+def test_status_page_is_named_with_the_way_to_it() -> None:
+    outputs = {"status_page": "http://127.0.0.1:9091/consoles/status.html"}
+    assert front_door.status_page(outputs, here=True) == [
+        "Its status page, for this machine alone, is http://127.0.0.1:9091/consoles/status.html"
+    ]
+    assert front_door.status_page(outputs, here=False) == [
+        "Its status page, for the container host alone, is http://127.0.0.1:9091/consoles/status.html",
+        "(ssh with -L 9091:127.0.0.1:9091 brings it here: docs/operations.md)",
+    ]
+    assert front_door.status_page({"url": "https://localhost:8443"}, here=True) == []
+
+
 def test_what_is_left_to_do_is_said() -> None:
     records = [{"name": "chat.example.com", "type": "A", "value": "192.0.2.7"}]
     assert front_door.left_to_do({"dns_records": records}) == [
