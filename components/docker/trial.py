@@ -126,6 +126,10 @@ def once_tried(
     return pulumi.Output.from_input(found).apply(attempt)
 
 
+class _NotPutBackError(EngineError):
+    """A version failed, and the data is not as it was."""
+
+
 class VersionChange:
     """The way of a stack's application from one version to another."""
 
@@ -201,6 +205,9 @@ class VersionChange:
         try:
             self._see(trial, before)
         except EngineError as why:
+            if isinstance(why, _NotPutBackError):
+                # One from before there was a journal would work on what is half migrated.
+                running = [replica for replica in running if VERSION in replica.labels]
             again = self._start_again(running, before)
             raise EngineError(f"{why}\n{again}") from None
 
@@ -219,7 +226,7 @@ class VersionChange:
                 words += said
         why = _told(words, _FAILED) or _told(words, _REFUSED) or f"its container ended with exit code {code}"
         state = f"The data is as {before} left it." if restored else "The data could NOT be put back as it was."
-        raise EngineError(
+        raise (EngineError if restored else _NotPutBackError)(
             f"open_webui.version: {self._wanted.version} did not come up: {why}. {state} Set the version back, or mend"
             f" the cause and update again.\nIts last words:\n{_last_words(words)}"
         )
