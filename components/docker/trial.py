@@ -45,6 +45,7 @@ _LOST = 120
 """Seconds for an engine that does not answer any more to answer again."""
 _OWN_WORDS = "launch: "
 _FAILED, _REFUSED = f"{_OWN_WORDS}failed: ", f"{_OWN_WORDS}refused: "
+_UNDONE = f"{_OWN_WORDS}the data is as it was"
 
 
 @dataclass(frozen=True)
@@ -380,6 +381,6 @@ def _told(lines: Sequence[str], what: str) -> str:
 
 
 def _last_words(lines: Sequence[str]) -> str:
-    """Return what the application said last; what its parent says is in the message already."""
-    said = [line for line in lines if line.strip() and not line.startswith(_OWN_WORDS)]
+    """Return what was said last, but for what is in the message already."""
+    said = [line for line in lines if line.strip() and not line.startswith((_FAILED, _REFUSED, _UNDONE))]
     return "\n".join(said[-_LAST_WORDS:]) or "none"

@@ -18,7 +18,13 @@ from components.upgrade import PASSED, PUT_BACK, REFUSED, WANTED
 NAME, LABELS = "edge-unit-open-webui-trial", {"app": "open-webui-edge", "stack": "unit", "role": "open-webui-trial"}
 IMAGE = "ghcr.io/open-webui/open-webui:v0.12.4"
 SECRET = "MARK-a-secret"
-CRASH = ["launch: copying the data of 0.11.4", "Traceback", "Boom", "launch: failed: the application ended"]
+CRASH = [
+    "launch: copying the data of 0.11.4",
+    "Traceback",
+    "Boom",
+    "launch: failed: the application ended",
+    "launch: the data is as it was before 0.12.4",
+]
 
 
 class InventedEngine:
@@ -145,6 +151,17 @@ def test_data_that_needs_no_trial_stops_nothing() -> None:
     assert engine.happened == ["look"]
 
 
+def test_what_keeps_a_version_from_being_asked_is_told_in_its_own_words() -> None:
+    engine = InventedEngine([replica(1, "0.11.4")], [(1, ["launch: DATABASE_URL: nothing accepts connections"])])
+    with pytest.raises(EngineError) as failed:
+        tried(engine)
+    assert str(failed.value) == (
+        "Whether Open WebUI 0.12.4 can have the data could not be found out (exit code 1); nothing was touched. Its last"
+        " words:\nlaunch: DATABASE_URL: nothing accepts connections"
+    )
+    assert engine.happened == ["look"]
+
+
 def test_a_version_that_cannot_have_the_data_stops_nothing() -> None:
     engine = InventedEngine([replica(1, "0.13.0")], [(REFUSED, ["launch: refused: 0.12.4 cannot read this database"])])
     with pytest.raises(EngineError) as refused:
@@ -160,7 +177,7 @@ def test_a_version_that_fails_gives_way_to_the_old_one() -> None:
     assert engine.happened[3:] == ["try", "start id-1", "start id-2", "healthy id-1 id-2"]
     assert str(failed.value) == (
         "open_webui.version: 0.12.4 did not come up: the application ended. The data is as 0.11.4 left it. Set the"
-        " version back, or mend the cause and update again.\nIts last words:\nTraceback\nBoom\n0.11.4 runs again."
+        " version back, or mend the cause and update again.\nIts last words:\nlaunch: copying the data of 0.11.4\nTraceback\nBoom\n0.11.4 runs again."
     )
 
 
