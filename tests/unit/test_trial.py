@@ -156,8 +156,8 @@ def test_what_keeps_a_version_from_being_asked_is_told_in_its_own_words() -> Non
     with pytest.raises(EngineError) as failed:
         tried(engine)
     assert str(failed.value) == (
-        "Whether Open WebUI 0.12.4 can have the data could not be found out (exit code 1); nothing was touched. Its last"
-        " words:\nlaunch: DATABASE_URL: nothing accepts connections"
+        "Whether Open WebUI 0.12.4 can have the data could not be found out (exit code 1); nothing was touched. Its"
+        " last words:\nlaunch: DATABASE_URL: nothing accepts connections"
     )
     assert engine.happened == ["look"]
 
@@ -177,7 +177,8 @@ def test_a_version_that_fails_gives_way_to_the_old_one() -> None:
     assert engine.happened[3:] == ["try", "start id-1", "start id-2", "healthy id-1 id-2"]
     assert str(failed.value) == (
         "open_webui.version: 0.12.4 did not come up: the application ended. The data is as 0.11.4 left it. Set the"
-        " version back, or mend the cause and update again.\nIts last words:\nlaunch: copying the data of 0.11.4\nTraceback\nBoom\n0.11.4 runs again."
+        " version back, or mend the cause and update again.\n"
+        "Its last words:\nlaunch: copying the data of 0.11.4\nTraceback\nBoom\n0.11.4 runs again."
     )
 
 
