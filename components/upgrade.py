@@ -98,6 +98,8 @@ class Journal:
     attempt: Attempt | None = None
     kept: Snapshot | None = None
     """From before the last change of version."""
+    unwanted: tuple[Snapshot, ...] = ()
+    """Which nobody needs any more, and that may still be there."""
 
     @classmethod
     def read(cls, data: Path) -> "Journal":
@@ -111,7 +113,12 @@ class Journal:
             attempt = Attempt(
                 attempt["before"], attempt["to"], Step(attempt["step"]), _snapshot_of(attempt["snapshot"])
             )
-        return cls(found["version"], attempt, _snapshot_of(found["kept"]))
+        unwanted = tuple(Snapshot(**one) for one in found["unwanted"])
+        return cls(found["version"], attempt, _snapshot_of(found["kept"]), unwanted)
+
+    def without(self, snapshot: Snapshot | None) -> "Journal":
+        """Return one in which a snapshot is not needed any more."""
+        return self if snapshot is None else replace(self, unwanted=(*self.unwanted, snapshot))
 
     def write(self, data: Path) -> None:
         """Write it: on disk, or not at all."""
@@ -403,6 +410,7 @@ class Upgrade:
         if journal.attempt is None and not self._to_be_changed(journal, found):
             if journal.version != self._version:
                 self._write(replace(journal, version=self._version))
+            self._forget_unwanted()
             return
         lock.let_go()
         lock.have_alone(ALONE)
@@ -571,8 +579,8 @@ class Upgrade:
                 self._advance(Step.RESTORING)
                 self._put_back(attempt.snapshot)
                 say(f"the data is as it was before {attempt.to}")
-        self._write(replace(self._journal(), attempt=None, version=_known(attempt.before)))
-        self._forget(attempt.snapshot)
+        self._write(replace(self._journal(), attempt=None, version=_known(attempt.before)).without(attempt.snapshot))
+        self._forget_unwanted()
 
     def _begin(self, before: str | None) -> None:
         journal = self._journal()
@@ -607,9 +615,10 @@ class Upgrade:
         attempt = journal.attempt
         if attempt is None:
             raise AssertionError
-        self._write(Journal(version=self._version, kept=attempt.snapshot))
-        self._forget(journal.kept)
-        say(f"the data is of {self._version} now; a snapshot of {attempt.before} is kept")
+        done = replace(journal, version=self._version, attempt=None, kept=attempt.snapshot)
+        self._write(done.without(journal.kept))
+        say(f"the data is of {self._version} now{'; a snapshot from before is kept' if attempt.snapshot else ''}")
+        self._forget_unwanted()
 
     # The copies
 
@@ -648,17 +657,20 @@ class Upgrade:
             (self._data / SETTINGS).unlink(missing_ok=True)
         _sync(self._data)
 
-    def _forget(self, snapshot: Snapshot | None) -> None:
-        """Delete a snapshot that nobody needs any more; one that is left takes room and does no harm."""
-        if snapshot is None:
-            return
-        try:
-            self._database.forget(snapshot.database)
+    def _forget_unwanted(self) -> None:
+        """Delete the snapshots that nobody needs any more; what does not go now is tried again at the next start."""
+        left: list[Snapshot] = []
+        for snapshot in self._journal().unwanted:
             folder = self._data / SNAPSHOTS / snapshot.name
-            for left in (folder, folder.with_name(f"{folder.name}.new")):
-                shutil.rmtree(left, ignore_errors=True)
-        except Exception as why:  # noqa: BLE001 - a database may refuse for its own reasons
-            say(f"the snapshot {snapshot.name} could not be deleted: {why!r}")
+            try:
+                self._database.forget(snapshot.database)
+                for part in (folder, folder.with_name(f"{folder.name}.new")):
+                    shutil.rmtree(part, ignore_errors=True)
+            except Exception as why:  # noqa: BLE001 - a server may refuse for its own reasons
+                say(f"the snapshot {snapshot.name} could not be deleted: {why!r}")
+                left.append(snapshot)
+        if self._journal().unwanted:
+            self._write(replace(self._journal(), unwanted=tuple(left)))
 
     # What is known
 

@@ -45,6 +45,7 @@ _LOST = 120
 """Seconds for an engine that does not answer any more to answer again."""
 _OWN_WORDS = "launch: "
 _FAILED, _REFUSED = f"{_OWN_WORDS}failed: ", f"{_OWN_WORDS}refused: "
+_UNDONE = f"{_OWN_WORDS}the data is as it was"
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,10 @@ def once_tried(
     return pulumi.Output.from_input(found).apply(attempt)
 
 
+class _NotPutBackError(EngineError):
+    """A version failed, and the data is not as it was."""
+
+
 class VersionChange:
     """The way of a stack's application from one version to another."""
 
@@ -201,6 +206,9 @@ class VersionChange:
         try:
             self._see(trial, before)
         except EngineError as why:
+            if isinstance(why, _NotPutBackError):
+                # One from before there was a journal would work on what is half migrated.
+                running = [replica for replica in running if VERSION in replica.labels]
             again = self._start_again(running, before)
             raise EngineError(f"{why}\n{again}") from None
 
@@ -219,7 +227,7 @@ class VersionChange:
                 words += said
         why = _told(words, _FAILED) or _told(words, _REFUSED) or f"its container ended with exit code {code}"
         state = f"The data is as {before} left it." if restored else "The data could NOT be put back as it was."
-        raise EngineError(
+        raise (EngineError if restored else _NotPutBackError)(
             f"open_webui.version: {self._wanted.version} did not come up: {why}. {state} Set the version back, or mend"
             f" the cause and update again.\nIts last words:\n{_last_words(words)}"
         )
@@ -373,6 +381,6 @@ def _told(lines: Sequence[str], what: str) -> str:
 
 
 def _last_words(lines: Sequence[str]) -> str:
-    """Return what the application said last; what its parent says is in the message already."""
-    said = [line for line in lines if line.strip() and not line.startswith(_OWN_WORDS)]
+    """Return what was said last, but for what is in the message already."""
+    said = [line for line in lines if line.strip() and not line.startswith((_FAILED, _REFUSED, _UNDONE))]
     return "\n".join(said[-_LAST_WORDS:]) or "none"

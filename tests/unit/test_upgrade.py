@@ -4,7 +4,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,9 @@ from components.upgrade import (
     Step,
     Upgrade,
 )
+from tests.support.power_loss import NEW, OLD, PowerLossError, package_of, power_goes, works
 
-OLD, NEW = "0.11.4", "0.12.4"
 RULES = Rules(snapshot=True, downgrade_from_snapshot=False)
-REVISION = 'revision: str = "{name}"\ndown_revision: Union[str, None] = {before!r}\n'
-
-
-class PowerLossError(BaseException):
-    """Ends everything at once: nothing that cleans up gets to see it."""
 
 
 @pytest.fixture
@@ -53,15 +48,6 @@ def data(tmp_path: Path) -> Path:
     (folder / VECTORS / "a").mkdir(parents=True)
     (folder / VECTORS / "a/index").write_text("old")
     (folder / SETTINGS).write_text("[]")
-    return folder
-
-
-def package_of(folder: Path, *revisions: str) -> Path:
-    """Write migrations, each after the one before."""
-    versions = folder / "migrations/versions"
-    versions.mkdir(parents=True)
-    for before, name in zip((None, *revisions), revisions, strict=False):
-        (versions / f"{name}.py").write_text(REVISION.format(name=name, before=before))
     return folder
 
 
@@ -107,10 +93,6 @@ def migrating(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
 
 def snapshots(data: Path) -> list[str]:
     return sorted(path.name for path in (data / SNAPSHOTS).iterdir()) if (data / SNAPSHOTS).exists() else []
-
-
-def works(*_: object) -> None:
-    """What a version that works does on trial."""
 
 
 def crashes(*_: object) -> None:
@@ -192,35 +174,6 @@ def test_a_version_that_crashes_leaves_nothing_behind(
     ]
 
 
-def dying(monkeypatch: pytest.MonkeyPatch, after: int) -> Callable[[], bool]:
-    """Lose the power at the n-th time that anything reaches the disk; return what says whether it came to that."""
-    left = [after]
-
-    def counted(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            left[0] -= 1
-            if left[0] < 0:
-                raise PowerLossError
-            return original(*arguments, **named)
-
-        return call
-
-    for owner, name in (
-        (Path, "replace"),
-        (Path, "unlink"),
-        (Path, "mkdir"),
-        (upgrade.shutil, "copytree"),
-        (upgrade.shutil, "copy2"),
-        (upgrade.shutil, "rmtree"),
-        (upgrade, "_sync"),
-        (upgrade.Sqlite, "copy"),
-        (Upgrade, "_migrate"),
-        (upgrade, "_see_it_work"),
-    ):
-        monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
-    return lambda: left[0] < 0
-
-
 @pytest.mark.parametrize("ends", [works, crashes], ids=["a version that works", "a version that crashes"])
 @pytest.mark.parametrize("once_more", [False, True], ids=["", "and again while that is undone"])
 def test_no_chat_is_lost_wherever_the_power_is(  # noqa: PLR0913, PLR0917 - what it is made of
@@ -239,18 +192,16 @@ def test_no_chat_is_lost_wherever_the_power_is(  # noqa: PLR0913, PLR0917 - what
         with monkeypatch.context() as patch:
             migrating(patch, data)
             patch.setattr(upgrade, "_see_it_work", ends)
-            died = dying(patch, moment)
-            with suppress(PowerLossError):
+            with power_goes(upgrade, moment) as went:
                 new.attempt([], None, 60)
-            reached = died()
+            reached = went()
         if once_more:
-            with monkeypatch.context() as patch:
-                dying(patch, moment % 7)
-                with suppress(PowerLossError):
-                    old.settle(first=True).let_go()
+            with power_goes(upgrade, moment % 7):
+                old.settle(first=True).let_go()
         old.settle(first=True).let_go()
         assert what_is_in(data) == before, f"after the power was lost at moment {moment}"
         assert Journal.read(data) == Journal(version=OLD)
+        assert snapshots(data) == []
         shutil.rmtree(data)
         shutil.copytree(whole, data)
         moment += 1
@@ -261,10 +212,10 @@ def test_what_was_cut_is_tried_afresh(old: Upgrade, new: Upgrade, data: Path, mo
     old.settle(first=True).let_go()
     migrating(monkeypatch, data)
 
-    def power_goes(*_: object) -> None:
+    def power_is_lost(*_: object) -> None:
         raise PowerLossError
 
-    monkeypatch.setattr(upgrade, "_see_it_work", power_goes)
+    monkeypatch.setattr(upgrade, "_see_it_work", power_is_lost)
     with pytest.raises(PowerLossError):
         new.attempt([], None, 60)
     assert Journal.read(data).attempt is not None

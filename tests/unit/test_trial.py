@@ -1,0 +1,213 @@
+"""How the program tries another version, on an invented engine; the real one is asked in tests/integration."""
+
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import docker.errors
+import pytest
+
+from components.docker.engine import Engine, EngineError
+from components.docker.trial import Trial, TrialContainer, VersionChange, Wanted
+from components.upgrade import PASSED, PUT_BACK, REFUSED, WANTED
+
+NAME, LABELS = "edge-unit-open-webui-trial", {"app": "open-webui-edge", "stack": "unit", "role": "open-webui-trial"}
+IMAGE = "ghcr.io/open-webui/open-webui:v0.12.4"
+SECRET = "MARK-a-secret"
+CRASH = [
+    "launch: copying the data of 0.11.4",
+    "Traceback",
+    "Boom",
+    "launch: failed: the application ended",
+    "launch: the data is as it was before 0.12.4",
+]
+
+
+class InventedEngine:
+    """An engine with replicas, whose containers on trial end as they are told to."""
+
+    def __init__(self, replicas: Sequence[SimpleNamespace], ends: Sequence[tuple[int, list[str]]] = ()) -> None:
+        self.happened: list[str] = []
+        self._ends = list(ends)
+        self.client = MagicMock()
+        self.client.containers.list.return_value = list(replicas)
+        self.client.containers.get.side_effect = docker.errors.NotFound("no such container")
+        self.client.containers.create.side_effect = self._create
+        self.client.api.stop.side_effect = lambda identity, timeout: self.happened.append(f"stop {identity} {timeout}")
+        for replica in replicas:
+            replica.start = lambda identity=replica.id: self.happened.append(f"start {identity}")
+        self.given: list[dict[str, Any]] = []
+
+    def _create(self, image: str, **options: Any) -> MagicMock:
+        code, said = self._ends.pop(0)
+        container = MagicMock(status="exited", attrs={"State": {"ExitCode": code}})
+        container.logs.return_value = "\n".join(said).encode()
+        container.put_archive.side_effect = lambda _, archive: self._take(archive)
+        self.options = {"image": image, **options}
+        return container
+
+    def _take(self, archive: bytes) -> None:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            assert all(entry.mode == (0o700 if entry.isdir() else 0o600) for entry in files)
+            file = files.extractfile("environment.json")
+            assert file is not None
+            self.given.append(json.load(file))
+            self.happened.append(self.given[-1]["trial"]["task"])
+
+    def change(self) -> VersionChange:
+        engine = Engine("unix:///run/invented.sock")
+        engine._client = self.client  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        engine.wait_until_healthy = lambda identities, *_: self.happened.append(f"healthy {' '.join(identities)}")  # pyright: ignore[reportAttributeAccessIssue]
+        return VersionChange(engine, Wanted("0.12.4", IMAGE, "open-webui"), TrialContainer(NAME, LABELS), print)
+
+
+def replica(number: int, version: str | None, names: Sequence[str] = (), status: str = "running") -> SimpleNamespace:
+    labels = {} if version is None else {"version": version}
+    return SimpleNamespace(
+        id=f"id-{number}",
+        name=f"edge-unit-open-webui-{number}",
+        labels=labels,
+        image=SimpleNamespace(tags=list(names)),
+        status=status,
+    )
+
+
+TRIAL = Trial(
+    memory=1 << 30,
+    network="edge-unit-network",
+    volumes={"edge-unit-open-webui-data": "/app/backend/data"},
+    folder="/run/open-webui-edge",
+    files={"environment.json": json.dumps({"environment": {"KEY": SECRET}}), "inside/sitecustomize.py": ""},
+    environment_file="environment.json",
+    entrypoint=["python3"],
+    command=["bash", "start.sh"],
+    hosts={},
+    limit=60,
+    drain=40,
+    after=None,
+)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "wanted"),
+    [
+        ([replica(1, "0.12.4"), replica(2, "0.12.4")], False),
+        ([replica(1, "0.11.4"), replica(2, "0.11.4")], True),
+        ([replica(1, "0.12.4"), replica(2, "0.11.4")], True),
+        ([replica(1, None, [IMAGE, "edge-unit-open-webui:pinned"])], False),
+        ([replica(1, None, ["ghcr.io/open-webui/open-webui:v0.11.4"])], True),
+        ([replica(1, None, [])], True),
+    ],
+    ids=[
+        "the same",
+        "another",
+        "half of them",
+        "made before: the same",
+        "made before: another",
+        "made before: unknown",
+    ],
+)
+def test_another_version_is_known_by_what_runs(replicas: list[SimpleNamespace], wanted: bool) -> None:  # noqa: FBT001 - a case
+    assert InventedEngine(replicas).change().is_wanted() is wanted
+
+
+@pytest.mark.parametrize("was_here", [True, False])
+def test_where_nothing_runs_the_volume_is_asked_if_the_stack_was_here_before(was_here: bool) -> None:  # noqa: FBT001 - a case
+    engine = InventedEngine([])
+    if not was_here:
+        engine.client.api.inspect_image.side_effect = docker.errors.ImageNotFound("none")
+    assert engine.change().is_wanted() is was_here
+    engine.client.api.inspect_image.assert_called_once_with("edge-unit-open-webui:pinned")
+
+
+def tried(engine: InventedEngine) -> None:
+    change = engine.change()
+    assert change.is_wanted()
+    change.make(TRIAL)
+
+
+def test_a_version_that_works_is_tried_once_the_old_one_has_ended() -> None:
+    engine = InventedEngine([replica(1, "0.11.4"), replica(2, "0.11.4")], [(WANTED, []), (PASSED, [])])
+    tried(engine)
+    assert engine.happened[0] == "look"
+    assert sorted(engine.happened[1:3]) == ["stop id-1 40", "stop id-2 40"]
+    assert engine.happened[3:] == ["try"]
+    assert [given["trial"]["before"] for given in engine.given] == ["0.11.4", "0.11.4"]
+    # As every container of this program, and not by the name that the proxy sends to.
+    assert engine.options["cap_drop"] == ["ALL"]
+    assert engine.options["security_opt"] == ["no-new-privileges:true"]
+    assert engine.options["network"] == "edge-unit-network"
+    assert "networking_config" not in engine.options
+    assert SECRET not in repr(engine.options)
+
+
+def test_data_that_needs_no_trial_stops_nothing() -> None:
+    engine = InventedEngine([replica(1, "0.11.4")], [(PASSED, [])])
+    tried(engine)
+    assert engine.happened == ["look"]
+
+
+def test_what_keeps_a_version_from_being_asked_is_told_in_its_own_words() -> None:
+    engine = InventedEngine([replica(1, "0.11.4")], [(1, ["launch: DATABASE_URL: nothing accepts connections"])])
+    with pytest.raises(EngineError) as failed:
+        tried(engine)
+    assert str(failed.value) == (
+        "Whether Open WebUI 0.12.4 can have the data could not be found out (exit code 1); nothing was touched. Its"
+        " last words:\nlaunch: DATABASE_URL: nothing accepts connections"
+    )
+    assert engine.happened == ["look"]
+
+
+def test_a_version_that_cannot_have_the_data_stops_nothing() -> None:
+    engine = InventedEngine([replica(1, "0.13.0")], [(REFUSED, ["launch: refused: 0.12.4 cannot read this database"])])
+    with pytest.raises(EngineError) as refused:
+        tried(engine)
+    assert str(refused.value) == "open_webui.version: 0.12.4 cannot read this database. Nothing was touched."
+    assert engine.happened == ["look"]
+
+
+def test_a_version_that_fails_gives_way_to_the_old_one() -> None:
+    engine = InventedEngine([replica(1, "0.11.4"), replica(2, "0.11.4")], [(WANTED, []), (PUT_BACK, CRASH)])
+    with pytest.raises(EngineError) as failed:
+        tried(engine)
+    assert engine.happened[3:] == ["try", "start id-1", "start id-2", "healthy id-1 id-2"]
+    assert str(failed.value) == (
+        "open_webui.version: 0.12.4 did not come up: the application ended. The data is as 0.11.4 left it. Set the"
+        " version back, or mend the cause and update again.\n"
+        "Its last words:\nlaunch: copying the data of 0.11.4\nTraceback\nBoom\n0.11.4 runs again."
+    )
+
+
+def test_what_a_killed_trial_has_changed_is_undone_before_the_old_one_starts() -> None:
+    engine = InventedEngine([replica(1, "0.11.4")], [(WANTED, []), (137, ["Boom"]), (PASSED, [])])
+    with pytest.raises(EngineError, match=r"its container ended with exit code 137\. The data is as 0\.11\.4 left it"):
+        tried(engine)
+    assert engine.happened == ["look", "stop id-1 40", "try", "restore", "start id-1", "healthy id-1"]
+
+
+def test_what_could_not_be_undone_is_left_to_those_that_know_how_to_try_again() -> None:
+    replicas = [replica(1, "0.11.4"), replica(2, None, ["ghcr.io/open-webui/open-webui:v0.11.4"])]
+    engine = InventedEngine(replicas, [(WANTED, []), (137, []), (1, ["no room"])])
+    with pytest.raises(EngineError, match="The data could NOT be put back as it was"):
+        tried(engine)
+    # The other one's launcher knows no journal, and would work on what is half migrated.
+    assert engine.happened[-2:] == ["start id-1", "healthy id-1"]
+
+
+def test_only_what_ran_is_started_again() -> None:
+    engine = InventedEngine([replica(1, "0.11.4", status="exited")], [(WANTED, []), (PUT_BACK, CRASH)])
+    with pytest.raises(EngineError, match="No container of an earlier version was there to be started again"):
+        tried(engine)
+    assert engine.happened == ["look", "try"]
+
+
+def test_a_container_of_somebody_else_s_is_left_alone() -> None:
+    engine = InventedEngine([replica(1, "0.11.4")])
+    engine.client.containers.get.side_effect = None
+    engine.client.containers.get.return_value = SimpleNamespace(labels={"stack": "another"})
+    with pytest.raises(EngineError, match="belongs to somebody else"):
+        engine.change().is_wanted()
