@@ -90,6 +90,7 @@ STACKS: Mapping[str, Mapping[str, Any]] = {
             "environment": {"ENABLE_OAUTH_ID_TOKEN_COOKIE": "true"},
         }
     },
+    "second-authority": {"certificate": {"self_signed": {"generation": 2}}},
     "own-secret-key": {
         "open_webui": {"secret_key": SECRET_KEY, "former_secret_keys": [FORMER_KEY], "replicas": 2},
         "data": BACKING,
@@ -373,6 +374,7 @@ def test_what_holds_data_is_protected_and_retained(graph: Graph) -> None:
         and resource.name
         not in {
             "edge-certificate-key",
+            "edge-certificate-key-2",
             "edge-nginx-cache",
             "edge-nginx-certificates",
             "edge-nginx-configuration",
@@ -576,6 +578,17 @@ def test_the_generated_secret_key_is_there_to_return_to() -> None:
     beside_another = deployed("own-secret-key").named(generated)
     alone = deployed("replicas").named(generated)
     assert (beside_another.urn, beside_another.protect, beside_another.retain) == (alone.urn, True, True)
+
+
+def test_the_next_authority_signs_and_the_one_before_it_is_kept() -> None:
+    first, second = deployed("local"), deployed("second-authority")
+    for name in ("edge-certificate-ca", "edge-certificate-ca-key"):
+        before, after = first.named(name), second.named(name)
+        assert (after.urn, after.inputs, after.protect) == (before.urn, before.inputs, True)
+        assert (second.named(f"{name}-2").protect, second.named(f"{name}-2").retain) == (True, True)
+    assert second.named("edge-certificate-ca-2").inputs["subject"]["commonName"] == "edge-certificate unit CA 2"
+    (signed,) = second.of("LocallySignedCert")
+    assert signed.name == "edge-certificate-certificate-2"
 
 
 def test_the_authority_signs_servers_only() -> None:
