@@ -1,12 +1,12 @@
 # What there is to do here; bootstrap/ does it. STACK=local is the default.
 STACK ?= local
 # Through the environment, not by text: whatever a value holds, no shell reads it as a command.
-export STACK DATA YES ROLE FOLLOW SYSTEM ARGS EMAIL PASSWORD
+export STACK DATA YES ROLE FOLLOW SYSTEM ARGS EMAIL PASSWORD VERSION DATE
 bootstrap = python3 -m bootstrap
 
 of_a_stack = up preview down status logs certificate certificate-dry-run trust-ca untrust-ca env \
 	reset-admin-password
-of_the_checkout = test test-long bench check docs fmt
+of_the_checkout = test test-long bench check docs fmt release
 .PHONY: $(of_a_stack) $(of_the_checkout)
 .DEFAULT_GOAL := up
 

@@ -32,6 +32,7 @@ OF_THE_CHECKOUT = {
     "check": "format, lint, types, generated files, unit tests",
     "docs": "write the generated files anew",
     "fmt": "format the code",
+    "release": "write CHANGELOG.md from changes/ and the new version (VERSION=…)",
 }
 _INTERRUPTED = 130
 
