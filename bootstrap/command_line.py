@@ -37,6 +37,7 @@ OF_THE_CHECKOUT = {
     "check": "format, lint, types, generated files, unit tests",
     "docs": "write the generated files anew",
     "fmt": "format the code",
+    "release": "write CHANGELOG.md from changes/, and the new version",
 }
 OF_ANYBODY = {"help": "print this"}
 VARIABLES = {
@@ -55,6 +56,8 @@ VARIABLES = {
     "KEY_FILE": ("file", "holds the password of a backup of another stack"),
     "EMAIL": ("me@example.com", "whose; left out: the administrator's, where there is one"),
     "PASSWORD": ("stdin", "your own, read from standard input; left out: one is made and shown once"),
+    "VERSION": ("0.1.0", "which one"),
+    "DATE": ("2026-01-31", "its day; left out: today"),
     "ARGS": ("'tests/nginx -k cache'", "pytest's own arguments"),
 }
 """What a command is told beside its name, as variables of `make` or of the environment: a value, and what it does."""
@@ -68,6 +71,7 @@ TOLD = {
     "trust-ca": ("SYSTEM",),
     "untrust-ca": ("SYSTEM",),
     "reset-admin-password": ("EMAIL", "PASSWORD"),
+    "release": ("VERSION", "DATE"),
     "test": ("ARGS",),
     "test-long": ("ARGS",),
 }

@@ -27,6 +27,7 @@ from bootstrap import (
     virtual_environment,
 )
 from bootstrap import certificate as served
+from bootstrap import release as releases
 from bootstrap.backup import restoring, saving, verifying
 from bootstrap.backup.deployed import Deployed
 from bootstrap.backup.tasks import ROLE, Tasks
@@ -357,6 +358,17 @@ def fmt() -> int:
     return _python("-m", "ruff", "check", "--fix", "--exit-zero", "--quiet", ".") or _python(
         "-m", "ruff", "format", "."
     )
+
+
+def release() -> int:
+    """Move changes/ into CHANGELOG.md and write the new version; what is committed and tagged is left to the person."""
+    version = os.environ.get("VERSION") or releases.current()
+    releases.cut(version, releases.day_of(os.environ.get("DATE")))
+    console.say(
+        f"CHANGELOG.md has a section on {version}. Read it; then: git add -A && git commit -m 'release: {version}' &&"
+        f" git tag {version}, and `python -m tests.support.recorded_states {version}` keeps the states that it makes."
+    )
+    return 0
 
 
 def _with_system_store() -> bool:

@@ -98,6 +98,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
                 common_name=settings.site.domain,
                 dns_names=[name for name in settings.certificate_names if not is_ip_address(name)],
                 ip_addresses=[name for name in settings.certificate_names if is_ip_address(name)],
+                **_generation(settings.certificate.self_signed.generation),
             ),
             pulumi.ResourceOptions(parent=self),
         )
@@ -605,6 +606,15 @@ def _route53(route53: Route53Settings) -> Route53Args:
     if route53.endpoint is not None:
         args["endpoint"] = route53.endpoint
     return args
+
+
+class _Generation(TypedDict, total=False):
+    generation: int
+
+
+def _generation(number: int) -> _Generation:
+    # An input more would be a change to a stack that has the first one.
+    return {} if number == 1 else {"generation": number}
 
 
 class _ClientAuthorities(TypedDict, total=False):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NotRequired, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import pulumi
 import pulumi_docker as docker
@@ -249,17 +249,16 @@ def _secret_key_args(generation: int) -> GeneratedSecretArgs:
 
 def _keys(args: OpenWebUIArgs, generated: GeneratedSecret) -> _Keys:
     further = args.get("former_secret_keys", ())
+    made, before = generated.value, generated.former
     if "secret_key" in args:
-        made = pulumi.Output.all(generated.value)
-        return _Keys(args["secret_key"], pulumi.Output.all(made, *further).apply(_joined))
+        return _Keys(args["secret_key"], pulumi.Output.all(made, before, *further).apply(_flat))
     if further or args.get("secret_key_generation", 1) > 1:
-        return _Keys(generated.value, pulumi.Output.all(generated.former, *further).apply(_joined))
-    return _Keys(generated.value, None)
+        return _Keys(made, pulumi.Output.all(before, *further).apply(_flat))
+    return _Keys(made, None)
 
 
-def _joined(values: Sequence[Any]) -> Sequence[str]:
-    made, *others = values
-    return [*made, *others]
+def _flat(values: Sequence[str | Sequence[str]]) -> Sequence[str]:
+    return [one for value in values for one in ([value] if isinstance(value, str) else value)]
 
 
 def _files(args: OpenWebUIArgs, keys: _Keys, number: int) -> dict[str, pulumi.Input[str]]:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Self, assert_never
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, SecretStr, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema, model_validator
 
 from stacks.values import (
     BelowError,
@@ -366,6 +366,15 @@ class AcmSettings(Settings):
     records in dns.zone show whose the names are."""
 
 
+class SelfSignedSettings(Settings):
+    """The certificate authority of this stack's own."""
+
+    generation: Annotated[int, Field(ge=1, le=100)] = 1
+    """Which of its authorities signs: the next number is a new one, with a new key, for when others may have the key of
+    the one in use. Browsers are told to trust it by `make trust-ca`, which takes the old one's trust away. It is never
+    lowered, whatever the mode: an authority is kept."""
+
+
 class CertificateSettings(Settings):
     """Who vouches for the site."""
 
@@ -382,6 +391,9 @@ class CertificateSettings(Settings):
     additional_names: tuple[CertificateName, ...] = ()
     """Names that the certificate covers beside the site's own, for other uses of it; nothing is served under them.
     `*.example.com` stands for every name one label longer; an ACME issuer gives that only by challenge dns-01."""
+
+    self_signed: SelfSignedSettings = SelfSignedSettings()
+    """With mode self-signed."""
 
     lets_encrypt: LetsEncryptSettings = LetsEncryptSettings()
     """With mode lets-encrypt: which issuer, and how it is shown whose the names are."""

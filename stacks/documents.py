@@ -32,6 +32,7 @@ _EXAMPLE: dict[str, Any] = {
         "mode": "lets-encrypt",
         "warn_before": "14d",
         "additional_names": ["*.chat.example.com"],
+        "self_signed": {"generation": 1},
         "lets_encrypt": {
             "email": "admin@example.com",
             "directory": "https://acme-v02.api.letsencrypt.org/directory",

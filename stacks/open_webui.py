@@ -243,7 +243,8 @@ class OpenWebUISettings(Settings):
 
     secret_key_generation: Annotated[int, Field(ge=1, le=1000)] = 1
     """Which of the stack's own keys is used: the next number is a new one, for when others may know the one in use.
-    Everybody signs in again; what is saved under an earlier one is written anew."""
+    Everybody signs in again; what is saved under an earlier one is written anew. With `secret_key` set none of them is
+    used, and the number stays as it is for what they have encrypted."""
 
     former_secret_keys: tuple[SecretKey, ...] = ()
     """Keys of one's own that are no longer used, encrypted: what is saved under one of them (tokens of providers and
@@ -279,12 +280,6 @@ class OpenWebUISettings(Settings):
 
     @model_validator(mode="after")
     def _one_key_is_in_use(self) -> Self:
-        if self.secret_key is not None and self.secret_key_generation > 1:
-            raise BelowError(
-                "secret_key_generation",
-                f"is {self.secret_key_generation}, but secret_key is set, and no generated key is in use; drop one of"
-                " the two (secret_key moves to former_secret_keys)",
-            )
         if self.secret_key is not None and self.secret_key in self.former_secret_keys:
             raise BelowError("former_secret_keys", "names the key in use; drop it here, or drop secret_key")
         return self

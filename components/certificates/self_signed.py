@@ -1,7 +1,7 @@
 """A certificate that needs nobody: signed by an authority of this stack's own."""
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import pulumi
 import pulumi_tls as tls
@@ -20,6 +20,8 @@ class SelfSignedCertificateArgs(TypedDict):
     """The name that a person sees, at most 64 characters (RFC 5280)."""
     dns_names: Sequence[str]
     ip_addresses: Sequence[str]
+    generation: NotRequired[int]
+    """Default 1. The next one has another authority and another key; those before it are kept, and sign nothing."""
 
 
 class SelfSignedCertificate(pulumi.ComponentResource):
@@ -36,27 +38,14 @@ class SelfSignedCertificate(pulumi.ComponentResource):
         """Make the authority once, and a certificate that is renewed by any update in its last third."""
         super().__init__("open-webui-edge:index:SelfSignedCertificate", name, {**args}, opts)
         child = pulumi.ResourceOptions(parent=self)
+        current = args.get("generation", 1)
+        # All of them: what is protected cannot be given up.
+        authority_key, authority = [self._authority(name, generation) for generation in range(1, current + 1)][-1]
 
-        authority_key = tls.PrivateKey(f"{name}-ca-key", algorithm="ECDSA", ecdsa_curve="P256", opts=kept(self))
-        authority = tls.SelfSignedCert(
-            f"{name}-ca",
-            private_key_pem=authority_key.private_key_pem,
-            is_ca_certificate=True,
-            # It signs servers, never another authority.
-            max_path_length=0,
-            set_subject_key_id=True,
-            allowed_uses=["cert_signing", "crl_signing"],
-            subject=tls.SelfSignedCertSubjectArgs(
-                common_name=f"{name} {pulumi.get_stack()} CA"[:64],
-                organization="open-webui-edge",
-            ),
-            validity_period_hours=_CA_HOURS,
-            opts=kept(self),
-        )
-
-        key = tls.PrivateKey(f"{name}-key", algorithm="ECDSA", ecdsa_curve="P256", opts=child)
+        suffix = _suffix(current)
+        key = tls.PrivateKey(f"{name}-key{suffix}", algorithm="ECDSA", ecdsa_curve="P256", opts=child)
         request = tls.CertRequest(
-            f"{name}-request",
+            f"{name}-request{suffix}",
             private_key_pem=key.private_key_pem,
             dns_names=list(args["dns_names"]),
             ip_addresses=list(args["ip_addresses"]),
@@ -64,7 +53,7 @@ class SelfSignedCertificate(pulumi.ComponentResource):
             opts=child,
         )
         certificate = tls.LocallySignedCert(
-            f"{name}-certificate",
+            f"{name}-certificate{suffix}",
             cert_request_pem=request.cert_request_pem,
             ca_private_key_pem=authority_key.private_key_pem,
             ca_cert_pem=authority.cert_pem,
@@ -85,3 +74,28 @@ class SelfSignedCertificate(pulumi.ComponentResource):
                 "ca_certificate_pem": self.ca_certificate_pem,
             },
         )
+
+    def _authority(self, name: str, generation: int) -> tuple[tls.PrivateKey, tls.SelfSignedCert]:
+        suffix = _suffix(generation)
+        key = tls.PrivateKey(f"{name}-ca-key{suffix}", algorithm="ECDSA", ecdsa_curve="P256", opts=kept(self))
+        number = "" if generation == 1 else f" {generation}"
+        authority = tls.SelfSignedCert(
+            f"{name}-ca{suffix}",
+            private_key_pem=key.private_key_pem,
+            is_ca_certificate=True,
+            # It signs servers, never another authority.
+            max_path_length=0,
+            set_subject_key_id=True,
+            allowed_uses=["cert_signing", "crl_signing"],
+            subject=tls.SelfSignedCertSubjectArgs(
+                common_name=f"{name} {pulumi.get_stack()} CA"[: 64 - len(number)] + number,
+                organization="open-webui-edge",
+            ),
+            validity_period_hours=_CA_HOURS,
+            opts=kept(self),
+        )
+        return key, authority
+
+
+def _suffix(generation: int) -> str:
+    return "" if generation == 1 else f"-{generation}"

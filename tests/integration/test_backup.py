@@ -10,6 +10,7 @@ from pathlib import Path
 import docker
 import docker.errors
 import pytest
+from docker.models.containers import Container
 
 from components import images
 from components.images import ImageSource
@@ -201,6 +202,7 @@ def test_backups_of_before_outlive_one_that_is_killed(saved: Saved, checkout: Ch
     running = checkout.workshop.start("make", "backup", f"STACK={saved.stack.name}")
     try:
         task = wait_until(lambda: at_work(saved.stack, data), what="restic at work", every=0.02, deadline=60)
+        assert task is not None
         task.kill()
         said, _ = running.communicate(timeout=60)
     finally:
@@ -213,7 +215,7 @@ def test_backups_of_before_outlive_one_that_is_killed(saved: Saved, checkout: Ch
     assert listed(checkout, saved)[:-1] == before
 
 
-def at_work(stack: StackUnderTest, data: str) -> docker.models.containers.Container | None:
+def at_work(stack: StackUnderTest, data: str) -> Container | None:
     """Return the container in which restic reads the data, once it does."""
     for one in stack.engine.containers.list(filters={"label": [f"stack={stack.name}", "role=backup-task"]}):
         try:

@@ -118,6 +118,7 @@ STACKS: Mapping[str, Mapping[str, Any]] = {
             "environment": {"ENABLE_OAUTH_ID_TOKEN_COOKIE": "true"},
         }
     },
+    "second-authority": {"certificate": {"self_signed": {"generation": 2}}},
     "own-secret-key": {
         "open_webui": {"secret_key": SECRET_KEY, "former_secret_keys": [FORMER_KEY], "replicas": 2},
         "data": BACKING,
@@ -448,6 +449,7 @@ def test_what_holds_data_is_protected_and_retained(graph: Graph) -> None:
         and resource.name
         not in {
             "edge-certificate-key",
+            "edge-certificate-key-2",
             "edge-nginx-cache",
             "edge-nginx-certificates",
             "edge-nginx-configuration",
@@ -674,6 +676,17 @@ def test_a_further_variable_that_is_encrypted_in_the_file_is_a_secret_of_the_con
     holders = [one for one in graph.resources if AWS_SECRET in str(one.inputs)]
     assert [one.name for one in holders] == ["edge-open-webui-replica"]
     assert "uploads" in holders[0].secret_inputs
+
+
+def test_the_next_authority_signs_and_the_one_before_it_is_kept() -> None:
+    first, second = deployed("local"), deployed("second-authority")
+    for name in ("edge-certificate-ca", "edge-certificate-ca-key"):
+        before, after = first.named(name), second.named(name)
+        assert (after.urn, after.inputs, after.protect) == (before.urn, before.inputs, True)
+        assert (second.named(f"{name}-2").protect, second.named(f"{name}-2").retain) == (True, True)
+    assert second.named("edge-certificate-ca-2").inputs["subject"]["commonName"] == "edge-certificate unit CA 2"
+    (signed,) = second.of("LocallySignedCert")
+    assert signed.name == "edge-certificate-certificate-2"
 
 
 def test_the_authority_signs_servers_only() -> None:
