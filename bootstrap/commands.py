@@ -307,6 +307,11 @@ def _with_system_store() -> bool:
     return os.environ.get("SYSTEM", "1") != "0"
 
 
+def stack_of(name: str) -> Stack:
+    """Return a stack and the Pulumi that runs it, with all that both need in place."""
+    return _stack(name)
+
+
 def _stack(name: str) -> Stack:
     stack.file_of(name)  # a name that cannot be is refused before anything is made
     settings = stack.settings_of(name)

@@ -1,10 +1,14 @@
 """`make doctor`: a stack, or somebody else's URL, asked what a user would ask."""
 
 import os
+from dataclasses import replace
 
-from bootstrap import places
+from bootstrap import examination, places
+from bootstrap.mending import mend
 from bootstrap.problem import ProblemError
 from diagnostics import command_line
+from diagnostics.inside import hiding
+from diagnostics.inside.questions import end_session, token_of
 from diagnostics.question import Diagnosis
 from diagnostics.subject import Subject
 
@@ -24,22 +28,40 @@ def doctor(name: str) -> int:
         if problem:
             raise ProblemError(f"URL={problem}.")
         subject, file = Subject(url.rstrip("/"), long=long), BUILD / "doctor-url.html"
-    else:
-        subject, file = subject_of(name), BUILD / f"doctor-{name}.html"
+        diagnosis = command_line.examine(subject)
+        return command_line.report(diagnosis, as_json=as_json, html=file)
+    return _of_a_stack(name, as_json=as_json, mending=mending, long=long)
+
+
+def _of_a_stack(name: str, *, as_json: bool, mending: bool, long: bool) -> int:
+    from bootstrap.commands import stack_of  # noqa: PLC0415  # they load this module in turn
+
+    target = stack_of(name)
+
+    def examine() -> Diagnosis:
+        subject = examination.subject_of(target)
         subject.long = long
-    diagnosis = command_line.examine(subject)
-    code = command_line.report(diagnosis, as_json=as_json, html=file)
-    return mend(diagnosis) if mending else code
+        try:
+            # How long an answer may be silent is measured with an account.
+            subject.token = token_of(subject) if long else None
+            found = command_line.examine(subject)
+        finally:
+            end_session(subject)
+        return without_secrets(found)
+
+    diagnosis = examine()
+    if mending:
+        if not as_json:
+            command_line.report(diagnosis, as_json=False, html=None)
+        diagnosis = mend(diagnosis, examine)
+    return command_line.report(diagnosis, as_json=as_json, html=BUILD / f"doctor-{name}.html")
 
 
-def subject_of(name: str) -> Subject:
-    """Return what is known of a stack: its outputs, its settings, its engine."""
-    raise NotImplementedError(name)
-
-
-def mend(diagnosis: Diagnosis) -> int:
-    """Apply what is safe, after it was shown."""
-    return diagnosis.exit_code
+def without_secrets(diagnosis: Diagnosis) -> Diagnosis:
+    """Return it with no secret of the stack in any finding."""
+    inside = diagnosis.subject.inside
+    secrets = frozenset[str]() if inside is None else inside.secrets
+    return replace(diagnosis, findings=tuple(hiding.without_secrets(one, secrets) for one in diagnosis.findings))
 
 
 def _said(variable: str) -> bool:

@@ -44,10 +44,15 @@ def held_by_it(resources: Sequence[Mapping[str, Any]]) -> list[str]:
     return [resource["urn"] for resource in resources if resource["type"] in _HELD]
 
 
+def is_secret(value: Mapping[str, Any]) -> bool:
+    """Tell whether a value of a state is marked as secret."""
+    return value.get(_SECRET) == _SECRET_MARK
+
+
 def plain(value: Any) -> Any:  # noqa: ANN401 - JSON
     """Return a value of a state without what marks secrets in it."""
     if isinstance(value, dict):
-        if value.get(_SECRET) == _SECRET_MARK:
+        if is_secret(value):
             return json.loads(value.get("plaintext") or "null")
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list) else value

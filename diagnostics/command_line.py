@@ -80,7 +80,10 @@ def wrong_url(url: str) -> str:
 
 def examine(subject: Subject) -> Diagnosis:
     """Ask all questions that can be asked of it, with progress on standard error."""
-    questions = (*outside.QUESTIONS, *(inside.QUESTIONS if subject.inside is not None else ()))
+    further = inside.QUESTIONS if subject.inside is not None else ()
+    # Who sees a stack from both sides asks the same better.
+    better = {question.id for question in further}
+    questions = (*(question for question in outside.QUESTIONS if question.id not in better), *further)
     return diagnose(subject, questions, _progress(len(questions)))
 
 

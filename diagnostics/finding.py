@@ -41,6 +41,8 @@ class Remedy:
     """What will be done, in a sentence that is shown before it is."""
     apply: Callable[[], str]
     """Do it, and return what came of it in a sentence; raises OSError or RuntimeError if it does not work."""
+    asks: bool = False
+    """Whether somebody must agree to it first: it changes more than what was found."""
 
 
 @dataclass(frozen=True)

@@ -28,3 +28,5 @@ INSTALL = _script("generation", "install")
 """The installer's; what it installs is in `candidate`, below DIRECTORY."""
 HEALTH = _script("generation", "health")
 """The proxy's health check."""
+FUNCTIONS = _script("generation")
+"""What they share, for who looks into the proxy's container."""

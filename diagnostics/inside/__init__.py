@@ -1,5 +1,5 @@
 """Questions that need the stack itself: its engine, its settings, its administrator's account."""
 
-from diagnostics.question import Question
+from diagnostics.inside.questions import QUESTIONS
 
-QUESTIONS: tuple[Question, ...] = ()
+__all__ = ["QUESTIONS"]

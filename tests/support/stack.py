@@ -24,7 +24,7 @@ from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 _PROGRAM = (
-    *("Makefile", "Pulumi.yaml", "__main__.py", "bootstrap", "components", "stacks"),
+    *("Makefile", "Pulumi.yaml", "__main__.py", "bootstrap", "components", "diagnostics", "stacks"),
     *("requirements.txt", "requirements-aws.txt"),
 )
 _UP_SECONDS = 600

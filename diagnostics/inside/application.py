@@ -1,0 +1,150 @@
+"""The application from within: saved settings, the secret key, what was put into its containers."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from diagnostics.finding import Finding, Hop, Remedy, Severity, unknown, well
+from diagnostics.inside.access import Made
+from diagnostics.inside.containers import HOPS
+
+_SHORT_KEY = 32
+"""Bytes below which PyJWT warns (RFC 7518 section 3.2)."""
+SETTINGS = {
+    "webui.url": "site.domain",
+    "rag.file.max_size": "proxy.limits.max_upload",
+    "openai.api_base_urls": "models.providers",
+    "openai.api_keys": "models.providers",
+    "openai.api_configs": "models.providers",
+    "openai.enable": "models.providers",
+    "ollama.base_urls": "models.ollama",
+    "ollama.enable": "models.ollama.mode",
+    "ui.enable_signup": "open_webui.admin",
+}
+"""Saved setting -> what decides it in the stack file, where that is no variable."""
+
+
+def judge_settings(facts: Mapping[str, Any], forget: Callable[[Sequence[str]], Remedy]) -> Iterator[Finding]:
+    """Say which saved settings overrule what the stack says.
+
+    Args:
+        facts: what was found in the application's tables.
+        forget: what would make some of them the stack's again.
+
+    """
+    for one in facts["differ"]:
+        key, names = one["key"], one["variables"]
+        setting = SETTINGS.get(key) or (f"open_webui.environment.{names[0]}" if len(names) == 1 else None)
+        now = "another value" if one["now"] is None else repr(one["now"])
+        stack = "" if one["stack"] in {None, ""} else f", and the stack says {one['stack']!r}"
+        yield Finding(
+            f"settings.{key}",
+            Severity.FAILURE if key.startswith(("openai.", "ollama.")) else Severity.WARNING,
+            Hop.MODELS if key.startswith(("openai.", "ollama.")) else Hop.APPLICATION,
+            f"The saved setting {key} is {now}{stack}: it was changed in the admin panel.",
+            "What is saved overrules the stack file until the application starts the next time.",
+            f"Write what you want as {setting or 'a setting'} in the stack file; `make doctor FIX=yes` makes the saved"
+            " one the stack's again.",
+            setting,
+            None if one["stack"] in {None, ""} else str(one["stack"]),
+            remedy=forget([key]),
+            causes=("models.*", "settings.openai.*", "settings.ollama.*", "stream.*")
+            if key.startswith(("openai.", "ollama."))
+            else ("oauth.*",)
+            if key == "webui.url"
+            else (),
+        )
+    if not facts["differ"]:
+        yield well(
+            "settings.saved",
+            Hop.APPLICATION,
+            f"None of the {facts['owned']} saved settings that the stack owns overrules it.",
+        )
+
+
+def judge_keys(keys: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    """Say whether all replicas sign with the same key, and one that is long enough.
+
+    Args:
+        keys: container -> a mark that is the same where the key is, and its length.
+
+    """
+    marks = {facts["mark"] for facts in keys.values()}
+    if None in marks:
+        without = [name for name, facts in keys.items() if facts["mark"] is None]
+        yield Finding(
+            "secret.key",
+            Severity.FAILURE,
+            Hop.APPLICATION,
+            f"{', '.join(without)} has no WEBUI_SECRET_KEY from the stack.",
+            "Everybody is signed out whenever it is made anew, and from replica to replica.",
+            "`make up` gives all of them the key of the stack's state.",
+            causes=("application.sign_in", "stream.*"),
+        )
+    elif len(marks) > 1:
+        yield Finding(
+            "secret.key",
+            Severity.FAILURE,
+            Hop.APPLICATION,
+            f"{len(keys)} replicas have {len(marks)} different WEBUI_SECRET_KEYs.",
+            "People are signed out again and again: what one replica signs, another does not accept.",
+            "`make up` gives all of them the key of the stack's state.",
+            causes=("application.sign_in", "stream.*"),
+        )
+    elif any(facts["length"] < _SHORT_KEY for facts in keys.values()):
+        yield Finding(
+            "secret.key",
+            Severity.WARNING,
+            Hop.APPLICATION,
+            f"The WEBUI_SECRET_KEY is shorter than {_SHORT_KEY} bytes.",
+            "A short one can be guessed from a session's token, and then anybody can be made the administrator.",
+            "Use a longer one; everybody signs in once more then.",
+        )
+    elif keys:
+        yield well("secret.key", Hop.APPLICATION, f"{len(keys)} replica(s) have the same key, long enough.")
+
+
+def judge_files(
+    made: Sequence[Made],
+    found: Mapping[str, Mapping[str, str]],
+    mend: Callable[[Sequence[Made]], Remedy | None],
+) -> Iterator[Finding]:
+    """Say whether what the stack put into containers is there as it was put.
+
+    Args:
+        made: the containers.
+        found: container -> path -> SHA-256; only those that could be asked.
+        mend: what would make containers anew.
+
+    """
+    changed = False
+    for one in made:
+        if one.name not in found:
+            continue
+        differ = sorted(path for path, mark in one.files.items() if found[one.name].get(path) != mark)
+        if differ:
+            changed = True
+            yield Finding(
+                "containers.files",
+                Severity.FAILURE,
+                HOPS.get(one.role, Hop.ENGINE),
+                f"{one.name} does not have what the stack gave it: {', '.join(differ)} was changed by hand.",
+                "With its next start it does what that says, and not what the stack file says.",
+                "Write what you want into the stack file, and have the container made anew: `make doctor FIX=yes`.",
+                remedy=mend([one]),
+            )
+    if found and not changed:
+        yield well("containers.files", Hop.ENGINE, f"{len(found)} container(s) have what the stack gave them.")
+
+
+def judge_sign_in(facts: Mapping[str, Any]) -> Finding:
+    """Say whether the administrator that the stack made can sign in."""
+    if "token" in facts:
+        return well("application.sign_in", Hop.APPLICATION, "The administrator can sign in.")
+    if facts.get("status") in {400, 401, 403}:
+        return unknown(
+            "application.sign_in",
+            Hop.APPLICATION,
+            "The password of open_webui.admin is not (or no more) the administrator's, so what an account is needed for"
+            " was not asked. Later it is changed in Open WebUI, and the stack does not hear of it.",
+        )
+    return unknown("application.sign_in", Hop.APPLICATION, f"Nobody could be signed in: {facts['fault']}.")

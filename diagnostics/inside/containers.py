@@ -1,0 +1,444 @@
+"""The stack's containers: are they there, do they run, are they well, are they those that were made?"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from diagnostics.finding import Finding, Hop, Remedy, Severity, noted, well
+from diagnostics.inside.access import Engine, Inside, Made, Publication
+from diagnostics.subject import Subject
+
+HOPS = {
+    "nginx": Hop.PROXY,
+    "nginx-installer": Hop.PROXY,
+    "nginx-metrics": Hop.PROXY,
+    "nginx-exporter": Hop.PROXY,
+    "certbot": Hop.PROXY,
+    "readiness": Hop.PROXY,
+    "open-webui": Hop.APPLICATION,
+    "postgres": Hop.DATABASE,
+    "redis": Hop.REDIS,
+    "ollama": Hop.MODELS,
+}
+_SEEN_FROM_OUTSIDE = (
+    *("app.*", "websocket.*", "stream.*", "upload.*", "cors.*", "cookies.*", "oauth.*", "headers.*", "cache.*"),
+    *("redirect.*", "http.*", "silence.*", "client.*"),
+)
+EXPLAINS: Mapping[Hop, tuple[str, ...]] = {
+    Hop.PROXY: (*_SEEN_FROM_OUTSIDE, "port.*", "tls.*", "clock.skew", "proxy.*", "certificate.*"),
+    Hop.APPLICATION: (
+        *_SEEN_FROM_OUTSIDE,
+        *("application.*", "models.*", "database.*", "redis.*", "settings.*", "secret.*", "replicas.*"),
+    ),
+    Hop.DATABASE: (
+        *_SEEN_FROM_OUTSIDE,
+        *("database.*", "application.*", "settings.*", "replicas.*", "models.*", "containers.*"),
+    ),
+    Hop.REDIS: (
+        *_SEEN_FROM_OUTSIDE,
+        "redis.*",
+        "application.*",
+        "replicas.*",
+        "containers.*",
+        "settings.*",
+        "models.*",
+    ),
+    Hop.MODELS: ("models.*", "stream.*"),
+}
+"""Which other findings a container that is not well explains."""
+DRIFT = ("stack.pending",)
+_NEEDED = {"nginx", "open-webui", "postgres", "redis", "ollama", "readiness"}
+"""Roles without which somebody is not answered."""
+RESTARTS = 3
+"""From how many restarts on a container is in a loop rather than unlucky."""
+NEARLY = 90
+"""Percent of its memory limit."""
+_PATIENCE = 20
+"""Seconds for a container that is restarted to end by itself."""
+_SETTLED = 180
+"""Seconds for it to be healthy again."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container as the engine knows it."""
+
+    name: str
+    identity: str
+    status: str
+    """running, exited, paused, restarting, created, dead."""
+    health: str | None = None
+    """healthy, unhealthy, starting; None without a check."""
+    check: str = ""
+    """What its last health check said."""
+    exit_code: int = 0
+    killed_for_memory: bool = False
+    restarts: int = 0
+    image: str = ""
+    labels: Mapping[str, str] | None = None
+    networks: frozenset[str] = frozenset()
+    publications: frozenset[Publication] = frozenset()
+    memory: int = 0
+    restart: str = ""
+    address: str | None = None
+    """On its first network."""
+    started: str = ""
+    """When it last began to run, as RFC 3339 writes it."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether something in it can be asked."""
+        return self.status == "running"
+
+
+def read(document: Mapping[str, Any]) -> Container:
+    """Read what `docker inspect` says of a container."""
+    state, config, host = document["State"], document["Config"], document["HostConfig"]
+    settings = document["NetworkSettings"]
+    health = state.get("Health") or {}
+    checks = health.get("Log") or []
+    networks = settings.get("Networks") or {}
+    # What the engine publishes is empty while it does not run; what it was made with is not.
+    bindings = host.get("PortBindings") or {}
+    return Container(
+        name=str(document["Name"]).lstrip("/"),
+        identity=document["Id"],
+        status=state["Status"],
+        health=health.get("Status"),
+        check=" ".join(str(checks[-1].get("Output", "")).split())[:300] if checks else "",
+        exit_code=state.get("ExitCode", 0),
+        killed_for_memory=bool(state.get("OOMKilled")),
+        restarts=document.get("RestartCount", 0),
+        image=document["Image"],
+        labels=config.get("Labels") or {},
+        networks=frozenset(networks),
+        publications=frozenset(
+            Publication(binding.get("HostIp", ""), int(binding.get("HostPort") or 0), int(inside), protocol)
+            for port, bound in bindings.items()
+            for inside, protocol in [port.split("/")]
+            for binding in bound or ()
+        ),
+        memory=host.get("Memory", 0),
+        restart=(host.get("RestartPolicy") or {}).get("Name", ""),
+        address=next((one["IPAddress"] for one in networks.values() if one.get("IPAddress")), None),
+        started=str(state.get("StartedAt", "")),
+    )
+
+
+def found(inside: Inside) -> dict[str, Container]:
+    """Return the stack's containers by name: those that were made, and those that say they are the stack's."""
+    engine = inside.require()
+    labels = ("--filter", "label=app=open-webui-edge", "--filter", f"label=stack={inside.stack}")
+    listed = engine.must("ps", "--all", "--format", "{{.Names}}", *labels).split()
+    names = sorted({*listed, *(made.name for made in inside.made)})
+    if not names:
+        return {}
+    # One that is not there is said on the other stream, and the rest is answered all the same.
+    answer = engine.run("inspect", "--type", "container", *names)
+    return {one.name: one for one in map(read, json.loads(answer.output or "[]"))}
+
+
+def of(subject: Subject) -> dict[str, Container]:
+    """Return the stack's containers, asked for once."""
+    inside = inside_of(subject)
+    return subject.once("inside.containers", lambda: found(inside))
+
+
+def inside_of(subject: Subject) -> Inside:
+    """Return what is known from within; questions that need it are asked of stacks alone."""
+    if subject.inside is None:
+        raise RuntimeError("it can be asked of a stack alone")
+    return subject.inside
+
+
+def running(subject: Subject, role: str) -> tuple[Made, ...]:
+    """Return the containers of a role that can be asked."""
+    there = of(subject)
+    made = inside_of(subject).of(role)
+    return tuple(one for one in made if one.name in there and there[one.name].runs)
+
+
+def judge(
+    made: Sequence[Made], there: Mapping[str, Container], start: Callable[[Made], Remedy], mend: Remedy | None
+) -> Iterator[Finding]:
+    """Say of each container whether it is there, runs and is healthy.
+
+    Args:
+        made: what the last update made.
+        there: what the engine has, by name.
+        start: what would start or restart one.
+        mend: what would make those anew that are gone.
+
+    """
+    troubles: list[Finding] = []
+    for one in made:
+        trouble = _trouble_of(one, there.get(one.name), start, mend)
+        if trouble is not None:
+            alone = not any(_carries_on(other, one, there) for other in made)
+            troubles.append(trouble if alone else _one_of_several(trouble))
+    yield from sorted(troubles, key=lambda trouble: _DEPTH.index(trouble.hop))
+    if not troubles:
+        count = sum(not one.runs_once for one in made)
+        yield well("containers.well", Hop.ENGINE, f"{count} containers run, and each says that it is well.")
+
+
+def _carries_on(other: Made, made: Made, there: Mapping[str, Container]) -> bool:
+    here = there.get(other.name)
+    same = other.role == made.role and other.name != made.name
+    return same and here is not None and here.runs and here.health in {None, "healthy"}
+
+
+def _one_of_several(trouble: Finding) -> Finding:
+    """Return what is wrong with one of several replicas: people are answered by the others, which explain nothing."""
+    return replace(
+        trouble,
+        severity=Severity.WARNING,
+        why="The others carry its share; when one more ends there is little left.",
+        causes=(*DRIFT, "replicas.*"),
+    )
+
+
+_DEPTH = (Hop.ENGINE, Hop.DATABASE, Hop.REDIS, Hop.APPLICATION, Hop.PROXY, Hop.MODELS, Hop.HOST, Hop.NAME,
+          Hop.OUTER_PROXY)  # fmt: skip
+"""What others lean on comes first."""
+
+
+def _trouble_of(  # noqa: PLR0911 - one return a state
+    made: Made, here: Container | None, start: Callable[[Made], Remedy], mend: Remedy | None
+) -> Finding | None:
+    hop = HOPS.get(made.role, Hop.ENGINE)
+    explains = (*EXPLAINS.get(hop, ()), *DRIFT)
+    minor = made.role not in _NEEDED
+    bad = Severity.WARNING if minor else Severity.FAILURE
+    why = "" if minor else _WHY.get(hop, "Something that the deployment needs is not there.")
+    logs = f"`make logs ROLE={made.role}` shows its last words"
+    if here is None:
+        return Finding(
+            "containers.missing",
+            bad,
+            hop,
+            f"There is no container {made.name}: somebody removed it.",
+            why,
+            "`make up` makes it anew; its data is in volumes, which stay.",
+            remedy=mend,
+            causes=explains,
+        )
+    if made.runs_once:
+        return None
+    if here.status == "restarting" or (here.restarts >= RESTARTS and here.health != "healthy"):
+        memory = " because it reached its memory limit" if here.killed_for_memory else ""
+        return Finding(
+            "containers.restarting",
+            bad,
+            hop,
+            f"{made.name} ends and is started again and again ({here.restarts} times so far), last with exit code"
+            f" {here.exit_code}{memory}.",
+            why,
+            f"{logs}, which say why; `make up` ends with them too.",
+            causes=explains,
+        )
+    if here.status != "running":
+        verb = "unpause" if here.status == "paused" else "start"
+        memory = ", because it reached its memory limit" if here.killed_for_memory else ""
+        return Finding(
+            "containers.stopped",
+            bad,
+            hop,
+            f"{made.name} does not run: it is {here.status}{_code(here)}{memory}.",
+            why,
+            f"`docker {verb} {made.name}`, or `make up`; {logs}.",
+            remedy=start(made),
+            causes=explains,
+        )
+    if here.health == "unhealthy":
+        return Finding(
+            "containers.unhealthy",
+            bad,
+            hop,
+            f"{made.name} runs and is unhealthy; its last health check said: {here.check or 'nothing'}.",
+            why,
+            f"`docker restart {made.name}`; {logs}.",
+            remedy=start(made),
+            causes=explains,
+        )
+    if here.health == "starting":
+        return Finding(
+            "containers.starting",
+            Severity.WARNING,
+            hop,
+            f"{made.name} is still starting.",
+            "Until it is healthy nobody is answered by it; a migration of a large database takes minutes.",
+            f"Wait, and ask again; {logs}.",
+            causes=explains,
+        )
+    return None
+
+
+_WHY = {
+    Hop.PROXY: "Nothing else listens for browsers: nobody gets in, or not to what is ready.",
+    Hop.APPLICATION: "Without it the proxy answers everybody with a page that says so.",
+    Hop.DATABASE: "Users, chats and settings are there: the application neither starts nor answers without it.",
+    Hop.REDIS: "What replicas share and who is signed out is there: the application is not ready without it.",
+    Hop.MODELS: "Its models answer nobody.",
+}
+
+
+def _code(here: Container) -> str:
+    return f", exit code {here.exit_code}" if here.status == "exited" else ""
+
+
+def judge_memory(
+    made: Sequence[Made], there: Mapping[str, Container], used: Mapping[str, float], settings: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Say which containers are near their limit or were over it.
+
+    Args:
+        made: what the last update made.
+        there: what the engine has, by name.
+        used: name -> percent of the limit.
+        settings: role -> setting with the limit.
+
+    """
+    trouble = False
+    for one in made:
+        here, setting = there.get(one.name), settings.get(one.role)
+        hop = HOPS.get(one.role, Hop.ENGINE)
+        if here is None:
+            continue
+        fix = f"Raise {setting} in the stack file, and run `make up`." if setting else ""
+        if here.killed_for_memory and here.runs:
+            trouble = True
+            yield Finding(
+                "containers.out_of_memory",
+                Severity.WARNING,
+                hop,
+                f"{one.name} was killed because it reached its memory limit of {_mebibytes(here.memory)}; it was"
+                f" restarted {here.restarts} times.",
+                "Whatever it was answering then was lost.",
+                fix,
+                setting,
+            )
+        elif used.get(one.name, 0) >= NEARLY:
+            trouble = True
+            yield Finding(
+                "containers.memory",
+                Severity.WARNING,
+                hop,
+                f"{one.name} uses {used[one.name]:.0f} % of its memory limit of {_mebibytes(here.memory)}.",
+                "The engine kills it when it reaches the limit, with all that it is answering.",
+                fix,
+                setting,
+            )
+    if not trouble and used:
+        name, most = max(used.items(), key=lambda item: item[1])
+        yield well("containers.memory", Hop.ENGINE, f"At most {most:.0f} % of a memory limit is used ({name}).")
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size >> 20} MiB"
+
+
+def judge_drift(
+    made: Sequence[Made], there: Mapping[str, Container], mend: Callable[[Sequence[Made]], Remedy | None]
+) -> Iterator[Finding]:
+    """Say which containers are not those that the last update made, and in what they differ."""
+    changed = False
+    for one in made:
+        here = there.get(one.name)
+        if here is None:
+            continue
+        differences = list(_differences(one, here))
+        if differences:
+            changed = True
+            hop = HOPS.get(one.role, Hop.ENGINE)
+            cut_off = not one.runs_once and not one.networks <= here.networks
+            yield Finding(
+                "containers.changed",
+                Severity.FAILURE if cut_off else Severity.WARNING,
+                hop,
+                f"{one.name} is not as the stack made it: {'; '.join(differences)}.",
+                "What was changed by hand is in no file: the next update takes it back, and nobody will know why it"
+                " was there.",
+                "Write what you want into the stack file; `make up` makes the container as that says.",
+                remedy=mend([one]),
+                causes=(*DRIFT, *(EXPLAINS.get(hop, ()) if cut_off else ())),
+            )
+    strangers = sorted({*there} - {one.name for one in made})
+    if strangers:
+        yield noted(
+            "containers.strangers",
+            Hop.ENGINE,
+            f"Labelled as this stack's, and not made by its last update: {', '.join(strangers)}.",
+            "They may be left from an update that was interrupted; the next one removes those that are in its way.",
+        )
+    if not changed:
+        yield well("containers.as_made", Hop.ENGINE, "Each container that is there is the one that was made.")
+
+
+def _differences(made: Made, here: Container) -> Iterable[str]:
+    if here.image != made.image:
+        yield f"it runs the image {_short(here.image)}, pinned is {_short(made.image)}"
+    if here.identity != made.identity:
+        yield f"somebody made it anew (its id is {here.identity[:12]}, not {made.identity[:12]})"
+    missing = {key for key, value in made.labels.items() if (here.labels or {}).get(key) != value}
+    if missing:
+        yield f"labels differ ({', '.join(sorted(missing))})"
+    if not made.runs_once and here.networks != made.networks:
+        yield f"its networks are {_listed(here.networks)}, made with {_listed(made.networks)}"
+    if here.publications != made.publications:
+        yield f"it publishes {_listed(map(str, here.publications))}, made with {_listed(map(str, made.publications))}"
+    if made.memory is not None and here.memory != made.memory:
+        yield f"its memory limit is {_mebibytes(here.memory)}, made with {_mebibytes(made.memory)}"
+    if not made.runs_once and here.restart != made.restart:
+        yield f"its restart policy is {here.restart or 'no'}, made with {made.restart}"
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(sorted(words)) or "none"
+
+
+def _short(image: str) -> str:
+    return image.removeprefix("sha256:")[:12]
+
+
+def restart(engine: Engine, made: Made, there: Mapping[str, Container]) -> Remedy:
+    """Return what starts or restarts a container."""
+    here = there.get(made.name)
+    verb = {"paused": "unpause", "running": "restart"}.get("" if here is None else here.status, "start")
+    words = (verb, *(("--time", str(_PATIENCE)) if verb == "restart" else ()), made.name)
+
+    def apply() -> str:
+        engine.must(*words, seconds=120)
+        return f"{made.name} was {_DONE[verb]}, and {_once_settled(engine, made.name)}"
+
+    return Remedy(f"docker {' '.join(words)}", apply)
+
+
+def _once_settled(engine: Engine, name: str) -> str:
+    """Return how a container is once it is no longer starting."""
+    deadline = time.monotonic() + _SETTLED
+    while True:
+        here = read(json.loads(engine.must("inspect", "--type", "container", name))[0])
+        # An unhealthy one that was restarted says so until its next check.
+        if here.status != "running" or here.health in {None, "healthy"} or time.monotonic() > deadline:
+            return f"is {here.health or here.status}"
+        time.sleep(0.5)
+
+
+_DONE = {"start": "started", "restart": "restarted", "unpause": "let go on"}
+
+
+def memory_used(engine: Engine, names: Sequence[str]) -> dict[str, float]:
+    """Return percent of the limit by name; asking takes the engine two seconds."""
+    answer = engine.run("stats", "--no-stream", "--format", "{{json .}}", *names, seconds=15)
+    rows = [json.loads(line) for line in answer.output.splitlines() if line.startswith("{")]
+    return {row["Name"]: _percent(row["MemPerc"]) for row in rows}
+
+
+def _percent(text: str) -> float:
+    try:
+        return float(text.rstrip("%"))
+    except ValueError:
+        return 0.0

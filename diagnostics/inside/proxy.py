@@ -1,0 +1,289 @@
+"""The proxy from within: does it run what the stack says, and serve the certificate that it has?"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from diagnostics.finding import Finding, Hop, Remedy, Severity, noted, well
+from diagnostics.inside.containers import EXPLAINS
+
+SCRIPT = r"""
+cd "$EDGE_DIRECTORY" || exit 1
+umask 077
+say() { printf '%s=%s\n' "$1" "$2"; }
+say in_force "$(basename "$(readlink current)")"
+say named "$(name_of current)"
+say served "$(served_generation)"
+say configuration "$(sha256sum < current/nginx.conf | cut -d ' ' -f 1)"
+say certificate "$(sha256sum < current/tls/certificate.pem | cut -d ' ' -f 1)"
+say source "$(cat current/certificate_source 2> /dev/null)"
+say pair "$(cat current/pair 2> /dev/null)"
+say installed_serial "$(openssl x509 -noout -serial -in current/tls/certificate.pem 2> /dev/null | cut -d = -f 2)"
+say served_serial "$(served_certificate | openssl x509 -noout -serial 2> /dev/null | cut -d = -f 2)"
+say master "$(cat /proc/1/comm)"
+new=0 old=0
+for each in /proc/[0-9]*; do
+    words=$(tr '\0' ' ' < "$each/cmdline" 2> /dev/null) || continue
+    case $words in
+        'nginx: worker process is shutting down'*) old=$((old + 1)) ;;
+        'nginx: worker process'*) new=$((new + 1)) ;;
+    esac
+done
+say workers "$new"
+say leaving "$old"
+say refused "$(nginx -t -q -c "$PWD/current/nginx.conf" 2>&1 < /dev/null | tr '\n' ' ' | cut -c 1-300)"
+say state "$(tr -d '\n' < "$EDGE_CERTIFICATES/state.json" 2> /dev/null)"
+"""
+"""For a shell in the proxy's container, after the functions that its own scripts share."""
+RENAME = r"""
+cd "$EDGE_DIRECTORY" || exit 1
+umask 077
+lock -w 30 || exit 1
+name=$(name_of current) was=$(readlink current)
+if [ "generations/$name" != "$was" ]; then
+    rm -rf "generations/$name"
+    cp -Rp "$was" "generations/$name" || exit 1
+    printf 'set $generation "%s";\n' "$name" > "generations/$name/generation.conf"
+    point_to "generations/$name" && rm -rf "$was"
+fi
+"""
+"""Likewise: gives what was changed by hand the name of its content. What the stack installs then is not taken for there
+already, because a folder has its name."""
+_MANY = 200
+_SHORT_OF_A_READ = 60.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the script found."""
+
+    in_force: str = ""
+    named: str = ""
+    """What the generation would be called by what is in it."""
+    served: str = ""
+    configuration: str = ""
+    certificate: str = ""
+    source: str = ""
+    pair: str = ""
+    installed_serial: str = ""
+    served_serial: str = ""
+    workers: int = 0
+    leaving: int = 0
+    refused: str = ""
+    state: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What certbot's container says of its attempts."""
+
+
+def judge_configuration(
+    seen: Seen, expected: str | None, install: Callable[[], Remedy | None], reload: Remedy | None
+) -> Iterator[Finding]:
+    """Say whether what Nginx runs is what the stack says.
+
+    Args:
+        seen: what was found.
+        expected: SHA-256 of the nginx.conf that the last update installed.
+        install: what would have it installed once more.
+        reload: what would have Nginx read what is in force.
+
+    """
+    why = "What was changed by hand is in no file: it does what nobody wrote down, and nobody will know why."
+    trouble = False
+    if expected is not None and seen.configuration != expected:
+        trouble = True
+        refused = f" Nginx would refuse it: {seen.refused}." if seen.refused else ""
+        yield Finding(
+            "proxy.configuration",
+            Severity.FAILURE,
+            Hop.PROXY,
+            "The nginx.conf in the proxy's volume is not the one that the stack installed: somebody changed it by"
+            f" hand.{refused}",
+            why,
+            "Write what you want as settings below proxy, and have the stack's configuration installed again:"
+            " `make doctor FIX=yes`.",
+            remedy=install(),
+            causes=EXPLAINS[Hop.PROXY],
+        )
+    elif seen.named != seen.in_force and seen.installed_serial == seen.served_serial:
+        trouble = True
+        yield Finding(
+            "proxy.generation_changed",
+            Severity.WARNING,
+            Hop.PROXY,
+            f"The files of generation {seen.in_force}, which is in force, were changed by hand.",
+            why,
+            "Have the stack's configuration installed again: `make doctor FIX=yes`.",
+            remedy=install(),
+        )
+    if seen.served != seen.in_force:
+        trouble = True
+        yield Finding(
+            "proxy.generation",
+            Severity.FAILURE,
+            Hop.PROXY,
+            f"Nginx runs generation {seen.served or 'nobody says which'}, and {seen.in_force} is in force: it has not"
+            " taken that up.",
+            "A changed setting, or a renewed certificate, has no effect.",
+            "`make logs ROLE=nginx` says why; a reload takes it up.",
+            remedy=reload,
+            causes=("certificate.served",),
+        )
+    if not trouble:
+        leaving = f", and {seen.leaving} of earlier configurations end with their connections" if seen.leaving else ""
+        yield well(
+            "proxy.configuration",
+            Hop.PROXY,
+            f"Nginx runs the configuration that the stack installed ({seen.served}); {seen.workers} workers{leaving}.",
+        )
+    if seen.leaving > _MANY:
+        yield noted(
+            "proxy.workers",
+            Hop.PROXY,
+            f"{seen.leaving} workers of earlier configurations are still there.",
+            "Each keeps its memory until its last connection ends, after proxy.timeouts.shutdown at the latest.",
+        )
+
+
+def judge_certificate(
+    seen: Seen, expected: str | None, install: Callable[[], Remedy | None], reload: Remedy | None
+) -> Iterator[Finding]:
+    """Say whether the certificate that is served is the one that the proxy has, and that the stack gave it.
+
+    Args:
+        seen: what was found.
+        expected: SHA-256 of the one that the last update installed; None where another container obtains it.
+        install: what would have it installed once more.
+        reload: what would have Nginx read what is in force.
+
+    """
+    if not seen.served_serial:
+        yield Finding(
+            "certificate.served",
+            Severity.FAILURE,
+            Hop.PROXY,
+            "Nginx shows no certificate to who connects from within its own container.",
+            "Nobody gets in.",
+            "`make logs ROLE=nginx` says why.",
+            causes=EXPLAINS[Hop.PROXY],
+        )
+        return
+    own_changed = expected is not None and seen.source == "own" and seen.certificate != expected
+    if seen.served_serial != seen.installed_serial or own_changed:
+        remedy = install() if own_changed else reload
+        differs = seen.served_serial != seen.installed_serial
+        yield Finding(
+            "certificate.served",
+            Severity.FAILURE if differs else Severity.WARNING,
+            Hop.PROXY,
+            f"Nginx serves the certificate {seen.served_serial}, and the one in its volume is"
+            f" {seen.installed_serial or 'none that can be read'}."
+            if differs
+            else f"The certificate in the proxy's volume ({seen.installed_serial}) is not the one that the stack made.",
+            "What is served expires although there is a newer one, or changes at the next reload.",
+            "Have it installed again: `make doctor FIX=yes`." if own_changed else "A reload takes it up.",
+            remedy=remedy,
+            causes=("proxy.generation_changed", "tls.*"),
+        )
+        return
+    yield well(
+        "certificate.served", Hop.PROXY, f"The certificate in the volume is the one served ({seen.served_serial})."
+    )
+
+
+def judge_renewal(state: Mapping[str, Any] | None, now: datetime) -> Iterator[Finding]:
+    """Say how the last attempt to obtain a certificate ended.
+
+    Args:
+        state: what certbot's container writes down; None where it has written nothing.
+        now: the moment.
+
+    """
+    if not state:
+        yield Finding(
+            "certificate.renewal",
+            Severity.WARNING,
+            Hop.PROXY,
+            "Certbot's container has said nothing yet about an attempt.",
+            "Until there is a certificate of an issuer, browsers are shown a placeholder that they refuse.",
+            "`make logs ROLE=certbot` says what it is at.",
+        )
+        return
+    last = state.get("last_attempt") or {}
+    served = state.get("served") or {}
+    ends = _moment(served.get("not_after"))
+    left = None if ends is None else ends - now
+    if last.get("error"):
+        expired = left is None or left.total_seconds() <= 0
+        next_one = f" It tries again at {state['next_attempt']}." if state.get("next_attempt") else ""
+        yield Finding(
+            "certificate.renewal",
+            Severity.FAILURE if expired else Severity.WARNING,
+            Hop.PROXY,
+            f"The last attempt to obtain a certificate failed ({last.get('at')}, {last.get('directory')}):"
+            f" {_one_line(last['error'])}",
+            ("There is none that is valid." if left is None or expired else f"The one served ends in {left.days} days.")
+            + next_one,
+            _one_line(last.get("hint") or "`make certificate` shows all of it."),
+            causes=("tls.*", "certificate.placeholder"),
+        )
+        return
+    yield well(
+        "certificate.renewal",
+        Hop.PROXY,
+        f"The last attempt to obtain a certificate went well; the next look is at"
+        f" {state.get('next_attempt') or 'a time unknown'}.",
+    )
+
+
+def judge_silence(silences: Mapping[str, float], wanted: float | None) -> Iterator[Finding]:
+    """Say how long an answer may be silent, and which hop ends it first.
+
+    Args:
+        silences: hop -> seconds.
+        wanted: seconds that the settings promise.
+
+    """
+    if not silences:
+        return
+    hop, shortest = min(silences.items(), key=lambda item: item[1])
+    listed = ", ".join(f"{name} {_span(seconds)}" for name, seconds in silences.items())
+    if wanted is not None and shortest < wanted:
+        yield Finding(
+            "silence.own",
+            Severity.WARNING,
+            Hop.OUTER_PROXY,
+            f"{hop} ends an answer that is silent for {_span(shortest)}, and the proxy would wait {_span(wanted)}"
+            f" (all: {listed}).",
+            "A model that thinks longer than that is cut off with 504, and its answer is lost.",
+            f"Raise the idle timeout of {hop}, or lower proxy.timeouts.read, so that nobody waits for nothing.",
+            "proxy.timeouts.read",
+        )
+    elif shortest < _SHORT_OF_A_READ * 2:
+        yield Finding(
+            "silence.own",
+            Severity.WARNING,
+            Hop.PROXY,
+            f"{hop} ends an answer that is silent for {_span(shortest)}.",
+            "A model that thinks longer than that is cut off with 504, and its answer is lost.",
+            "Raise it to 10 minutes or more.",
+            "proxy.timeouts.read",
+            "30m",
+        )
+    else:
+        yield well("silence.own", Hop.PROXY, f"An answer may be silent for {_span(shortest)} ({listed}).")
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / 60:g} min" if seconds >= 60 and seconds % 60 == 0 else f"{seconds:g} s"  # noqa: PLR2004 - a minute
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:400]

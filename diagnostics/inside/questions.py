@@ -1,0 +1,581 @@
+"""All questions that need the stack: what is asked of whom, and who judges the answers."""
+
+import json
+import secrets as random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from diagnostics.finding import Finding, Hop, Remedy, Severity, unknown, well
+from diagnostics.inside import application, containers, disks, proxy, services, streams
+from diagnostics.inside.access import Change, Engine, Made, SilentEngineError
+from diagnostics.inside.containers import Container, inside_of
+from diagnostics.question import Question
+from diagnostics.subject import Subject
+
+_PROBE = Path(__file__).with_name("probe.py")
+_SKEW = 5.0
+"""Seconds between two clocks from which on tokens and one-time passwords are refused."""
+_SKEW_FATAL = 60.0
+_MEMORY = {
+    "nginx": "proxy.memory",
+    "open-webui": "open_webui.memory",
+    "postgres": "data.postgres.memory",
+    "redis": "data.redis.memory",
+    "ollama": "models.ollama.container.memory",
+}
+_THROUGH_THE_ENGINE = (
+    *("engine.*", "containers.*", "disk.*", "database.*", "redis.*", "models.*", "settings.*", "secret.*"),
+    *("application.*", "proxy.*", "certificate.*", "client.*", "stream.*", "stack.pending"),
+)
+_APPLICATION = "open-webui"
+_PATIENCE = 25.0
+"""Seconds for all that is asked from within a replica."""
+_OF_THE_PROXY = "nginx"
+
+
+class NobodyToAskError(RuntimeError):
+    """The container that would answer does not run; another finding says so."""
+
+
+def probe(engine: Engine, container: str, *arguments: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Run our program in a container of the application, and return what it says.
+
+    Raises:
+        RuntimeError: it said nothing.
+
+    """
+    program = f"INPUT = {dict(given or {})!r}\n{_PROBE.read_text(encoding='utf-8')}"
+    answer = engine.run(
+        "exec", "-i", container, "python3", "-I", "-", *arguments, given=program, seconds=_PATIENCE + 20
+    )
+    last = answer.output.strip().splitlines()[-1:] or [""]
+    try:
+        return json.loads(last[0])
+    except ValueError:
+        raise RuntimeError(f"asked from within {container}: {answer.words}") from None
+
+
+def _facts(subject: Subject, name: str, replica: Made | None = None) -> dict[str, Any]:
+    """Return what a replica (the first, where none is named) found out about one thing; all is asked at once.
+
+    Raises:
+        RuntimeError: it could not be asked.
+
+    """
+    first = _first(subject, _APPLICATION)
+    asked = replica or first
+    answers: dict[str, Any] = subject.once(
+        ("inside.facts", asked.name), lambda: _ask_all(subject, asked, asked == first)
+    )
+    facts = answers[name]
+    if "error" in facts:
+        raise RuntimeError(f"asked from within {asked.name}: {facts['error']}")
+    return facts
+
+
+def _ask_all(subject: Subject, replica: Made, first: bool) -> dict[str, Any]:  # noqa: FBT001 - a word would say no more
+    inside = inside_of(subject)
+    names = ["ready", "key"]
+    if first:
+        names += ["database", "models", "settings"]
+        names += ["store"] if inside.redis is not None or inside.of("redis") else []
+        names += ["rotation"] if containers.running(subject, "readiness") else []
+    given = {
+        "names": names,
+        "seconds": _PATIENCE,
+        "salt": subject.once("inside.salt", lambda: random.token_hex(16)),
+        "started": _seconds(containers.of(subject)[replica.name].started),
+        "upstream": _APPLICATION,
+    }
+    return probe(inside.require(), replica.name, "facts", given=given)
+
+
+def _from_application(subject: Subject, *arguments: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return probe(inside_of(subject).require(), _first(subject, _APPLICATION).name, *arguments, given=given)
+
+
+def _first(subject: Subject, role: str) -> Made:
+    there = containers.running(subject, role)
+    if not there:
+        raise NobodyToAskError(f"no container of the role {role} runs")
+    return there[0]
+
+
+def _engine(subject: Subject) -> Iterator[Finding]:
+    inside = inside_of(subject)
+    if inside.engine is None:
+        yield Finding(
+            "engine.answers",
+            Severity.FAILURE,
+            Hop.ENGINE,
+            inside.silent or "The Docker engine does not answer.",
+            "What runs there cannot be looked at, and no update can be made.",
+            "Start it, or mend the way to it; what was asked from outside still holds.",
+            causes=_THROUGH_THE_ENGINE,
+        )
+        return
+    version = inside.engine.must("version", "--format", "{{.Server.Version}}").strip()
+    yield well("engine.answers", Hop.ENGINE, f"Docker {version} answers at {inside.engine.address}.")
+
+
+def _settings(subject: Subject) -> Iterator[Finding]:
+    inside = inside_of(subject)
+    if inside.faults:
+        yield Finding(
+            "stack.settings",
+            Severity.FAILURE,
+            Hop.HOST,
+            f"The stack file cannot be read as settings: {'; '.join(inside.faults)}.",
+            "The next update ends at once; what runs is from the last one that went well.",
+            "Mend the stack file; `make preview` says all its faults.",
+        )
+        return
+    yield well("stack.settings", Hop.HOST, "The stack file says nothing that cannot be.")
+
+
+def _up(subject: Subject) -> Iterator[Finding]:
+    inside = inside_of(subject)
+    if inside.made:
+        yield well("stack.up", Hop.HOST, f"The last update made {len(inside.made)} containers.")
+        return
+    yield Finding(
+        "stack.up",
+        Severity.FAILURE,
+        Hop.HOST,
+        f"The stack {inside.stack} is not up: its state holds no container.",
+        "There is nothing that could answer.",
+        f"`make up STACK={inside.stack}` brings it up.",
+        causes=("*",),
+    )
+
+
+def _containers(subject: Subject) -> Iterator[Finding]:
+    inside = inside_of(subject)
+    there = containers.of(subject)
+    engine = inside.require()
+    yield from containers.judge(
+        inside.made,
+        there,
+        lambda made: containers.restart(engine, made, there),
+        _remade(subject, ()),
+    )
+
+
+def _drift(subject: Subject) -> Iterator[Finding]:
+    inside = inside_of(subject)
+    yield from containers.judge_drift(inside.made, containers.of(subject), lambda made: _remade(subject, made))
+
+
+def _files(subject: Subject) -> Iterator[Finding]:
+    inside = inside_of(subject)
+    engine, there = inside.require(), containers.of(subject)
+    found: dict[str, dict[str, str]] = {}
+    asked = [one for one in inside.made if one.files and not one.runs_once and _runs(there, one)]
+    for one in asked:
+        answer = engine.run("exec", one.name, "sha256sum", *sorted(one.files))
+        sums = [line.split(maxsplit=1) for line in answer.output.splitlines()]
+        found[one.name] = {path.strip(): mark for mark, path in sums}
+    yield from application.judge_files(asked, found, lambda made: _remade(subject, made))
+
+
+def _memory(subject: Subject) -> Iterator[Finding]:
+    inside = inside_of(subject)
+    there = containers.of(subject)
+    names = [one.name for one in inside.made if _runs(there, one)]
+    used = containers.memory_used(inside.require(), names) if names else {}
+    yield from containers.judge_memory(inside.made, there, used, _MEMORY)
+
+
+def _disks(subject: Subject) -> Iterator[Finding]:
+    inside = inside_of(subject)
+    engine, there = inside.require(), containers.of(subject)
+    found: list[disks.Disk] = []
+    for one in inside.made:
+        if _runs(there, one) and one.role in disks.PLACES:
+            for path in disks.PLACES[one.role]:
+                answer = engine.run("exec", one.name, "df", "-P", "-B1", path)
+                disk = disks.read(answer.output, f"{one.name}:{path}") if answer.code == 0 else None
+                if disk is not None:
+                    found.append(disk)
+    yield from disks.judge(disks.together(found), percent=inside.disk_percent)
+
+
+def _clock(subject: Subject) -> Iterator[Finding]:
+    engine = inside_of(subject).require()
+    began = time.time()
+    said = engine.must("info", "--format", "{{.SystemTime}}").strip()
+    ended = time.time()
+    yield judge_clock(said, began, ended)
+
+
+def judge_clock(said: str, began: float, ended: float) -> Finding:
+    """Say how far the engine's clock is from this machine's, asked between two moments of this one."""
+    try:
+        # RFC 3339 with nanoseconds, of which Python reads six digits.
+        head, _, rest = said.partition(".")
+        digits = rest.rstrip("Z").partition("+")[0].partition("-")[0]
+        zone = rest[len(digits) :] if rest else ""
+        there = datetime.fromisoformat(f"{head}.{digits[:6].ljust(6, '0')}{zone}").timestamp()
+    except ValueError:
+        return unknown("engine.clock", Hop.ENGINE, f"The engine says no time that can be read: {said}.")
+    away = 0.0 if began - 1 <= there <= ended + 1 else there - ended
+    if abs(away) < _SKEW:
+        return well("engine.clock", Hop.ENGINE, "The clock of the engine's host and this machine's agree.")
+    return Finding(
+        "engine.clock",
+        Severity.FAILURE if abs(away) >= _SKEW_FATAL else Severity.WARNING,
+        Hop.ENGINE,
+        f"The clock of the engine's host is {abs(away):.0f} s {'ahead of' if away > 0 else 'behind'} this machine's.",
+        "With a wrong clock certificates count as expired, and sign-ins by an identity provider are refused.",
+        "Have both machines keep time (`timedatectl set-ntp true`), and look at which of them is wrong.",
+    )
+
+
+def _database(subject: Subject) -> Iterator[Finding]:
+    inside = inside_of(subject)
+    yield from services.judge_database(_facts(subject, "database"), inside.database)
+
+
+def _redis(subject: Subject) -> Iterator[Finding]:
+    inside = inside_of(subject)
+    if inside.redis is None and not inside.of("redis"):
+        return
+    yield from services.judge_redis(_facts(subject, "store"), inside.redis)
+
+
+def _models(subject: Subject) -> Iterator[Finding]:
+    yield from services.judge_models(_facts(subject, "models"))
+
+
+def _saved(subject: Subject) -> Iterator[Finding]:
+    yield from application.judge_settings(_facts(subject, "settings"), lambda keys: _forget(subject, keys))
+
+
+def _forget(subject: Subject, keys: Sequence[str]) -> Remedy:
+    def apply() -> str:
+        _from_application(subject, "forget", *keys)
+        return f"{', '.join(keys)} is what the stack says"
+
+    return Remedy(f"make the saved setting {', '.join(keys)} what the stack says", apply)
+
+
+def _seconds(moment: str) -> float:
+    try:
+        return datetime.fromisoformat(f"{moment[:19]}+00:00").timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _keys(subject: Subject) -> Iterator[Finding]:
+    replicas = containers.running(subject, _APPLICATION)
+    yield from application.judge_keys({one.name: _facts(subject, "key", one) for one in replicas})
+
+
+def _replicas(subject: Subject) -> Iterator[Finding]:
+    there = containers.of(subject)
+    replicas = containers.running(subject, _APPLICATION)
+    names = [one.name for one in replicas]
+    answers = {one.name: _facts(subject, "ready", one) for one in replicas}
+    led: list[str] | None = None
+    if containers.running(subject, "readiness") and names:
+        facts = _facts(subject, "rotation")
+        if "fault" in facts:
+            yield unknown(
+                "replicas.rotation", Hop.PROXY, f"Who keeps the list of replicas did not say: {facts['fault']}."
+            )
+        else:
+            addresses = set(facts["addresses"])
+            led = [name for name in names if there[name].address in addresses]
+    yield from services.judge_replicas(names, answers, led)
+
+
+def _proxy_seen(subject: Subject) -> proxy.Seen:
+    inside = inside_of(subject)
+    name = _first(subject, _OF_THE_PROXY).name
+
+    def ask() -> proxy.Seen:
+        script = f"{inside.shell_functions}\n{proxy.SCRIPT}"
+        output = inside.require().must("exec", "-i", name, "/bin/sh", "-s", given=script, seconds=20)
+        found = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+        return proxy.Seen(
+            **{
+                key: found.get(key, "")
+                for key in (
+                    *("in_force", "named", "served", "configuration", "certificate", "source", "pair"),
+                    *("installed_serial", "served_serial", "refused"),
+                )
+            },
+            workers=int(found.get("workers") or 0),
+            leaving=int(found.get("leaving") or 0),
+            state=_json(found.get("state", "")),
+        )
+
+    return subject.once("inside.proxy", ask)
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _configuration(subject: Subject) -> Iterator[Finding]:
+    yield from proxy.judge_configuration(
+        _proxy_seen(subject),
+        inside_of(subject).configuration,
+        lambda: _installed_anew(subject),
+        _reload(subject),
+    )
+
+
+def _certificate(subject: Subject) -> Iterator[Finding]:
+    yield from proxy.judge_certificate(
+        _proxy_seen(subject),
+        inside_of(subject).certificate,
+        lambda: _installed_anew(subject),
+        _reload(subject),
+    )
+
+
+def _installed_anew(subject: Subject) -> Remedy | None:
+    """Return what has the stack's own configuration and certificate installed once more."""
+    inside = inside_of(subject)
+    remedy = _remade(subject, inside.of("nginx-installer"))
+    if remedy is None:
+        return None
+    name, update = _first(subject, _OF_THE_PROXY).name, remedy.apply
+
+    def apply() -> str:
+        script = f"{inside.shell_functions}\n{proxy.RENAME}"
+        inside.require().must("exec", "-i", name, "/bin/sh", "-s", given=script, seconds=60)
+        return update()
+
+    return replace(remedy, apply=apply)
+
+
+def _reload(subject: Subject) -> Remedy:
+    name = _first(subject, _OF_THE_PROXY).name
+
+    def apply() -> str:
+        inside_of(subject).require().must(
+            "exec", name, "nginx", "-s", "reload", "-c", "/etc/open-webui-edge/current/nginx.conf"
+        )
+        return "Nginx was told to read what is in force"
+
+    return Remedy(f"docker exec {name} nginx -s reload", apply)
+
+
+def _renewal(subject: Subject) -> Iterator[Finding]:
+    if subject.expected is not None and subject.expected.certificate_mode == "lets-encrypt":
+        yield from proxy.judge_renewal(_proxy_seen(subject).state, datetime.now(UTC))
+
+
+def _silence(subject: Subject) -> Iterator[Finding]:
+    wanted = None if subject.expected is None else subject.expected.read_timeout
+    yield from proxy.judge_silence(inside_of(subject).silences, wanted)
+
+
+def _pending(subject: Subject) -> Iterator[Finding]:
+    inside = inside_of(subject)
+    if inside.pending is None or inside.faults:
+        return
+    changes = inside.pending()
+    yield judge_pending(inside.stack, changes, _remade(subject, ()))
+
+
+def judge_pending(stack: str, changes: Sequence[Change], mend: Remedy | None) -> Finding:
+    """Say what the next update would change."""
+    if not changes:
+        return well("stack.pending", Hop.HOST, "What runs is what the stack file says: an update would change nothing.")
+    listed = ", ".join(f"{change.kind} {change.name}" for change in changes[:6])
+    more = f" and {len(changes) - 6} more" if len(changes) > 6 else ""  # noqa: PLR2004 - a line's worth
+    return Finding(
+        "stack.pending",
+        Severity.WARNING,
+        Hop.HOST,
+        f"What runs is not what the stack file says: an update would {listed}{more}.",
+        "The file was changed and not applied, or something was changed by hand.",
+        f"`make preview STACK={stack}` shows it; `make up STACK={stack}` applies it.",
+        remedy=mend,
+    )
+
+
+def _instance(subject: Subject) -> Iterator[Finding]:
+    inside = inside_of(subject)
+    if inside.instance is None:
+        return
+    if inside.engine is None:
+        yield Finding(
+            "instance.reached",
+            Severity.FAILURE,
+            Hop.HOST,
+            f"The instance {inside.instance} is not reached over SSH.",
+            "Its containers cannot be looked at or updated; people may be answered all the same.",
+            "Look at its state in the AWS console; platform.aws.instance.ssh_from must hold this machine's address.",
+            "platform.aws.instance.ssh_from",
+            causes=("engine.answers",),
+        )
+        return
+    yield well("instance.reached", Hop.HOST, f"The instance {inside.instance} is reached over SSH.")
+
+
+def _sign_in(subject: Subject) -> Iterator[Finding]:
+    if inside_of(subject).admin is None:
+        yield unknown(
+            "application.sign_in",
+            Hop.APPLICATION,
+            "The stack file names no open_webui.admin, so what an account is needed for was not asked.",
+        )
+        return
+    yield application.judge_sign_in(_session(subject))
+
+
+def _session(subject: Subject) -> dict[str, Any]:
+    """Return a session of the administrator; it is ended when all was asked."""
+    if inside_of(subject).admin is None:
+        return {"fault": "the stack file names no open_webui.admin"}
+    return subject.once("inside.session", lambda: _from_application(subject, "sign_in"))
+
+
+def token_of(subject: Subject) -> str | None:
+    """Return the token of the administrator's session; None where there is none."""
+    with suppress(RuntimeError):
+        return _session(subject).get("token")
+    return None
+
+
+def end_session(subject: Subject) -> None:
+    """End the administrator's session, if there was one; an application that is gone has ended it itself."""
+    with suppress(RuntimeError):
+        session = subject.once("inside.session", dict[str, Any])
+        if "token" in session:
+            _from_application(subject, "sign_out", given={"token": session["token"]})
+
+
+def _stream(subject: Subject) -> Iterator[Finding]:
+    session = _session(subject)
+    if "token" not in session:
+        yield unknown("stream.buffered", Hop.PROXY, f"Not seen, because nobody could be signed in: {session['fault']}.")
+        return
+    if subject.expected is not None and subject.expected.authentication != "none":
+        yield unknown("stream.buffered", Hop.PROXY, "Not seen, because the proxy lets nobody in without a further key.")
+        return
+    token = session["token"]
+    picks = _from_application(subject, "picks", given={"token": token})
+    names = picks.get("models") or []
+    if not names:
+        said = f": {picks['fault']}" if "fault" in picks else ""
+        yield unknown("stream.buffered", Hop.MODELS, f"Not seen, because there is no model that could be asked{said}.")
+        return
+    model = picks["first"] or names[0]
+    given = {"token": token, "model": model, "prompt": streams.PROMPT, "seconds": streams.SECONDS}
+    direct = _from_application(subject, "stream", given=given)
+    proxied = streams.over_sse(subject, token, model)
+    yield streams.judge_stream("stream.buffered", direct, proxied, model)
+    if not proxied.get("distrusted") and (subject.expected is None or subject.expected.websocket):
+        yield streams.judge_stream("stream.socket", direct, streams.over_socket(subject, token, model), model)
+
+
+def _client(subject: Subject) -> Iterator[Finding]:
+    expected = subject.expected
+    if expected is not None and expected.authentication != "none":
+        return
+    inside = inside_of(subject)
+    engine = inside.require()
+    mark = streams.ask_as_another(subject)
+    deadline = time.monotonic() + 5
+    lines: list[str] = []
+    while not any(mark in line for line in lines) and time.monotonic() < deadline:
+        lines = []
+        for one in containers.running(subject, _APPLICATION):
+            answer = engine.run("logs", "--since", "60s", one.name)
+            lines += f"{answer.output}\n{answer.errors}".splitlines()
+    trusted = () if expected is None else tuple(expected.extra.get("trusted_proxies", ()))
+    yield streams.judge_client(lines, mark, trusted=trusted)
+
+
+def _remade(subject: Subject, made: Iterable[Made]) -> Remedy | None:
+    """Return what updates the stack, and makes some containers anew with it."""
+    inside = inside_of(subject)
+    update, urns = inside.update, [one.urn for one in made if one.urn]
+    if update is None or inside.faults:
+        return None
+    anew = f", with {', '.join(one.name for one in made)} made anew" if urns else ""
+    return Remedy(f"pulumi up for the stack {inside.stack}{anew}", lambda: update(urns), asks=True)
+
+
+def _runs(there: Mapping[str, Container], made: Made) -> bool:
+    return made.name in there and there[made.name].runs
+
+
+def _skippable(
+    ask: Callable[[Subject], Iterable[Finding]], check: str, hop: Hop
+) -> Callable[[Subject], Iterable[Finding]]:
+    """Say that it could not be asked where the container does not run that would answer."""
+
+    def asked(subject: Subject) -> Iterable[Finding]:
+        try:
+            return tuple(ask(subject))
+        except (NobodyToAskError, SilentEngineError) as fault:
+            return (unknown(check, hop, f"Not asked, because {fault}."),)
+
+    return asked
+
+
+def _question(  # noqa: PLR0913 - keywords, each a thing of its own
+    check: str,
+    hop: Hop,
+    title: str,
+    ask: Callable[[Subject], Iterable[Finding]],
+    *,
+    needs: tuple[str, ...] = ("engine.answers",),
+    seconds: float = 20.0,
+    alone: bool = False,
+) -> Question:
+    return Question(check, hop, title, needs, _skippable(ask, check, hop), seconds, alone)
+
+
+QUESTIONS: tuple[Question, ...] = (
+    _question("stack.settings", Hop.HOST, "settings", _settings, needs=()),
+    _question("stack.up", Hop.HOST, "stack", _up, needs=()),
+    _question("instance.reached", Hop.HOST, "instance", _instance, needs=()),
+    _question("engine.answers", Hop.ENGINE, "engine", _engine, needs=("stack.up",)),
+    _question("engine.clock", Hop.ENGINE, "clock of the engine's host", _clock),
+    _question("disk.room", Hop.ENGINE, "disks", _disks),
+    _question("containers.well", Hop.ENGINE, "containers", _containers),
+    _question("containers.as_made", Hop.ENGINE, "containers as made", _drift),
+    _question("containers.files", Hop.ENGINE, "what containers were given", _files),
+    _question("containers.memory", Hop.ENGINE, "memory", _memory),
+    _question("database.answers", Hop.DATABASE, "database", _database, seconds=60),
+    _question("redis.answers", Hop.REDIS, "Redis", _redis, seconds=60),
+    _question("proxy.configuration", Hop.PROXY, "configuration of Nginx", _configuration, seconds=60),
+    _question("certificate.served", Hop.PROXY, "certificate in the volume", _certificate, seconds=60),
+    _question("certificate.renewal", Hop.PROXY, "renewal of the certificate", _renewal, seconds=60),
+    _question("silence.own", Hop.PROXY, "longest silent answer", _silence, needs=("stack.up",)),
+    _question("application.ready", Hop.APPLICATION, "replicas", _replicas, seconds=60),
+    _question("secret.key", Hop.APPLICATION, "secret key", _keys, seconds=60),
+    _question("settings.saved", Hop.APPLICATION, "saved settings", _saved, seconds=60),
+    _question("application.sign_in", Hop.APPLICATION, "administrator", _sign_in, seconds=60),
+    _question(
+        "client.address", Hop.PROXY, "client's address", _client, needs=("engine.answers", "app.answers"), seconds=30
+    ),
+    _question("models.answers", Hop.MODELS, "models", _models, seconds=60),
+    _question("stack.pending", Hop.HOST, "what an update would change", _pending, needs=("stack.up",), seconds=60),
+    _question(
+        "stream.buffered",
+        Hop.PROXY,
+        "stream through the proxy",
+        _stream,
+        needs=("engine.answers", "app.answers"),
+        seconds=60,
+        alone=True,
+    ),
+)
+"""In the order in which they are shown where nothing is wrong."""

@@ -1,0 +1,396 @@
+"""What the application leans on: its database, Redis, and who answers its questions. Asked from where it is."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from diagnostics.finding import Finding, Hop, Severity, noted, unknown, well
+from diagnostics.inside.access import Configured
+from diagnostics.inside.containers import EXPLAINS
+
+_NEARLY = 0.8
+"""Of a limit of connections or memory."""
+_SLOW = 1.0
+"""Seconds for a first answer of a service that is meant to be near."""
+_OK = 200
+_REFUSED = {401, 403}
+_TOO_MANY = 429
+_NOT_FOUND = 404
+_FAULTY = 500
+
+BEHIND_DATABASE, BEHIND_REDIS = EXPLAINS[Hop.DATABASE], EXPLAINS[Hop.REDIS]
+
+
+def judge_database(facts: Mapping[str, Any], configured: Configured | None) -> Iterator[Finding]:
+    """Say whether the database answers, has what it needs, and has room."""
+    if "fault" in facts:
+        yield _database_fault(facts, configured)
+        return
+    if facts["kind"] == "sqlite":
+        yield well("database.answers", Hop.DATABASE, f"SQLite answers in the volume, with {facts['users']} account(s).")
+        return
+    where = "its own" if configured is None else configured.url
+    yield well("database.answers", Hop.DATABASE, f"PostgreSQL {facts['version']} lets the application in ({where}).")
+    if facts["read_only"]:
+        yield Finding(
+            "database.read_only",
+            Severity.FAILURE,
+            Hop.DATABASE,
+            "PostgreSQL answers, and takes no writes: it is a standby, or was made read-only.",
+            "Nobody can sign in or save a chat.",
+            "Name the primary in data.postgres.url, or free its disk if the provider made it read-only.",
+            "data.postgres.url" if configured else None,
+            causes=BEHIND_DATABASE,
+        )
+    if facts["vectors_here"] and facts["vector"] is None:
+        if facts["vector_available"] is None:
+            fix = "Install pgvector on that server (its provider may call it an extension to allow), or use another."
+        else:
+            fix = "As a superuser, in the application's database: CREATE EXTENSION vector;"
+        yield Finding(
+            "database.vector",
+            Severity.FAILURE,
+            Hop.DATABASE,
+            "The database has no extension vector.",
+            "Documents cannot be searched: each upload to a knowledge base fails.",
+            fix,
+            "data.postgres.url" if configured else None,
+        )
+    used, limit = facts["connections"], facts["limit"]
+    if used >= limit * _NEARLY:
+        yield Finding(
+            "database.connections",
+            Severity.WARNING,
+            Hop.DATABASE,
+            f"{used} of at most {limit} connections are in use.",
+            "When none is left, every request that needs the database fails.",
+            "Raise max_connections of the server, run fewer replicas, or lower DATABASE_POOL_SIZE and"
+            " DATABASE_POOL_MAX_OVERFLOW in open_webui.environment.",
+            "open_webui.environment.DATABASE_POOL_SIZE",
+        )
+    if facts["seconds"] > _SLOW:
+        yield noted(
+            "database.slow",
+            Hop.DATABASE,
+            f"A sign-in and a few short questions took {facts['seconds']:.1f} s.",
+            "Each request asks several; a database far away makes everything slow.",
+        )
+
+
+def _database_fault(facts: Mapping[str, Any], configured: Configured | None) -> Finding:
+    setting = None if configured is None else configured.setting
+    where = "PostgreSQL" if configured is None else f"PostgreSQL at {configured.url}"
+    own = "`make up` starts it; `make logs ROLE=postgres` may say why it ended."
+    seen, fix = {
+        "refused": (
+            f"{where} refuses the user or password that the application has",
+            "Write the right address: pulumi config set --path --secret data.postgres.url, then `make up`."
+            if configured
+            else "`make up` gives both sides the password of the stack's state; if it was changed in the database by"
+            " hand, set it back there.",
+        ),
+        "full": (
+            f"{where} has no connection left",
+            "Raise max_connections, or run fewer replicas (open_webui.replicas).",
+        ),
+        "no_database": (f"{where} has no database of that name", "Create it, or name another in data.postgres.url."),
+        "disk": ("The disk below the database is full", "Free space, or enlarge the disk; then `make up`."),
+        "name": (
+            f"The name of {where} has no address",
+            "Mend the host in data.postgres.url, or the name server." if configured else own,
+        ),
+        "damaged": (
+            "The database's file is damaged",
+            "Stop the stack, keep a copy of the volume, and restore the last backup.",
+        ),
+    }.get(
+        facts["fault"],
+        (
+            f"{where} cannot be reached",
+            "Start it, or open the way to it (firewall, security group), or mend data.postgres.url."
+            if configured
+            else own,
+        ),
+    )
+    return Finding(
+        "database.answers",
+        Severity.FAILURE,
+        Hop.DATABASE,
+        f"{seen}: {facts['words']}.",
+        "Users, chats and settings are there: nothing works without it.",
+        fix,
+        setting,
+        causes=BEHIND_DATABASE,
+    )
+
+
+def judge_redis(facts: Mapping[str, Any], configured: Configured | None) -> Iterator[Finding]:
+    """Say whether Redis answers and has room."""
+    setting = None if configured is None else configured.setting
+    where = "Redis" if configured is None else f"Redis at {configured.url}"
+    if "fault" in facts:
+        own = "`make up` starts it; `make logs ROLE=redis` may say why it ended."
+        seen, fix = {
+            "refused": (
+                f"{where} refuses the password that the application has",
+                "Write the right address: pulumi config set --path --secret data.redis.url, then `make up`."
+                if configured
+                else own,
+            ),
+            "full": (f"{where} takes no more clients", "Raise its maxclients, and set its timeout to 1800."),
+            "loading": (f"{where} is still reading its data", "Wait a moment, and ask again."),
+            "name": (f"The name of {where} has no address", "Mend the host in data.redis.url." if configured else own),
+        }.get(
+            facts["fault"],
+            (
+                f"{where} cannot be reached",
+                "Start it, or open the way to it, or mend data.redis.url." if configured else own,
+            ),
+        )
+        yield Finding(
+            "redis.answers",
+            Severity.FAILURE,
+            Hop.REDIS,
+            f"{seen}: {facts['words']}.",
+            "Replicas share their sockets there, and who has signed out: the application is not ready without it.",
+            fix,
+            setting,
+            causes=BEHIND_REDIS,
+        )
+        return
+    yield well("redis.answers", Hop.REDIS, f"{where} lets the application in, in {facts['seconds'] * 1000:.0f} ms.")
+    if facts.get("role") not in {None, "master"}:
+        yield Finding(
+            "redis.read_only",
+            Severity.FAILURE,
+            Hop.REDIS,
+            f"{where} is a replica, which takes no writes.",
+            "Sockets and sign-outs cannot be shared.",
+            "Name the primary in data.redis.url.",
+            setting,
+            causes=BEHIND_REDIS,
+        )
+    if facts.get("writes_fail"):
+        yield Finding(
+            "redis.writes",
+            Severity.FAILURE,
+            Hop.REDIS,
+            f"{where} could not write its data to disk the last time, and refuses changes until it can.",
+            "Who signs out stays signed in, and replicas hear nothing of each other.",
+            "Free the disk below it.",
+            setting,
+        )
+    yield from _redis_room(facts, configured)
+
+
+def _redis_room(facts: Mapping[str, Any], configured: Configured | None) -> Iterator[Finding]:
+    memory, limit = facts.get("memory"), facts.get("memory_limit")
+    if memory and limit and memory >= limit * _NEARLY:
+        yield Finding(
+            "redis.memory",
+            Severity.WARNING,
+            Hop.REDIS,
+            f"Redis uses {memory >> 20} MiB of at most {limit >> 20} MiB.",
+            "When it is full it refuses to write: nobody is told of anything any more."
+            if facts.get("policy") == "noeviction"
+            else f"When it is full it throws things out ({facts.get('policy')}): sessions that had ended live again.",
+            "Raise data.redis.memory and run `make up`." if configured is None else "Raise its maxmemory.",
+            "data.redis.memory" if configured is None else None,
+        )
+    clients, most = facts.get("clients"), facts.get("clients_limit")
+    if clients and most and clients >= most * _NEARLY:
+        yield Finding(
+            "redis.clients",
+            Severity.WARNING,
+            Hop.REDIS,
+            f"{clients} of at most {most} clients are connected to Redis.",
+            "When none is left, every sign-in fails.",
+            "Raise its maxclients, and set its timeout to 1800: connections whose other end is gone stay for ever"
+            " otherwise.",
+        )
+    if facts.get("unsaid"):
+        yield unknown("redis.room", Hop.REDIS, f"Redis does not say how full it is: {facts['unsaid']}.")
+
+
+def judge_models(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """Say of each provider, and of Ollama, whether it answers with the key that the application has."""
+    by_stack = facts["owner"] == "stack"
+    counts: list[int] = []
+    answers: list[Finding] = []
+    for number, one in enumerate(facts["providers"]):
+        setting = f"models.providers[{number}]" if by_stack else None
+        answers.append(judge_provider(one, setting))
+        counts.append(one.get("models") or 0)
+    if facts["ollama"] is not None:
+        answers.append(judge_ollama(facts["ollama"]))
+        counts.append(facts["ollama"].get("models") or 0)
+    yield from answers
+    if not answers:
+        yield Finding(
+            "models.none",
+            Severity.WARNING,
+            Hop.MODELS,
+            "No model provider and no Ollama is configured.",
+            "People can sign in, and have nobody to ask.",
+            "Add one: models.providers in the stack file, or Admin Panel, Settings, Connections.",
+            "models.providers",
+        )
+    elif not any(counts) and not any(answer.is_trouble for answer in answers):
+        yield Finding(
+            "models.none",
+            Severity.WARNING,
+            Hop.MODELS,
+            "Whoever answers has no model.",
+            "People can sign in, and have nobody to ask.",
+            "Load a model there (Ollama: `ollama pull`), or ask for one to be allowed for your key.",
+        )
+
+
+def judge_provider(facts: Mapping[str, Any], setting: str | None) -> Finding:  # noqa: PLR0911 - one return an answer
+    """Say how a provider answered the question for its models."""
+    url = facts["url"]
+    in_panel = "in Admin Panel, Settings, Connections"
+    where_url = f"{setting}.url" if setting else in_panel
+    explains = ("stream.*", "models.none")
+
+    def trouble(seen: str, fix: str, key: str, severity: Severity = Severity.FAILURE) -> Finding:
+        return Finding(
+            "models.provider",
+            severity,
+            Hop.MODELS,
+            f"{url} {seen}.",
+            "Its models are missing from the list, or every question to one ends with an error.",
+            fix,
+            f"{setting}.{key}" if setting else None,
+            causes=explains,
+        )
+
+    if "fault" in facts:
+        return trouble(*_unreached(facts, where_url))
+    status = facts["status"]
+    if facts.get("rather"):
+        return trouble(
+            f"has no list of models (it answers {status}{', and no JSON' if facts.get('odd') else ''}), and"
+            f" {facts['rather']} has",
+            f"Write {facts['rather']} as {where_url}.",
+            "url",
+        )
+    if status in _REFUSED:
+        write = (
+            f"pulumi config set --path --secret '{setting}.api_key', then `make up`"
+            if setting
+            else f"write the right one {in_panel}"
+        )
+        return trouble(
+            f"answers {status}: it does not accept the key that the application has",
+            f"Give it the right key: {write}.",
+            "api_key",
+        )
+    if status == _TOO_MANY:
+        return trouble("answers 429: too many requests, or nothing left to spend", "Look at your account there.", "url")
+    if status >= _FAULTY:
+        return trouble(f"answers {status}: it has trouble of its own", "Look at its status page, or its log.", "url")
+    if status == _NOT_FOUND or facts.get("odd"):
+        return trouble(
+            f"answers the question for its models with {status}{' and no JSON' if facts.get('odd') else ''}",
+            f"Write the base URL of an OpenAI-compatible API as {where_url}, mostly one that ends in /v1. One that has"
+            " no list of models works with the models named in the admin panel; then this may stay.",
+            "url",
+            Severity.WARNING,
+        )
+    if status != _OK:
+        return trouble(f"answers {status}", f"Look at {where_url}.", "url")
+    return well("models.provider", Hop.MODELS, f"{url} takes the key, and has {facts['models']} model(s).")
+
+
+def judge_ollama(facts: Mapping[str, Any]) -> Finding:
+    """Say how Ollama answered the question for its models."""
+    url = facts["url"]
+    if "fault" in facts:
+        seen, fix, _ = _unreached(facts, "models.ollama.url")
+        on_host = "host.docker.internal" in url
+        return Finding(
+            "models.ollama",
+            Severity.WARNING if on_host else Severity.FAILURE,
+            Hop.MODELS,
+            f"Ollama at {url} {seen}.",
+            "Its models are missing from the list.",
+            "Start Ollama so that containers reach it (OLLAMA_HOST=0.0.0.0), or write models.ollama.mode: none."
+            if on_host
+            else fix,
+            "models.ollama.mode" if on_host else "models.ollama.url",
+            "none" if on_host else None,
+            causes=("stream.*", "models.none"),
+        )
+    if facts["status"] != _OK or facts.get("odd"):
+        return Finding(
+            "models.ollama",
+            Severity.FAILURE,
+            Hop.MODELS,
+            f"{url} answers {facts['status']}, and not as Ollama does.",
+            "Its models are missing from the list.",
+            "Write the address of an Ollama, such as http://ollama.example.com:11434, without a path.",
+            "models.ollama.url",
+            causes=("stream.*", "models.none"),
+        )
+    return well("models.ollama", Hop.MODELS, f"Ollama at {url} has {facts['models']} model(s).")
+
+
+def _unreached(facts: Mapping[str, Any], where: str) -> tuple[str, str, str]:
+    words, host = facts["words"], facts.get("host") or "the host"
+    seen, fix = {
+        "name": (f"has no address: {words}", f"Mend the name in {where}, or the engine's name server."),
+        "tls": (
+            f"shows a certificate that the application does not accept: {words}",
+            f"Mend the certificate of {host}, or write the name that it is for as {where}.",
+        ),
+        "silent": (f"does not answer in time: {words}", f"Open the way from the engine's host to {host} (firewall)."),
+        "refused": (f"takes no connection: {words}", f"Start what should listen there, or mend the port in {where}."),
+    }.get(facts["fault"], (f"cannot be reached: {words}", f"Open the way from the engine's host to {host}."))
+    return seen, fix, "url"
+
+
+def judge_replicas(
+    names: Sequence[str], answers: Mapping[str, Mapping[str, Any]], in_rotation: Iterable[str] | None
+) -> Iterator[Finding]:
+    """Say which replicas are ready, and whether the proxy is told so.
+
+    Args:
+        names: of the replicas that run, as the network knows them.
+        answers: name -> what it answered to GET /ready.
+        in_rotation: those to which the proxy is led; None where there is one alone.
+
+    """
+    bad: list[str] = []
+    for name in names:
+        facts = answers[name]
+        if facts.get("status") == _OK and '"status":true' in facts.get("body", "").replace(" ", ""):
+            continue
+        bad.append(name)
+        said = f"it says {facts['status']}" if "status" in facts else facts.get("fault", "nothing")
+        yield Finding(
+            "application.ready",
+            Severity.FAILURE if len(names) == 1 else Severity.WARNING,
+            Hop.APPLICATION,
+            f"{name} runs, and does not say that it is ready: {said}.",
+            "Its start is not complete, or its database or Redis does not answer it.",
+            "`make logs ROLE=open-webui` shows what it waits for.",
+            causes=EXPLAINS[Hop.APPLICATION] if len(names) == 1 else (),
+        )
+    if not bad:
+        yield well("application.ready", Hop.APPLICATION, f"{len(names)} replica(s) say that they are ready.")
+    if in_rotation is None:
+        return
+    led = set(in_rotation)
+    out = [name for name in names if name not in led and name not in bad]
+    if out:
+        yield Finding(
+            "replicas.rotation",
+            Severity.FAILURE if not led else Severity.WARNING,
+            Hop.PROXY,
+            f"{', '.join(out)} is ready, and the proxy sends it nothing.",
+            "The others carry its share; with none in rotation nobody is answered.",
+            "`docker restart` of the container readiness, which asks the replicas; `make logs ROLE=readiness` says what"
+            " it found.",
+        )
+    elif led:
+        yield well("replicas.rotation", Hop.PROXY, f"{len(led)} of {len(names)} replicas get requests.")
