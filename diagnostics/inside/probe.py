@@ -261,6 +261,8 @@ def _fault_of_connection(error: Exception) -> str:
 
 def settings() -> dict[str, Any]:
     """Say which saved settings are not what the stack says, and which the stack owns."""
+    # What is looked at is left as it is.
+    sys.dont_write_bytecode = True
     sys.path.insert(0, str(GIVEN))
     import launch  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
 
