@@ -174,6 +174,8 @@ class Inside:
     """From where on a disk counts as nearly full."""
     instance: str | None = None
     """Id of the cloud's instance that the engine is on, and its state, in words."""
+    patience: float = 25.0
+    """Seconds for all that is asked from within a replica; a busy host needs more."""
     secrets: frozenset[str] = field(default_factory=frozenset[str], repr=False)
     """What must stand in no report."""
     pending: Callable[[], Sequence[Change]] | None = None

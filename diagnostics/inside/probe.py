@@ -22,11 +22,12 @@ from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 GIVEN = Path("/run/open-webui-edge")
-PATIENCE = 6.0
 APPLICATION = "http://127.0.0.1:8080"
 _ENOUGH = 4 << 20
 INPUT: dict[str, Any] = globals().get("INPUT", {})
 """What stands before this program where it must be told a secret: no argument, which others could read."""
+PATIENCE = float(INPUT.get("patience", 6.0))
+"""Seconds for one answer of somebody else's."""
 
 
 def given() -> dict[str, Any]:
@@ -260,6 +261,8 @@ def _fault_of_connection(error: Exception) -> str:
 
 def settings() -> dict[str, Any]:
     """Say which saved settings are not what the stack says, and which the stack owns."""
+    # What is looked at is left as it is.
+    sys.dont_write_bytecode = True
     sys.path.insert(0, str(GIVEN))
     import launch  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from diagnostics.finding import Finding, Hop, Remedy, Severity, unknown, well
 from diagnostics.inside import application, containers, disks, proxy, services, streams
-from diagnostics.inside.access import Change, Engine, Made, SilentEngineError
+from diagnostics.inside.access import Change, Inside, Made, SilentEngineError
 from diagnostics.inside.containers import Container, inside_of
 from diagnostics.question import Question
 from diagnostics.subject import Subject
@@ -33,8 +33,8 @@ _THROUGH_THE_ENGINE = (
     *("application.*", "proxy.*", "certificate.*", "client.*", "stream.*", "stack.pending"),
 )
 _APPLICATION = "open-webui"
-_PATIENCE = 25.0
-"""Seconds for all that is asked from within a replica."""
+_OF_PATIENCE = 0.25
+"""What one answer of somebody else's may take of it."""
 _OF_THE_PROXY = "nginx"
 
 
@@ -42,16 +42,18 @@ class NobodyToAskError(RuntimeError):
     """The container that would answer does not run; another finding says so."""
 
 
-def probe(engine: Engine, container: str, *arguments: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def probe(inside: Inside, container: str, *arguments: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Run our program in a container of the application, and return what it says.
 
     Raises:
         RuntimeError: it said nothing.
 
     """
-    program = f"INPUT = {dict(given or {})!r}\n{_PROBE.read_text(encoding='utf-8')}"
+    told = {"patience": inside.patience * _OF_PATIENCE, **(given or {})}
+    program = f"INPUT = {told!r}\n{_PROBE.read_text(encoding='utf-8')}"
+    engine = inside.require()
     answer = engine.run(
-        "exec", "-i", container, "python3", "-I", "-", *arguments, given=program, seconds=_PATIENCE + 20
+        "exec", "-i", container, "python3", "-I", "-", *arguments, given=program, seconds=inside.patience + 20
     )
     last = answer.output.strip().splitlines()[-1:] or [""]
     try:
@@ -87,16 +89,16 @@ def _ask_all(subject: Subject, replica: Made, first: bool) -> dict[str, Any]:  #
         names += ["rotation"] if containers.running(subject, "readiness") else []
     given = {
         "names": names,
-        "seconds": _PATIENCE,
+        "seconds": inside.patience,
         "salt": subject.once("inside.salt", lambda: random.token_hex(16)),
         "started": _seconds(containers.of(subject)[replica.name].started),
         "upstream": _APPLICATION,
     }
-    return probe(inside.require(), replica.name, "facts", given=given)
+    return probe(inside, replica.name, "facts", given=given)
 
 
 def _from_application(subject: Subject, *arguments: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    return probe(inside_of(subject).require(), _first(subject, _APPLICATION).name, *arguments, given=given)
+    return probe(inside_of(subject), _first(subject, _APPLICATION).name, *arguments, given=given)
 
 
 def _first(subject: Subject, role: str) -> Made:
