@@ -54,7 +54,7 @@ def old(engine: docker.DockerClient) -> Iterator[OldDeployment]:
     try:
         container = _started(engine, port)
         with OpenWebUIClient(f"http://127.0.0.1:{port}") as owner:
-            wait_until(owner.ready, what="the old deployment", deadline=120, ignoring=(httpx.HTTPError, ValueError))
+            wait_until(owner.ready, what="the old deployment", deadline=300, ignoring=(httpx.HTTPError, ValueError))
             token = owner.sign_up("owner@example.com", PASSWORDS["owner@example.com"])
             guest = {"name": "Guest", "email": "guest@example.com", "password": PASSWORDS["guest@example.com"]}
             owner.request("POST", "/api/v1/auths/add", {**guest, "role": "user"})
