@@ -125,7 +125,9 @@ def _urls(settings: StackSettings) -> Iterator[str]:
         yield settings.backup.repository.s3.endpoint
     if settings.images.registry is not None:
         yield f"https://{settings.images.registry}"
-    # A sign-in provider, a search engine, a store for files: whatever Open WebUI is told of.
+    if settings.open_webui.oidc is not None:
+        yield settings.open_webui.oidc.issuer
+    # A search engine, a store for files: whatever Open WebUI is told of.
     yield from settings.open_webui.environment.values()
 
 

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from bootstrap.importing import reading
@@ -21,7 +22,13 @@ from bootstrap.importing.found import (
 )
 from bootstrap.problem import ProblemError
 
-LINE = re.compile(r"^\s*(?:sudo\s+)?(?:docker|podman|nerdctl)\s+(?:container\s+)?(?:run|create)\s", re.MULTILINE)
+LINE = re.compile(
+    r"^\s*(?:(?:sudo|exec|env|if|then|do|!|[A-Z_]+=\S*)\s+)*(?:\S*/)?(?:docker|podman|nerdctl)\s+(?:-\S+\s+|--context\s+\S+\s+)*"
+    r"(?:container\s+)?(?:run|create)\s",
+    re.MULTILINE,
+)
+_ELSEWHERE = re.compile(r"(\d*[<>].*|&&?|\|\|?|;)")
+"""Where the words of a command end."""
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+|readonly\s+|local\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _ALONE = {
     "-d", "--detach", "-i", "--interactive", "-t", "--tty", "--rm", "--init", "--privileged", "--read-only", "-P",
@@ -153,7 +160,8 @@ class _Script:
         while words:
             word = words.pop(0)
             if not word.startswith("-"):
-                run.image, run.command = word, [one for one in words if one not in {"&&", ";", "&"}]
+                run.image = word.rstrip(";")
+                run.command = list(takewhile(lambda one: not _ELSEWHERE.fullmatch(one), words))
                 break
             for name, value in _option(word, words):
                 run.options.append((_LONG.get(name, name), value))
@@ -194,6 +202,8 @@ class _Script:
         for entry in run.all("--env"):
             name, equals, value = entry.partition("=")
             known = self._known.get(name)
+            if _is_of_a_command(value):
+                continue
             if equals or known is not None:
                 found[name] = Variable(name, value if equals else known or "", self._shown)
         return found
@@ -232,6 +242,11 @@ class _Script:
                 yield Dropped(
                     value, f"its value came from the shell that ran it; write {value}=… where {self._shown} names it"
                 )
+            elif name == "--env" and _is_of_a_command(value):
+                variable = value.partition("=")[0]
+                yield Dropped(
+                    variable, f"its value is what a command wrote; write {variable}=… where {self._shown} names it"
+                )
             elif name == "--add-host" and not value.startswith("host.docker.internal"):
                 yield Dropped(f"--add-host {value}", "no setting adds names; write its address where it is used")
             elif name in _KEYS and not (name == "--network" and value == "host"):
@@ -242,6 +257,10 @@ class _Script:
             yield Dropped(" ".join(run.command), "the image's own command is run")
         for name in dict.fromkeys(self._unknown):
             yield Dropped(f"${name}", f"{self._shown} does not say what it is; it was taken for nothing")
+
+
+def _is_of_a_command(value: str) -> bool:
+    return "$(" in value or value.count("`") > 1
 
 
 def _quoted(value: str | None) -> str | None:

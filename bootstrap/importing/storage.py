@@ -374,8 +374,9 @@ def _neighbour(t: Translation, name: str, role: Role, image: str) -> None:
 
 
 def _memory(t: Translation, words: str) -> None:
-    match = re.fullmatch(r"(\d+)([bkmg]?)b?", words.lower().replace("ib", "b"))
-    size = 0 if match is None else int(match[1]) * {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[match[2]]
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([bkmg]?)b?", words.lower().replace("ib", "b"))
+    units = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+    size = 0 if match is None else int(float(match[1]) * units[match[2]])
     if size < _LEAST_MEMORY:
         t.dropped(f"memory {words}", "is less than Open WebUI needs; open_webui.memory is 4GiB")
     else:

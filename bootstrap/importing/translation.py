@@ -10,7 +10,11 @@ from urllib.parse import urlsplit
 from bootstrap.importing.found import Found, Role
 from bootstrap.importing.old import Asked, Inside, OldContainer
 
-_SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|PASSPHRASE|CREDENTIAL|(^|_)PAT($|_)")
+_SECRET_NAME = re.compile(
+    r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|CONNECTION_STRING|(^|_)(PAT|PASS|PWD)($|_)|"
+    r"_(AUTH|HEADERS|CONNECTIONS)$"
+)
+_SECRET_INSIDE = re.compile(r"\"(api_?key|key|password|secret|token)\"\s*:\s*\"[^\"]", re.IGNORECASE)
 _NO_SECRET_NAME = re.compile(r".*_KEY_PREFIX|ENABLE_.*|.*_(TOKENS|TOKEN_COUNT|TOKENIZER|TOKEN_EXPIRES_IN)|TIKTOKEN_.*")
 _WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]*:[^/\s@]+@", re.IGNORECASE)
 MASK = "(encrypted)"
@@ -189,7 +193,7 @@ def is_secret(name: str, value: str) -> bool:
     """Whether a variable holds what others must not read."""
     if value.lower() in {"", "true", "false"}:
         return False
-    if _WITH_PASSWORD.search(value):
+    if _WITH_PASSWORD.search(value) or _SECRET_INSIDE.search(value):
         return True
     return bool(_SECRET_NAME.search(name)) and not _NO_SECRET_NAME.fullmatch(name)
 

@@ -19,7 +19,7 @@ from bootstrap.importing.old import AskedEngine, OldContainer
 from components import images
 from components.images import ImageSource
 from tests.support.open_webui_client import OpenWebUIClient
-from tests.support.stack import Ended, StackUnderTest, Workshop, free_port
+from tests.support.stack import NO_CHANGE, Ended, StackUnderTest, Workshop, free_port
 from tests.support.waiting import wait_until
 
 IMAGE = images.open_webui(images.OPEN_WEBUI_VERSION).reference(ImageSource.BUILT, None)
@@ -54,7 +54,7 @@ def old(engine: docker.DockerClient) -> Iterator[OldDeployment]:
     try:
         container = _started(engine, port)
         with OpenWebUIClient(f"http://127.0.0.1:{port}") as owner:
-            wait_until(owner.ready, what="the old deployment", deadline=120, ignoring=(httpx.HTTPError, ValueError))
+            wait_until(owner.ready, what="the old deployment", deadline=300, ignoring=(httpx.HTTPError, ValueError))
             token = owner.sign_up("owner@example.com", PASSWORDS["owner@example.com"])
             guest = {"name": "Guest", "email": "guest@example.com", "password": PASSWORDS["guest@example.com"]}
             owner.request("POST", "/api/v1/auths/add", {**guest, "role": "user"})
@@ -124,6 +124,7 @@ def test_an_old_deployment_is_adopted_and_left_whole(workshop: Workshop, old: Ol
             for email, password in PASSWORDS.items():
                 client.sign_in(email, password)
         assert VOLUME not in stack.owned("volumes")
+        assert NO_CHANGE.search(stack.up().succeeded().output)
 
         down = workshop.run("make", "down", f"STACK={stack.name}", "DATA=delete", "YES=1").succeeded().output
         assert f"The volume {VOLUME} (data.volume), with its users and chats, belongs to who made it and stays." in down

@@ -22,7 +22,7 @@ def settings(platform: dict[str, Any] | None = None, **topics: Any) -> StackSett
     config = {"platform": platform or {}, **topics}
     return read_settings(
         {f"open-webui-edge:{topic}": json.dumps(value) for topic, value in config.items()},
-        secret_keys=["open-webui-edge:data"],
+        secret_keys=["open-webui-edge:data", "open-webui-edge:open_webui"],
         source="a test",
     )
 
@@ -157,11 +157,12 @@ def test_ports_of_services_elsewhere_are_known() -> None:
         images={"registry": "registry.example.com:5000/mirror"},
         open_webui={
             "admin": {"email": "admin@example.com"},
-            "environment": {"OPENID_PROVIDER_URL": "https://sso.example.com:8443/realm", "WEBUI_NAME": "Chat: 2nd"},
+            "oidc": {"issuer": "https://sso.example.com:8443/realm", "client_id": "chat", "client_secret": "secret"},
+            "environment": {"TIKA_SERVER_URL": "http://tika.example.com:9998", "WEBUI_NAME": "Chat: 2nd"},
         },
         certificate={"mode": "lets-encrypt", "lets_encrypt": {"directory": "https://ca.example.com:9000/acme"}},
     )
-    assert reached_ports(stack) == (3000, 5000, 5432, 8000, 8443, 9000)
+    assert reached_ports(stack) == (3000, 5000, 5432, 8000, 8443, 9000, 9998)
 
 
 def test_what_runs_on_the_instance_itself_is_not_elsewhere() -> None:
