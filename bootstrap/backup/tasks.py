@@ -99,6 +99,8 @@ class Tasks:
             "--rm", "--interactive", "--init", "--name", name, *self.labels(),
             "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--memory", _MEMORY,
             "--network", task.network, "--tmpfs", f"{GIVEN}:mode=0700",
+            # What it writes may be a secret, or a whole repository.
+            "--log-driver", "none",
         ]  # fmt: skip
         if task.network != "none":
             options += ["--add-host", "host.docker.internal:host-gateway"]
