@@ -12,7 +12,7 @@ from pathlib import Path
 
 APPLICATION = ("127.0.0.1", 8080)
 PATIENCE = 3.0
-"""Seconds for the application's answer; Prometheus waits longer for ours."""
+"""Seconds for the application's answer, unless whoever asks waits less than twice as long for ours."""
 GROUPS = Path("/sys/fs/cgroup")
 _PREFIX = "open_webui_edge_"
 _NO_LIMIT = 1 << 60
@@ -29,15 +29,15 @@ class Figures:
         self._started = time.time()
         self._starts = _counted(starts)
 
-    def text(self, *, draining: bool) -> str:
-        """Return all of them in Prometheus' text format."""
+    def text(self, *, draining: bool, within: str | None = None) -> str:
+        """Return all of them in Prometheus' text format; it says `within` how many seconds it wants them."""
         return "".join(
             f"# HELP {_PREFIX}{name} {says}\n# TYPE {_PREFIX}{name} {kind}\n{_PREFIX}{name} {value}\n"
-            for name, kind, value, says in self._all(draining=draining)
+            for name, kind, value, says in self._all(draining=draining, patience=_patience(within))
         )
 
-    def _all(self, *, draining: bool) -> Iterator[tuple[str, str, float, str]]:
-        ready = is_ready(self._application)
+    def _all(self, *, draining: bool, patience: float) -> Iterator[tuple[str, str, float, str]]:
+        ready = is_ready(self._application, patience)
         yield "replica_ready", "gauge", int(ready), "Whether the application answers /ready with its body."
         yield "replica_draining", "gauge", int(draining), "Whether it is about to end."
         yield "container_start_time_seconds", "gauge", round(self._started, 3), "When it started."
@@ -67,9 +67,16 @@ class Figures:
             yield "container_oom_kills_total", "counter", kills, "Processes that were killed for want of memory."
 
 
-def is_ready(application: tuple[str, int]) -> bool:
+def _patience(within: str | None) -> float:
+    try:
+        return PATIENCE if within is None else min(PATIENCE, float(within) / 2)
+    except ValueError:
+        return PATIENCE
+
+
+def is_ready(application: tuple[str, int], patience: float) -> bool:
     """Whether the application answers; by its body, since it answers unknown paths with 200 too."""
-    connection = http.client.HTTPConnection(*application, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(*application, timeout=patience)
     try:
         connection.request("GET", "/ready", headers={"Connection": "close"})
         answer = connection.getresponse()

@@ -25,6 +25,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -117,7 +118,7 @@ class Application:
     """Open WebUI, as a child that ends only when its answers are complete."""
 
     figures: Callable[..., str] | None = None
-    """What Prometheus is told, given whether it is `draining`; None where nobody asks."""
+    """What Prometheus is told, given whether it is `draining` and `within` how long; None where nobody asks."""
 
     def __init__(self, command: list[str], inside: Path, *, drain: float, announced: bool) -> None:
         """Keep what to run; `inside` is where its process answers, `drain` seconds, `announced` whether others ask."""
@@ -160,7 +161,8 @@ class Application:
             def do_GET(self) -> None:
                 told = application._told
                 if self.path == "/metrics" and application.figures is not None:
-                    self._send("text/plain; version=0.0.4", application.figures(draining=told))
+                    within = self.headers.get("X-Prometheus-Scrape-Timeout-Seconds")
+                    self._send("text/plain; version=0.0.4", application.figures(draining=told, within=within))
                     return
                 self._send("application/json", json.dumps({"draining": told}))
                 if told:
@@ -168,11 +170,13 @@ class Application:
 
             def _send(self, kind: str, text: str) -> None:
                 body = text.encode()
-                self.send_response(200)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                # Who waits no longer is told nothing, and the log neither.
+                with suppress(ConnectionError):
+                    self.send_response(200)
+                    self.send_header("Content-Type", kind)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's
                 """Say nothing: it is asked each second."""

@@ -23,7 +23,7 @@ FIRST = {
 
 @pytest.fixture(autouse=True)
 def ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "is_ready", lambda _: True)
+    monkeypatch.setattr(figures, "is_ready", lambda _application, _patience: True)
 
 
 def written(folder: Path, files: dict[str, str]) -> Path:
@@ -82,3 +82,18 @@ def test_it_is_the_text_that_prometheus_reads(tmp_path: Path) -> None:
         "open_webui_edge_container_memory_bytes 700\n"
     ) in text
     assert text.endswith("\n")
+
+
+@pytest.mark.parametrize(("within", "seconds"), [("10", 3), ("1", 0.5), ("soon", 3), (None, 3)], ids=str)
+def test_application_has_less_time_to_answer_than_whoever_asks_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, within: str | None, seconds: float
+) -> None:
+    asked: list[float] = []
+
+    def note(_: object, patience: float) -> bool:
+        asked.append(patience)
+        return False
+
+    monkeypatch.setattr(figures, "is_ready", note)
+    said = values(Figures(tmp_path / "starts", tmp_path).text(draining=False, within=within))
+    assert (asked, said["replica_ready"]) == ([seconds], 0)
