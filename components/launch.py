@@ -69,7 +69,9 @@ def main(directory: Path, command: list[str]) -> int:
     if given["first"]:
         owned |= saved_settings_of(package / "config.py", set(given["environment"]))
     wait_for_services(given["brought"])
-    change = upgrade.Upgrade(package, data_directory(package), given["version"], upgrade.Rules(**given["upgrade"]))
+    downgrade = trial is not None and trial["downgrade_from_snapshot"]
+    rules = upgrade.Rules(snapshot=given["snapshot"], downgrade_from_snapshot=downgrade)
+    change = upgrade.Upgrade(package, data_directory(package), given["version"], rules)
     # What is tried runs below the one that tries it, which has the data to itself.
     if trial is not None and _TRIED not in os.environ:
         os.environ[_TRIED] = "1"

@@ -178,6 +178,7 @@ class OpenWebUI(pulumi.ComponentResource):
                 "command": _COMMAND,
                 "hosts": hosts,
                 "limit": args["upgrade"]["timeout"],
+                "downgrade_from_snapshot": args["upgrade"]["downgrade_from_snapshot"],
                 "drain": args["drain"] + _AFTER_DRAIN,
                 # What the first replica waits for, the trial of it does too.
                 "after": after,
@@ -330,10 +331,7 @@ def _environment(args: OpenWebUIArgs, keys: _Keys, number: int) -> pulumi.Output
         "announced": "database_url" in args and "redis_url" in args,
         "drain": args["drain"],
         "version": args["version"],
-        "upgrade": {
-            "snapshot": args["upgrade"]["snapshot"],
-            "downgrade_from_snapshot": args["upgrade"]["downgrade_from_snapshot"],
-        },
+        "snapshot": args["upgrade"]["snapshot"],
         "brought": args.get("brought", {}),
     }
     if keys.former is not None:

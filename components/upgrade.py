@@ -48,6 +48,8 @@ _IN_USE = 30.0
 """Seconds for the last sessions of a database to end."""
 _TO_END = 60.0
 """Seconds for an application on trial to end, which nobody uses."""
+_FIRST_WITH_FORCE = 13
+"""Version of PostgreSQL that ends a database's sessions when it is to go."""
 _SPARE = 64 << 20
 """Bytes that stay free beside a copy."""
 
@@ -293,10 +295,13 @@ class Postgres:
 
     def why_not_copied(self) -> str | None:
         """Return why it cannot be copied."""
-        ((creates, owns, user),) = self._ask(
-            "SELECT r.rolcreatedb OR r.rolsuper, pg_has_role(d.datdba, 'MEMBER'), r.rolname::text"
+        ((creates, owns, user, server),) = self._ask(
+            "SELECT r.rolcreatedb OR r.rolsuper, pg_has_role(d.datdba, 'MEMBER'), r.rolname::text,"
+            " current_setting('server_version_num')::integer / 10000"
             " FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"
         )
+        if server < _FIRST_WITH_FORCE:
+            return f"PostgreSQL {server} cannot put one back; from {_FIRST_WITH_FORCE} on it can"
         if not creates:
             return (
                 f"the user {user} may not create databases, and the copy of one is a second one; as an administrator of"

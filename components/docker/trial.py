@@ -87,6 +87,8 @@ class Trial:
     hosts: Mapping[str, str]
     limit: int
     """Seconds for the new version to work."""
+    downgrade_from_snapshot: bool
+    """Whether a version that cannot read the database gets its snapshot instead."""
     drain: int
     """Seconds for the old one to end."""
     after: object
@@ -277,7 +279,12 @@ class VersionChange:
         container = _create(client, self._wanted.image, self._name, labels, trial)
         try:
             given = json.loads(trial.files[trial.environment_file])
-            given["trial"] = {"task": task, "before": self._before, "limit": trial.limit}
+            given["trial"] = {
+                "task": task,
+                "before": self._before,
+                "limit": trial.limit,
+                "downgrade_from_snapshot": trial.downgrade_from_snapshot,
+            }
             files = {**trial.files, trial.environment_file: json.dumps(given)}
             container.put_archive(trial.folder, _archive(files))
             container.start()

@@ -58,7 +58,7 @@ class Launched:
             "drain": drain,
             "brought": {},
             "version": "0.12.4",
-            "upgrade": {"snapshot": True, "downgrade_from_snapshot": False},
+            "snapshot": True,
         }
         (given / "environment.json").write_text(json.dumps(environment))
         (given / "inside/sitecustomize.py").write_text(Path(running_tasks.__file__).read_text())

@@ -44,7 +44,7 @@ GIVEN = {
     "drain": 5,
     "brought": {},
     "version": "0.12.4",
-    "upgrade": {"snapshot": True, "downgrade_from_snapshot": False},
+    "snapshot": True,
 }
 
 

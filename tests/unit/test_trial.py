@@ -87,6 +87,7 @@ TRIAL = Trial(
     command=["bash", "start.sh"],
     hosts={},
     limit=60,
+    downgrade_from_snapshot=False,
     drain=40,
     after=None,
 )
