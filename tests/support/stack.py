@@ -74,12 +74,12 @@ class Workshop:
     environment: Mapping[str, str]
 
     @classmethod
-    def at(cls, directory: Path, environment: Mapping[str, str]) -> Self:
+    def at(cls, directory: Path, environment: Mapping[str, str], program: Path = ROOT) -> Self:
         """Copy the program below `directory`; `environment` makes `pulumi` work."""
         project = directory / "project"
         project.mkdir(parents=True)
         for name in _PROGRAM:
-            source = ROOT / name
+            source = program / name
             if source.is_dir():
                 shutil.copytree(source, project / name, ignore=shutil.ignore_patterns("__pycache__", "Pulumi.*.yaml"))
             else:

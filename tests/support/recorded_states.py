@@ -1,0 +1,103 @@
+"""What an earlier version of this project left behind: the state and the stack file of some stacks, kept as files.
+
+`python -m tests.support.recorded_states VERSION [COMMIT]` records them: it brings each stack up with the program of a
+commit (default: the one checked out), keeps what `pulumi stack export` says in tests/states/VERSION, and removes
+the stack. Secrets in it are encrypted, with a passphrase that is no secret (tests/support/stack.py).
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.machine import pulumi_environment
+from tests.support.stack import ROOT, StackUnderTest, Workshop
+
+STATES = ROOT / "tests" / "states"
+_ADMIN = {"admin": {"email": "admin@example.com"}}
+_NO_MODELS = {"ollama": {"mode": "none"}}
+# No test's own ports, which are from 20000 on.
+STACKS: Mapping[str, Mapping[str, Any]] = {
+    "local": {"site": {"listen": {"http_port": 18180, "https_port": 18543}}},
+    "replicas": {
+        "site": {"listen": {"http_port": 18181, "https_port": 18544}},
+        "open_webui": {**_ADMIN, "replicas": 2, "drain": "10s"},
+        "data": {"postgres": {"mode": "container"}, "redis": {"mode": "container"}},
+        "models": _NO_MODELS,
+    },
+    "lets-encrypt": {
+        "site": {
+            "domain": "chat.example.org",
+            "listen": {"address": "127.0.0.1", "http_port": 18182, "https_port": 18545},
+        },
+        "open_webui": _ADMIN,
+        "models": _NO_MODELS,
+        # Nobody answers there.
+        "certificate": {"mode": "lets-encrypt", "lets_encrypt": {"directory": "https://acme.invalid/directory"}},
+    },
+}
+NAMES = {name: f"recorded-{name}" for name in STACKS}
+
+
+def recorded() -> Sequence[Path]:
+    """Return the folders of the versions that are kept, the oldest first."""
+    folders = [folder for folder in STATES.iterdir() if folder.is_dir()]
+    return sorted(folders, key=lambda folder: [int(part) for part in re.findall(r"\d+", folder.name)])
+
+
+@contextmanager
+def restored(workshop: Workshop, folder: Path, name: str) -> Generator[StackUnderTest]:
+    """Lend a stack of what a version left behind, without anything behind it on the engine."""
+    stack = StackUnderTest(workshop, NAMES[name], {})
+    stack.file.write_text((folder / f"{name}.yaml").read_text())
+    stack.pulumi("stack", "init", stack.name).succeeded()
+    stack.pulumi("stack", "import", "--stack", stack.name, "--file", str(folder / f"{name}.json")).succeeded()
+    try:
+        yield stack
+    finally:
+        # The state alone: there is nothing else.
+        stack.pulumi("stack", "rm", "--force", "--yes", "--stack", stack.name).succeeded()
+
+
+def record(version: str, commit: str) -> None:
+    """Bring the stacks up with the program of a commit, and keep what that leaves."""
+    folder = STATES / version
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="recorded-states-") as place:
+        program = Path(place) / "program"
+        program.mkdir()
+        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True)  # noqa: S603, S607
+        subprocess.run(["tar", "-x"], cwd=program, check=True, input=archive.stdout)  # noqa: S607
+        workshop = Workshop.at(Path(place) / "workshop", pulumi_environment(), program)
+        # What runs is removed at once, and whether it was well is in no state.
+        with (workshop.directory / "components/docker/engine.py").open("a") as engine:
+            engine.write("\n\nEngine.wait_until_healthy = lambda *_, **__: None\n")
+        for name, config in STACKS.items():
+            stack = StackUnderTest(workshop, NAMES[name], json.loads(json.dumps(config)))
+            try:
+                stack.create().up().succeeded()
+                state = json.loads(stack.pulumi("stack", "export", "--stack", stack.name).succeeded().output)
+                (folder / f"{name}.json").write_text(json.dumps(without_scripts(state), separators=(",", ":")) + "\n")
+                (folder / f"{name}.yaml").write_text(stack.file.read_text())
+            finally:
+                stack.remove()
+
+
+def without_scripts(state: Any) -> Any:
+    """Leave out what makes a container large and holds no data: it may be replaced as it is."""
+    for resource in state["deployment"]["resources"]:
+        if resource["type"] == "docker:index/container:Container":
+            for side in ("inputs", "outputs"):
+                # The last one is the provider's own, and says how the others were written.
+                for key in ("uploads", "command", "healthcheck", "__pulumi_raw_state_delta"):
+                    resource[side].pop(key, None)
+    return state
+
+
+if __name__ == "__main__":
+    record(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "HEAD")
