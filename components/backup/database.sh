@@ -40,7 +40,8 @@ END
     fi
     echo "$tags" > /copy/tags
     if [ -e $given/secret_key ]; then cat $given/secret_key > /copy/secret_key; fi
-    printf '/backup/data/%s\n' .open-webui-edge-restore cache/embedding cache/whisper vector_db > /copy/excluded
+    printf '/backup/data/%s\n' .open-webui-edge-restore open-webui-edge-snapshots open-webui-edge-upgrade.lock \
+        cache/embedding cache/whisper vector_db > /copy/excluded
     echo "{\"format\": 1, \"database\": \"postgresql\", \"open_webui\": \"$(cat $given/version)\"," \
         "\"counts\": {$counted}}" > /copy/manifest.json.new
     mv /copy/manifest.json.new /copy/manifest.json

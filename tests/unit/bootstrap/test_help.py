@@ -15,7 +15,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 
 
 def words_of_makefile(name: str) -> set[str]:
-    found = re.search(rf"^{name} = (.*)$", MAKEFILE, re.MULTILINE)
+    found = re.search(rf"^{name} = (.*)$", MAKEFILE.replace("\\\n", " "), re.MULTILINE)
     assert found is not None
     return set(found[1].split())
 
