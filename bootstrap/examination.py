@@ -92,6 +92,7 @@ def subject_of(target: Stack) -> Subject:
         inside=inside,
         direct=_direct(inside),
         proxy_protocol=settings is not None and placement_of(settings).proxy_protocol,
+        http_port=None if settings is None else placement_of(settings).http_port,
     )
 
 

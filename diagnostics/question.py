@@ -87,9 +87,16 @@ def diagnose(subject: Subject, questions: Sequence[Question], progress: Progress
     began = time.monotonic()
     run = _Run(subject, tuple(questions), progress or Progress())
     answers = run.answers()
-    findings = tuple(finding for question in questions for finding in answers[question.id])
+    findings = tuple(_addressed(finding, subject) for question in questions for finding in answers[question.id])
     titles = {finding.check: question.title for question in questions for finding in answers[question.id]}
     return Diagnosis(subject, findings, titles, time.monotonic() - began)
+
+
+def _addressed(finding: Finding, subject: Subject) -> Finding:
+    """Return a finding without the stack's setting where there is no stack; variables and directives stay."""
+    if subject.of_a_stack or finding.setting is None or "." not in finding.setting:
+        return finding
+    return replace(finding, setting=None, value=None)
 
 
 def ranked(findings: Sequence[Finding]) -> tuple[Ranked, ...]:

@@ -134,7 +134,6 @@ def _dead(subject: Subject, answer: wire.Answer, who: str, words: str = "") -> F
         "3000), "
         "both in one Docker network; 127.0.0.1 inside a container is the container itself. In Caddy `reverse_proxy "
         "open-webui:8080`.",
-        setting="open_webui",
         causes=_DEPENDENTS,
     )
 
@@ -244,6 +243,13 @@ def _configured(subject: Subject) -> Iterator[Finding]:
             setting="proxy.locations",
         )
         return
+    if found.get("onboarding") is True and wire.is_loopback(subject):
+        yield noted(
+            "app.unclaimed",
+            Hop.APPLICATION,
+            "Nobody has an account yet: the first visitor becomes the administrator.",
+        )
+        return
     if found.get("onboarding") is True:
         yield Finding(
             "app.unclaimed",
@@ -276,7 +282,7 @@ def _ready(subject: Subject) -> Iterator[Finding]:
             "It still starts, or it does not reach its database or Redis: sign-ins and chats fail.",
             "`make logs ROLE=open-webui` says which (docker logs open-webui): look at data.postgres and data.redis "
             "(DATABASE_URL, REDIS_URL), and that both run.",
-            setting="data",
+            setting="data.postgres",
         )
     elif answer.is_html or answer.status == _NOT_FOUND:
         # Any path that it does not know is its page to Open WebUI.

@@ -4,7 +4,6 @@ import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -152,7 +151,7 @@ def _handshake(subject: Subject) -> Iterator[Finding]:
 
 
 def _without_tls(subject: Subject) -> Finding:
-    if subject.name == "localhost" or (wire.is_address(subject.name) and ip_address(subject.name).is_loopback):
+    if wire.is_loopback(subject):
         return noted("tls.none", Hop.PROXY, "Plain HTTP, to this machine itself.")
     return Finding(
         "tls.none",
@@ -354,8 +353,11 @@ def _trust(subject: Subject, shown: Served) -> Iterator[Finding]:
 def _is_incomplete(subject: Subject, shown: Served) -> bool:
     if len(shown.chain) > 1 or "expired" in shown.distrust:
         return False
+    trusted = x509.load_pem_x509_certificates(subject.trust.encode()) if subject.trust else []
+    if any(one.subject == shown.leaf.issuer for one in trusted):
+        return False  # an authority of that name signed nothing here: it has a new key, or this is an old certificate
     issuer = _name(shown.leaf.issuer).lower()
-    return bool(subject.trust) or _names_its_issuer(shown.leaf) or any(word in issuer for word in _PUBLIC)
+    return bool(trusted) or _names_its_issuer(shown.leaf) or any(word in issuer for word in _PUBLIC)
 
 
 def _incomplete(subject: Subject, leaf: x509.Certificate) -> Finding:

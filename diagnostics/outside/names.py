@@ -227,7 +227,10 @@ def _reached_by_both(subject: Subject) -> Iterator[Finding]:
     if subject.address or len(found) == 1:
         yield well("name.each", Hop.NAME, "It has one address." if len(found) == 1 else "It was asked at one address.")
         return
-    dead: list[tuple[str, str]] = []
+    if all(ip_address(address).is_loopback for address in found):
+        yield well("name.each", Hop.NAME, "It is this machine itself; a browser tries one address after the other.")
+        return
+    dead: list[tuple[str, OSError]] = []
     unreachable: list[str] = []
     for address in found:
         try:
@@ -239,15 +242,18 @@ def _reached_by_both(subject: Subject) -> Iterator[Finding]:
             if no_way:
                 unreachable.append(address)
             else:
-                dead.append((address, str(fault)))
+                dead.append((address, fault))
     if dead and len(dead) < len(found):
         listed = ", ".join(address for address, _ in dead)
+        at_once = all(isinstance(fault, ConnectionRefusedError) for _, fault in dead)
         yield Finding(
             "name.each",
-            Severity.FAILURE,
+            Severity.WARNING if at_once else Severity.FAILURE,
             Hop.NAME,
-            f"Of its {len(found)} addresses {listed} take no connection ({dead[0][1]}).",
-            "A browser that tries this address first waits, or gives up.",
+            f"Of its {len(found)} addresses {listed} takes no connection ({dead[0][1]}).",
+            "A browser that tries this address first goes on to the next one; other programs give up."
+            if at_once
+            else "A browser that tries this address first waits; other programs give up.",
             f"Remove the record that leads to {listed}, or have the proxy listen there and the firewall let it pass.",
             setting="site.listen.address",
         )

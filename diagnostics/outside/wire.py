@@ -21,7 +21,6 @@ LARGEST = 1 << 20
 AGENT = "open-webui-edge doctor"
 # The PROXY protocol's specification, section 2.1.
 _PROXY_UNKNOWN = b"PROXY UNKNOWN\r\n"
-_IPV6 = 6
 
 
 @dataclass(frozen=True)
@@ -146,9 +145,10 @@ def is_address(name: str) -> bool:
     return True
 
 
-def is_ipv6(address: str) -> bool:
-    """Tell whether an address is one of IPv6."""
-    return is_address(address) and ip_address(address).version == _IPV6
+def is_loopback(subject: Subject) -> bool:
+    """Tell whether only this machine itself reaches it by its name."""
+    name = subject.name
+    return name == "localhost" or (is_address(name) and ip_address(name).is_loopback)
 
 
 def ask(  # noqa: PLR0913 - keywords, each a part of a request

@@ -17,6 +17,9 @@ from tests.nginx.nginx_under_test import PATIENCE
 from tests.support.machine import lacks
 from tests.support.model_server import ModelServer
 
+_UP = 300.0
+"""Seconds until the application must be up: all other tests of this folder are lost without it."""
+
 __all__ = ["image", "network_and_gateway"]
 
 
@@ -50,7 +53,7 @@ def application(network_and_gateway: tuple[str, str], model: ModelServer) -> Ite
     made = Application(reference, network, addresses["Subnet"], listed[0], environment)
     try:
         made.start()
-        made.wait()
+        made.wait(_UP)
         yield made
     finally:
         made.remove()

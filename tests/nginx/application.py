@@ -65,12 +65,12 @@ class Application:
         networks = json.loads(_docker("inspect", "--format={{json .NetworkSettings.Networks}}", self.name))
         self.address = networks[self.network]["IPAddress"]
 
-    def wait(self) -> None:
-        """Wait until it takes traffic."""
+    def wait(self, deadline: float = _UP) -> None:
+        """Wait until it takes traffic; `deadline` is seconds."""
         wait_until(
             lambda: self.ask("/ready").status == http.HTTPStatus.OK,
             what="Open WebUI",
-            deadline=_UP,
+            deadline=deadline,
             every=0.2,
             ignoring=(OSError, http.client.HTTPException),
         )

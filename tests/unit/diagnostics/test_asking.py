@@ -7,7 +7,7 @@ import pytest
 
 from diagnostics.finding import Finding, Hop, Severity, noted, well
 from diagnostics.question import Diagnosis, Progress, Question, diagnose
-from diagnostics.subject import Subject
+from diagnostics.subject import Expectations, Subject
 
 PATIENCE = 10.0
 
@@ -141,6 +141,24 @@ def test_question_that_is_asked_alone_has_no_other_beside_it() -> None:
 def test_circle_of_needs_is_an_error_and_not_a_wait_for_ever() -> None:
     with pytest.raises(ValueError, match="questions wait for each other: a, b"):
         diagnose(subject(), [question("a", "b"), question("b", "a")])
+
+
+@pytest.mark.parametrize(
+    ("expected", "setting", "shown"),
+    [
+        (None, "site.domain", None),
+        (None, "CORS_ALLOW_ORIGIN", "CORS_ALLOW_ORIGIN"),
+        (Expectations(), "site.domain", "site.domain"),
+    ],
+)
+def test_who_has_no_stack_is_told_of_no_setting_of_one(
+    expected: Expectations | None, setting: str, shown: str | None
+) -> None:
+    def ask(_: Subject) -> list[Finding]:
+        return [Finding("a", Severity.FAILURE, Hop.PROXY, "broken", setting=setting, value="value")]
+
+    found = of(diagnose(Subject("https://chat.example.com", expected=expected), [question("a", ask=ask)]))["a"]
+    assert (found.setting, found.value) == (shown, "value" if shown else None)
 
 
 def test_progress_hears_of_every_question() -> None:

@@ -1,6 +1,8 @@
 """`python3 -m diagnostics` and `make doctor URL=…`: what is typed, what is refused, what is written."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,12 @@ import pytest
 from bootstrap import doctor
 from bootstrap.problem import ProblemError
 from diagnostics import command_line
+from diagnostics.__main__ import main
 from diagnostics.finding import Finding, Hop, Severity, well
 from diagnostics.question import Diagnosis
 from diagnostics.subject import Subject
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -150,3 +155,25 @@ def test_make_doctor_refuses_what_means_nothing(
         doctor.doctor("local")
     assert str(refused.value) == message
     assert not asked
+
+
+def test_python_without_the_packages_goes_on_with_the_one_that_has_them() -> None:
+    # -S: what is installed in the virtual environment is not there.
+    words = [sys.executable, "-S", "-m", "diagnostics", "--url", "nonsense"]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
+    assert (ended.returncode, ended.stderr) == (
+        64,
+        "diagnostics: 'nonsense' is no address of a site; write one such as https://chat.example.com\n",
+    )
+
+
+def test_interrupted_diagnosis_ends_with_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: Subject) -> Diagnosis:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "examine", interrupted)
+    monkeypatch.setattr("sys.argv", ["diagnostics", "--url", "https://chat.example.com"])
+    assert main() == 130
+    assert capsys.readouterr().err == "interrupted\n"

@@ -296,6 +296,54 @@ def test_every_address_of_the_name_must_be_the_host_s(
     assert (words or "") in finding.fix
 
 
+@pytest.mark.parametrize(
+    ("fault", "severity"),
+    [(ConnectionRefusedError("refused"), Severity.WARNING), (TimeoutError("timed out"), Severity.FAILURE)],
+)
+def test_address_that_takes_no_connection_is_named(
+    fault: OSError, severity: Severity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records(monkeypatch, {("chat.example.com", "A"): ["192.0.2.1"], ("chat.example.com", "AAAA"): ["2001:db8::1"]}, "")
+
+    def connect(where: tuple[str, int], **_: object) -> SimpleNamespace:
+        if ":" in where[0]:
+            raise fault
+        return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr(names.socket, "create_connection", connect)
+    (question,) = [each for each in outside.QUESTIONS if each.id == "name.each"]
+    (found,) = question.ask(Subject(URL, name_servers=("192.0.2.53",)))
+    assert (found.check, found.severity) == ("name.each", severity)
+    assert "Remove the record that leads to 2001:db8::1" in found.fix
+
+
+def test_machine_without_ipv6_blames_nobody_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    records(monkeypatch, {("chat.example.com", "A"): ["192.0.2.1"], ("chat.example.com", "AAAA"): ["2001:db8::1"]}, "")
+
+    def connect(where: tuple[str, int], **_: object) -> SimpleNamespace:
+        if ":" in where[0]:
+            raise OSError(101, "Network is unreachable")
+        return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr(names.socket, "create_connection", connect)
+    (question,) = [each for each in outside.QUESTIONS if each.id == "name.each"]
+    (found,) = question.ask(Subject(URL, name_servers=("192.0.2.53",)))
+    assert found.severity is Severity.NOTE
+
+
+@pytest.mark.parametrize(
+    ("url", "severity"), [("https://chat.example.com", Severity.WARNING), ("https://localhost:8443", Severity.NOTE)]
+)
+def test_site_without_an_account_is_a_trouble_where_others_reach_it(
+    url: str, severity: Severity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = answer(body={"features": {}, "onboarding": True})
+    monkeypatch.setattr(wire, "ask", lambda *_, **__: fresh)
+    (question,) = [each for each in outside.QUESTIONS if each.id == "app.config"]
+    (found,) = question.ask(Subject(url))
+    assert (found.check, found.severity) == ("app.unclaimed", severity)
+
+
 # ---- certificates
 
 ROOT = authority("The root")
@@ -354,6 +402,13 @@ def test_certificate_that_is_not_the_installed_one_is_found(monkeypatch: pytest.
     assert checks_of("tls.certificate", expected=Expectations(certificate_pem=pem(old.certificate))) == [
         "tls.certificate"
     ]
+
+
+def test_old_certificate_of_a_renewed_authority_is_no_incomplete_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = (authority("The stack's own") for _ in range(2))
+    shown(monkeypatch, server(["chat.example.com"], old).certificate, distrust="certificate signature failure")
+    assert checks_of("tls.certificate", trust=pem(new.certificate)) == ["tls.untrusted"]
+    assert checks_of("tls.certificate", trust=pem(ROOT.certificate)) == ["tls.incomplete"]
 
 
 def test_needless_certificate_in_a_chain_is_worth_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
