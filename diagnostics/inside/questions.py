@@ -302,7 +302,7 @@ def _proxy_seen(subject: Subject) -> proxy.Seen:
 
     def ask() -> proxy.Seen:
         script = f"{inside.shell_functions}\n{proxy.SCRIPT}"
-        output = inside.require().must("exec", "-i", name, "/bin/sh", "-s", given=script, seconds=20)
+        output = inside.require().must("exec", "-i", name, "/bin/sh", "-s", given=script, seconds=inside.patience)
         found = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
         return proxy.Seen(
             **{
