@@ -9,7 +9,9 @@ from components.keeping import release
 
 config = pulumi.Config()
 dns, backup = config.get_object("dns"), config.get_object("backup")
-transforms: list[pulumi.ResourceTransform] = [] if (config.get_object("data") or {}).get("keep", True) else [release]
+transforms: list[pulumi.ResourceTransform] = []
+if not (config.get_object("data") or {}).get("keep", True):
+    transforms.append(release)
 provider = aws.Provider("aws", region="eu-central-1")
 options = pulumi.ResourceOptions(providers={"aws": provider}, transforms=transforms)
 
