@@ -100,8 +100,10 @@ def saved(
     checkout: Checkout, stacks: tuple[StackUnderTest, StackUnderTest], tmp_path_factory: pytest.TempPathFactory
 ) -> Saved:
     home, _ = stacks
+    # They also write the authority's certificate, for the clients.
+    password = home.outputs()["admin_password"]
     with home.client() as client:
-        token = client.sign_in(ADMIN, home.outputs()["admin_password"])
+        token = client.sign_in(ADMIN, password)
         chat = client.create_chat("kept")
         file = upload(client, NOTES)
     folder = tmp_path_factory.mktemp("saved") / "backups"
