@@ -407,8 +407,11 @@ def _secret_texts(value: object, *, inside: bool) -> Iterator[str]:
         if instance.is_secret(value):
             yield from _secret_texts(instance.plain(value), inside=True)
             return
-        for item in value.values():
-            yield from _secret_texts(item, inside=inside)
+        # Where a secret lies in a container is none.
+        uploaded = "content" in value
+        for key, item in value.items():
+            if not (uploaded and key == "file"):
+                yield from _secret_texts(item, inside=inside)
     elif isinstance(value, list):
         for item in value:
             yield from _secret_texts(item, inside=inside)

@@ -74,7 +74,10 @@ def test_every_secret_of_a_state_is_known_and_what_is_none_is_not() -> None:
     }
     found = set(examination.secrets_in([resource]))
     assert {"the-secret-key", "database-password", "sk-provider", "admin-password"} <= found
-    assert not {"https://chat.example.com", "https://api.example.com", "512", "true", "admin@example.com"} & found
+    assert (
+        not {"https://chat.example.com", "https://api.example.com", "512", "true", "admin@example.com", "/run/a"}
+        & found
+    )
 
 
 @pytest.mark.parametrize(
