@@ -245,7 +245,8 @@ def test_verify_brings_the_newest_up_and_finds_a_damaged_pack(saved: Saved, chec
     assert re.search(r"^users +1 +1$", said, re.MULTILINE)
     assert re.search(r"^files +1 +1$", said, re.MULTILINE)
     assert "is whole, and Open WebUI comes up with it." in said
-    script = "printf damaged | dd conv=notrunc of=$(find /repository/restic/data -type f | head -n 1)"
+    packs = "find /repository/restic/data -type f"
+    script = f"for pack in $({packs}); do chmod 600 $pack; printf damaged | dd conv=notrunc of=$pack; done"
     saved.stack.read("backup", "sh", "-c", script)
     said = checkout.make("backup-verify", saved.stack.name).failed().output
     assert "Checking the repository failed" in said
