@@ -194,7 +194,7 @@ def at_work(stack: StackUnderTest, data: str) -> docker.models.containers.Contai
     for one in stack.engine.containers.list(filters={"label": [f"stack={stack.name}", "role=backup-task"]}):
         try:
             reads = any(mount.get("Name") == data for mount in one.attrs["Mounts"])
-            if reads and any("restic backup" in " ".join(row) for row in one.top()["Processes"]):
+            if reads and any("restic backup" in " ".join(row) for row in one.top()["Processes"] or ()):
                 return one
         except docker.errors.APIError:
             continue
