@@ -97,10 +97,11 @@ keep() {
     say "kept as $kept: $(cat /backup/copy/tags)"
     # It is as large as the database, and in clear.
     rm -rf /backup/copy/files /backup/copy/database.dump /backup/copy/secret_key
-    run forget --host "$EDGE_STACK" --group-by host --keep-within "$EDGE_KEEP" --prune --quiet || {
-        say "the backup is kept; those older than $EDGE_KEEP could not be removed"
+    # Also what one left that was killed: forgetting alone clears up after what it forgets.
+    if ! run forget --host "$EDGE_STACK" --group-by host --keep-within "$EDGE_KEEP" --quiet || ! run prune --quiet; then
+        say "the backup is kept; what is older than $EDGE_KEEP, or left over, could not be removed"
         return 1
-    }
+    fi
 }
 
 list_uploads() {

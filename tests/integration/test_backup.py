@@ -196,7 +196,7 @@ def at_work(stack: StackUnderTest, data: str) -> Container | None:
     for one in stack.engine.containers.list(filters={"label": [f"stack={stack.name}", "role=backup-task"]}):
         try:
             reads = any(mount.get("Name") == data for mount in one.attrs["Mounts"])
-            if reads and any("restic backup" in " ".join(row) for row in one.top()["Processes"]):
+            if reads and any("restic backup" in " ".join(row) for row in one.top()["Processes"] or ()):
                 return one
         except docker.errors.APIError:
             continue
@@ -247,7 +247,8 @@ def test_verify_brings_the_newest_up_and_finds_a_damaged_pack(saved: Saved, chec
     assert re.search(r"^users +1 +1$", said, re.MULTILINE)
     assert re.search(r"^files +1 +1$", said, re.MULTILINE)
     assert "is whole, and Open WebUI comes up with it." in said
-    script = "printf damaged | dd conv=notrunc of=$(find /repository/restic/data -type f | head -n 1)"
+    packs = "find /repository/restic/data -type f"
+    script = f"for pack in $({packs}); do chmod 600 $pack; printf damaged | dd conv=notrunc of=$pack; done"
     saved.stack.read("backup", "sh", "-c", script)
     said = checkout.make("backup-verify", saved.stack.name).failed().output
     assert "Checking the repository failed" in said
