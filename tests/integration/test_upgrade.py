@@ -245,6 +245,7 @@ def cut_when(stack: StackUnderTest, line: str) -> str:
 
 def test_a_cut_upgrade_is_undone_by_whoever_updates_next(stack: StackUnderTest) -> None:
     new_chat(stack, "before the power went")
+    before = titles(stack)
     name_version(stack, FINE)
     cut_when(stack, "launch: starting it")
     # What a program leaves of a state when it is killed.
@@ -253,12 +254,13 @@ def test_a_cut_upgrade_is_undone_by_whoever_updates_next(stack: StackUnderTest) 
     name_version(stack, OLD)
     stack.up().succeeded()
     assert version_of(stack) == OLD
-    assert titles(stack) >= {"before the crash", "before the power went"}
+    assert titles(stack) == before
     assert journal_of(stack)["attempt"] is None
 
 
 def test_a_version_that_works_takes_over_and_visitors_see_a_page_that_comes_back(stack: StackUnderTest) -> None:
     new_chat(stack, "before the upgrade")
+    before = titles(stack)
     name_version(stack, FINE)
     with visited(stack) as visitor:
         stack.up().succeeded()
@@ -269,7 +271,7 @@ def test_a_version_that_works_takes_over_and_visitors_see_a_page_that_comes_back
     assert {status for status, _ in visitor.answers} <= {401, 403, 503}
     assert all("detail" in json.loads(text) for status, text in visitor.answers if status == 503)
     assert version_of(stack) == FINE
-    assert titles(stack) >= {"before the crash", "before the power went", "before the upgrade"}
+    assert titles(stack) == before
     assert NO_CHANGE.search(stack.up().succeeded().output)
     journal = journal_of(stack)
     assert (journal["version"], journal["attempt"], journal["kept"]["of"]) == (FINE, None, OLD)
