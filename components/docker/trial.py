@@ -121,6 +121,9 @@ def once_tried(
         try:
             if await asyncio.to_thread(change.is_wanted):
                 known = await pulumi.Output.from_input(trial).future()
+                if known is None:
+                    # Of an update of a few resources, and those that a replica needs are neither there nor among them.
+                    return wanted.image
                 await asyncio.to_thread(change.make, Trial(**known))  # pyright: ignore[reportArgumentType, reportCallIssue]
         except EngineError as error:
             raise pulumi.RunError(str(error)) from None
