@@ -96,7 +96,7 @@ def _nobody(email: str | None, administrators: list[str]) -> str:
         return "Nobody has an account there yet; whoever signs up first is the administrator. Nothing was changed."
     there = ", ".join(administrators)
     if email is None:
-        return f"There are several administrators ({there}); say whose it is: EMAIL=…. Nothing was changed."
+        return f"There are several administrators ({there}); say whose it is: ACCOUNT=…. Nothing was changed."
     return (
         f"{email} is no administrator there; these are: {there}. An administrator sets the passwords of others in the"
         " admin panel. Nothing was changed."

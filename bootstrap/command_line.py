@@ -54,7 +54,7 @@ VARIABLES = {
     "FROM": ("…", "files or a folder to import; to restore: latest, a backup's id, a folder or s3:…"),
     "TO": ("folder", "into a folder of this machine"),
     "KEY_FILE": ("file", "holds the password of a backup of another stack"),
-    "EMAIL": ("me@example.com", "whose; left out: the administrator's, where there is one"),
+    "ACCOUNT": ("me@example.com", "whose; left out: the administrator's, where there is one"),
     "PASSWORD": ("stdin", "your own, read from standard input; left out: one is made and shown once"),
     "VERSION": ("0.1.0", "which one"),
     "DATE": ("2026-01-31", "its day; left out: today"),
@@ -70,13 +70,15 @@ TOLD = {
     "restore": ("FROM", "KEY_FILE", "YES"),
     "trust-ca": ("SYSTEM",),
     "untrust-ca": ("SYSTEM",),
-    "reset-admin-password": ("EMAIL", "PASSWORD"),
+    "reset-admin-password": ("ACCOUNT", "PASSWORD"),
     "release": ("VERSION", "DATE"),
     "test": ("ARGS",),
     "test-long": ("ARGS",),
 }
 """Which command reads which of them, beside STACK."""
 _INTERRUPTED = 130
+_NOTHING_ASKED = 64
+"""1 and 2 say what the doctor found. `EX_USAGE` of sysexits.h."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -98,6 +100,8 @@ def run(arguments: Sequence[str]) -> int:
         return _command(asked)()
     except ProblemError as problem:
         console.say(str(problem))
+        if asked.command == "doctor":
+            return _NOTHING_ASKED
     except KeyboardInterrupt:
         console.say("interrupted")
         return _INTERRUPTED

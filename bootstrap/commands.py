@@ -258,7 +258,7 @@ def doctor(name: str) -> int:
 
 def reset_admin_password(name: str) -> int:
     """Give an administrator a new password and show it once, or take it from standard input."""
-    email = os.environ.get("EMAIL") or stack.setting(stack.settings_of(name), "open_webui.admin.email")
+    email = os.environ.get("ACCOUNT") or stack.setting(stack.settings_of(name), "open_webui.admin.email")
     host = _reach(name)
     password, made = admin_password.wanted(os.environ.get("PASSWORD", ""))
     said = admin_password.set_for(host, name, email, password)

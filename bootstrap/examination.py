@@ -151,8 +151,13 @@ def _silences(settings: StackSettings, resources: Sequence[Mapping[str, Any]]) -
     placement = placement_of(settings)
     if placement.behind is not LoadBalancerKind.NONE:
         # What stands at AWS, where the state says it, and not what the settings ask for.
+        # Of a network load balancer the listener has it, and this says something else.
         found = next(
-            (resource["outputs"].get("idleTimeout") for resource in resources if resource.get("type") == _BALANCER),
+            (
+                resource["outputs"].get("idleTimeout")
+                for resource in resources
+                if resource.get("type") == _BALANCER and placement.behind is LoadBalancerKind.ALB
+            ),
             None,
         )
         wanted = placement.idle_timeout

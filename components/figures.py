@@ -90,6 +90,8 @@ def is_ready(application: tuple[str, int], patience: float) -> bool:
 def _counted(file: Path) -> int | None:
     try:
         count = int(file.read_text()) + 1 if file.exists() else 1
+        # Whoever is another user inside has no need of it.
+        file.touch(mode=0o600)
         file.write_text(str(count))
     except (OSError, ValueError):
         return None

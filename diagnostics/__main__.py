@@ -6,6 +6,8 @@ from pathlib import Path
 
 _OWN = Path(__file__).resolve().parent.parent / ".venv"
 _INTERRUPTED = 130
+_USAGE = 64
+"""Nothing was asked; 1 and 2 say what was found. `EX_USAGE` of sysexits.h."""
 
 
 def main() -> int:
@@ -17,7 +19,7 @@ def main() -> int:
         if python.exists() and Path(sys.prefix).resolve() != _OWN.resolve():
             os.execv(python, [str(python), "-m", "diagnostics", *sys.argv[1:]])  # noqa: S606  # no shell
         sys.stderr.write(f"{missing.name} is not installed here; `make doctor URL=…` installs what the doctor needs.\n")
-        return 1
+        return _USAGE
     try:
         return run(sys.argv[1:])
     except KeyboardInterrupt:

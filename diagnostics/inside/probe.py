@@ -311,9 +311,14 @@ def means(text: str, value: object) -> bool:
     )
 
 
+_MAY_BE_SECRET = ("key", "secret", "password", "token", "credential", "connections", "auth", "webhook")
+
+
 def shown(key: str, value: object) -> str | None:
     """Return a value for a person; None where it may be a secret, or much."""
-    if any(word in key.lower() for word in ("key", "secret", "password", "token", "credential", "connections", "auth")):
+    if any(word in key.lower() for word in _MAY_BE_SECRET):
+        return None
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(one, dict | list) for one in value)):
         return None
     text = value if isinstance(value, str) else json.dumps(value)
     if len(text) > 120 or ("://" in text and "@" in text):  # noqa: PLR2004 - a line's worth

@@ -18,6 +18,8 @@ from diagnostics.question import Question
 from diagnostics.subject import Subject
 
 _PROBE = Path(__file__).with_name("probe.py")
+_COMPARED = {0, 1}
+"""Exit codes of sha256sum, the second where a file is gone; others mean that it is not there or gave no answer."""
 _SKEW = 5.0
 """Seconds between two clocks from which on tokens and one-time passwords are refused."""
 _SKEW_FATAL = 60.0
@@ -177,9 +179,15 @@ def _files(subject: Subject) -> Iterator[Finding]:
     inside = inside_of(subject)
     engine, there = inside.require(), containers.of(subject)
     found: dict[str, dict[str, str]] = {}
-    asked = [one for one in inside.made if one.files and not one.runs_once and _runs(there, one)]
-    for one in asked:
+    asked: list[Made] = []
+    for one in inside.made:
+        if not one.files or one.runs_once or not _runs(there, one):
+            continue
         answer = engine.run("exec", one.name, "sha256sum", *sorted(one.files))
+        if answer.code not in _COMPARED:
+            # An image with one program in it has nothing to look with, and who is too busy has not answered.
+            continue
+        asked.append(one)
         sums = [line.split(maxsplit=1) for line in answer.output.splitlines()]
         found[one.name] = {path.strip(): mark for mark, path in sums}
     yield from application.judge_files(asked, found, lambda made: _remade(subject, made))

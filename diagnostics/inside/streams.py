@@ -7,6 +7,7 @@ import ssl
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from diagnostics.finding import Finding, Hop, Severity, unknown, well
@@ -70,7 +71,9 @@ def over_socket(subject: Subject, token: str, model: str) -> dict[str, Any]:
                         break
             finally:
                 if chat := asked.get("chat_id"):
-                    _api(subject, "DELETE", f"/api/v1/chats/{chat}", token)
+                    # The answer was there or not, whatever becomes of its chat.
+                    with suppress(OSError, http.client.HTTPException, ValueError):
+                        _api(subject, "DELETE", f"/api/v1/chats/{chat}", token)
     except sockets.Refusal as refusal:
         return {"fault": f"the WebSocket is refused with {refusal.answer.status}", "moments": moments}
     except (OSError, http.client.HTTPException, ValueError) as error:

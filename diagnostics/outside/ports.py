@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from diagnostics.finding import Finding, Hop, Severity, noted, unknown, well
 from diagnostics.outside import wire
@@ -111,7 +111,8 @@ def _follow(subject: Subject, url: str) -> _Way:
     stations = [f"{url}/"]
     while True:
         parts = urlsplit(stations[-1])
-        answer = wire.ask(subject, parts.path or "/", url=f"{parts.scheme}://{parts.netloc}")
+        query = f"?{parts.query}" if parts.query else ""
+        answer = wire.ask(subject, f"{parts.path or '/'}{query}", url=f"{parts.scheme}://{parts.netloc}")
         if answer.status not in _REDIRECTS or not answer.header("Location"):
             return _Way(tuple(stations), answer)
         target = urljoin(stations[-1], answer.all("Location")[0])
@@ -156,6 +157,8 @@ def _home(subject: Subject) -> Iterator[Finding]:
 
 def _led_away(subject: Subject, way: _Way) -> Finding:
     target = urlsplit(way.end)
+    if _is_a_door(subject, target):
+        return noted("redirect.home", Hop.PROXY, f"Strangers are sent to {target.netloc}, to sign in there first.")
     names = subject.expected.names if subject.expected else ()
     if target.hostname in names or _leads_to_itself(subject, way):
         return noted(
@@ -177,6 +180,13 @@ def _led_away(subject: Subject, way: _Way) -> Finding:
         value=subject.name,
         causes=("redirect.*",),
     )
+
+
+def _is_a_door(subject: Subject, target: SplitResult) -> bool:
+    """Tell whether that is a sign-in in front of the site, which is told where to lead back to."""
+    if subject.expected is not None and subject.expected.authentication == "external":
+        return True
+    return subject.name in unquote(target.query)
 
 
 def _leads_to_itself(subject: Subject, way: _Way) -> bool:
@@ -211,6 +221,8 @@ def _redirect(subject: Subject) -> Iterator[Finding]:
         )
     elif target.scheme == "http" and target.hostname == subject.name:
         yield _stays_in_clear(subject, url, way)
+    elif target.hostname != subject.name and _is_a_door(subject, target):
+        yield well("redirect.http", Hop.PROXY, f"{way.stations[0]} leads to a sign-in at {target.netloc}.")
     elif target.hostname != subject.name and way.end.rstrip("/") != subject.url and not _alias(subject, way):
         yield Finding(
             "redirect.host",

@@ -36,7 +36,7 @@ def test_a_made_one_is_shown_once_on_the_terminal_and_is_in_no_log(chat: StackUn
     ours, theirs = pty.openpty()
     try:
         ended = subprocess.run(  # noqa: S603 - our own words
-            ["make", "reset-admin-password", f"STACK={chat.name}", f"EMAIL={EMAIL.upper()}"],  # noqa: S607
+            ["make", "--no-print-directory", "reset-admin-password", f"STACK={chat.name}", f"ACCOUNT={EMAIL.upper()}"],  # noqa: S607
             cwd=chat.workshop.directory,
             env=dict(chat.workshop.environment),
             stdin=subprocess.DEVNULL,
@@ -66,7 +66,7 @@ def test_a_made_one_is_shown_once_on_the_terminal_and_is_in_no_log(chat: StackUn
         (["PASSWORD=hunter22"], "A password on a command line can be read by others"),
         (["PASSWORD=stdin"], "PASSWORD: is too short; write at least 8 characters"),
         ([], "The new password would be shown once, on a terminal, and this is none"),
-        (["EMAIL=nobody@example.com", "PASSWORD=stdin"], "nobody@example.com is no administrator there; these are: "),
+        (["ACCOUNT=nobody@example.com", "PASSWORD=stdin"], "nobody@example.com is no administrator there; these are: "),
         (["STACK=it-nobody", "PASSWORD=stdin"], "No Open WebUI of the stack it-nobody runs"),
     ],
     ids=["argv", "short", "no terminal", "nobody", "no stack"],

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 
@@ -189,7 +189,9 @@ def open_webui_page(  # noqa: PLR0913 - keywords, each a thing of its own
         try:
             yield page
         except BaseException:
-            page.screenshot("failed")
+            # A page that never came cannot always be pictured, and what the test has to say is why it did not.
+            with suppress(Error):
+                page.screenshot("failed")
             (artefacts / "failed.txt").write_text("\n".join([page.page.url, *page.complaints]) + "\n")
             raise
 

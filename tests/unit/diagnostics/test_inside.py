@@ -473,6 +473,9 @@ def test_what_may_be_a_secret_is_not_shown(key: str) -> None:
     assert probe.shown(key, "anything") is None
     assert probe.shown("webui.url", "redis://:secret@host") is None
     assert probe.shown("webui.url", "https://a") == "https://a"
+    # An address that lets in whoever knows it, and what may have a key somewhere within.
+    assert probe.shown("webhook_url", "https://hooks.example.com/T0/B0/x") is None
+    assert probe.shown("openai.api_configs", {"0": {"headers": "x"}}) is None
 
 
 def test_replicas_sign_with_one_key() -> None:

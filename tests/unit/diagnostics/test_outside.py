@@ -443,3 +443,24 @@ def test_stream_is_judged_against_the_same_past_the_proxy(
 ) -> None:
     ask("app.config", {})
     assert judged("stream.buffered", through, direct, Subject(URL)).severity is severity
+
+
+@pytest.mark.parametrize(
+    ("location", "known", "severity"),
+    [
+        ("https://auth.example.com/?rd=https%3A%2F%2Fchat.example.com%2F", {}, Severity.NOTE),
+        (
+            "https://auth.example.com/start",
+            {"expected": Expectations(names=("chat.example.com",), authentication="external")},
+            Severity.NOTE,
+        ),
+        ("https://elsewhere.example.com/", {}, Severity.FAILURE),
+    ],
+    ids=["leads-back", "by-the-stack", "another-host"],
+)
+def test_a_sign_in_in_front_is_no_redirect_to_another_host(
+    ask: Callable[..., list[Finding]], location: str, known: dict[str, Any], severity: Severity
+) -> None:
+    (found,) = ask("redirect.home", {"/": answer(302, (("Location", location),))}, **known)
+    assert found.severity is severity
+    assert found.check == ("redirect.host" if severity is Severity.FAILURE else "redirect.home")
