@@ -44,6 +44,8 @@ from components.docker.ssh import SshAccess
 TEST_PACKAGES = places.CHECKOUT / "bootstrap" / "test-packages.txt"
 BUILD = places.CHECKOUT / "build"
 _ALL_GONE = "The stack {} and its data are gone; its file and its history stay."
+# Of components/docker/trial.py, which loads all of Pulumi.
+_TRIAL = "open-webui-trial"
 
 
 def up(name: str) -> int:
@@ -79,6 +81,7 @@ def down(name: str) -> int:
         return _down_with_instance(target, with_data=with_data)
     host = _reach(name)
     if not with_data:
+        _clear_away(host, name)
         target.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
         containers.untag_images(host, name)
         console.say(
@@ -91,12 +94,19 @@ def down(name: str) -> int:
     if brought is not None:
         console.say(f"The volume {brought} (data.volume), with its users and chats, belongs to who made it and stays.")
     confirm(name, certified=stack.setting(settings, "certificate.mode") == "lets-encrypt")
+    _clear_away(host, name)
     _delete_with_data(target)
     # Made by `make backup` where the stack itself makes none.
     for role in (ROLE, "backup", "backup-work"):
         Tasks(host, name).clear(role)
     containers.untag_images(host, name)
     return 0
+
+
+def _clear_away(host: Engine, name: str) -> None:
+    """Remove what was cut and stands in no state: it holds the volumes and the network that are to go."""
+    for role in (ROLE, _TRIAL):
+        Tasks(host, name).clear(role)
 
 
 def _down_with_instance(target: Stack, *, with_data: bool) -> int:

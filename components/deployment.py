@@ -233,10 +233,14 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
                     f"{self._name}-backup-database", self._reference(images.POSTGRES), "backup-database", opts
                 ),
                 url=postgres.url if isinstance(postgres, Postgres) else postgres,
-                version=settings.open_webui.version,
+                # Only once that version has proved that it works with the data.
+                version=application.image_name.apply(lambda _: settings.open_webui.version),
             )
         if password is not None:
-            args["password"], args["secret_key"] = password, application.secret_key
+            args["password"] = password
+            args["secret_key"] = pulumi.Output.secret(
+                pulumi.Output.all(application.secret_key, application.image_name).apply(lambda both: str(both[0]))
+            )
         if backup.repository.s3 is not None:
             s3 = backup.repository.s3
             args["repository"] = s3.url(pulumi.get_stack())

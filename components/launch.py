@@ -68,7 +68,11 @@ def main(directory: Path, command: list[str]) -> int:
     owned = set(given["saved_settings"])
     if given["first"]:
         owned |= saved_settings_of(package / "config.py", set(given["environment"]))
-    wait_for_services(given["brought"])
+    brought = dict(given["brought"])
+    if upgrade.Journal.read(data_directory(package)).attempt is not None:
+        # Cut while it was put back, the database may not be there, and what puts it back must run.
+        brought.pop("DATABASE_URL", None)
+    wait_for_services(brought)
     downgrade = trial is not None and trial["downgrade_from_snapshot"]
     rules = upgrade.Rules(snapshot=given["snapshot"], downgrade_from_snapshot=downgrade)
     change = upgrade.Upgrade(package, data_directory(package), given["version"], rules)

@@ -38,8 +38,9 @@ DATABASE = "webui.db"
 VECTORS = "vector_db"
 PORT = 8080
 
-PASSED, PUT_BACK, REFUSED, WANTED = 0, 10, 11, 12
-"""Exit codes of a trial: the version works; it does not and all is as before; it must not be tried; it is to be."""
+PASSED, PUT_BACK, REFUSED, WANTED, LEFT = 0, 10, 11, 12, 13
+"""Exit codes of a trial: the version works; it does not and all is as before; it must not be tried; it is to be; it
+does not work, and the data stays changed for want of a snapshot."""
 ALONE = 120.0
 """Seconds for others to let go of the data: they were told to end before."""
 SETTLED = 1800.0
@@ -234,6 +235,8 @@ class Sqlite:
     def restore(self, folder: Path, name: str | None) -> None:
         """Put a copy into its place."""
         del name
+        if not (folder / DATABASE).exists():
+            raise Failed(f"the snapshot {folder.name} is not in the volume, so nothing was put back")
         unfinished = self._file.with_name(f"{DATABASE}.restored")
         _copy_file(folder / DATABASE, unfinished)
         # They belong to the file that goes, and would be taken for the other's.
@@ -353,6 +356,8 @@ class Postgres:
         del folder
         if name is None:
             raise Failed("the snapshot holds no database")
+        if not self._ask("SELECT 1 FROM pg_database WHERE datname = :name", elsewhere=True, name=name):
+            raise Failed(f"the snapshot {name} is not on the database's server, so nothing was put back")
         self._drop(self._name)
         self._create(self._name, name)
 
@@ -411,8 +416,9 @@ class Upgrade:
 
     def _settle_first(self, lock: Lock) -> None:
         lock.share(SETTLED)
-        journal, found = self._journal(), self._database.found()
-        if journal.attempt is None and not self._to_be_changed(journal, found):
+        journal = self._journal()
+        # What was cut while it put a copy back may have left no database to look at.
+        if journal.attempt is None and not self._to_be_changed(journal, self._database.found()):
             if journal.version != self._version:
                 self._write(replace(journal, version=self._version))
             self._forget_unwanted()
@@ -462,11 +468,11 @@ class Upgrade:
 
         `before` is the version that runs, where the journal is too young to know.
         """
-        journal, found = self._journal(), self._database.found()
+        journal = self._journal()
         attempt = journal.attempt
         if attempt is not None and attempt.step is Step.TRIED and attempt.to == self._version:
             return PASSED
-        if attempt is None and not self._to_be_changed(journal, found, before):
+        if attempt is None and not self._to_be_changed(journal, self._database.found(), before):
             return PASSED
         # What an interrupted change left is put back first, so what counts is what there was before it.
         if attempt is None or attempt.step is Step.COPYING:
@@ -559,8 +565,7 @@ class Upgrade:
             say(f"failed: {why if isinstance(why, Failed) else repr(why)}")
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
-            self.recover()
-            return PUT_BACK
+            return PUT_BACK if self.recover() else LEFT
         finally:
             lock.let_go()
         return PASSED
@@ -568,15 +573,18 @@ class Upgrade:
     def restore(self) -> int:
         """Put back what a change that was cut has changed."""
         Lock(self._data).have_alone(ALONE)
-        self.recover()
-        return PASSED
+        return PASSED if self.recover() else LEFT
 
-    def recover(self) -> None:
-        """Put back what an unfinished change has changed; for whoever has the lock alone."""
+    def recover(self) -> bool:
+        """Put back what an unfinished change has changed; for whoever has the lock alone.
+
+        Returns whether the data is as it was.
+        """
         journal = self._journal()
         attempt = journal.attempt
         if attempt is None:
-            return
+            return True
+        lost = attempt.step is not Step.COPYING and attempt.snapshot is None
         if attempt.step is not Step.COPYING:
             if attempt.snapshot is None:
                 say(f"there is no snapshot of {attempt.before} to put back: open_webui.upgrade.snapshot is false")
@@ -584,8 +592,11 @@ class Upgrade:
                 self._advance(Step.RESTORING)
                 self._put_back(attempt.snapshot)
                 say(f"the data is as it was before {attempt.to}")
-        self._write(replace(self._journal(), attempt=None, version=_known(attempt.before)).without(attempt.snapshot))
+        # Unknown: whoever starts next looks at how far it is migrated, and refuses what it cannot read.
+        version = None if lost else _known(attempt.before)
+        self._write(replace(self._journal(), attempt=None, version=version).without(attempt.snapshot))
         self._forget_unwanted()
+        return not lost
 
     def _begin(self, before: str | None) -> None:
         journal = self._journal()

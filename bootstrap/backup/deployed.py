@@ -105,7 +105,12 @@ class Deployed:
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """What Open WebUI is given, its secrets too."""
+        """The variables that Open WebUI is given, its secrets too."""
+        return self.given.get("environment", {})
+
+    @cached_property
+    def given(self) -> dict[str, Any]:
+        """All that its launcher is given."""
         name = self.replicas[0]["Name"].lstrip("/")
         words = [*self.engine.client, "cp", f"{name}:{GIVEN}/environment.json", "-"]
         copied = subprocess.run(words, capture_output=True, check=False)  # noqa: S603 - a list of arguments, no shell
@@ -114,7 +119,7 @@ class Deployed:
             raise ProblemError(message)
         with tarfile.open(fileobj=io.BytesIO(copied.stdout)) as archive:
             file = archive.extractfile(archive.next() or "")
-            return json.loads(file.read())["environment"] if file is not None else {}
+            return json.loads(file.read()) if file is not None else {}
 
     @property
     def database_url(self) -> str | None:

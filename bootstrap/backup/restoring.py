@@ -106,7 +106,9 @@ def _their_key(deployed: Deployed, found: Found) -> str | None:
         return None
     task = deployed.keeper(found.repository, "secret_key", found.identity, waits=False)
     key = deployed.tasks.run(task, purpose="Reading the secret key", shown=False)
-    return None if key == deployed.environment.get("WEBUI_SECRET_KEY") else key
+    # One that was given up stays so: what is saved under it is written anew at the start.
+    known = (deployed.environment.get("WEBUI_SECRET_KEY"), *deployed.given.get("former_secret_keys", ()))
+    return None if key in known else key
 
 
 def _bring_in(deployed: Deployed) -> None:

@@ -38,7 +38,7 @@ class DatabaseArgs(TypedDict):
     image: pulumi.Input[str]
     """Id of an image with pg_dump."""
     url: pulumi.Input[str]
-    version: str
+    version: pulumi.Input[str]
     """Release of Open WebUI that uses it."""
 
 

@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import sqlite3
 import sys
@@ -26,6 +27,7 @@ GIVEN = Path("/run/open-webui-edge")
 DATABASE = "webui.db"
 VECTORS = "vector_db"
 UPLOADS = "uploads"
+JOURNAL = "open-webui-edge-upgrade.json"
 STAGING = ".open-webui-edge-restore"
 """Folder in the volume for what is on its way in, and for what it replaces."""
 _JOURNALS = ("-wal", "-shm", "-journal")
@@ -210,12 +212,21 @@ def _faults_of_uploads(new: Path) -> Iterator[str]:
     if not listed.exists():
         return
     for line in listed.read_text().splitlines():
-        expected, _, name = line.partition("  ")
+        expected, name = _listed(line)
         path = new / "data" / name.removeprefix("./")
         if not path.is_file():
             yield f"{name} is missing"
         elif _sha256(path) != expected:
             yield f"{name} has another content"
+
+
+def _listed(line: str) -> tuple[str, str]:
+    """Return sum and name out of a line of sha256sum, which escapes some names and says so by a backslash in front."""
+    expected, _, name = line.partition("  ")
+    if not expected.startswith("\\"):
+        return expected, name
+    escaped = {"\\\\": "\\", "\\n": "\n", "\\r": "\r"}
+    return expected[1:], re.sub(r"\\[\\nr]", lambda found: escaped[found[0]], name)
 
 
 def _sha256(path: Path) -> str:
@@ -231,11 +242,26 @@ def merge() -> None:
     _write(staging / "merging", "")
     for path in list(_files_below(new)) if new.exists() else []:
         place = path.relative_to(new)
+        if str(place) == JOURNAL:
+            continue
         target = DATA / place
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             _keep(target, old / place)
         path.replace(target)
+    _say_whose_it_is(staging)
+
+
+def _say_whose_it_is(staging: Path) -> None:
+    """Have the journal of versions name that of the backup; the snapshots in it are of this volume, and stay."""
+    journal, manifest = DATA / JOURNAL, staging / "new" / "copy" / "manifest.json"
+    if not manifest.exists():
+        return
+    own: dict[str, object] = {"kept": None, "unwanted": []}
+    if journal.exists():
+        own = json.loads(journal.read_text())
+        _keep(journal, staging / "old" / JOURNAL)
+    _write(journal, json.dumps({**own, "version": json.loads(manifest.read_text())["open_webui"], "attempt": None}))
 
 
 def swap() -> None:
@@ -289,7 +315,7 @@ def finish() -> None:
     staging = DATA / STAGING
     listed = staging / "new" / "copy" / "uploads.sha256"
     if listed.exists():
-        known = {line.partition("  ")[2].removeprefix("./") for line in listed.read_text().splitlines()}
+        known = {_listed(line)[1].removeprefix("./") for line in listed.read_text().splitlines()}
         began = (staging / "merging").stat().st_ctime
         for path in list(_files_below(DATA / UPLOADS)):
             # What was uploaded since then belongs to the restored data.

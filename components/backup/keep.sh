@@ -69,9 +69,18 @@ make_repository() {
     esac
 }
 
+# Half migrated, it could be restored by nobody: what it is put back from stays in the volume.
+between_versions() {
+    grep -q '"attempt": {' /backup/data/open-webui-edge-upgrade.json 2> /dev/null
+}
+
 # The copy of the database was made; here it goes into the repository with the files.
 keep() {
     alone
+    if between_versions; then
+        say "a change of Open WebUI's version is under way or was cut (make up ends it); no backup until then"
+        return 1
+    fi
     open_repository || return
     run unlock --remove-all --quiet || return
     tries=0
@@ -84,7 +93,7 @@ keep() {
             --exclude-file /backup/copy/excluded --exclude /backup/copy/asked --exclude /backup/copy/answer \
             /backup/data /backup/copy || code=$?
         kept=$(run snapshots --tag "number=$number" --json | sed -n 's/.*"short_id": *"\([0-9a-f]*\)".*/\1/p')
-        if [ "$code" = 0 ] && uploads_are_there; then break; fi
+        if [ "$code" = 0 ] && uploads_are_there && ! between_versions; then break; fi
         if [ -n "$kept" ]; then run forget --quiet "$kept"; fi
         # 3: something could not be read.
         if [ "$code" != 0 ] && [ "$code" != 3 ]; then return "$code"; fi
@@ -111,8 +120,10 @@ list_uploads() {
 }
 
 uploads_are_there() {
-    while read -r _ name; do
-        [ -e "/backup/data/$name" ] || return 1
+    while IFS= read -r line; do
+        # A name with a backslash or the end of a line in it is written otherwise here than it is.
+        case $line in \\*) continue ;; esac
+        [ -e "/backup/data/${line#*  }" ] || return 1
     done < /backup/copy/uploads.sha256
 }
 

@@ -34,7 +34,7 @@ from components.docker.container import (
     physical_name,
 )
 from components.docker.engine import SIGN_OF_LIFE, Engine, EngineError, has_image
-from components.upgrade import PASSED, PUT_BACK, REFUSED, WANTED
+from components.upgrade import LEFT, PASSED, PUT_BACK, REFUSED, WANTED
 
 ROLE = "open-webui-trial"
 _LAST_WORDS = 12
@@ -220,13 +220,18 @@ class VersionChange:
     def _see(self, trial: Trial, before: str) -> None:
         began = time.monotonic()
         with self._engine.connection() as client:
-            code, words = self._run(client, trial, "try", limit=trial.limit + _BESIDE_THE_LIMIT)
+            try:
+                code, words = self._run(client, trial, "try", limit=trial.limit + _BESIDE_THE_LIMIT)
+            except (docker.errors.DockerException, OSError, EngineError) as lost:
+                raise _NotPutBackError(
+                    f"open_webui.version: the engine was lost while {self._wanted.version} was tried: {lost}"
+                ) from lost
             if code == PASSED:
                 took = time.monotonic() - began
                 self._report(f"Open WebUI {self._wanted.version} works with the data, after {took:.0f} s")
                 return
-            restored = True
-            if code not in {PUT_BACK, REFUSED}:
+            restored = code != LEFT
+            if code not in {PUT_BACK, REFUSED, LEFT}:
                 back, said = self._run(client, trial, "restore", limit=_BESIDE_THE_LIMIT)
                 restored = back == PASSED
                 words += said

@@ -200,6 +200,38 @@ def test_what_was_replaced_comes_back(volume: Volume) -> None:
     assert not (volume.data / data.STAGING).exists()
 
 
+def test_the_snapshots_that_a_journal_names_are_of_its_own_volume(volume: Volume) -> None:
+    journal = volume.data / data.JOURNAL
+    theirs = {"version": "0.11.4", "attempt": None, "kept": {"database": "theirs"}, "unwanted": [{"name": "theirs"}]}
+    ours = {"version": "0.12.9", "attempt": None, "kept": {"database": "ours"}, "unwanted": []}
+    _staged(volume)
+    (volume.data / data.STAGING / "new" / "data" / data.JOURNAL).write_text(json.dumps(theirs))
+    journal.write_text(json.dumps(ours))
+    data.swap()
+    # The version is that of the image which made the backup.
+    assert json.loads(journal.read_text()) == {**ours, "version": "0.12.4"}
+    data.undo()
+    assert json.loads(journal.read_text()) == ours
+
+
+@pytest.mark.parametrize("name", ["report ", "back\\slash", "two\nlines", " leading"])
+def test_an_upload_of_any_name_is_found_again(volume: Volume, name: str) -> None:
+    volume.fill("then", name)
+    data.copy()
+    volume.stage()
+    listed = volume.data / data.STAGING / "new" / "copy" / "uploads.sha256"
+    listed.write_text(
+        subprocess.run(
+            ["find", "uploads", "-type", "f", "-exec", "sha256sum", "{}", "+"],  # noqa: S607
+            cwd=volume.data, check=True, capture_output=True, text=True,
+        ).stdout
+    )  # fmt: skip
+    data.check()
+    data.swap()
+    data.finish()
+    assert volume.uploads() == {name}
+
+
 def _staged(volume: Volume) -> None:
     volume.fill("then", "old", "both")
     data.copy()

@@ -13,7 +13,7 @@ import pytest
 
 from components.docker.engine import Engine, EngineError
 from components.docker.trial import Trial, TrialContainer, VersionChange, Wanted
-from components.upgrade import PASSED, PUT_BACK, REFUSED, WANTED
+from components.upgrade import LEFT, PASSED, PUT_BACK, REFUSED, WANTED
 
 NAME, LABELS = "edge-unit-open-webui-trial", {"app": "open-webui-edge", "stack": "unit", "role": "open-webui-trial"}
 IMAGE = "ghcr.io/open-webui/open-webui:v0.12.4"
@@ -197,6 +197,29 @@ def test_what_could_not_be_undone_is_left_to_those_that_know_how_to_try_again() 
         tried(engine)
     # The other one's launcher knows no journal, and would work on what is half migrated.
     assert engine.happened[-2:] == ["start id-1", "healthy id-1"]
+
+
+def test_data_that_stays_changed_for_want_of_a_snapshot_is_not_called_what_it_was() -> None:
+    engine = InventedEngine([replica(1, "0.11.4")], [(WANTED, []), (LEFT, CRASH)])
+    with pytest.raises(EngineError, match="The data could NOT be put back as it was"):
+        tried(engine)
+    assert engine.happened[-2:] == ["start id-1", "healthy id-1"]
+
+
+def test_an_engine_that_was_lost_in_the_middle_starts_nobody_who_knows_no_journal() -> None:
+    replicas = [replica(1, "0.11.4"), replica(2, None, ["ghcr.io/open-webui/open-webui:v0.11.4"])]
+    engine = InventedEngine(replicas, [(WANTED, [])])
+    look = engine.client.containers.create.side_effect
+    engine.client.containers.create.side_effect = lambda *words, **options: (
+        look(*words, **options) if not engine.given else _lost()
+    )
+    with pytest.raises(EngineError, match=r"the engine was lost while 0\.12\.4 was tried"):
+        tried(engine)
+    assert "start id-2" not in engine.happened
+
+
+def _lost() -> None:
+    raise docker.errors.DockerException("connection reset")
 
 
 def test_only_what_ran_is_started_again() -> None:

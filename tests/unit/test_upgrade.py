@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from components import upgrade
 from components.upgrade import (
     DATABASE,
+    LEFT,
     PASSED,
     PUT_BACK,
     REFUSED,
@@ -21,9 +23,11 @@ from components.upgrade import (
     VECTORS,
     WANTED,
     Failed,
+    Found,
     Journal,
     Lock,
     Rules,
+    Sqlite,
     Step,
     Upgrade,
 )
@@ -93,6 +97,16 @@ def migrating(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
 
 def snapshots(data: Path) -> list[str]:
     return sorted(path.name for path in (data / SNAPSHOTS).iterdir()) if (data / SNAPSHOTS).exists() else []
+
+
+def cut_while_it_migrates(upgraded: Upgrade, monkeypatch: pytest.MonkeyPatch) -> None:
+    def power_goes_now(*_: object) -> None:
+        raise PowerLossError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Upgrade, "_migrate", power_goes_now)
+        with pytest.raises(PowerLossError):
+            upgraded.attempt([], OLD, 60)
 
 
 def crashes(*_: object) -> None:
@@ -319,9 +333,46 @@ def test_without_a_snapshot_it_says_that_nothing_is_put_back(
     bold = Upgrade(package, data, NEW, Rules(snapshot=False, downgrade_from_snapshot=False))
     monkeypatch.setattr(Upgrade, "_migrate", works)
     monkeypatch.setattr(upgrade, "_see_it_work", crashes)
-    assert bold.attempt([], OLD, 60) == PUT_BACK
+    assert bold.attempt([], OLD, 60) == LEFT
     assert "there is no snapshot of 0.11.4 to put back" in capsys.readouterr().out
     assert snapshots(data) == []
+    # What it is of is found out by how far it is migrated, and not taken for what it was.
+    assert Journal.read(data).version is None
+
+
+def test_a_database_that_is_gone_between_two_steps_of_its_return_comes_back(
+    old: Upgrade, new: Upgrade, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old.settle(first=True).let_go()
+    before = what_is_in(data)
+    cut_while_it_migrates(new, monkeypatch)
+    journal = Journal.read(data)
+    assert journal.attempt is not None
+    replace(journal, attempt=replace(journal.attempt, step=Step.RESTORING)).write(data)
+    (data / DATABASE).unlink()
+    found = Sqlite.found
+
+    def as_a_server_says_it(self: Sqlite) -> Found:
+        if not (data / DATABASE).exists():
+            raise ConnectionError("there is no such database")
+        return found(self)
+
+    monkeypatch.setattr(Sqlite, "found", as_a_server_says_it)
+    assert new.look(None) == WANTED
+    old.settle(first=True).let_go()
+    assert what_is_in(data) == before
+
+
+def test_a_snapshot_that_is_not_there_costs_nothing_more(
+    old: Upgrade, new: Upgrade, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old.settle(first=True).let_go()
+    cut_while_it_migrates(new, monkeypatch)
+    shutil.rmtree(data / SNAPSHOTS)
+    before = what_is_in(data)
+    with pytest.raises(SystemExit, match="is not in the volume, so nothing was put back"):
+        old.settle(first=True)
+    assert what_is_in(data) == before
 
 
 def test_whoever_works_on_the_data_keeps_a_trial_away(
