@@ -49,7 +49,11 @@ def wanted(how: str) -> tuple[str, bool]:
 
 
 def _given() -> str:
-    text = getpass.getpass("New password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+    try:
+        text = getpass.getpass("New password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+    except EOFError:
+        message = "No password was given, so nothing was changed."
+        raise ProblemError(message) from None
     try:
         TypeAdapter(Password).validate_python(SecretStr(text))
     except ValidationError as error:

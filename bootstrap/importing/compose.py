@@ -112,7 +112,89 @@ def document_of(text: str, shown: str) -> dict[str, Any]:
         raise ProblemError(f"{shown} is empty; name the file that says how Open WebUI was started.")
     if not isinstance(document, dict) or not isinstance(document.get("services", {}), dict | _Tagged):
         raise ProblemError(f"{shown} is no compose file: it has no mapping `services`.")
+    for path, shape, kind in _misshapen(document):
+        raise ProblemError(
+            f"{shown}: {path} is {kind}, and {shape.word} belongs there; {shape.example} (`docker compose config` says"
+            " where it stands)."
+        )
     return document
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What may stand below a key."""
+
+    word: str
+    example: str
+    kinds: tuple[type, ...]
+
+
+_ONE = _Shape("one value", "write `key: value`", (str, int))
+_MAP = _Shape("a mapping", "write `key: value` lines below it", (dict,))
+_LIST = _Shape("a list", "write `- entry` lines below it", (list,))
+_MAP_OR_LIST = _Shape("a mapping or a list", "write `key: value` lines below it", (dict, list))
+_ENTRY = _Shape("NAME=value", "write `- NAME=value`, or a mapping", (str, int))
+_ONE_OR_LIST = _Shape("a path or a list of paths", "write `- path` lines below it", (str, list))
+_SHAPES = {
+    **dict.fromkeys(
+        ("image", "container_name", "hostname", "user", "mem_limit", "network_mode", "runtime", "scale"), _ONE
+    ),
+    "deploy": _MAP,
+    "env_file": _ONE_OR_LIST,
+    "environment": _MAP_OR_LIST,
+    "extra_hosts": _MAP_OR_LIST,
+    "labels": _MAP_OR_LIST,
+    "ports": _LIST,
+    "volumes": _LIST,
+}
+
+
+def _misshapen(document: Mapping[str, Any]) -> Iterator[tuple[str, _Shape, str]]:
+    """Go through what is of another shape than what is read of it: where, what belongs there, what is there."""
+    volumes = _untagged(document.get("volumes"))
+    yield from _unlike("name", document.get("name"), _ONE)
+    yield from _unlike("volumes", volumes, _MAP)
+    for name, options in (volumes or {}).items():
+        yield from _unlike(f"volumes.{name}", options, _MAP)
+    for service, tagged in (_untagged(document.get("services")) or {}).items():
+        body = _untagged(tagged)
+        # One that is no mapping is told of by whoever reads it.
+        for key, value in body.items() if isinstance(body, dict) else ():
+            where = f"services.{service}.{key}"
+            if key in _SHAPES:
+                yield from _unlike(where, value, _SHAPES[key])
+            if key in {"environment", "labels"}:
+                yield from _unlike_variables(where, _untagged(value))
+            if key == "deploy":
+                yield from _unlike_resources(where, _untagged(value))
+
+
+def _unlike(where: str, tagged: Any, shape: _Shape) -> Iterator[tuple[str, _Shape, str]]:  # noqa: ANN401 - whatever YAML holds
+    value = _untagged(tagged)
+    if value is not None and not isinstance(value, shape.kinds):
+        yield where, shape, "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else "text"
+
+
+def _unlike_variables(where: str, value: Any) -> Iterator[tuple[str, _Shape, str]]:  # noqa: ANN401 - whatever YAML holds
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from _unlike(f"{where}.{name}", one, _ONE)
+    else:
+        for index, one in enumerate(value or ()):
+            yield from _unlike(f"{where}[{index}]", one, _ENTRY)
+
+
+def _unlike_resources(where: str, deploy: Any) -> Iterator[tuple[str, _Shape, str]]:  # noqa: ANN401 - whatever YAML holds
+    resources = _untagged((deploy or {}).get("resources"))
+    yield from _unlike(f"{where}.resources", resources, _MAP)
+    for name in ("limits", "reservations"):
+        part = _untagged((resources or {}).get(name))
+        yield from _unlike(f"{where}.resources.{name}", part, _MAP)
+        yield from _unlike(f"{where}.resources.{name}.devices", (part or {}).get("devices"), _LIST)
+
+
+def _untagged(value: Any) -> Any:  # noqa: ANN401 - whatever YAML holds
+    return value.value if isinstance(value, _Tagged) else value
 
 
 def merged(base: Any, other: Any, key: str = "") -> Any:  # noqa: ANN401 - whatever YAML holds
@@ -299,7 +381,7 @@ class _Project:
             project=self._project_name(),
             service=name,
             published=tuple(_published(body.get("ports"), f"{self._shown}: services.{name}.ports")),
-            mounts=tuple(self._mounts(body)),
+            mounts=tuple(self._mounts(name, body)),
             neighbours=tuple(self._neighbours(name)),
             on_host_network=host,
             gpu=_has_gpu(body),
@@ -346,7 +428,7 @@ class _Project:
         values = reading.variables_in(reading.text_of(path, shown), shown)
         return {key: Variable(key, value, shown) for key, value in values.items() if value is not None}
 
-    def _mounts(self, body: Mapping[str, Any]) -> Iterator[Mount]:
+    def _mounts(self, name: str, body: Mapping[str, Any]) -> Iterator[Mount]:
         declared = self._document.get("volumes") or {}
         for entry in _list(body.get("volumes")):
             if isinstance(entry, dict):
@@ -361,7 +443,8 @@ class _Project:
                 source, target = parts[0], parts[1]
                 is_folder = source.startswith((".", "/", "~"))
             if is_folder:
-                yield Mount(str((self._folder / Path(source).expanduser()).resolve()), target, is_folder=True)
+                path = reading.path_in(self._folder, source, f"{self._shown}: services.{name}.volumes")
+                yield Mount(str(path.resolve()), target, is_folder=True)
             else:
                 options = self._strict(f"volumes.{source}", declared.get(source) or {})
                 yield Mount(self._volume(source, options), target, is_folder=False)

@@ -29,6 +29,11 @@ LINE = re.compile(
 )
 _ELSEWHERE = re.compile(r"(\d*[<>].*|&&?|\|\|?|;)")
 """Where the words of a command end."""
+_KEPT = str.maketrans("$`", "\0\2")
+"""What stands for those that are meant as they are: shlex would leave a backslash before them in double quotes, and
+they begin no command."""
+_LITERALLY = str.maketrans("\0\2", "$`")
+_BEFORE_A_WORD = frozenset(" \t\n;&|()<>")
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+|readonly\s+|local\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _ALONE = {
     "-d", "--detach", "-i", "--interactive", "-t", "--tty", "--rm", "--init", "--privileged", "--read-only", "-P",
@@ -40,6 +45,10 @@ _LONG = {
     "-l": "--label", "-w": "--workdir", "-c": "--cpu-shares", "-a": "--attach", "--net": "--network",
 }  # fmt: skip
 _SILENT = {"--name", "--restart", "--pull", "--stop-timeout", "--stop-signal", "--memory-swap", "--attach", "--cidfile"}
+_TOLD = {
+    "--add-host", "--env", "--env-file", "--gpus", "--memory", "--mount", "--publish", "--user", "--volume",
+}  # fmt: skip
+"""What is told elsewhere."""
 _KEYS = {
     "--cap-add": "the container gets no further rights",
     "--device": "no container gets a device of the host; GPUs are Ollama's (models.ollama.container.gpu)",
@@ -59,6 +68,11 @@ _KEYS = {
     "--security-opt": "the program has its own",
     "--workdir": "the image's own is used",
 }
+_PLAIN = {
+    "--cap-add", "--device", "--dns", "--hostname", "--link", "--log-driver", "--network", "--network-alias",
+    "--platform", "--runtime", "--security-opt", "--workdir",
+}  # fmt: skip
+"""Options whose values are told: nobody writes a secret there."""
 
 
 @dataclass
@@ -68,6 +82,8 @@ class _Run:
     image: str = ""
     command: list[str] = field(default_factory=list[str])
     options: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    commanded: set[str] = field(default_factory=set[str])
+    """Variables whose value a command would write."""
 
     def all(self, name: str) -> list[str]:
         """Return the values of an option, in order."""
@@ -115,7 +131,7 @@ class _Script:
     def __init__(self, shown: str, folder: Path, environment: Mapping[str, Variable]) -> None:
         self._shown = shown
         self._folder = folder
-        self._known: dict[str, str | None] = {name: one.value for name, one in environment.items()}
+        self._known: dict[str, str | None] = {name: one.value.translate(_KEPT) for name, one in environment.items()}
         self._unknown: list[str] = []
 
     def runs(self, text: str) -> Iterator[_Run]:
@@ -125,19 +141,18 @@ class _Script:
             if LINE.match(line):
                 yield self._run(line)
             elif assignment:
-                words = self._words(assignment[2])
+                words = self._words(assignment[2], assignment[1])
                 self._known[assignment[1]] = words[0] if words else ""
 
-    def _words(self, line: str) -> list[str]:
-        """Split as a shell does; what stands in single quotes is taken as it is."""
+    def _words(self, line: str, begins: str) -> list[str]:
+        """Split as a shell does; what is no shell's own in them is still marked (_KEPT)."""
         pieces = re.split(r"('[^']*')", line) if line.count("'") % 2 == 0 else [line]
-        filled = "".join(piece if piece.startswith("'") else self._filled(piece) for piece in pieces)
+        filled = "".join(piece.translate(_KEPT) if piece.startswith("'") else self._filled(piece) for piece in pieces)
         try:
-            return shlex.split(filled, comments=True)
+            return shlex.split(filled)
         except ValueError:
-            start = line.strip().split("\n")[0][:60]
             raise ProblemError(
-                f"{self._shown}: a quote that was opened in `{start}` is not closed; mend the line."
+                f"{self._shown}: a quote that was opened in `{begins}=…` is not closed; mend the line."
             ) from None
 
     def _filled(self, text: str) -> str:
@@ -147,25 +162,33 @@ class _Script:
             self._unknown.append(name.partition("?")[0])
             return ""
 
-        # A dollar behind a backslash is one.
-        kept = text.replace("\\$", "\0")
+        kept = re.sub(r"\\([\\$`])", lambda one: one[0] if one[1] == "\\" else one[1].translate(_KEPT), text)
         known = {name: _quoted(value) for name, value in self._known.items()}
-        return reading.substituted(kept.replace("$$", "\1"), known, missing).replace("\1", "$$").replace("\0", "\\$")
+        return reading.substituted(kept.replace("$$", "\1"), known, missing).replace("\1", "$$")
 
     def _run(self, line: str) -> _Run:
-        words = self._words(line)
+        # What stands behind the first = may be a secret.
+        words = self._words(line, line.strip().partition("=")[0])
         while words and words.pop(0) not in {"run", "create"}:
             pass
         run = _Run()
         while words:
             word = words.pop(0)
             if not word.startswith("-"):
-                run.image = word.rstrip(";")
+                run.image = word.rstrip(";").translate(_LITERALLY)
                 run.command = list(takewhile(lambda one: not _ELSEWHERE.fullmatch(one), words))
                 break
             for name, value in _option(word, words):
-                run.options.append((_LONG.get(name, name), value))
+                option = _LONG.get(name, name)
+                if option == "--env" and self._is_of_a_command(value):
+                    run.commanded.add(value.partition("=")[0])
+                run.options.append((option, value.translate(_LITERALLY)))
         return run
+
+    def _is_of_a_command(self, entry: str) -> bool:
+        name, equals, value = entry.partition("=")
+        value = value if equals else self._known.get(name) or ""
+        return "$(" in value or value.count("`") > 1
 
     def found(self, run: _Run, others: list[_Run]) -> Found:
         """Return what is known of the deployment."""
@@ -202,10 +225,10 @@ class _Script:
         for entry in run.all("--env"):
             name, equals, value = entry.partition("=")
             known = self._known.get(name)
-            if _is_of_a_command(value):
+            if name in run.commanded:
                 continue
             if equals or known is not None:
-                found[name] = Variable(name, value if equals else known or "", self._shown)
+                found[name] = Variable(name, value if equals else (known or "").translate(_LITERALLY), self._shown)
         return found
 
     def _published(self, run: _Run) -> Iterator[Publication]:
@@ -232,40 +255,37 @@ class _Script:
 
     def _mount(self, source: str, target: str, *, is_folder: bool) -> Mount:
         if is_folder:
-            source = str((self._folder / Path(source).expanduser()).resolve())
+            source = str(reading.path_in(self._folder, source, f"{self._shown}: --volume").resolve())
         return Mount(source, target, is_folder=is_folder)
 
     def _without_a_place(self, run: _Run) -> Iterator[Dropped]:
-        told = {"--env", "--env-file", "--volume", "--mount", "--publish", "--gpus", "--user", "--memory", *_SILENT}
+        told = {*_TOLD, *_SILENT}
         for name, value in run.options:
             if name == "--env" and "=" not in value and value not in self._known:
                 yield Dropped(
                     value, f"its value came from the shell that ran it; write {value}=… where {self._shown} names it"
                 )
-            elif name == "--env" and _is_of_a_command(value):
-                variable = value.partition("=")[0]
+            elif name == "--env" and (variable := value.partition("=")[0]) in run.commanded:
                 yield Dropped(
                     variable, f"its value is what a command wrote; write {variable}=… where {self._shown} names it"
                 )
             elif name == "--add-host" and not value.startswith("host.docker.internal"):
                 yield Dropped(f"--add-host {value}", "no setting adds names; write its address where it is used")
-            elif name in _KEYS and not (name == "--network" and value == "host"):
-                yield Dropped(f"{name} {value}".strip(), _KEYS[name])
-            elif name not in told and name not in _ALONE and name not in {"--add-host", "--network"}:
-                yield Dropped(name, "no setting does this")
+            elif name in _PLAIN:
+                if (name, value) != ("--network", "host"):
+                    yield Dropped(f"{name} {value}", _KEYS[name])
+            elif name not in told and (name in _KEYS or name not in _ALONE):
+                told.add(name)
+                yield Dropped(name, _KEYS.get(name, "no setting does this"))
         if run.command:
-            yield Dropped(" ".join(run.command), "the image's own command is run")
+            yield Dropped(f"command {run.command[0].partition('=')[0]}", "the image's own command is run")
         for name in dict.fromkeys(self._unknown):
             yield Dropped(f"${name}", f"{self._shown} does not say what it is; it was taken for nothing")
 
 
-def _is_of_a_command(value: str) -> bool:
-    return "$(" in value or value.count("`") > 1
-
-
 def _quoted(value: str | None) -> str | None:
     # Put between whatever quotes are there; a shell would not split it either.
-    return None if value is None else re.sub(r'(["\\$`])', r"\\\1", value)
+    return None if value is None else re.sub(r'(["\\])', r"\\\1", value)
 
 
 def _option(word: str, words: list[str]) -> Iterator[tuple[str, str]]:
@@ -296,26 +316,35 @@ def _logical_lines(text: str) -> Iterator[str]:
         if not pending and line.lstrip().startswith("#"):
             continue
         pending += line
+        comment, is_open = _scanned(pending)
         if re.search(r"(?<!\\)(?:\\\\)*\\$", pending.rstrip("\r ")):
             pending = pending.rstrip("\r ")[:-1] + " "
             continue
-        if _is_open(pending):
+        if is_open:
             pending += "\n"
             continue
-        if pending.strip():
-            yield pending
+        if pending[:comment].strip():
+            yield pending[:comment]
         pending = ""
     if pending.strip():
-        yield pending
+        yield pending[: _scanned(pending)[0]]
 
 
-def _is_open(line: str) -> bool:
-    quote, before = "", " "
-    for character in line:
-        if before != "\\" or quote == "'":
-            if character == "#" and not quote and before.isspace():
-                return False
-            if character in "'\"" and quote in {"", character}:
-                quote = "" if quote else character
-        before = " " if before == "\\" == character else character
-    return bool(quote)
+def _scanned(line: str) -> tuple[int, bool]:
+    """Return where a comment begins (the end without one), and whether a quote is open there.
+
+    A shell takes # for a comment at the beginning of a word alone: KEY=abc#def is one word.
+    """
+    quote, escaped, before = "", False, " "
+    for position, character in enumerate(line):
+        if escaped:
+            escaped, before = False, ""
+            continue
+        if character == "\\" and quote != "'":
+            escaped = True
+        elif character in "'\"" and quote in {"", character}:
+            quote = "" if quote else character
+        elif character == "#" and not quote and before in _BEFORE_A_WORD:
+            return position, False
+        before = character
+    return len(line), bool(quote)

@@ -88,7 +88,34 @@ def _parsed(text: str, shown: str) -> list[dict[str, Any]]:
     for error in answer["errors"]:
         words = re.sub(r" in \S+\.conf:\d+$", "", str(error["error"]))
         raise ProblemError(f"{shown}: line {error['line']}: {words}; mend the file (`nginx -t` names the same place).")
-    return answer["config"][0]["parsed"]
+    parsed: list[dict[str, Any]] = answer["config"][0]["parsed"]
+    for one in _all(parsed):
+        lacks = (
+            f"`{one['directive']}` says nothing behind it"
+            if one["directive"] in _WITH_WORDS and not one["args"]
+            else f"`{one['directive']}` has no block {{ … }}"
+            if one["directive"] in _WITH_BLOCK and "block" not in one
+            else ""
+        )
+        if lacks:
+            raise ProblemError(
+                f"{shown}: line {one['line']}: {lacks}; mend the file (`nginx -t` names the same place)."
+            )
+    return parsed
+
+
+_WITH_WORDS = {
+    "add_header", "client_body_timeout", "client_max_body_size", "include", "keepalive_timeout", "listen", "location",
+    "proxy_pass", "proxy_read_timeout", "proxy_send_timeout", "proxy_set_header", "return", "rewrite", "server_name",
+    "ssl_certificate", "ssl_certificate_key", "upstream",
+}  # fmt: skip
+_WITH_BLOCK = {"http", "location", "upstream"}
+
+
+def _all(directives: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for one in directives:
+        yield one
+        yield from _all(one.get("block") or ())
 
 
 def _flat(directives: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -162,7 +189,7 @@ def _location(site: Site, location: Mapping[str, Any], upstreams: Mapping[str, A
     args, block = location["args"], location["block"]
     path, told = args[-1], f"location {' '.join(args)}"
     target = _proxied(block)
-    same = target is None or "$" in target or urlsplit(target).netloc == urlsplit(leads_to).netloc
+    same = target is None or "$" in target or _netloc(target) == _netloc(leads_to)
     if same and (args[0] in {"~", "~*", "^~"} or path.rstrip("/").startswith(_OWN_PATHS)):
         site.directives.append(("location", tuple(args)))
     elif any(one["directive"] == "internal" for one in block):
@@ -171,10 +198,10 @@ def _location(site: Site, location: Mapping[str, Any], upstreams: Mapping[str, A
     elif args[0] in {"~", "~*"}:
         site.dropped.append(Dropped(told, "a pattern; proxy.locations has paths, each written out"))
     elif target is not None:
-        url = _reached(target, upstreams)
+        url, why = _reached(target, upstreams)
         websocket = any(one["directive"] == "proxy_set_header" and one["args"][0].lower() == "upgrade" for one in block)
         if url is None:
-            site.dropped.append(Dropped(told, f"where it leads ({target}) is known when Nginx runs, not before"))
+            site.dropped.append(Dropped(told, why))
         else:
             site.locations.append(Location(path, url, websocket=websocket))
     elif _is_closed(block):
@@ -191,24 +218,48 @@ def _is_closed(block: Sequence[Mapping[str, Any]]) -> bool:
     return (refused or denied) and not any(one["directive"] == "allow" for one in block)
 
 
-def _reached(target: str, upstreams: Mapping[str, Any]) -> str | None:
+def _reached(target: str, upstreams: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Return where a location leads as a container reaches it, or why none does."""
     if "$" in target or not target.startswith(("http://", "https://")):
-        return None
-    parts = urlsplit(target)
-    if parts.netloc in upstreams:
-        server = next((one["args"][0] for one in upstreams[parts.netloc] if one["directive"] == "server"), "")
-        parts = parts._replace(netloc=server)
-    host, port = parts.hostname or "", parts.port
+        return None, f"where it leads ({target}) is known when Nginx runs, not before"
+    netloc = _netloc(target)
+    if netloc in upstreams:
+        servers = [one["args"] for one in upstreams[netloc] if one["directive"] == "server"]
+        netloc = next((args[0] for args in servers if args), "")
+    if netloc.startswith("unix:"):
+        socket = target if netloc == "unix:" else netloc
+        return None, f"no container reaches a socket of this machine ({socket}); have it listen on a port"
+    try:
+        parts = urlsplit(target)._replace(netloc=netloc)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, None
+    if parts is None or not host:
+        return None, f"where it leads ({target}) is no address"
     if host in _LOCALLY:
         host = "host.docker.internal"
-    return parts._replace(netloc=host if port is None else f"{host}:{port}").geturl()
+    elif ":" in host:
+        host = f"[{host}]"
+    return parts._replace(netloc=host if port is None else f"{host}:{port}").geturl(), ""
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _netloc(url: str) -> str:
+    # Where urlsplit takes it for no address, Nginx may know an upstream of that name.
+    return re.match(r"(?:\w+://)?([^/?#]*)", url)[1]  # type: ignore[index] - it always matches
 
 
 def _take_redirect(sites: list[Site], server: _Server) -> None:
     """A server that only sends people on: to HTTPS, or from another name."""
     target = server.redirect
     for site in sites:
-        host = urlsplit((target or "").replace("$host", site.names[0] if site.names else "")).hostname or ""
+        host = _host((target or "").replace("$host", site.names[0] if site.names else ""))
         if target is None or not (host in site.names or set(server.names) & set(site.names) or "$" in target):
             continue
         for args in server.all("listen"):

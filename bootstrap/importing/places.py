@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from bootstrap.importing import variables
 from bootstrap.importing.found import EVERYWHERE, PORT, Role, Site
-from bootstrap.importing.translation import Translation
+from bootstrap.importing.translation import Translation, is_secret
 from stacks.site import SiteSettings
 from stacks.values import is_loopback, parse_duration, write_duration
 
@@ -304,7 +304,8 @@ def requests(t: Translation) -> None:
 
 
 def _directive(t: Translation, name: str, args: Sequence[str], told: set[str]) -> None:
-    line = " ".join((name, *args))
+    # A directive such as secure_link_secret is told by its name alone.
+    line = name if is_secret(name.upper(), " ".join(args)) else " ".join((name, *args))
     handler = _DIRECTIVES.get(name)
     if name == "add_header":
         _header(t, args[0], args[1] if len(args) > 1 else "")

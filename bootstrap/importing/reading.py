@@ -29,7 +29,26 @@ def text_of(path: Path, shown: str) -> str:
         raise ProblemError(
             f"{shown} cannot be read by this user; let it be (chmod, chown), or run this as who may."
         ) from None
+    except IsADirectoryError:
+        raise ProblemError(f"{shown} is a folder, and a file belongs there; name the file in it.") from None
+    except OSError as fault:
+        raise ProblemError(f"{shown} cannot be read ({fault.strerror}); name another file.") from None
     return text_in(content, shown)
+
+
+def path_in(folder: Path, written: str, where: str) -> Path:
+    """Return the path that somebody wrote, ~ and all, relative to a folder.
+
+    Raises:
+        ProblemError: it is below the home of nobody.
+
+    """
+    try:
+        return folder / Path(written).expanduser()
+    except RuntimeError:
+        raise ProblemError(
+            f"{where}: {written} is below the home of a user whom this machine does not have; write the whole path."
+        ) from None
 
 
 def text_in(content: bytes, shown: str) -> str:

@@ -2,8 +2,9 @@
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 
-from bootstrap.importing.translation import Outcome, Row, Translation
+from bootstrap.importing.translation import Outcome, Row, Translation, masked
 
 _WIDTH = 120
 _WIDEST_COLUMN = 50
@@ -13,13 +14,14 @@ def report(t: Translation, *, before: Sequence[str]) -> str:
     """Write it; `before` is what must stop before `make up`."""
     sources = ", ".join(t.found.sources)
     old = "" if t.old is None else f" The container {t.old.name} ({t.old.image}) was asked, and left as it is."
+    said = [replace(row, what=masked(row.what), text=masked(row.text)) for row in t.rows]
     parts = [textwrap.fill(f"Read {sources}.{old}", _WIDTH, break_long_words=False, break_on_hyphens=False)]
     for outcome in Outcome:
-        rows = [row for row in t.rows if row.outcome is outcome]
+        rows = [row for row in said if row.outcome is outcome]
         if rows:
             title = f"{outcome[0].upper()}{outcome[1:]} ({len(rows)})"
             parts.append("\n".join([title, *_table(rows, with_setting=outcome is Outcome.SETTING)]))
-    points = [*before, *t.to_do]
+    points = [masked(point) for point in (*before, *t.to_do)]
     if points:
         parts.append(
             "\n".join([f"Before `make up STACK={t.stack}`", *(line for point in points for line in _point(point))])

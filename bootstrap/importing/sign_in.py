@@ -16,9 +16,17 @@ def translate(t: Translation) -> set[str]:
     shared = {name for name in SHARED_WITH_OTHERS if name in found.variables}
     missing = [name for name in _OWN[:3] if not found.value(name)]
     if missing:
+        public = missing == ["OAUTH_CLIENT_SECRET"] and bool(found.value("OAUTH_CODE_CHALLENGE_METHOD"))
+        why = f"is of a client without a secret; {_PATH} takes one that has one"
+        why = why if public else f"says nothing without {' and '.join(missing)}"
         for name in sorted(own):
-            why = f"says nothing without {' and '.join(missing)}" if found.value(name) else _EMPTY
-            t.dropped(name, why)
+            t.dropped(name, why if found.value(name) else _EMPTY)
+        if public:
+            t.to_do.append(
+                f"Sign-in at {found.value('OPENID_PROVIDER_URL')} works without a client's secret so far (PKCE), and"
+                f" {_PATH} takes a client that has one: have the provider make one and write {_PATH}, or nobody signs"
+                " in there."
+            )
         return own
     oidc = {
         "issuer": found.value("OPENID_PROVIDER_URL").rstrip("/").removesuffix(_DISCOVERY),

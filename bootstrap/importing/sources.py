@@ -2,7 +2,8 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -55,7 +56,8 @@ def read(given: Sequence[str], folder: Path) -> Found:
     found = _application(by_kind)
     found.sources = [file.shown for file in files]
     for file in by_kind[Kind.NGINX]:
-        found.sites += nginx_site.read(file.text, file.shown)
+        with _of_shape([file]):
+            found.sites += nginx_site.read(file.text, file.shown)
     found.sites = [_chosen(found)] if found.sites else []
     return found
 
@@ -63,22 +65,36 @@ def read(given: Sequence[str], folder: Path) -> Found:
 def _application(by_kind: dict[Kind, list[_File]]) -> Found:
     environment: dict[str, Variable] = {}
     for file in by_kind[Kind.ENVIRONMENT]:
-        values = reading.variables_in(file.text, file.shown)
+        with _of_shape([file]):
+            values = reading.variables_in(file.text, file.shown)
         if not values and not file.silent:
             raise ProblemError(f"{file.shown} is empty; name the file that says how Open WebUI was started.")
         environment |= {name: Variable(name, value, file.shown) for name, value in values.items() if value is not None}
     if by_kind[Kind.COMPOSE]:
         files = [(file.path, file.shown, file.text) for file in by_kind[Kind.COMPOSE]]
-        return compose.read(files, _beside(files[0][0], environment))
+        with _of_shape(by_kind[Kind.COMPOSE]):
+            return compose.read(files, _beside(files[0][0], environment))
     if by_kind[Kind.RUN]:
         (file,) = by_kind[Kind.RUN]
-        found = docker_run.read(file.text, file.shown, file.path.parent, environment)
+        with _of_shape([file]):
+            found = docker_run.read(file.text, file.shown, file.path.parent, environment)
         found.variables = {
             **{name: one for name, one in environment.items() if name not in found.variables},
             **found.variables,
         }
         return found
     return Found(variables=environment, on_the_host=True)
+
+
+@contextmanager
+def _of_shape(files: Sequence[_File]) -> Iterator[None]:
+    """Have a person told which file it is, where its reader met something that nobody thought of."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
+        names = " and ".join(file.shown for file in files)
+        shape, told = _CHECKED[files[0].kind]
+        raise ProblemError(f"{names}: this is not of the shape of {shape}; {told}.") from None
 
 
 def _beside(compose_file: Path, environment: dict[str, Variable]) -> dict[str, Variable]:
@@ -118,7 +134,7 @@ def _files(word: str, folder: Path) -> list[_File]:
     if word == "-":
         text = reading.text_in(sys.stdin.buffer.read(), "standard input")
         return [_File(folder / "stdin", "standard input", text, _kind_of(text, "standard input"))]
-    path = folder / Path(word).expanduser()
+    path = reading.path_in(folder, word, "FROM")
     if path.is_dir():
         return _of_folder(path, word.rstrip("/"))
     text = reading.text_of(path, word)
@@ -167,6 +183,13 @@ def _kind_of(text: str, shown: str) -> Kind:
     raise ProblemError(f"{shown} is none of what an import reads: {_ORDER}.")
 
 
+_CHECKED = {
+    Kind.ENVIRONMENT: ("a .env file", "each of its lines is NAME=value"),
+    Kind.COMPOSE: ("a compose file", "`docker compose config` says where"),
+    Kind.RUN: ("a script with a `docker run`", "`bash -n` says where"),
+    Kind.NGINX: ("an Nginx site", "`nginx -t` says where"),
+}
+"""What each kind is called, and who says what is wrong with one."""
 _NAMES = (
     (re.compile(r"\.ya?ml$"), Kind.COMPOSE),
     (re.compile(r"\.(conf|nginx)(\.sample)?$"), Kind.NGINX),

@@ -1,6 +1,7 @@
 """Where the data is: volume, database, Redis; and the models that run on own hardware."""
 
 import re
+import shlex
 from pathlib import PurePosixPath
 from urllib.parse import quote, urlsplit
 
@@ -100,17 +101,23 @@ def _nothing_there(t: Translation) -> None:
 
 def _folder(t: Translation, mount: Mount) -> None:
     volume = f"{t.stack}-data"
-    image = t.found.image or "docker.io/library/busybox"
+    image = shlex.quote(t.found.image or "docker.io/library/busybox")
+    into, source = shlex.quote(volume), _quoted(f"{mount.source}:/from:ro")
     t.setting(f"folder {mount.source}", "data.volume", volume, "once it is there, see below", needed=True)
     t.to_do.append(
         "No container gets a path of its host, so the folder becomes a volume, by a copy (the folder stays as it"
         " is). With"
         " the old container stopped:\n"
-        f"  docker volume create {volume}\n"
-        f"  docker run --rm --user 0 --entrypoint cp --volume '{mount.source}:/from:ro' --volume {volume}:/to"
+        f"  docker volume create {into}\n"
+        f"  docker run --rm --user 0 --entrypoint cp --volume {source} --volume {into}:/to"
         f" {image} -a"
         " /from/. /to/"
     )
+
+
+def _quoted(text: str) -> str:
+    """Quote for a shell whether it has to be or not, as documentation does with paths."""
+    return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 def _database(t: Translation) -> None:
@@ -268,13 +275,19 @@ def _ollama_at(t: Translation, name: str, urls: list[str], *, bundled: bool) -> 
     first, *others = urls
     if others:
         t.dropped(
-            f"{name}: {', '.join(others)}", "models.ollama is one address; further ones are entered in the admin panel"
+            f"{name}: {len(others)} further",
+            "models.ollama is one address; further ones are entered in the admin panel",
         )
         t.to_do.append(
             "Of several Ollamas the first is kept; enter the others in the admin panel under Connections, where"
             " models.ollama.mode is none."
         )
-    host = urlsplit(first if "://" in first else "http://").hostname
+    try:
+        host = urlsplit(first if "://" in first else "http://").hostname
+    except ValueError:
+        raise ProblemError(
+            f"{t.found.variables[name].origin}: {name} is not a URL; write one such as http://ollama:11434."
+        ) from None
     if first.strip("/") == "ollama" or (bundled and host in {"localhost", "127.0.0.1", None}):
         if bundled:
             _own_ollama(t, name, gpu=t.found.gpu)
@@ -348,12 +361,12 @@ def _container(t: Translation) -> None:
         t.dropped(f"user {found.user}", "the container runs as its image says")
         volume = t.get("data.volume")
         if volume:
-            image = found.image or "docker.io/library/busybox"
+            image = shlex.quote(found.image or "docker.io/library/busybox")
             t.to_do.append(
                 f"The files in {volume} belong to {found.user}, and the new container may write only its own. With"
                 " the old"
-                f" one stopped: docker run --rm --user 0 --entrypoint chown --volume {volume}:/data {image} -R 0:0"
-                " /data"
+                f" one stopped: docker run --rm --user 0 --entrypoint chown --volume {shlex.quote(volume)}:/data"
+                f" {image} -R 0:0 /data"
             )
     for neighbour in found.neighbours:
         _neighbour(t, neighbour.name, neighbour.role, repository(neighbour.image))
@@ -410,8 +423,8 @@ def in_the_way(t: Translation) -> list[str]:
             continue
         why = [f"runs on {volume}"] if uses else []
         why += [f"publishes {' and '.join(map(str, held))}"] if held else []
-        for_good = f" && docker update --restart=no {one.name}" if one.comes_back else ""
-        lines.append(f"The container {one.name} {' and '.join(why)}: docker stop {one.name}{for_good}")
+        for_good = f" && docker update --restart=no {shlex.quote(one.name)}" if one.comes_back else ""
+        lines.append(f"The container {one.name} {' and '.join(why)}: docker stop {shlex.quote(one.name)}{for_good}")
     if t.asked.silent:
         lines.append(f"Stop the old containers: this engine could not be asked which ({t.asked.silent}).")
     elif t.asked.local:

@@ -1,6 +1,7 @@
 """The stack file that comes of it, and what is said about each thing that was read."""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,12 +12,15 @@ from bootstrap.importing.found import Found, Role
 from bootstrap.importing.old import Asked, Inside, OldContainer
 
 _SECRET_NAME = re.compile(
-    r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|CONNECTION_STRING|(^|_)(PAT|PASS|PWD)($|_)|"
+    # Who knows a webhook's address writes into its channel.
+    r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|CONNECTION_STRING|WEBHOOK|(^|_)(PAT|PASS|PWD)($|_)|"
     r"_(AUTH|HEADERS|CONNECTIONS)$"
 )
 _SECRET_INSIDE = re.compile(r"\"(api_?key|key|password|secret|token)\"\s*:\s*\"[^\"]", re.IGNORECASE)
 _NO_SECRET_NAME = re.compile(r".*_KEY_PREFIX|ENABLE_.*|.*_(TOKENS|TOKEN_COUNT|TOKENIZER|TOKEN_EXPIRES_IN)|TIKTOKEN_.*")
-_WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]*:[^/\s@]+@", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)(?!USER:PASSWORD@)(?:[^/\s:@;]*:(?!\d+/)[^\s;]*|[^/\s?#;]*)@")
+"""Who signs in by a URL. A password may hold / and @, against the rules; that of a port is no password,
+and what messages give as an example is nobody's."""
 MASK = "(encrypted)"
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
@@ -143,7 +147,7 @@ class Translation:
                 self.to_do.append(
                     f"Publish {neighbour.name}'s port, as the new deployment is not on its network: ports:"
                     f' ["{inside}:{inside}"] below services.{neighbour.name}, and `docker compose up -d'
-                    f" {neighbour.name}`."
+                    f" {shlex.quote(neighbour.name)}`."
                 )
             elif published.address.startswith("127."):
                 self.to_do.append(
@@ -193,7 +197,7 @@ def is_secret(name: str, value: str) -> bool:
     """Whether a variable holds what others must not read."""
     if value.lower() in {"", "true", "false"}:
         return False
-    if _WITH_PASSWORD.search(value) or _SECRET_INSIDE.search(value):
+    if _USER.search(value) or _SECRET_INSIDE.search(value):
         return True
     return bool(_SECRET_NAME.search(name)) and not _NO_SECRET_NAME.fullmatch(name)
 
@@ -209,7 +213,12 @@ def written(value: Any) -> str:  # noqa: ANN401 - what YAML can hold
     if isinstance(value, list):
         return "[" + ", ".join(map(written, value)) + "]"
     text = str(value)
-    return '""' if not text else text.replace("\n", "\\n")
+    return '""' if not text else masked(text).replace("\n", "\\n")
+
+
+def masked(text: str) -> str:
+    """Take names and passwords out of the URLs of a text."""
+    return _USER.sub("…@", text)
 
 
 def secrets_in(value: Any, path: str = "") -> Iterator[tuple[str, Secret]]:  # noqa: ANN401 - what YAML can hold

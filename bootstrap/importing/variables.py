@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import zip_longest
 
 from bootstrap.importing import sign_in
-from bootstrap.importing.translation import Secret, Translation, written
+from bootstrap.importing.translation import Secret, Translation, masked
 from stacks.open_webui import DERIVED_VARIABLES
 from stacks.proxy import ReferrerPolicy
 
@@ -225,7 +225,7 @@ def _providers(t: Translation) -> None:
             "models.providers replaces at each start what was saved in the admin panel (Settings, Connections); drop it"
             " from the stack file where the panel is to keep that."
         )
-    urls = ", ".join(written(one["url"]) for one in providers)
+    urls = ", ".join(masked(str(one["url"])) for one in providers)
     said = {urls_name: urls, keys_name: "api_key (encrypted)" + ("" if urls_name else f", of {urls}")}
     for name in ("OPENAI_API_BASE_URLS", "OPENAI_API_BASE_URL", "OPENAI_API_KEYS", "OPENAI_API_KEY"):
         if name not in found.variables:

@@ -127,6 +127,57 @@ def test_a_file_that_is_no_text_is_named(content: bytes, tmp_path: Path) -> None
     assert str(problem.value) == ("a.env is not text in UTF-8; FROM names a .env, compose, run.sh or Nginx site file.")
 
 
+@pytest.mark.parametrize("fault", [AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError])
+@pytest.mark.parametrize(
+    ("name", "text", "reader", "words"),
+    [
+        (
+            "compose.yaml",
+            "services: {}",
+            "compose.read",
+            "this is not of the shape of a compose file; `docker compose config` says where.",
+        ),
+        (
+            "run.sh",
+            "docker run a",
+            "docker_run.read",
+            "this is not of the shape of a script with a `docker run`; `bash -n` says where.",
+        ),
+        (
+            "site.conf",
+            "server {}",
+            "nginx_site.read",
+            "this is not of the shape of an Nginx site; `nginx -t` says where.",
+        ),
+        (
+            "my.env",
+            "A=1",
+            "reading.variables_in",
+            "this is not of the shape of a .env file; each of its lines is NAME=value.",
+        ),
+    ],
+    ids=["compose", "run", "nginx", "env"],
+)
+def test_what_nobody_thought_of_is_told_with_its_file(  # noqa: PLR0913, PLR0917 - a table
+    fault: type[Exception],
+    name: str,
+    text: str,
+    reader: str,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / name).write_text(text)
+
+    def broken(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(f"bootstrap.importing.{reader}", broken)
+    with pytest.raises(ProblemError) as problem:
+        command.translated([name], tmp_path, "chat", InventedEngine({}))
+    assert str(problem.value) == f"{name}: {words}"
+
+
 def test_a_quote_in_from_that_stays_open_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FROM", 'a "b')
     with pytest.raises(ProblemError, match=r"^FROM=a \"b has a quote that is not closed\.$"):

@@ -128,6 +128,16 @@ def test_it_is_read_as_it_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
     assert admin_password.wanted("stdin") == (NEW, False)
 
 
+def test_the_end_of_input_at_the_prompt_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("getpass.getpass", ended)
+    with pytest.raises(ProblemError, match=r"^No password was given, so nothing was changed\.$"):
+        admin_password.wanted("stdin")
+
+
 def test_a_stack_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin_password.containers, "of_stack", lambda *_: [])
     with pytest.raises(ProblemError, match="No Open WebUI of the stack local runs; `make up STACK=local` starts it"):
