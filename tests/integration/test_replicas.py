@@ -179,7 +179,8 @@ def _listen(client: OpenWebUIClient, listening: threading.Event, stop: threading
 def test_a_person_sees_in_a_second_browser_what_another_replica_writes(
     three: StackUnderTest, model_server: ModelServer
 ) -> None:
-    whole = " ".join(str(number) for number in range(1, 31))
+    # Long enough for a second page to be there before it ends, on a busy machine too.
+    whole = " ".join(str(number) for number in range(1, 61))
     with open_webui_page(three.url, ca_file=three.ca_file) as asking:
         browser = asking.page.context.browser
         assert browser is not None
@@ -193,7 +194,7 @@ def test_a_person_sees_in_a_second_browser_what_another_replica_writes(
         # Nginx gives a new socket to the replica with the fewest connections: not the one that has the first.
         assert max(_sockets_at(three, role) for role in REPLICAS) == 1, "both sockets are at one replica"
         asking.choose_model(model_server.models[0])
-        asking.send(count_to(30, every=0.4))
+        asking.send(count_to(60, every=0.4))
         asking.page.wait_for_url("**/c/*")
         watching.open(asking.page.url)
         seen = watching.watch_answer(whole)
