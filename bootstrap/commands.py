@@ -1,4 +1,7 @@
-"""What `make` offers: each function is one target. Runs in `.venv`, which `__main__` has made."""
+"""What `make` offers: each function is one target. Runs in `.venv`, which `__main__` has made.
+
+What loads Pulumi's SDK or all settings is imported where it is used: no other command waits for it.
+"""
 
 import os
 import shlex
@@ -6,10 +9,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bootstrap import certificate as served
 from bootstrap import (
-    admin_password,
     command,
     console,
     containers,
@@ -26,26 +29,20 @@ from bootstrap import (
     trust,
     virtual_environment,
 )
-from bootstrap import certificate as served
 from bootstrap import release as releases
-from bootstrap.backup import restoring, saving, verifying
-from bootstrap.backup.deployed import Deployed
-from bootstrap.backup.tasks import ROLE, Tasks
 from bootstrap.console import step
 from bootstrap.engine import Engine
 from bootstrap.images import rootfs
-from bootstrap.importing import command as importing
-from bootstrap.importing import stack_file
-from bootstrap.importing.old import AskedEngine
 from bootstrap.problem import ProblemError
 from bootstrap.stack import Stack
 from components.docker.ssh import SshAccess
 
+if TYPE_CHECKING:
+    from bootstrap.backup.deployed import Deployed
+
 TEST_PACKAGES = places.CHECKOUT / "bootstrap" / "test-packages.txt"
 BUILD = places.CHECKOUT / "build"
 _ALL_GONE = "The stack {} and its data are gone; its file and its history stay."
-# Of components/docker/trial.py, which loads all of Pulumi.
-_TRIAL = "open-webui-trial"
 
 
 def up(name: str) -> int:
@@ -96,16 +93,25 @@ def down(name: str) -> int:
     confirm(name, certified=stack.setting(settings, "certificate.mode") == "lets-encrypt")
     _clear_away(host, name)
     _delete_with_data(target)
-    # Made by `make backup` where the stack itself makes none.
-    for role in (ROLE, "backup", "backup-work"):
-        Tasks(host, name).clear(role)
+    _clear_away_backups(host, name)
     containers.untag_images(host, name)
     return 0
 
 
 def _clear_away(host: Engine, name: str) -> None:
     """Remove what was cut and stands in no state: it holds the volumes and the network that are to go."""
-    for role in (ROLE, _TRIAL):
+    from bootstrap.backup.tasks import ROLE, Tasks  # noqa: PLC0415
+    from components.docker import trial  # noqa: PLC0415
+
+    for role in (ROLE, trial.ROLE):
+        Tasks(host, name).clear(role)
+
+
+def _clear_away_backups(host: Engine, name: str) -> None:
+    """Remove what `make backup` made where the stack itself makes none."""
+    from bootstrap.backup.tasks import Tasks  # noqa: PLC0415
+
+    for role in ("backup", "backup-work"):
         Tasks(host, name).clear(role)
 
 
@@ -140,6 +146,10 @@ def _down_with_instance(target: Stack, *, with_data: bool) -> int:
 
 def import_(name: str) -> int:
     """Make a stack's file of what a deployment that is there was started with; touch nothing."""
+    from bootstrap.importing import command as importing  # noqa: PLC0415
+    from bootstrap.importing import stack_file  # noqa: PLC0415
+    from bootstrap.importing.old import AskedEngine  # noqa: PLC0415
+
     file = stack.file_of(name)
     importing.refuse_existing(name, file)
     given = importing.given_sources()
@@ -246,16 +256,22 @@ def untrust_ca(name: str) -> int:
 
 def backup(name: str) -> int:
     """Back the stack up now."""
+    from bootstrap.backup import saving  # noqa: PLC0415
+
     return saving.backup(_deployed(name))
 
 
 def restore(name: str) -> int:
     """Put a backup in the place of the stack's data."""
+    from bootstrap.backup import restoring  # noqa: PLC0415
+
     return restoring.restore(_deployed(name))
 
 
 def backup_verify(name: str) -> int:
     """Bring the newest backup up beside the stack, and compare what is in it."""
+    from bootstrap.backup import verifying  # noqa: PLC0415
+
     return verifying.verify(_deployed(name))
 
 
@@ -268,6 +284,8 @@ def doctor(name: str) -> int:
 
 def reset_admin_password(name: str) -> int:
     """Give an administrator a new password and show it once, or take it from standard input."""
+    from bootstrap import admin_password  # noqa: PLC0415
+
     email = os.environ.get("ACCOUNT") or stack.setting(stack.settings_of(name), "open_webui.admin.email")
     host = _reach(name)
     password, made = admin_password.wanted(os.environ.get("PASSWORD", ""))
@@ -484,7 +502,9 @@ def _reach(name: str) -> Engine:
     return found
 
 
-def _deployed(name: str) -> Deployed:
+def _deployed(name: str) -> "Deployed":
+    from bootstrap.backup.deployed import Deployed  # noqa: PLC0415
+
     target = _stack(name)
     if not target.exists():
         message = f"There is no stack {name}; `make up STACK={name}` makes it."

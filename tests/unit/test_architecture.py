@@ -131,6 +131,11 @@ def test_who_needs_nothing_of_aws_does_not_wait_for_its_sdk() -> None:
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0  # noqa: S603 - our own words
 
 
+def test_no_command_waits_for_the_sdk_that_it_does_not_use() -> None:
+    words = "import sys, bootstrap.commands; sys.exit('pulumi' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", words], cwd=ROOT, check=False).returncode == 0  # noqa: S603 - our own
+
+
 @pytest.mark.parametrize(
     ("script", "third_party"),
     [
