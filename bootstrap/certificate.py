@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from bootstrap import stack
 from bootstrap.engine import Engine
 from bootstrap.front_door import PROXY_UNKNOWN
+from diagnostics.moment import moment_of
 from stacks.values import parse_duration
 
 INSTALLED = "/etc/open-webui-edge/current/tls/certificate.pem"
@@ -181,7 +182,7 @@ def _next_renewal(certificate: x509.Certificate, wanted: Wanted, state: Mapping[
     if wanted.mode == "provided":
         return "by hand: bring its successor and run `make up`"
     if wanted.mode == "lets-encrypt":
-        moments = [_moment(state.get(key)) for key in ("renew_from", "next_attempt")] if state else []
+        moments = [moment_of(state.get(key)) for key in ("renew_from", "next_attempt")] if state else []
         known = [_written(moment) for moment in moments if moment is not None]
         return ", next looked at ".join(known) or "unknown: certbot's container has said nothing yet"
     # components/certificates/self_signed.py: the last third.
@@ -195,7 +196,7 @@ def _attempts(wanted: Wanted, state: Mapping[str, Any] | None) -> Sequence[tuple
     last = state.get("last_attempt") if state else None
     if not state or not isinstance(last, dict):
         return (("last attempt", "none yet"),)
-    moment = _moment(last.get("at"))
+    moment = moment_of(last.get("at"))
     when = "at a time unknown" if moment is None else _written(moment)
     rows = [("last attempt", f"{last.get('kind')}, {when}, {last.get('directory')}")]
     if last.get("error"):
@@ -215,11 +216,3 @@ def _attempts(wanted: Wanted, state: Mapping[str, Any] | None) -> Sequence[tuple
 
 def _one_line(text: object) -> str:
     return " ".join("".join(sign if sign.isprintable() else " " for sign in str(text)).split())
-
-
-def _moment(value: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(str(value))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -31,7 +31,7 @@ JOURNAL = "open-webui-edge-upgrade.json"
 STAGING = ".open-webui-edge-restore"
 """Folder in the volume for what is on its way in, and for what it replaces."""
 _JOURNALS = ("-wal", "-shm", "-journal")
-_LEFT_OUT = ("cache/embedding", "cache/whisper", STAGING, "open-webui-edge-snapshots", "open-webui-edge-upgrade.lock")
+LEFT_OUT = ("cache/embedding", "cache/whisper", STAGING, "open-webui-edge-snapshots", "open-webui-edge-upgrade.lock")
 """Models that are downloaded anew where they are missing, and what belongs to this volume alone."""
 _TRIES = 10
 _COUNTED = {"users": "user", "chats": "chat", "messages": "chat_message", "files": "file"}
@@ -106,7 +106,7 @@ def write_manifest(manifest: dict[str, object], excluded: list[str]) -> None:
         _write(COPY / "secret_key", (GIVEN / "secret_key").read_text())
     else:
         _remove(COPY / "secret_key")
-    excluded += [f"/{path}" for path in _LEFT_OUT]
+    excluded += [f"/{path}" for path in LEFT_OUT]
     _write(COPY / "excluded", "".join(f"/backup/data{path}\n" for path in excluded))
     counted = manifest["counts"]
     assert isinstance(counted, dict)  # noqa: S101 - for the type checker

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from diagnostics.finding import Finding, Hop, Remedy, Severity, noted, well
 from diagnostics.inside.containers import EXPLAINS
+from diagnostics.moment import moment_of
 
 SCRIPT = r"""
 cd "$EDGE_DIRECTORY" || exit 1
@@ -210,7 +211,7 @@ def judge_renewal(state: Mapping[str, Any] | None, now: datetime) -> Iterator[Fi
         return
     last = state.get("last_attempt") or {}
     served = state.get("served") or {}
-    ends = _moment(served.get("not_after"))
+    ends = moment_of(served.get("not_after"))
     left = None if ends is None else ends - now
     if last.get("error"):
         expired = left is None or left.total_seconds() <= 0
@@ -275,14 +276,6 @@ def judge_silence(silences: Mapping[str, float], wanted: float | None) -> Iterat
 
 def _span(seconds: float) -> str:
     return f"{seconds / 60:g} min" if seconds >= 60 and seconds % 60 == 0 else f"{seconds:g} s"  # noqa: PLR2004 - a minute
-
-
-def _moment(value: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(str(value))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _one_line(text: object) -> str:

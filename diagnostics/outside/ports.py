@@ -126,16 +126,7 @@ def _home(subject: Subject) -> Iterator[Finding]:
     way = _follow(subject, subject.url)
     target = urlsplit(way.end)
     if way.loops:
-        yield Finding(
-            "redirect.loop",
-            Severity.FAILURE,
-            Hop.PROXY,
-            f"The site redirects in a circle: {way.shown}.",
-            "Browsers give up with ERR_TOO_MANY_REDIRECTS.",
-            _LOOP_FIX,
-            setting="proxy.trusted_proxies",
-            causes=("redirect.*",),
-        )
+        yield _in_a_circle(f"The site redirects in a circle: {way.shown}.", causes=("redirect.*",))
     elif target.hostname != subject.name:
         yield _led_away(subject, way)
     elif subject.scheme == "http" and target.scheme == "https":
@@ -153,6 +144,19 @@ def _home(subject: Subject) -> Iterator[Finding]:
         )
     else:
         yield well("redirect.home", Hop.PROXY, f"{subject.url} answers itself.")
+
+
+def _in_a_circle(seen: str, causes: tuple[str, ...] = ()) -> Finding:
+    return Finding(
+        "redirect.loop",
+        Severity.FAILURE,
+        Hop.PROXY,
+        seen,
+        "Browsers give up with ERR_TOO_MANY_REDIRECTS.",
+        _LOOP_FIX,
+        setting="proxy.trusted_proxies",
+        causes=causes,
+    )
 
 
 def _led_away(subject: Subject, way: _Way) -> Finding:
@@ -210,15 +214,7 @@ def _redirect(subject: Subject) -> Iterator[Finding]:
         return
     target = urlsplit(way.end)
     if way.loops:
-        yield Finding(
-            "redirect.loop",
-            Severity.FAILURE,
-            Hop.PROXY,
-            f"Plain HTTP redirects in a circle: {way.shown}.",
-            "Browsers give up with ERR_TOO_MANY_REDIRECTS.",
-            _LOOP_FIX,
-            setting="proxy.trusted_proxies",
-        )
+        yield _in_a_circle(f"Plain HTTP redirects in a circle: {way.shown}.")
     elif target.scheme == "http" and target.hostname == subject.name:
         yield _stays_in_clear(subject, url, way)
     elif target.hostname != subject.name and _is_a_door(subject, target):

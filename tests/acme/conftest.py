@@ -1,7 +1,6 @@
 """Issuers, the DNS that they ask, and a site for each test."""
 
 import secrets
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from tests.acme.engine import docker, remove
 from tests.acme.issuer import BRIEF, HMAC_KEY, KEY_ID, NINETY_DAYS, Issuer, Names
 from tests.acme.site import Site
 from tests.support.certificates import authority, server
-from tests.support.machine import lacks
+from tests.support.machine import image_here
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,7 @@ class World:
 def world() -> Iterator[World]:
     """Three issuers and their DNS, in a network of their own."""
     for image in (ACME_TOOLS, *(image.reference(ImageSource.BUILT, None) for image in (CERTBOT, NGINX))):
-        try:
-            found = subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False)  # noqa: S603, S607
-        except FileNotFoundError:
-            lacks("no docker client")
-        if found.returncode:
-            lacks(f"no image {image} in a Docker engine")
+        image_here(image)
     root = authority("authority of the directories", days=(-1, 1))
     network = f"ac-acme-{secrets.token_hex(3)}"
     names = Names(f"{network}-dns", network)

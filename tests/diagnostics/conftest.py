@@ -14,7 +14,7 @@ from tests.diagnostics.stand_in import StandIn
 from tests.nginx.application import ADMIN, ADMIN_PASSWORD, PORT, Application
 from tests.nginx.conftest import image, network_and_gateway
 from tests.nginx.nginx_under_test import PATIENCE
-from tests.support.machine import lacks
+from tests.support.machine import image_here
 from tests.support.model_server import ModelServer
 
 _UP = 300.0
@@ -33,9 +33,7 @@ def model(network_and_gateway: tuple[str, str]) -> Iterator[ModelServer]:
 @pytest.fixture(scope="session")
 def application(network_and_gateway: tuple[str, str], model: ModelServer) -> Iterator[Application]:
     """Open WebUI, with an identity provider that no network is needed for."""
-    reference = images.open_webui(images.OPEN_WEBUI_VERSION).reference(ImageSource.BUILT, None)
-    if subprocess.run(["docker", "image", "inspect", reference], capture_output=True, check=False).returncode:  # noqa: S603, S607
-        lacks(f"no image {reference}")
+    reference = image_here(images.open_webui(images.OPEN_WEBUI_VERSION).reference(ImageSource.BUILT, None))
     network, _ = network_and_gateway
     words = ["docker", "network", "inspect", "--format={{json .IPAM.Config}}", network]
     (addresses, *_) = json.loads(subprocess.run(words, capture_output=True, check=True, text=True).stdout)  # noqa: S603

@@ -9,7 +9,7 @@ import yaml
 
 from components.images import PROMETHEUS, ImageSource
 from components.monitoring.rendering import counting, render_prometheus
-from tests.support.machine import lacks
+from tests.support.machine import image_here
 
 ROOT = Path(__file__).parent.parent.parent
 RULES = ROOT / "components/monitoring/rules"
@@ -35,14 +35,7 @@ pages answer two 0.012 0.000 0.011 - 1200 400 HTTP/2.0
 @pytest.fixture(scope="module")
 def image() -> str:
     """The image with both programs."""
-    name = PROMETHEUS.reference(ImageSource.BUILT, None)
-    try:
-        found = subprocess.run(["docker", "image", "inspect", name], capture_output=True, text=True, check=False)  # noqa: S603, S607
-    except FileNotFoundError:
-        lacks("no docker client")
-    if found.returncode != 0:
-        lacks(f"no image {name} in a Docker engine ({found.stderr.strip()})")
-    return name
+    return image_here(PROMETHEUS.reference(ImageSource.BUILT, None))
 
 
 def run(image: str, program: str, *words: str, volumes: Sequence[str]) -> subprocess.CompletedProcess[str]:

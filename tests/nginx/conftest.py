@@ -2,7 +2,6 @@
 
 import json
 import socket
-import subprocess
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from tests.nginx.backend import EchoBackend
 from tests.nginx.name_server import NameServer
 from tests.nginx.nginx_under_test import NginxUnderTest, network, settings_of
 from tests.nginx.offers import Offers
-from tests.support.machine import lacks
+from tests.support.machine import image_here
 
 _LOG_LINES = 50
 UPSTREAM = "open-webui"
@@ -29,14 +28,7 @@ PROXY = {"limits": {"max_upload": "1MiB"}}
 @pytest.fixture(scope="session")
 def image() -> str:
     """The image with the real Nginx; a machine that has none is no place for these tests."""
-    name = NGINX.reference(ImageSource.BUILT, None)
-    try:
-        found = subprocess.run(["docker", "image", "inspect", name], capture_output=True, text=True, check=False)  # noqa: S603, S607
-    except FileNotFoundError:
-        lacks("no docker client")
-    if found.returncode != 0:
-        lacks(f"no image {name} in a Docker engine ({found.stderr.strip()})")
-    return name
+    return image_here(NGINX.reference(ImageSource.BUILT, None))
 
 
 @dataclass

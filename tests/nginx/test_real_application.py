@@ -20,7 +20,7 @@ from tests.nginx.application import ADMIN, ADMIN_PASSWORD, PORT, Application
 from tests.nginx.conftest import UPSTREAM, Workshop, workshop_in
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, settings_of
 from tests.nginx.test_security_headers import SECURITY
-from tests.support.machine import lacks
+from tests.support.machine import image_here
 from tests.support.model_server import ModelServer, count_to
 from tests.support.open_webui_client import OpenWebUIClient
 from tests.support.waiting import wait_until
@@ -57,9 +57,7 @@ def application(house: Workshop, model: ModelServer) -> Iterator[Application]:
 
 
 def running(house: Workshop, environment: dict[str, str]) -> Iterator[Application]:
-    image = images.open_webui(images.OPEN_WEBUI_VERSION).reference(ImageSource.BUILT, None)
-    if subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode:  # noqa: S603, S607
-        lacks(f"no image {image}")
+    image = image_here(images.open_webui(images.OPEN_WEBUI_VERSION).reference(ImageSource.BUILT, None))
     (addresses, *_) = json.loads(_inspected(house.network))
     made = Application(image, house.network, addresses["Subnet"], ORIGIN, environment)
     try:

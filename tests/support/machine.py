@@ -20,6 +20,17 @@ def lacks(what: str) -> NoReturn:
     pytest.skip(f"needs more than this machine has: {what}; `make test` installs it on Debian and Ubuntu as root")
 
 
+def image_here(name: str) -> str:
+    """Return an image's name once it is known that the engine has it."""
+    try:
+        found = subprocess.run(["docker", "image", "inspect", name], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    except FileNotFoundError:
+        lacks("no docker client")
+    if found.returncode != 0:
+        lacks(f"no image {name} in a Docker engine ({found.stderr.strip()})")
+    return name
+
+
 @cache
 def pulumi_environment() -> Mapping[str, str]:
     """Return the environment in which `pulumi` works, as `make env` prints it."""

@@ -15,6 +15,7 @@ from bootstrap.backup.found import line
 from bootstrap.backup.restoring import release
 from bootstrap.backup.saving import require_own_folder, sent
 from bootstrap.problem import ProblemError
+from components import upgrade
 from components.backup import data
 from components.backup.component import DATABASE, KEEP, service_of
 from stacks.backup import BackupSettings, RepositoryKind, S3Settings
@@ -323,3 +324,11 @@ def test_a_folder_without_backups_is_told_from_one_with(tmp_path: Path) -> None:
     (tmp_path / "data" / "00" / "0011").write_text("")
     (tmp_path / "data" / "00" / "0012.new").write_text("cut short")
     assert list(sent(tmp_path)) == ["data/00/0011", "config"]
+
+
+def test_what_an_upgrade_keeps_for_itself_is_in_no_backup_by_either_script() -> None:
+    assert data.JOURNAL == upgrade.JOURNAL
+    assert {upgrade.SNAPSHOTS, upgrade.LOCK} <= set(data.LEFT_OUT)
+    script = DATABASE.read_text()
+    assert all(f" {path}" in script for path in (upgrade.SNAPSHOTS, upgrade.LOCK))
+    assert upgrade.JOURNAL in KEEP.read_text()
