@@ -52,7 +52,11 @@ def test_short_lived_certificates_are_renewed_and_one_that_cannot_be_is_kept(sit
 def test_an_issuer_that_advises_to_renew_is_heard(site: Site, world: World) -> None:
     site.wants("advised.example.test", issuers=[world.asked(world.first)], timing={**TIMING, "shortest_check": 4})
     before = served_since_issue(site)
+    rests = "grep ari_retry_after /etc/letsencrypt/renewal/edge.conf"
+    wait_until(lambda: site.in_certbot(rests), what="the first question", ignoring=(AssertionError,))
     world.first.advise_to_renew_now(site.served())
+    # Certbot heard that nothing is due, and rests for hours, or for as long as the issuer says.
+    docker("restart", site.certbot)
     site.wait_until_served(other_than=before)
     assert site.state()["last_attempt"]["kind"] == "renewal"
 

@@ -16,10 +16,14 @@ from .log import say
 from .offer import VOLUME, WEBROOT
 from .pair import Pair
 from .settings import Issuer, Settings
-from .state import PRIVATE
+from .state import PRIVATE, write
 
 HOME = Path("/etc/letsencrypt")
 _LINEAGE = "edge"
+_RENEWAL = HOME / f"renewal/{_LINEAGE}.conf"
+"""How certbot renews it."""
+_ADVICE = re.compile(r"^\[acme_renewal_info\]\n(?:(?!\[).*\n?)*", re.MULTILINE)
+"""What it keeps there of the issuer's advice (ARI): until when not to ask for it again."""
 _LOG = Path("/var/log/letsencrypt/letsencrypt.log")
 _SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem")
 _ROOM = 4 << 20
@@ -52,6 +56,8 @@ class Certbot:
         self._settings = settings
         PRIVATE.mkdir(mode=0o700, exist_ok=True)
         self._environment = {**os.environ, **self._trust(), **self._route53()}
+        # A run that was cut off may have heard that it is time.
+        _ask_for_advice_again()
 
     def issue(self, issuer: Issuer, *, renew: bool) -> Ended:
         """Obtain a certificate, or keep the one that is not due; `renew` renews that too."""
@@ -66,8 +72,7 @@ class Certbot:
 
     def lineage(self) -> Pair | None:
         """Return the certificate that certbot keeps; one whose files a killed certbot left unfinished is removed."""
-        configuration = HOME / f"renewal/{_LINEAGE}.conf"
-        live, archive = HOME / "live" / _LINEAGE, HOME / "archive" / _LINEAGE
+        configuration, live, archive = _RENEWAL, HOME / "live" / _LINEAGE, HOME / "archive" / _LINEAGE
         if not any(path.exists() for path in (configuration, live, archive)):
             return None
         try:
@@ -122,13 +127,15 @@ class Certbot:
             output, _ = process.communicate(timeout=self._settings.timing.certbot)
         except subprocess.TimeoutExpired:
             end(process)
+            _ask_for_advice_again()
             return Ended(succeeded=False, output=f"certbot timed out after {self._settings.timing.certbot:g} s", log="")
         finally:
             end(process)
         log = _LOG.read_text(errors="replace") if _LOG.exists() else ""
-        for line in output.splitlines() if process.returncode else ():
-            if line.strip():
-                say(f"certbot: {line.strip()}")
+        if process.returncode:
+            _ask_for_advice_again()
+            for line in filter(None, map(str.strip, output.splitlines())):
+                say(f"certbot: {line}")
         return Ended(process.returncode == 0, output, log)
 
     def _secrets(self, issuer: Issuer) -> Path:
@@ -178,6 +185,22 @@ def full() -> str | None:
         if free.f_bavail * free.f_frsize < _ROOM or (free.f_files and not free.f_favail):
             return f"[Errno 28] No space left on device: {folder}"
     return None
+
+
+def _ask_for_advice_again() -> None:
+    """Have certbot ask the issuer whether to renew even if it did so lately.
+
+    It notes the hour of the next question before it renews, and would take a failed renewal for one that is not due.
+    """
+    try:
+        kept = _RENEWAL.read_text()
+        rest = _ADVICE.sub("", kept)
+        if rest != kept:
+            write(_RENEWAL, rest.encode(), 0o600)
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        say(f"{_RENEWAL} cannot be written: {error}")
 
 
 @contextmanager

@@ -229,8 +229,17 @@ def test_a_state_that_finds_no_room_leaves_the_one_before(tmp_path: Path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
+# Like certbot's, with the issuer's advice in the middle.
+RENEWAL = """version = 5.5.0
+[renewalparams]
+account = 1
+{advice}[[webroot_map]]
+"""
+ADVICE = "[acme_renewal_info]\nari_retry_after = 2026-11-25T15:00:00\n"
 REFUSES_NONCES = """#!/bin/sh
 echo run >> "$RUNS"
+grep -q ari_retry_after "$RENEWAL" && exit 2
+printf '[acme_renewal_info]\\nari_retry_after = 2026-11-25T15:00:00\\n' >> "$RENEWAL"
 [ "$(wc -l < "$RUNS")" -le "$REFUSED" ] || exit 0
 echo "acme.messages.Error: urn:ietf:params:acme:error:$PROBLEM :: words" > "$LOG"
 exit 1
@@ -252,8 +261,10 @@ def test_refused_nonces_are_no_failure_yet(  # noqa: PLR0913, PLR0917 - a table
     program = tmp_path / "certbot"
     program.write_text(REFUSES_NONCES)
     program.chmod(0o755)
-    log, count = tmp_path / "log", tmp_path / "runs"
-    for name, value in {"RUNS": count, "LOG": log, "REFUSED": refused, "PROBLEM": problem}.items():
+    log, count, renewal = tmp_path / "log", tmp_path / "runs", tmp_path / "edge.conf"
+    renewal.write_text(RENEWAL.format(advice=ADVICE))
+    monkeypatch.setattr(issuing, "_RENEWAL", renewal)
+    for name, value in {"RUNS": count, "LOG": log, "RENEWAL": renewal, "REFUSED": refused, "PROBLEM": problem}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(issuing, "PRIVATE", tmp_path / "private")
@@ -261,3 +272,5 @@ def test_refused_nonces_are_no_failure_yet(  # noqa: PLR0913, PLR0917 - a table
     read = settings.parse(GIVEN)
     ended = issuing.Certbot(read).issue(read.issuers[0], renew=False)
     assert (ended.succeeded, len(count.read_text().splitlines())) == (succeeded, runs)
+    # Whoever heard that it is time, and failed, must ask again, or a renewal would wait for hours.
+    assert renewal.read_text() == RENEWAL.format(advice="") + (ADVICE if succeeded else "")
