@@ -1,6 +1,7 @@
 """`make restore`: a backup put in the place of a stack's data, which stays at hand until all is well."""
 
 import os
+import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ _STAGING = f"{DATA}/.open-webui-edge-restore"
 _DUMP = f"{_STAGING}/new/copy/database.dump"
 _REPLACED_DUMP = f"{_STAGING}/old/database.dump"
 _SECRET_KEY = "open_webui.secret_key"  # noqa: S105 - the name of a setting
+_FORMER_SECRET_KEYS = "open_webui.former_secret_keys"  # noqa: S105 - likewise
 _LONGEST_START = 30 * 60
 
 
@@ -78,8 +80,8 @@ def _confirm(deployed: Deployed, found: Found) -> None:
 
 def _restore(deployed: Deployed, found: Found) -> None:
     tasks = deployed.tasks
+    _end_an_earlier_one(deployed)
     with step("reading the backup"):
-        tasks.run(deployed.filer("recover"), purpose="Clearing what an earlier restore left", shown=False)
         fetch = deployed.keeper(
             found.repository, "fetch", found.identity, volumes={"/data": deployed.data}, waits=False
         )
@@ -95,6 +97,24 @@ def _restore(deployed: Deployed, found: Found) -> None:
             _start_with(deployed, key)
     # The restored is all there is from here on.
     tasks.run(deployed.filer("finish"), purpose="Removing what was replaced", shown=False)
+
+
+def _end_an_earlier_one(deployed: Deployed) -> None:
+    """Bring a restore to its end that was killed: forwards where its database is in place, and back otherwise."""
+    tasks = deployed.tasks
+    mark = tasks.run(deployed.filer("unfinished"), purpose="Looking for an earlier restore", shown=False).strip()
+    if not mark:
+        tasks.run(deployed.filer("recover"), purpose="Clearing what an earlier restore left", shown=False)
+        return
+    console.say("An earlier restore was cut short; it is brought to its end first.")
+    with _stopped(deployed):
+        with step("ending the earlier restore"):
+            if deployed.database != "sqlite":
+                task = deployed.dumper("marked", volumes={})
+                if tasks.run(task, purpose="Asking the database", shown=False).strip() == mark:
+                    tasks.run(deployed.filer("committed"), purpose="Ending the earlier restore", shown=False)
+            tasks.run(deployed.filer("recover"), purpose="Ending the earlier restore", shown=False)
+        _start(deployed)
 
 
 def _their_key(deployed: Deployed, found: Found) -> str | None:
@@ -116,14 +136,14 @@ def _bring_in(deployed: Deployed) -> None:
     if deployed.database == "sqlite":
         tasks.run(deployed.filer("swap"), purpose="Bringing in the data", shown=False)
         return
-    volumes = {DATA: deployed.data}
-    tasks.run(deployed.filer("merge"), purpose="Bringing in the files", shown=False)
+    volumes, mark = {DATA: deployed.data}, secrets.token_hex(8)
+    tasks.run(deployed.filer("merge", mark), purpose="Bringing in the files", shown=False)
     tasks.run(
         deployed.dumper("keep_beside", _REPLACED_DUMP, volumes=volumes),
         purpose="Keeping the database that is replaced",
         shown=False,
     )
-    tasks.run(deployed.dumper("restore", _DUMP, volumes=volumes), purpose="Bringing in the database", shown=False)
+    tasks.run(deployed.dumper("restore", _DUMP, mark, volumes=volumes), purpose="Bringing in the database", shown=False)
     tasks.run(deployed.filer("committed"), purpose="Bringing in the data", shown=False)
 
 
@@ -198,4 +218,10 @@ def _start_with(deployed: Deployed, key: str) -> None:
             target.set_secret(_SECRET_KEY, before)
         else:
             target.unset(_SECRET_KEY)
+        # A replica that has changed already saves under it until the next update.
+        given_up = deployed.setting(_FORMER_SECRET_KEYS) or []
+        target.set_secret(f"{_FORMER_SECRET_KEYS}[{len(given_up)}]", key)
+        console.say(
+            f"Its own secret key is in the file again; `make up STACK={deployed.name}` has all replicas use it."
+        )
         raise

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import secrets
+import socket
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from components.docker.container import APP
 GIVEN = "/run/open-webui-edge"
 ROLE = "backup-task"
 _MEMORY = "1g"
+_MAKER = socket.gethostname()
+"""Two machines may look after one stack."""
 # The first line is what it is given; the rest of its input is the program's own.
 _START = f'read -r given && printf %s "$given" | base64 -d | tar -x -C {GIVEN} -f - && unset given && exec "$@"'
 
@@ -177,24 +180,40 @@ class Tasks:
             raise ProblemError(message)
 
     def clear(self, role: str = ROLE) -> None:
-        """Remove what an earlier run left that was killed."""
+        """Remove what an earlier run left that was killed.
+
+        Raises:
+            ProblemError: something runs there that was begun on another machine.
+
+        """
+        for name, maker in self._running(role):
+            if maker not in {"", _MAKER}:
+                message = (
+                    f"{name} runs on the engine, begun on {maker}: a backup or restore of {self.stack}. Wait for its"
+                    f" end; if nothing there goes on with it, `docker rm --force {name}` and run this again."
+                )
+                raise ProblemError(message)
         for kind, remove in (("container", ["rm", "--force", "--volumes"]), ("volume", ["rm"]), ("network", ["rm"])):
             listing = ["ls", "--all"] if kind == "container" else ["ls"]
             for name in self._names(kind, listing, role):
                 self.engine.ask(kind, *remove, name)
 
+    def _running(self, role: str) -> list[tuple[str, str]]:
+        shown = '{{.Names}} {{.Label "maker"}}'
+        said = self.engine.ask("container", "ls", *self._filters(role), "--format", shown).stdout
+        return [(name, maker) for name, _, maker in (line.partition(" ") for line in said.splitlines())]
+
     def _names(self, kind: str, listing: Sequence[str], role: str) -> list[str]:
         shown = {"container": "{{.Names}}"}.get(kind, "{{.Name}}")
-        filters = [
-            word
-            for key, value in {"app": APP, "stack": self.stack, "role": role}.items()
-            for word in ("--filter", f"label={key}={value}")
-        ]
-        return self.engine.ask(kind, *listing, *filters, "--format", shown).stdout.split()
+        return self.engine.ask(kind, *listing, *self._filters(role), "--format", shown).stdout.split()
+
+    def _filters(self, role: str) -> list[str]:
+        labels = {"app": APP, "stack": self.stack, "role": role}
+        return [word for key, value in labels.items() for word in ("--filter", f"label={key}={value}")]
 
     def labels(self, labels: Mapping[str, str] | None = None) -> list[str]:
         """Return the options that label what is made here."""
-        whole = {"app": APP, "stack": self.stack, "role": ROLE, **(labels or {})}
+        whole = {"app": APP, "stack": self.stack, "role": ROLE, "maker": _MAKER, **(labels or {})}
         return [word for key, value in whole.items() for word in ("--label", f"{key}={value}")]
 
 

@@ -45,10 +45,11 @@ def main(words: list[str]) -> int:
         "counts": lambda: print(json.dumps(counts(DATA / DATABASE))),  # noqa: T201 - its answer
         "version": lambda: print(version()),  # noqa: T201 - its answer
         "check": check,
-        "merge": merge,
+        "merge": lambda: merge("".join(words[1:])),
         "swap": swap,
         "committed": lambda: _write(DATA / STAGING / "committed", ""),
         "undo": undo,
+        "unfinished": lambda: print(unfinished()),  # noqa: T201 - its answer
         "recover": recover,
         "finish": finish,
     }
@@ -234,12 +235,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def merge() -> None:
-    """Bring in what only adds to the volume, uploads above all; what has the same name is kept aside."""
+def merge(mark: str = "") -> None:
+    """Bring in what only adds to the volume, uploads above all; what has the same name is kept aside.
+
+    `mark` is what the database beside it will be marked with once it is the backup's, where it is not in the volume.
+    """
     staging = DATA / STAGING
     new, old = staging / "new" / "data", staging / "old"
     old.mkdir(exist_ok=True)
-    _write(staging / "merging", "")
+    _write(staging / "merging", mark)
     for path in list(_files_below(new)) if new.exists() else []:
         place = path.relative_to(new)
         if str(place) == JOURNAL:
@@ -257,11 +261,20 @@ def _say_whose_it_is(staging: Path) -> None:
     journal, manifest = DATA / JOURNAL, staging / "new" / "copy" / "manifest.json"
     if not manifest.exists():
         return
-    own: dict[str, object] = {"kept": None, "unwanted": []}
     if journal.exists():
-        own = json.loads(journal.read_text())
         _keep(journal, staging / "old" / JOURNAL)
-    _write(journal, json.dumps({**own, "version": json.loads(manifest.read_text())["open_webui"], "attempt": None}))
+    else:
+        _write(staging / "without-journal", "")
+    _write(journal, json.dumps(_journal_of_the_backup(staging)))
+
+
+def _journal_of_the_backup(staging: Path) -> dict[str, object]:
+    replaced = staging / "old" / JOURNAL
+    own: dict[str, object] = {"kept": None, "unwanted": []}
+    if replaced.exists():
+        own = json.loads(replaced.read_text())
+    manifest = json.loads((staging / "new" / "copy" / "manifest.json").read_text())
+    return {**own, "version": manifest["open_webui"], "attempt": None}
 
 
 def swap() -> None:
@@ -285,17 +298,43 @@ def undo() -> None:
     """Put back what was replaced; afterwards the volume is what it was, and nothing is on its way in."""
     staging = DATA / STAGING
     old = staging / "old"
+    _undo_journal(staging)
     if (old / VECTORS).exists():
         _remove(DATA / VECTORS)
         (old / VECTORS).replace(DATA / VECTORS)
     # Of PostgreSQL: whoever asks for this has brought it back.
     _remove(old / "database.dump")
-    if (old / DATABASE).exists():
+    # Until the last rename it is the database itself, by a second name.
+    if (old / DATABASE).exists() and not _is_same(old / DATABASE, DATA / DATABASE):
         for end in _JOURNALS:
             _remove(DATA / f"{DATABASE}{end}")
     for path in list(_files_below(old)) if old.exists() else []:
         path.replace(DATA / path.relative_to(old))
     _remove(staging)
+
+
+def _undo_journal(staging: Path) -> None:
+    """Have the journal of versions be the one from before, unless an update has written another since."""
+    journal, replaced = DATA / JOURNAL, staging / "old" / JOURNAL
+    if not (staging / "new" / "copy" / "manifest.json").exists() or not journal.exists():
+        return
+    if json.loads(journal.read_text()) != _journal_of_the_backup(staging):
+        _remove(replaced)
+    elif (staging / "without-journal").exists():
+        _remove(journal)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)
+
+
+def unfinished() -> str:
+    """Return what the database is marked with once it is the backup's; "sqlite" where it is in the volume.
+
+    Nothing where no restore was cut short while it brought in the data.
+    """
+    merging = DATA / STAGING / "merging"
+    return merging.read_text() or "sqlite" if merging.exists() else ""
 
 
 def recover() -> None:

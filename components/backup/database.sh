@@ -73,15 +73,22 @@ serve() {
 }
 
 # In one transaction: until its end, and where it fails, the database is what it was. From a file, not from a pipe: what
-# was cut short would be taken for the end. Servers before 17 do not know that setting.
+# was cut short would be taken for the end. Servers before 17 do not know that setting. The mark, where one is given,
+# comes with it: whoever was cut off finds out by it whether the transaction came to its end.
 restore() {
     rm -f "$1.sql"
     pg_restore --no-owner --no-acl --file="$1.sql" "$1"
     sed -i '/^SET transaction_timeout/d' "$1.sql"
     printf 'DROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n' > "$1.first"
+    if [ -n "${2:-}" ]; then echo "COMMENT ON SCHEMA public IS '$2';" > "$1.last"; else : > "$1.last"; fi
     psql --no-psqlrc --quiet --output=/dev/null --set=ON_ERROR_STOP=1 --single-transaction \
-        --file="$1.first" --file="$1.sql"
-    rm -f "$1.sql" "$1.first"
+        --file="$1.first" --file="$1.sql" --file="$1.last"
+    rm -f "$1.sql" "$1.first" "$1.last"
+}
+
+marked() {
+    psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 \
+        --command="SELECT obj_description('public'::regnamespace)"
 }
 
 counts() {

@@ -74,11 +74,20 @@ between_versions() {
     grep -q '"attempt": {' /backup/data/open-webui-edge-upgrade.json 2> /dev/null
 }
 
+# Some of it then, some of it now.
+between_backups() {
+    [ -e /backup/data/.open-webui-edge-restore/merging ]
+}
+
 # The copy of the database was made; here it goes into the repository with the files.
 keep() {
     alone
     if between_versions; then
         say "a change of Open WebUI's version is under way or was cut (make up ends it); no backup until then"
+        return 1
+    fi
+    if between_backups; then
+        say "a restore is under way or was cut (make restore brings it to its end); no backup until then"
         return 1
     fi
     open_repository || return
@@ -93,7 +102,7 @@ keep() {
             --exclude-file /backup/copy/excluded --exclude /backup/copy/asked --exclude /backup/copy/answer \
             /backup/data /backup/copy || code=$?
         kept=$(run snapshots --tag "number=$number" --json | sed -n 's/.*"short_id": *"\([0-9a-f]*\)".*/\1/p')
-        if [ "$code" = 0 ] && uploads_are_there && ! between_versions; then break; fi
+        if [ "$code" = 0 ] && uploads_are_there && ! between_versions && ! between_backups; then break; fi
         if [ -n "$kept" ]; then run forget --quiet "$kept"; fi
         # 3: something could not be read.
         if [ "$code" != 0 ] && [ "$code" != 3 ]; then return "$code"; fi
@@ -107,8 +116,12 @@ keep() {
     # It is as large as the database, and in clear.
     rm -rf /backup/copy/files /backup/copy/database.dump /backup/copy/secret_key
     # Also what one left that was killed: forgetting alone clears up after what it forgets.
-    if ! run forget --host "$EDGE_STACK" --group-by host --keep-within "$EDGE_KEEP" --quiet || ! run prune --quiet; then
-        say "the backup is kept; what is older than $EDGE_KEEP, or left over, could not be removed"
+    if ! run forget --host "$EDGE_STACK" --group-by host --keep-within "$EDGE_KEEP" --quiet; then
+        say "the backup is kept; what is older than $EDGE_KEEP could not be removed"
+        return 1
+    fi
+    if ! run prune --quiet; then
+        say "the backup is kept; the room of what was given up could not be freed"
         return 1
     fi
 }

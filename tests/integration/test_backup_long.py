@@ -1,19 +1,23 @@
 """Backups of ten thousand messages and a gigabyte of uploads, with both databases, and one in a bucket: run once."""
 
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import boto3
 import docker
+import docker.errors
 import pytest
 
 from tests.integration.test_backup import ADMIN
 from tests.integration.test_make import Checkout, settings
 from tests.support.machine import pulumi_environment
-from tests.support.stack import StackUnderTest, free_port
+from tests.support.open_webui_client import OpenWebUIClient
+from tests.support.stack import StackUnderTest, end, free_port
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.long
@@ -127,6 +131,98 @@ def test_ten_thousand_messages_and_a_gigabyte_come_back(checkout: Checkout, data
         stack.remove()
 
 
+@contextmanager
+def administrator(stack: StackUnderTest) -> Iterator[OpenWebUIClient]:
+    # With the outputs comes the authority's certificate.
+    password = stack.outputs()["admin_password"]
+    with stack.client() as client:
+        client.sign_in(ADMIN, password)
+        yield client
+
+
+def titles(stack: StackUnderTest) -> set[str]:
+    with administrator(stack) as client:
+        return {chat["title"] for chat in client.chats()}
+
+
+def new_chat(stack: StackUnderTest, title: str) -> None:
+    with administrator(stack) as client:
+        client.create_chat(title)
+
+
+def merging(volume: Path) -> bool:
+    return (volume / ".open-webui-edge-restore/merging").exists()
+
+
+def database_is_in_place(stack: StackUnderTest) -> bool:
+    asked = "SELECT obj_description('public'::regnamespace)"
+    words = ["psql", "--username=open_webui", "--tuples-only", "--no-align", f"--command={asked}"]
+    return re.fullmatch("[0-9a-f]{16}", stack.read("postgres", *words).strip()) is not None
+
+
+def started_by_hand(stack: StackUnderTest) -> set[str]:
+    """Start the application, and return the chats that it shows."""
+    stack.container("open-webui").start()
+    return wait_until(lambda: titles(stack), what="Open WebUI", deadline=120, ignoring=(Exception,))
+
+
+def kill(restore: subprocess.Popen[str], stack: StackUnderTest) -> None:
+    """Kill a restore with all that it has started."""
+    end(restore)
+    for one in stack.engine.containers.list(filters={"label": [f"stack={stack.name}", "role=backup-task"]}):
+        with suppress(docker.errors.APIError):
+            one.kill()
+
+
+# Whether the restore gets as far as having the database in place.
+KILLS = {
+    "SQLite": ("sqlite", False),
+    "PostgreSQL, before": ("postgres", False),
+    "PostgreSQL, after": ("postgres", True),
+}
+
+
+@pytest.mark.parametrize(("database", "in_place"), KILLS.values(), ids=KILLS)
+def test_a_restore_that_was_killed_is_brought_to_its_end(checkout: Checkout, database: str, *, in_place: bool) -> None:
+    name = f"it-restore-killed-{database}"
+    data = {"data": {"postgres": {"mode": "container"}}} if database == "postgres" else {}
+    config = settings(open_webui={"admin": {"email": ADMIN}, "drain": "10s"}, **data)
+    checkout.write(name, config)
+    stack = checkout.stack(name, config)
+    words = ["make", "restore", f"STACK={name}", "FROM=latest", "YES=1"]
+    try:
+        checkout.make("up", name).succeeded()
+        (volume,) = (
+            Path(mount["Source"])
+            for mount in stack.container("open-webui").attrs["Mounts"]
+            if mount["Destination"] == "/app/backend/data"
+        )
+        new_chat(stack, "then")
+        checkout.make("backup", name).succeeded()
+        new_chat(stack, "now")
+        restore = checkout.workshop.start(*words)
+        moment = (lambda: database_is_in_place(stack)) if in_place else (lambda: merging(volume))
+        wait_until(moment, what="the moment", deadline=120, every=0.01)
+        kill(restore, stack)
+        refused = checkout.make("backup", name).failed().output
+        assert "a restore is under way or was cut (make restore brings it to its end); no backup until then" in refused
+        # Somebody starts it by hand, and goes on with what is there.
+        found = started_by_hand(stack)
+        if database == "postgres":
+            assert found == ({"then"} if in_place else {"then", "now"})
+        new_chat(stack, "later")
+        restore = checkout.workshop.start(*words)
+        wait_until(lambda: not merging(volume), what="the end of the earlier one", deadline=120, every=0.01)
+        kill(restore, stack)
+        assert started_by_hand(stack) == {*found, "later"}
+        said = checkout.make("restore", name, FROM="latest", YES="1").succeeded().output
+        assert "An earlier restore" not in said
+        assert titles(stack) == {"then"}
+        checkout.make("backup", name).succeeded()
+    finally:
+        stack.remove()
+
+
 def test_a_bucket_holds_backups_that_come_back(checkout: Checkout, bucket: dict[str, str]) -> None:
     name = "it-backup-bucket"
     config = settings(
@@ -142,13 +238,9 @@ def test_a_bucket_holds_backups_that_come_back(checkout: Checkout, bucket: dict[
         stack.set_secret("backup.repository.s3.secret_access_key", "a-tests-own")
         checkout.make("up", name).succeeded()
         timed(checkout, "backup", name)
-        with stack.client() as client:
-            client.sign_in(ADMIN, stack.outputs()["admin_password"])
-            client.create_chat("made afterwards")
+        new_chat(stack, "made afterwards")
         timed(checkout, "restore", name, FROM="latest", YES="1")
-        with stack.client() as client:
-            client.sign_in(ADMIN, stack.outputs()["admin_password"])
-            assert client.chats() == []
+        assert titles(stack) == set()
         timed(checkout, "backup-verify", name)
         said = checkout.make("restore", name, FROM=f"s3:{bucket['endpoint']}/backups/nothing", YES="1").failed().output
         assert "there is no backup at" in said

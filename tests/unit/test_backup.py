@@ -284,6 +284,49 @@ def test_the_cuts_reach_beyond_the_last_rename(volume: Volume, monkeypatch: pyte
     assert 3 < made[0] < 12
 
 
+def test_what_was_written_after_a_cut_restore_is_not_undone(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = {"version": "0.12.3", "attempt": None, "kept": None, "unwanted": []}
+    journal = volume.data / data.JOURNAL
+    journal.write_text(json.dumps(ours))
+    _staged(volume)
+    rename = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if target == volume.data / data.DATABASE:
+            raise KilledError
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", replace)
+        with pytest.raises(KilledError):
+            data.swap()
+    assert data.unfinished() == "sqlite"
+    # Open WebUI goes on, is updated, and is killed itself.
+    later = {**ours, "version": "0.12.5"}
+    journal.write_text(json.dumps(later))
+    writer = sqlite3.connect(volume.data / data.DATABASE)
+    writer.execute("PRAGMA journal_mode=WAL")
+    writer.execute("INSERT INTO chat VALUES ('weeks later')")
+    writer.commit()
+    copied = {end: (volume.data / f"{data.DATABASE}{end}").read_bytes() for end in ("", "-wal")}
+    writer.close()
+    for end, content in copied.items():
+        (volume.data / f"{data.DATABASE}{end}").write_bytes(content)
+    data.recover()
+    with closing(sqlite3.connect(volume.data / data.DATABASE)) as connection:
+        assert connection.execute("SELECT id FROM chat").fetchall() == [("weeks later",)]
+    assert json.loads(journal.read_text()) == later
+    assert not data.unfinished()
+
+
+def test_a_journal_that_was_not_there_is_not_there_after_an_undone_restore(volume: Volume) -> None:
+    _staged(volume)
+    data.swap()
+    assert json.loads((volume.data / data.JOURNAL).read_text())["version"] == "0.12.4"
+    data.undo()
+    assert not (volume.data / data.JOURNAL).exists()
+
+
 def test_an_upload_with_another_content_is_no_backup(volume: Volume) -> None:
     _staged(volume)
     staged = volume.data / data.STAGING / "new" / "data" / "uploads"
