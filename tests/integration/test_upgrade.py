@@ -477,7 +477,8 @@ def test_a_database_is_as_it_was_after_a_version_that_fails(
     output = three.up().failed().output
     assert f"open_webui.version: {version} did not come up: {why}. The data is as {OLD} left it." in output
     assert f"{OLD} runs again." in output
-    assert titles(three) == before
+    # Until the proxy has heard that its replicas are ready again, visitors see the page that comes back.
+    assert wait_until(lambda: titles(three), what="the old version", deadline=20, ignoring=(OpenWebUIError,)) == before
     name_version(three, OLD)
     assert NO_CHANGE.search(three.up().succeeded().output)
 

@@ -69,10 +69,12 @@ class OpenWebUIPage:
     def open(self, url: str) -> None:
         """Open an address, anew where a network came or went meanwhile, as a person's browser does by itself."""
         for _ in range(5):
+            met = self._network_changes
             try:
                 self.page.goto(url)
             except Error as error:
-                if _NETWORKS_CHANGED not in error.message:
+                # It may have cost a page that loads itself again its next loading.
+                if _NETWORKS_CHANGED not in error.message and met == self._network_changes:
                     raise
             else:
                 return
