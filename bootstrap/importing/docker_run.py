@@ -146,6 +146,7 @@ class _Script:
 
     def _words(self, line: str, begins: str) -> list[str]:
         """Split as a shell does; what is no shell's own in them is still marked (_KEPT)."""
+        line = _without_commands(line)
         pieces = re.split(r"('[^']*')", line) if line.count("'") % 2 == 0 else [line]
         filled = "".join(piece.translate(_KEPT) if piece.startswith("'") else self._filled(piece) for piece in pieces)
         try:
@@ -281,6 +282,45 @@ class _Script:
             yield Dropped(f"command {run.command[0].partition('=')[0]}", "the image's own command is run")
         for name in dict.fromkeys(self._unknown):
             yield Dropped(f"${name}", f"{self._shown} does not say what it is; it was taken for nothing")
+
+
+def _without_commands(line: str) -> str:
+    """Leave of each command that stands for its output only that it is one: its blanks and quotes are its own."""
+    result, position, quote = "", 0, ""
+    while position < len(line):
+        character = line[position]
+        length = 1
+        if character == "\\" and quote != "'":
+            length = 2
+        elif character in "'\"" and quote in {"", character}:
+            quote = "" if quote else character
+        elif quote != "'" and line.startswith(("$(", "`"), position):
+            length = _end_of_command(line, position) - position
+            inside = line[position : position + length].strip("$()` \t")
+            if inside != "pwd":
+                result, position = f"{result}$(…)", position + length
+                continue
+        result += line[position : position + length]
+        position += length
+    return result
+
+
+def _end_of_command(line: str, begin: int) -> int:
+    """Return where a command's text is over; what is not closed goes to the end."""
+    nested = line[begin] == "$"
+    position, depth, quote = begin + 1 + nested, 1, ""
+    while position < len(line) and depth:
+        character = line[position]
+        if character == "\\" and quote != "'":
+            position += 1
+        elif nested and character in "'\"" and quote in {"", character}:
+            quote = "" if quote else character
+        elif not quote and (character == ")" if nested else character == "`"):
+            depth -= 1
+        elif not quote and nested and character == "(":
+            depth += 1
+        position += 1
+    return min(position, len(line))
 
 
 def _quoted(value: str | None) -> str | None:

@@ -183,6 +183,7 @@ def role_of(image: str) -> Role:
     return next((role for role, names in _ROLES.items() if last in names), Role.OTHER)
 
 
+_LAST_PORT = 65535
 _SHORT = re.compile(
     r"(?:(?:(?P<address>\[[0-9a-fA-F:.]+\]|[\d.]+):)?(?P<host>[\d-]*):)?(?P<container>[\d-]+)(?:/(?P<protocol>\w+))?"
 )
@@ -209,4 +210,5 @@ def _range(words: str) -> list[int] | None:
     first, _, last = words.partition("-")
     if not first.isdigit() or (last and not last.isdigit()):
         return None
-    return list(range(int(first), int(last or first) + 1))
+    ports = range(int(first), int(last or first) + 1)
+    return list(ports) if ports and ports[-1] <= _LAST_PORT else None

@@ -364,8 +364,8 @@ def _container(t: Translation) -> None:
             image = shlex.quote(found.image or "docker.io/library/busybox")
             t.to_do.append(
                 f"The files in {volume} belong to {found.user}, and the new container may write only its own. With"
-                " the old"
-                f" one stopped: docker run --rm --user 0 --entrypoint chown --volume {shlex.quote(volume)}:/data"
+                " the old one stopped:"
+                f"\n  docker run --rm --user 0 --entrypoint chown --volume {shlex.quote(volume)}:/data"
                 f" {image} -R 0:0 /data"
             )
     for neighbour in found.neighbours:

@@ -1,7 +1,7 @@
 """What becomes of each variable that Open WebUI was given."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import zip_longest
 
 from bootstrap.importing import sign_in
@@ -218,7 +218,14 @@ def _providers(t: Translation) -> None:
     urls_name = next((name for name in ("OPENAI_API_BASE_URLS", "OPENAI_API_BASE_URL") if found.value(name)), None)
     keys_name = next((name for name in ("OPENAI_API_KEYS", "OPENAI_API_KEY") if found.value(name)), None)
     off = found.value("ENABLE_OPENAI_API").lower() not in {"", *_TRUE}
-    providers = [] if off else _paired(t, found.value(urls_name or ""), found.value(keys_name or ""))
+    given = [] if off else _paired(t, found.value(urls_name or ""), found.value(keys_name or ""))
+    providers = [one for one in given if not _is_with_user(one)]
+    for one in filter(_is_with_user, given):
+        t.dropped(
+            f"provider {masked(str(one['url']))}",
+            "its URL carries a user name or password, which no setting takes; write it into models.providers without,"
+            " and its key as api_key",
+        )
     if providers:
         t.put("models.providers", providers)
         t.to_do.append(
@@ -233,11 +240,15 @@ def _providers(t: Translation) -> None:
         if not found.value(name):
             t.dropped(name, _EMPTY)
         elif not providers:
-            t.dropped(name, "ENABLE_OPENAI_API switches these providers off" if off else _EMPTY)
+            t.dropped(name, "ENABLE_OPENAI_API switches these providers off" if off else "no provider of it is taken")
         elif name in said:
             t.part(name, "models.providers", said[name])
         else:
             t.dropped(name, f"{urls_name if 'URL' in name else keys_name} goes before it, in Open WebUI too")
+
+
+def _is_with_user(provider: Mapping[str, object]) -> bool:
+    return masked(str(provider["url"])) != provider["url"]
 
 
 def _paired(t: Translation, urls: str, keys: str) -> list[dict[str, object]]:
