@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import subprocess
 import tarfile
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -26,8 +28,10 @@ from components import images
 from components.images import OPEN_WEBUI_VERSION, ImageSource
 from tests.integration.conftest import ADMIN_PASSWORD, FIRST_KEY, answered_by
 from tests.support.browser import ARTEFACTS, OpenWebUIPage, open_webui_page
+from tests.support.machine import lacks, pulumi_environment
 from tests.support.model_server import ModelServer, count_to
 from tests.support.open_webui_client import OpenWebUIClient, OpenWebUIError
+from tests.support.recorded_states import program_of
 from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop, end
 from tests.support.waiting import wait_until
 
@@ -455,6 +459,59 @@ def three(workshop: Workshop, model_server: ModelServer, versions: None) -> Iter
     stack = stack_of(workshop, model_server, "it-upgrade-pg", **SERVICES["PostgreSQL, Redis and three replicas"])
     with stack.running():
         yield stack
+
+
+UNGUARDED = "8a98c28"
+"""The last commit whose program changed versions without a trial, and whose containers have no label of theirs."""
+
+
+@pytest.fixture
+def unguarded(tmp_path: Path) -> Workshop:
+    """The program of that commit."""
+    try:
+        program = program_of(UNGUARDED, tmp_path / "program")
+    except subprocess.CalledProcessError as error:
+        lacks(f"no commit {UNGUARDED}: {error.stderr.decode().strip()}")
+    return Workshop.at(tmp_path / "workshop", pulumi_environment(), program)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("services", SERVICES.values(), ids=SERVICES)
+def test_a_stack_from_before_upgrades_were_guarded_is_guarded_at_once(
+    unguarded: Workshop,
+    model_server: ModelServer,
+    earlier: str,
+    services: dict[str, Any],
+    versions: None,
+) -> None:
+    del versions
+    settings: dict[str, Any] = {**services, "open_webui": {"version": earlier, **services.get("open_webui", {})}}
+    stack = stack_of(unguarded, model_server, "it-upgrade-old", **settings)
+    with stack.running():
+        new_chat(stack, "made by the old program")
+        assert "version" not in stack.container("open-webui").labels
+        stack.workshop.take()
+        name_version(stack, CRASHING)
+        output = stack.up().failed().output
+        assert f"open_webui.version: {CRASHING} did not come up: the application ended with exit code 3" in output
+        runs_again = wait_until(lambda: titles(stack), what=earlier, deadline=120, ignoring=(OpenWebUIError,))
+        assert runs_again == {"made by the old program"}
+        assert asked_for_version(stack) == earlier
+        # The program alone, with the version as it is.
+        name_version(stack, earlier)
+        stack.up().succeeded()
+        assert asked_for_version(stack) == earlier
+        name_version(stack, OPEN_WEBUI_VERSION)
+        stack.up().succeeded()
+        assert asked_for_version(stack) == OPEN_WEBUI_VERSION
+        assert titles(stack) == {"made by the old program"}
+        assert NO_CHANGE.search(stack.up().succeeded().output)
+
+
+def asked_for_version(stack: StackUnderTest) -> str:
+    with stack.client() as client:
+        client.sign_in("admin@example.com", ADMIN_PASSWORD)
+        return client.request("GET", "/api/version")["version"]
 
 
 # The version, how long it may take, and why it does not come up.

@@ -64,15 +64,20 @@ def restored(workshop: Workshop, folder: Path, name: str) -> Generator[StackUnde
         stack.pulumi("stack", "rm", "--force", "--yes", "--stack", stack.name).succeeded()
 
 
+def program_of(commit: str, folder: Path) -> Path:
+    """Write the program of a commit into a new folder; raises CalledProcessError where this checkout has none such."""
+    folder.mkdir()
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True)  # noqa: S603, S607
+    subprocess.run(["tar", "-x"], cwd=folder, check=True, input=archive.stdout)  # noqa: S607
+    return folder
+
+
 def record(version: str, commit: str) -> None:
     """Bring the stacks up with the program of a commit, and keep what that leaves."""
     folder = STATES / version
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="recorded-states-") as place:
-        program = Path(place) / "program"
-        program.mkdir()
-        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True)  # noqa: S603, S607
-        subprocess.run(["tar", "-x"], cwd=program, check=True, input=archive.stdout)  # noqa: S607
+        program = program_of(commit, Path(place) / "program")
         workshop = Workshop.at(Path(place) / "workshop", pulumi_environment(), program)
         # What runs is removed at once, and whether it was well is in no state.
         with (workshop.directory / "components/docker/engine.py").open("a") as engine:

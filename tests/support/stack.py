@@ -78,12 +78,7 @@ class Workshop:
         """Copy the program below `directory`; `environment` makes `pulumi` work."""
         project = directory / "project"
         project.mkdir(parents=True)
-        for name in _PROGRAM:
-            source = program / name
-            if source.is_dir():
-                shutil.copytree(source, project / name, ignore=shutil.ignore_patterns("__pycache__", "Pulumi.*.yaml"))
-            else:
-                shutil.copy2(source, project / name)
+        _copy(program, project)
         (project / ".venv").symlink_to(ROOT / ".venv")
         state = directory / "state"
         state.mkdir()
@@ -101,6 +96,13 @@ class Workshop:
                 "NO_COLOR": "1",
             },
         )
+
+    def take(self, program: Path = ROOT) -> None:
+        """Replace the program by another version of it, as a person does who pulls; the stack files stay."""
+        for name in _PROGRAM:
+            if name != "stacks" and (self.directory / name).is_dir():
+                shutil.rmtree(self.directory / name)
+        _copy(program, self.directory)
 
     def run(self, *command: str, given: str | None = None, timeout: float = _UP_SECONDS, **variables: str) -> Ended:
         """Run a command in the project's folder; `variables` are set on top."""
@@ -130,6 +132,17 @@ class Workshop:
             text=True,
             start_new_session=True,
         )
+
+
+def _copy(program: Path, project: Path) -> None:
+    """Copy what a program consists of; an earlier one has not all of that."""
+    for name in _PROGRAM:
+        source = program / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "Pulumi.*.yaml")
+            shutil.copytree(source, project / name, ignore=ignored, dirs_exist_ok=True)
+        elif source.exists():
+            shutil.copy2(source, project / name)
 
 
 @dataclass
