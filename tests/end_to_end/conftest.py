@@ -25,6 +25,11 @@ def bootable() -> None:
 def deployable(bootable: None) -> Mapping[str, str]:
     """The environment of a `pulumi` that deploys to a cloud, on a machine that has all images."""
     del bootable
+    return environment_of_deployments()
+
+
+def environment_of_deployments() -> Mapping[str, str]:
+    """Return the environment of such a `pulumi`; skip a test on a machine that has not all it takes."""
     built = (images.NGINX, images.open_webui(images.OPEN_WEBUI_VERSION))
     engine_with(*(image.reference(ImageSource.BUILT, None) for image in built))
     environment = pulumi_environment()

@@ -11,8 +11,8 @@ import pytest
 from components import images
 from components.images import ImageSource
 from tests.end_to_end.instance.machine import Machine
-from tests.end_to_end.site import DOMAIN, READY, Site
-from tests.support.stack import NO_CHANGE
+from tests.end_to_end.site import DOMAIN, EMAIL, READY, Site
+from tests.support.stack import NO_CHANGE, StackUnderTest
 from tests.support.waiting import wait_until
 
 TOKEN = "curl -sS -m 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token"
@@ -110,6 +110,41 @@ def test_an_update_that_lost_its_connection_is_finished_by_the_next(site: Site, 
     site.up().succeeded()
     assert chat in site.chats()
     assert NO_CHANGE.search(site.up().succeeded().output)
+
+
+@pytest.mark.long
+def test_what_is_done_day_by_day_works_on_an_instance(site: Site, tmp_path: Path) -> None:
+    kept, folder = {site.chat().chat_id, *site.chats()}, tmp_path / "backups"
+    site.make("backup", TO=str(folder)).succeeded()
+    later = site.chat().chat_id
+    assert later in site.chats()
+    site.make("restore", FROM="latest", YES="1").succeeded()
+    assert set(site.chats()) == kept
+    assert "is whole, and Open WebUI comes up with it" in site.make("backup-verify").succeeded().output
+
+    # What it says first, of a name that nobody's DNS knows, is true.
+    said = site.make("doctor", JSON="yes").failed().output
+    findings = json.loads(said[said.index("{") : said.rindex("}") + 1])["findings"]
+    assert findings[0]["hop"] == "name", findings[0]
+    assert [(one["check"], one["seen"]) for one in findings[1:] if one["severity"] == "failure"] == []
+    assert {"engine", "application"} <= {one["hop"] for one in findings if one["severity"] == "ok"}
+
+
+@pytest.mark.long
+def test_a_backup_of_an_instance_is_restored_on_another_platform(site: Site, tmp_path: Path) -> None:
+    kept, folder, key = {site.chat().chat_id, *site.chats()}, tmp_path / "backups", tmp_path / "key"
+    site.make("backup", TO=str(folder)).succeeded()
+    outputs = site.stack.outputs()
+    key.touch(0o600)
+    key.write_text(outputs["backup_password"])
+    config = {"open_webui": {"admin": {"email": EMAIL}}, "models": {"ollama": {"mode": "none"}}}
+    home = StackUnderTest(site.stack.workshop, "e2e-home", config)
+    with home.running():
+        words = ["make", "restore", "STACK=e2e-home", f"FROM={folder}", f"KEY_FILE={key}", "YES=1"]
+        home.workshop.run(*words).succeeded()
+        with home.client() as client:
+            client.sign_in(EMAIL, outputs["admin_password"])
+            assert {chat["id"] for chat in client.chats()} == kept
 
 
 @pytest.mark.long

@@ -127,6 +127,8 @@ def test_ten_thousand_messages_and_a_gigabyte_come_back(checkout: Checkout, data
         listed = stack.read("open-webui", "sh", "-c", "cat /app/backend/data/uploads/* | wc -c")
         assert int(listed) == _UPLOADS * _UPLOAD
         timed(checkout, "backup-verify", name)
+        checkout.make("down", name, DATA="delete", YES="1").succeeded()
+        assert [*stack.owned("containers"), *stack.owned("volumes"), *stack.owned("networks")] == []
     finally:
         stack.remove()
 
@@ -218,6 +220,44 @@ def test_a_restore_that_was_killed_is_brought_to_its_end(checkout: Checkout, dat
         said = checkout.make("restore", name, FROM="latest", YES="1").succeeded().output
         assert "An earlier restore" not in said
         assert titles(stack) == {"then"}
+        checkout.make("backup", name).succeeded()
+    finally:
+        stack.remove()
+
+
+_REVISION = """
+import json
+import sqlalchemy as sa
+given = json.load(open("/run/open-webui-edge/environment.json"))["environment"]
+engine = sa.create_engine(given.get("DATABASE_URL") or "sqlite:////app/backend/data/webui.db")
+with engine.begin() as connection:
+    print(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar())
+    connection.execute(sa.text("UPDATE alembic_version SET version_num = :revision"), {"revision": %r})
+"""
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_what_does_not_come_up_with_a_backup_goes_on_with_what_it_had(checkout: Checkout, database: str) -> None:
+    name = f"it-restore-failed-{database}"
+    data = {"data": {"postgres": {"mode": "container"}}} if database == "postgres" else {}
+    config = settings(open_webui={"admin": {"email": ADMIN}, "drain": "10s"}, **data)
+    checkout.write(name, config)
+    stack = checkout.stack(name, config)
+    try:
+        checkout.make("up", name).succeeded()
+        new_chat(stack, "then")
+        # No version knows how to go on from there.
+        known = stack.read("open-webui", "python3", "-c", _REVISION % "of_nobody").strip()
+        checkout.make("backup", name).succeeded()
+        in_application(stack, _REVISION % known)
+        new_chat(stack, "now")
+        said = checkout.make("restore", name, FROM="latest", YES="1").failed().output
+        assert f"Starting edge-{name}-open-webui failed" in said
+        assert wait_until(lambda: titles(stack), what="Open WebUI", deadline=120, ignoring=(Exception,)) == {
+            "then",
+            "now",
+        }
+        assert "restore" not in stack.read("open-webui", "ls", "-A", "/app/backend/data")
         checkout.make("backup", name).succeeded()
     finally:
         stack.remove()

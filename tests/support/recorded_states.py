@@ -41,7 +41,28 @@ STACKS: Mapping[str, Mapping[str, Any]] = {
         "certificate": {"mode": "lets-encrypt", "lets_encrypt": {"directory": "https://acme.invalid/directory"}},
     },
 }
-NAMES = {name: f"recorded-{name}" for name in STACKS}
+AT_AWS = "aws"
+"""A stack with an instance; tests/end_to_end/recorded_state.py records it."""
+HOLDS_DATA = {
+    "docker:index/volume:Volume",
+    "tls:index/privateKey:PrivateKey",
+    "tls:index/selfSignedCert:SelfSignedCert",
+    "aws:ebs/volume:Volume",
+    "aws:ec2/eip:Eip",
+    "aws:route53/zone:Zone",
+}
+LEAVES = {"same", "update", "read", "refresh"}
+"""What a preview may say of it."""
+
+
+def name_of(stack: str) -> str:
+    """Return the name in its state."""
+    return f"recorded-{stack}"
+
+
+def recorded_of(stack: str) -> Sequence[Path]:
+    """Return the folders of the versions in which a stack was kept, the oldest first."""
+    return [folder for folder in recorded() if (folder / f"{stack}.json").exists()]
 
 
 def recorded() -> Sequence[Path]:
@@ -53,7 +74,7 @@ def recorded() -> Sequence[Path]:
 @contextmanager
 def restored(workshop: Workshop, folder: Path, name: str) -> Generator[StackUnderTest]:
     """Lend a stack of what a version left behind, without anything behind it on the engine."""
-    stack = StackUnderTest(workshop, NAMES[name], {})
+    stack = StackUnderTest(workshop, name_of(name), {})
     stack.file.write_text((folder / f"{name}.yaml").read_text())
     stack.pulumi("stack", "init", stack.name).succeeded()
     stack.pulumi("stack", "import", "--stack", stack.name, "--file", str(folder / f"{name}.json")).succeeded()
@@ -62,6 +83,21 @@ def restored(workshop: Workshop, folder: Path, name: str) -> Generator[StackUnde
     finally:
         # The state alone: there is nothing else.
         stack.pulumi("stack", "rm", "--force", "--yes", "--stack", stack.name).succeeded()
+
+
+def assert_kept(state: Any, steps: Sequence[Mapping[str, Any]]) -> None:
+    """Fail if what a preview would do loses something that holds data, or leaves it unprotected."""
+    held = {
+        resource["urn"]
+        for resource in state["deployment"]["resources"]
+        if resource.get("protect") and resource["type"] in HOLDS_DATA
+    }
+    assert len(held) > 1
+    seen = {step["urn"]: step["op"] for step in steps}
+    # What stays as it is is in no step.
+    assert {urn: seen[urn] for urn in held if seen.get(urn, "same") not in LEAVES} == {}
+    assert len(steps) > 1, "the preview says nothing"
+    assert [step["urn"] for step in steps if step["urn"] in held and not step["newState"].get("protect")] == []
 
 
 def program_of(commit: str, folder: Path) -> Path:
@@ -83,14 +119,20 @@ def record(version: str, commit: str) -> None:
         with (workshop.directory / "components/docker/engine.py").open("a") as engine:
             engine.write("\n\nEngine.wait_until_healthy = lambda *_, **__: None\n")
         for name, config in STACKS.items():
-            stack = StackUnderTest(workshop, NAMES[name], json.loads(json.dumps(config)))
+            stack = StackUnderTest(workshop, name_of(name), json.loads(json.dumps(config)))
             try:
                 stack.create().up().succeeded()
-                state = json.loads(stack.pulumi("stack", "export", "--stack", stack.name).succeeded().output)
-                (folder / f"{name}.json").write_text(json.dumps(without_scripts(state), separators=(",", ":")) + "\n")
-                (folder / f"{name}.yaml").write_text(stack.file.read_text())
+                keep(
+                    folder, name, stack.pulumi("stack", "export", "--stack", stack.name).succeeded().output, stack.file
+                )
             finally:
                 stack.remove()
+
+
+def keep(folder: Path, name: str, state: str, file: Path) -> None:
+    """Write down the state and the file of a stack."""
+    (folder / f"{name}.json").write_text(json.dumps(without_scripts(json.loads(state)), separators=(",", ":")) + "\n")
+    (folder / f"{name}.yaml").write_text(file.read_text())
 
 
 def without_scripts(state: Any) -> Any:
