@@ -17,7 +17,7 @@ def test_nothing_that_holds_data_is_replaced_or_deleted(
 ) -> None:
     state = json.loads((folder / f"{AT_AWS}.json").read_text())
     types = {resource["type"] for resource in state["deployment"]["resources"] if resource.get("protect")}
-    assert types >= {"aws:ebs/volume:Volume", "docker:index/volume:Volume", "tls:index/privateKey:PrivateKey"}
+    assert types >= {"aws:ebs/volume:Volume", "tls:index/privateKey:PrivateKey"}
     # Nothing of it is in this cloud, and no instance answers: neither is asked for what is in the state.
     with Cloud.open(tmp_path / "moto.log") as cloud:
         workshop = Workshop.at(tmp_path / "workshop", {**environment, **cloud.environment})
