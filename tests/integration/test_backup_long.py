@@ -94,6 +94,20 @@ def bucket(bridge_address: str, tmp_path: Path) -> Iterator[dict[str, str]]:
         server.wait()
 
 
+@contextmanager
+def running(checkout: Checkout, name: str, database: str) -> Iterator[StackUnderTest]:
+    """Lend a stack with one of the databases."""
+    data = {"data": {"postgres": {"mode": "container"}}} if database == "postgres" else {}
+    config = settings(open_webui={"admin": {"email": ADMIN}, "drain": "10s"}, **data)
+    checkout.write(name, config)
+    stack = checkout.stack(name, config)
+    try:
+        checkout.make("up", name).succeeded()
+        yield stack
+    finally:
+        stack.remove()
+
+
 def timed(checkout: Checkout, target: str, stack: str, **variables: str) -> str:
     """Run a target that must succeed, say how long it took, and return what it wrote."""
     began = time.monotonic()
@@ -109,12 +123,7 @@ def in_application(stack: StackUnderTest, script: str) -> None:
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_ten_thousand_messages_and_a_gigabyte_come_back(checkout: Checkout, database: str, tmp_path: Path) -> None:
     name = f"it-backup-large-{database}"
-    data = {"data": {"postgres": {"mode": "container"}}} if database == "postgres" else {}
-    config = settings(open_webui={"admin": {"email": ADMIN}, "drain": "10s"}, **data)
-    checkout.write(name, config)
-    stack = checkout.stack(name, config)
-    try:
-        checkout.make("up", name).succeeded()
+    with running(checkout, name, database) as stack:
         in_application(stack, _FILL)
         held = f"chats=100,messages={_MESSAGES},files={_UPLOADS}".split(",")
         said = timed(checkout, "backup", name, TO=str(tmp_path / "folder"))
@@ -129,8 +138,6 @@ def test_ten_thousand_messages_and_a_gigabyte_come_back(checkout: Checkout, data
         timed(checkout, "backup-verify", name)
         checkout.make("down", name, DATA="delete", YES="1").succeeded()
         assert [*stack.owned("containers"), *stack.owned("volumes"), *stack.owned("networks")] == []
-    finally:
-        stack.remove()
 
 
 @contextmanager
@@ -187,13 +194,8 @@ KILLS = {
 @pytest.mark.parametrize(("database", "in_place"), KILLS.values(), ids=KILLS)
 def test_a_restore_that_was_killed_is_brought_to_its_end(checkout: Checkout, database: str, *, in_place: bool) -> None:
     name = f"it-restore-killed-{database}"
-    data = {"data": {"postgres": {"mode": "container"}}} if database == "postgres" else {}
-    config = settings(open_webui={"admin": {"email": ADMIN}, "drain": "10s"}, **data)
-    checkout.write(name, config)
-    stack = checkout.stack(name, config)
     words = ["make", "restore", f"STACK={name}", "FROM=latest", "YES=1"]
-    try:
-        checkout.make("up", name).succeeded()
+    with running(checkout, name, database) as stack:
         (volume,) = (
             Path(mount["Source"])
             for mount in stack.container("open-webui").attrs["Mounts"]
@@ -221,8 +223,6 @@ def test_a_restore_that_was_killed_is_brought_to_its_end(checkout: Checkout, dat
         assert "An earlier restore" not in said
         assert titles(stack) == {"then"}
         checkout.make("backup", name).succeeded()
-    finally:
-        stack.remove()
 
 
 _REVISION = """
@@ -239,12 +239,7 @@ with engine.begin() as connection:
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_what_does_not_come_up_with_a_backup_goes_on_with_what_it_had(checkout: Checkout, database: str) -> None:
     name = f"it-restore-failed-{database}"
-    data = {"data": {"postgres": {"mode": "container"}}} if database == "postgres" else {}
-    config = settings(open_webui={"admin": {"email": ADMIN}, "drain": "10s"}, **data)
-    checkout.write(name, config)
-    stack = checkout.stack(name, config)
-    try:
-        checkout.make("up", name).succeeded()
+    with running(checkout, name, database) as stack:
         new_chat(stack, "then")
         # No version knows how to go on from there.
         known = stack.read("open-webui", "python3", "-c", _REVISION % "of_nobody").strip()
@@ -259,8 +254,6 @@ def test_what_does_not_come_up_with_a_backup_goes_on_with_what_it_had(checkout: 
         }
         assert "restore" not in stack.read("open-webui", "ls", "-A", "/app/backend/data")
         checkout.make("backup", name).succeeded()
-    finally:
-        stack.remove()
 
 
 def test_a_bucket_holds_backups_that_come_back(checkout: Checkout, bucket: dict[str, str]) -> None:
