@@ -56,6 +56,7 @@ def test_a_healthy_stack_has_nothing_to_mend(doctor: Doctor) -> None:
     assert {"stream.buffered", "stream.socket", "client.address", "stack.pending", "models.provider"} <= well
 
 
+@pytest.mark.long
 def test_a_wrong_key_is_told_from_a_provider_that_is_gone(
     doctor: Doctor, stack: StackUnderTest, provider: ModelServer
 ) -> None:
@@ -138,6 +139,7 @@ def test_a_configuration_that_was_changed_by_hand(doctor: Doctor, stack: StackUn
     assert "stream.buffered" in {finding.check for finding in first.explains if finding.severity == "failure"}
 
 
+@pytest.mark.long
 def test_a_certificate_that_is_not_the_one_served(doctor: Doctor, stack: StackUnderTest) -> None:
     pem = f"{CONFIGURATION}/tls/certificate.pem"
     new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -subj /CN=x -days 9"
@@ -173,6 +175,7 @@ def test_what_the_application_was_given_was_changed_by_hand(doctor: Doctor, stac
     assert given in found[0].seen
 
 
+@pytest.mark.long
 def test_a_container_that_was_cut_off_or_limited_by_hand(doctor: Doctor, stack: StackUnderTest) -> None:
     network = stack.engine.networks.get(f"edge-{stack.name}-network")
     application = stack.container("open-webui")
@@ -228,6 +231,7 @@ def test_a_stack_that_is_not_up_says_what_to_do(workshop: Workshop, stack: Stack
     assert trouble.fix == "`make up STACK=it-doctor-new` brings it up."
 
 
+@pytest.mark.long
 def test_fix_mends_what_it_says(doctor: Doctor, stack: StackUnderTest) -> None:
     stack.container("nginx").remove(force=True)
     asked = stack.workshop.run("make", "doctor", f"STACK={stack.name}", "FIX=yes")
