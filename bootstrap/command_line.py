@@ -51,7 +51,7 @@ VARIABLES = {
     "JSON": ("yes", "for machines"),
     "FIX": ("yes", "show what is safe to mend, then mend it"),
     "LONG": ("yes", "measure also how long a silent answer may take, which takes minutes"),
-    "FROM": ("…", "files or a folder to import; to restore: latest, a backup's id, a folder or s3:…"),
+    "FROM": ("…", "files or a folder to import; to restore: latest, an id, a folder, s3:… or before"),
     "TO": ("folder", "into a folder of this machine"),
     "KEY_FILE": ("file", "holds the password of a backup of another stack"),
     "ACCOUNT": ("me@example.com", "whose; left out: the administrator's, where there is one"),

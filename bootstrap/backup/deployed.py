@@ -66,7 +66,8 @@ class Deployed:
         """Have one backup or restore of the stack at a time begin here; what a killed one left is removed first."""
         with lock.alone(f"backup-{self.name}", console.Step("backup")):
             self.tasks.clear()
-            yield
+            with self.tasks.turn(self.application_image):
+                yield
 
     @cached_property
     def tasks(self) -> Tasks:

@@ -61,7 +61,7 @@ def named(deployed: Deployed) -> Iterator[Found]:
     elif said == "latest" or _SNAPSHOT.fullmatch(said):
         repository, wanted = deployed.repository, said
     else:
-        message = f"FROM={said} is neither a folder here, nor s3:…, nor latest, nor the id of a backup."
+        message = f"FROM={said} is neither a folder here, nor s3:…, nor latest, before, nor the id of a backup."
         raise ProblemError(message)
     with chosen(deployed, repository, wanted) as found:
         yield found

@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bootstrap import command, console
+from bootstrap import command, console, stack
 from bootstrap.backup.deployed import Deployed
 from bootstrap.backup.found import Found, named
+from bootstrap.backup.tasks import variable
 from bootstrap.console import Step, step
 from bootstrap.problem import ProblemError
 from components.backup.component import DATA
@@ -19,16 +20,25 @@ _DUMP = f"{_STAGING}/new/copy/database.dump"
 _REPLACED_DUMP = f"{_STAGING}/old/database.dump"
 _SECRET_KEY = "open_webui.secret_key"  # noqa: S105 - the name of a setting
 _FORMER_SECRET_KEYS = "open_webui.former_secret_keys"  # noqa: S105 - likewise
+_BEFORE = "before"
+"""What FROM says to have back what an unfinished restore has replaced."""
 _LONGEST_START = 30 * 60
 
 
 def restore(deployed: Deployed) -> int:
     """Put a backup in the place of the data of a stack."""
-    with deployed.turn(), named(deployed) as found:
-        refuse(deployed, found)
-        _confirm(deployed, found)
-        _restore(deployed, found)
-    console.put(f"{deployed.name} is what it was in the backup {found}.")
+    with deployed.turn():
+        if variable("FROM") == _BEFORE:
+            _put_back(deployed)
+            console.put(f"{deployed.name} is what it was before the restore that was cut short.")
+            return 0
+        # Before anything is asked: that it is over has to be had without another restore.
+        _end_an_earlier_one(deployed)
+        with named(deployed) as found:
+            refuse(deployed, found)
+            _confirm(deployed, f"Backup {found}")
+            _restore(deployed, found)
+            console.put(f"{deployed.name} is what it was in the backup {found}.")
     console.put("People sign in as they did then.")
     return 0
 
@@ -62,8 +72,8 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
-def _confirm(deployed: Deployed, found: Found) -> None:
-    console.say(f"Backup {found}")
+def _confirm(deployed: Deployed, what: str) -> None:
+    console.say(what)
     if os.environ.get("YES") == "1":
         return
     if sys.stdin is None or not sys.stdin.isatty():
@@ -80,7 +90,6 @@ def _confirm(deployed: Deployed, found: Found) -> None:
 
 def _restore(deployed: Deployed, found: Found) -> None:
     tasks = deployed.tasks
-    _end_an_earlier_one(deployed)
     with step("reading the backup"):
         fetch = deployed.keeper(
             found.repository, "fetch", found.identity, volumes={"/data": deployed.data}, waits=False
@@ -101,20 +110,85 @@ def _restore(deployed: Deployed, found: Found) -> None:
 
 def _end_an_earlier_one(deployed: Deployed) -> None:
     """Bring a restore to its end that was killed: forwards where its database is in place, and back otherwise."""
-    tasks = deployed.tasks
-    mark = tasks.run(deployed.filer("unfinished"), purpose="Looking for an earlier restore", shown=False).strip()
-    if not mark:
-        tasks.run(deployed.filer("recover"), purpose="Clearing what an earlier restore left", shown=False)
+    reached = _reached(deployed)
+    if not reached:
+        deployed.tasks.run(deployed.filer("undo"), purpose="Clearing what an earlier restore left", shown=False)
         return
     console.say("An earlier restore was cut short; it is brought to its end first.")
+    if reached != "forwards":
+        with _stopped(deployed):
+            _undo(deployed)
+            _keep_running_key(deployed)
+            _start(deployed)
+        return
     with _stopped(deployed):
-        with step("ending the earlier restore"):
-            if deployed.database != "sqlite":
-                task = deployed.dumper("marked", volumes={})
-                if tasks.run(task, purpose="Asking the database", shown=False).strip() == mark:
-                    tasks.run(deployed.filer("committed"), purpose="Ending the earlier restore", shown=False)
-            tasks.run(deployed.filer("recover"), purpose="Ending the earlier restore", shown=False)
+        deployed.tasks.run(deployed.filer("settle"), purpose="Ending the earlier restore", shown=False)
+        try:
+            if _is_of_another_key(deployed):
+                deployed.target.run("up", "--yes", "--skip-preview")
+            else:
+                _start(deployed)
+        except ProblemError as why:
+            message = (
+                f"{why}\nThat is with what the earlier restore brought in. What it replaced is still there: mend the"
+                f" cause and run this again, or `make restore STACK={deployed.name} FROM={_BEFORE}` puts it back."
+            )
+            raise ProblemError(message) from None
+    deployed.tasks.run(deployed.filer("finish"), purpose="Removing what was replaced", shown=False)
+
+
+def _reached(deployed: Deployed) -> str:
+    """Return how far an earlier restore came, as data.py says it, once the database was asked where it is one."""
+    task = deployed.filer("unfinished")
+    reached = deployed.tasks.run(task, purpose="Looking for an earlier restore", shown=False).strip()
+    if reached in {"", "back", "forwards", "merging"}:
+        return reached
+    return "forwards" if _mark_of(deployed) == reached else "merging"
+
+
+def _mark_of(deployed: Deployed) -> str:
+    return deployed.tasks.run(deployed.dumper("marked", volumes={}), purpose="Asking the database", shown=False).strip()
+
+
+def _put_back(deployed: Deployed) -> None:
+    """Undo a restore that was cut short, however far it came."""
+    if not _reached(deployed):
+        message = (
+            f"FROM={_BEFORE} puts back what an unfinished restore has replaced, and {deployed.name} has none; name a"
+            " backup, such as FROM=latest."
+        )
+        raise ProblemError(message)
+    _confirm(deployed, "What was there before the restore that was cut short")
+    with _stopped(deployed):
+        _undo(deployed)
+        _keep_running_key(deployed)
         _start(deployed)
+
+
+def _undo(deployed: Deployed) -> None:
+    tasks = deployed.tasks
+    with step("putting back what was replaced"):
+        tasks.run(deployed.filer("begin_undo"), purpose="Putting the data back", shown=False)
+        if deployed.database != "sqlite":
+            mark = tasks.run(deployed.filer("mark"), purpose="Putting the data back", shown=False).strip()
+            if mark:
+                task = deployed.dumper("restore_if_marked", _REPLACED_DUMP, mark, volumes={DATA: deployed.data})
+                tasks.run(task, purpose="Putting the database back", shown=False)
+        tasks.run(deployed.filer("undo"), purpose="Putting the data back", shown=False)
+
+
+def _is_of_another_key(deployed: Deployed) -> bool:
+    """Whether the stack's file has a key that the replicas have not: a restore was cut before they changed."""
+    if deployed.setting(_SECRET_KEY) is None:
+        return False
+    return deployed.target.setting_in_clear(_SECRET_KEY) != deployed.environment.get("WEBUI_SECRET_KEY")
+
+
+def _keep_running_key(deployed: Deployed) -> None:
+    """Have the stack's file name the key of the replicas, where that of a backup is left in it."""
+    running = deployed.environment.get("WEBUI_SECRET_KEY")
+    if running is not None and _is_of_another_key(deployed):
+        deployed.target.set_secret(_SECRET_KEY, running)
 
 
 def _their_key(deployed: Deployed, found: Found) -> str | None:
@@ -144,7 +218,7 @@ def _bring_in(deployed: Deployed) -> None:
         shown=False,
     )
     tasks.run(deployed.dumper("restore", _DUMP, mark, volumes=volumes), purpose="Bringing in the database", shown=False)
-    tasks.run(deployed.filer("committed"), purpose="Bringing in the data", shown=False)
+    tasks.run(deployed.filer("settle"), purpose="Bringing in the data", shown=False)
 
 
 @contextmanager
@@ -165,13 +239,9 @@ def _undone_on_failure(deployed: Deployed) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with step("putting back what was replaced"):
-            names = [one["Name"].lstrip("/") for one in deployed.replicas]
-            deployed.engine.ask("stop", *names)
-            if deployed.database != "sqlite":
-                task = deployed.dumper("restore_if_there", _REPLACED_DUMP, volumes={DATA: deployed.data})
-                deployed.tasks.run(task, purpose="Putting the database back", shown=False)
-            deployed.tasks.run(deployed.filer("undo"), purpose="Putting the data back", shown=False)
+        names = [one["Name"].lstrip("/") for one in deployed.replicas]
+        deployed.engine.ask("stop", *names)
+        _undo(deployed)
         raise
 
 
@@ -209,6 +279,7 @@ def _start_with(deployed: Deployed, key: str) -> None:
     target, before = deployed.target, deployed.environment.get("WEBUI_SECRET_KEY")
     had_one = deployed.setting(_SECRET_KEY) is not None
     with step("secret key") as shown:
+        _give_up_no_longer(deployed, key)
         target.set_secret(_SECRET_KEY, key)
         shown.done(f"the backup's; it stands encrypted in the stack's file ({_SECRET_KEY})")
     try:
@@ -219,9 +290,20 @@ def _start_with(deployed: Deployed, key: str) -> None:
         else:
             target.unset(_SECRET_KEY)
         # A replica that has changed already saves under it until the next update.
-        given_up = deployed.setting(_FORMER_SECRET_KEYS) or []
-        target.set_secret(f"{_FORMER_SECRET_KEYS}[{len(given_up)}]", key)
+        target.set_secret(f"{_FORMER_SECRET_KEYS}[{_given_up(deployed)}]", key)
         console.say(
             f"Its own secret key is in the file again; `make up STACK={deployed.name}` has all replicas use it."
         )
         raise
+
+
+def _give_up_no_longer(deployed: Deployed, key: str) -> None:
+    """Drop a key from those that were given up: none may be both, and an earlier try may have left it there."""
+    for index in reversed(range(_given_up(deployed))):
+        path = f"{_FORMER_SECRET_KEYS}[{index}]"
+        if deployed.target.setting_in_clear(path) == key:
+            deployed.target.unset(path)
+
+
+def _given_up(deployed: Deployed) -> int:
+    return len(stack.setting(stack.settings_of(deployed.name), _FORMER_SECRET_KEYS) or [])

@@ -183,24 +183,50 @@ class Tasks:
         """Remove what an earlier run left that was killed.
 
         Raises:
-            ProblemError: something runs there that was begun on another machine.
+            ProblemError: another machine is at it.
 
         """
-        for name, maker in self._running(role):
+        for name, maker in self._made(role):
             if maker not in {"", _MAKER}:
-                message = (
-                    f"{name} runs on the engine, begun on {maker}: a backup or restore of {self.stack}. Wait for its"
-                    f" end; if nothing there goes on with it, `docker rm --force {name}` and run this again."
-                )
-                raise ProblemError(message)
+                raise self._taken(name, maker)
         for kind, remove in (("container", ["rm", "--force", "--volumes"]), ("volume", ["rm"]), ("network", ["rm"])):
             listing = ["ls", "--all"] if kind == "container" else ["ls"]
             for name in self._names(kind, listing, role):
                 self.engine.ask(kind, *remove, name)
 
-    def _running(self, role: str) -> list[tuple[str, str]]:
+    @contextmanager
+    def turn(self, image: str) -> Iterator[None]:
+        """Hold the only turn on the engine: of two containers of one name the second is refused.
+
+        Args:
+            image: any that is there; it is never run.
+
+        Raises:
+            ProblemError: another machine holds it.
+
+        """
+        name = f"edge-{self.stack}-{ROLE}"
+        made = self.engine.ask("create", "--name", name, *self.labels(), "--network", "none", image)
+        if made.returncode:
+            holder = next((maker for one, maker in self._made(ROLE) if one == name), None)
+            if holder is None:
+                message = f"The engine made no container {name}: {made.stderr.strip()}"
+                raise ProblemError(message)
+            raise self._taken(name, holder)
+        try:
+            yield
+        finally:
+            self.engine.ask("rm", "--force", name)
+
+    def _taken(self, name: str, maker: str) -> ProblemError:
+        return ProblemError(
+            f"{name} is on the engine, made by {maker}: a backup or restore of {self.stack}. Wait for its end; if"
+            f" nothing there goes on with it, `docker rm --force {name}` and run this again."
+        )
+
+    def _made(self, role: str) -> list[tuple[str, str]]:
         shown = '{{.Names}} {{.Label "maker"}}'
-        said = self.engine.ask("container", "ls", *self._filters(role), "--format", shown).stdout
+        said = self.engine.ask("container", "ls", "--all", *self._filters(role), "--format", shown).stdout
         return [(name, maker) for name, _, maker in (line.partition(" ") for line in said.splitlines())]
 
     def _names(self, kind: str, listing: Sequence[str], role: str) -> list[str]:

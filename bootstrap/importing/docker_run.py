@@ -33,6 +33,11 @@ _KEPT = str.maketrans("$`", "\0\2")
 """What stands for those that are meant as they are: shlex would leave a backslash before them in double quotes, and
 they begin no command."""
 _LITERALLY = str.maketrans("\0\2", "$`")
+_PLAIN_TEXT, _LITERAL, _COMMAND = "plain", "literal", "command"
+_WROTE = "$(…)"
+"""What stands for what a command would write."""
+_NEEDED = frozenset({"--volume", "--mount", "--publish", "--env-file", "--network"})
+"""Options that are not dropped without a loss."""
 _BEFORE_A_WORD = frozenset(" \t\n;&|()<>")
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+|readonly\s+|local\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _ALONE = {
@@ -88,6 +93,18 @@ class _Run:
     def all(self, name: str) -> list[str]:
         """Return the values of an option, in order."""
         return [value for option, value in self.options if option == name]
+
+    def known(self, name: str) -> str | None:
+        """Return such a value, unless a command writes it."""
+        value = self.last(name)
+        return None if value is None or _WROTE in value else value
+
+    def take_commands(self, shown: str) -> Iterator[Dropped]:
+        """Take the options away whose value a command writes, but those that say so themselves."""
+        for name, value in list(self.options):
+            if name not in {"--env", "--user"} and _WROTE in value:
+                self.options.remove((name, value))
+                yield Dropped(name, f"its value is what a command wrote; write it in its place in {shown}")
 
     def last(self, name: str) -> str | None:
         """Return the value that counts of an option that can be there once."""
@@ -146,9 +163,7 @@ class _Script:
 
     def _words(self, line: str, begins: str) -> list[str]:
         """Split as a shell does; what is no shell's own in them is still marked (_KEPT)."""
-        line = _without_commands(line)
-        pieces = re.split(r"('[^']*')", line) if line.count("'") % 2 == 0 else [line]
-        filled = "".join(piece.translate(_KEPT) if piece.startswith("'") else self._filled(piece) for piece in pieces)
+        filled = "".join(self._read(kind, text) for kind, text in _scanned(line, with_comment=False).pieces)
         try:
             return shlex.split(filled)
         except ValueError:
@@ -156,8 +171,15 @@ class _Script:
                 f"{self._shown}: a quote that was opened in `{begins}=…` is not closed; mend the line."
             ) from None
 
+    def _read(self, kind: str, text: str) -> str:
+        if kind == _LITERAL:
+            return text.translate(_KEPT)
+        if kind == _COMMAND:
+            return str(self._folder.resolve()) if text.strip("$()` \t") == "pwd" else _WROTE
+        return self._filled(text)
+
     def _filled(self, text: str) -> str:
-        text = re.sub(r"\$\(pwd\)|`pwd`|\$\{?PWD\}?", lambda _: str(self._folder.resolve()), text)
+        text = re.sub(r"\$\{PWD\}|\$PWD\b", lambda _: str(self._folder.resolve()), text)
 
         def missing(name: str) -> str:
             self._unknown.append(name.partition("?")[0])
@@ -183,25 +205,30 @@ class _Script:
                 option = _LONG.get(name, name)
                 if option == "--env" and self._is_of_a_command(value):
                     run.commanded.add(value.partition("=")[0])
+                elif option in _NEEDED and _WROTE in value:
+                    raise ProblemError(
+                        f'{self._shown}: {option}: "{value.translate(_LITERALLY)}" is what a command writes,'
+                        " which is not run here; write what it says in its place."
+                    )
                 run.options.append((option, value.translate(_LITERALLY)))
         return run
 
     def _is_of_a_command(self, entry: str) -> bool:
         name, equals, value = entry.partition("=")
         value = value if equals else self._known.get(name) or ""
-        return "$(" in value or value.count("`") > 1
+        return _WROTE in value
 
     def found(self, run: _Run, others: list[_Run]) -> Found:
         """Return what is known of the deployment."""
         found = Found(
             variables=self._variables(run),
             image=run.image,
-            container=run.last("--name"),
+            container=run.known("--name"),
             published=tuple(self._published(run)),
             mounts=tuple(self._mounts(run)),
             neighbours=tuple(
                 Neighbour(
-                    name=other.last("--name") or repository(other.image).rpartition("/")[2],
+                    name=other.known("--name") or repository(other.image).rpartition("/")[2],
                     image=repository(other.image),
                     role=role_of(other.image),
                     published=tuple(self._published(other)),
@@ -212,8 +239,9 @@ class _Script:
             on_host_network=run.last("--network") == "host",
             gpu=bool(run.all("--gpus")) or run.last("--runtime") == "nvidia",
             user=run.last("--user"),
-            memory=run.last("--memory"),
+            memory=run.known("--memory"),
         )
+        found.dropped += run.take_commands(self._shown)
         found.dropped += self._without_a_place(run)
         return found
 
@@ -284,45 +312,6 @@ class _Script:
             yield Dropped(f"${name}", f"{self._shown} does not say what it is; it was taken for nothing")
 
 
-def _without_commands(line: str) -> str:
-    """Leave of each command that stands for its output only that it is one: its blanks and quotes are its own."""
-    result, position, quote = "", 0, ""
-    while position < len(line):
-        character = line[position]
-        length = 1
-        if character == "\\" and quote != "'":
-            length = 2
-        elif character in "'\"" and quote in {"", character}:
-            quote = "" if quote else character
-        elif quote != "'" and line.startswith(("$(", "`"), position):
-            length = _end_of_command(line, position) - position
-            inside = line[position : position + length].strip("$()` \t")
-            if inside != "pwd":
-                result, position = f"{result}$(…)", position + length
-                continue
-        result += line[position : position + length]
-        position += length
-    return result
-
-
-def _end_of_command(line: str, begin: int) -> int:
-    """Return where a command's text is over; what is not closed goes to the end."""
-    nested = line[begin] == "$"
-    position, depth, quote = begin + 1 + nested, 1, ""
-    while position < len(line) and depth:
-        character = line[position]
-        if character == "\\" and quote != "'":
-            position += 1
-        elif nested and character in "'\"" and quote in {"", character}:
-            quote = "" if quote else character
-        elif not quote and (character == ")" if nested else character == "`"):
-            depth -= 1
-        elif not quote and nested and character == "(":
-            depth += 1
-        position += 1
-    return min(position, len(line))
-
-
 def _quoted(value: str | None) -> str | None:
     # Put between whatever quotes are there; a shell would not split it either.
     return None if value is None else re.sub(r'(["\\])', r"\\\1", value)
@@ -350,41 +339,89 @@ def _option(word: str, words: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _logical_lines(text: str) -> Iterator[str]:
-    """Join what a backslash or an open quote continues; drop comments of their own line."""
+    """Join what a backslash, an open quote or an open command continues; drop comments."""
     pending = ""
     for line in text.splitlines():
         if not pending and line.lstrip().startswith("#"):
             continue
         pending += line
-        comment, is_open = _scanned(pending)
+        scanned = _scanned(pending)
         if re.search(r"(?<!\\)(?:\\\\)*\\$", pending.rstrip("\r ")):
             pending = pending.rstrip("\r ")[:-1] + " "
             continue
-        if is_open:
+        if scanned.is_open:
             pending += "\n"
             continue
-        if pending[:comment].strip():
-            yield pending[:comment]
+        if scanned.text.strip():
+            yield scanned.text
         pending = ""
     if pending.strip():
-        yield pending[: _scanned(pending)[0]]
+        yield _scanned(pending).text
 
 
-def _scanned(line: str) -> tuple[int, bool]:
-    """Return where a comment begins (the end without one), and whether a quote is open there.
+@dataclass(frozen=True)
+class _Scanned:
+    """A line, taken apart by what a shell does with its parts."""
+
+    pieces: list[tuple[str, str]]
+    """Kind and text of each, quotes included; a comment is left out."""
+    is_open: bool
+    """Whether a quote or a command goes on in the next line."""
+
+    @property
+    def text(self) -> str:
+        """The line without its comment."""
+        return "".join(text for _, text in self.pieces)
+
+
+def _scanned(line: str, *, with_comment: bool = True) -> _Scanned:
+    """Take a line apart; one without a comment may begin in the middle of a word.
 
     A shell takes # for a comment at the beginning of a word alone: KEY=abc#def is one word.
     """
-    quote, escaped, before = "", False, " "
-    for position, character in enumerate(line):
-        if escaped:
-            escaped, before = False, ""
-            continue
+    pieces: list[tuple[str, str]] = []
+    begin = position = 0
+    quoted, before = False, " "
+
+    def closed(kind: str, end: int) -> bool:
+        """Note what was plain so far, and this piece; whether that has an end in this line."""
+        nonlocal begin, position, before
+        pieces.extend([(_PLAIN_TEXT, line[begin:position]), (kind, line[position : end or len(line)])])
+        begin = position = end or len(line)
+        before = ""
+        return end > 0
+
+    while position < len(line):
+        character = line[position]
+        if character == "\\":
+            position, before = position + 2, ""
+        elif character == "'" and not quoted:
+            if not closed(_LITERAL, line.find("'", position + 1) + 1):
+                return _Scanned(pieces, is_open=True)
+        elif line.startswith(("$(", "`"), position):
+            if not closed(_COMMAND, _end_of_command(line, position)):
+                return _Scanned(pieces, is_open=True)
+        elif with_comment and character == "#" and not quoted and before in _BEFORE_A_WORD:
+            break
+        else:
+            quoted ^= character == '"'
+            position, before = position + 1, character
+    return _Scanned([*pieces, (_PLAIN_TEXT, line[begin:position])], is_open=quoted)
+
+
+def _end_of_command(line: str, begin: int) -> int:
+    """Return where a command is over that stands for what it writes; 0 where that is not in this line."""
+    nested = line[begin] == "$"
+    position, depth, quote = begin + 1 + nested, 1, ""
+    while position < len(line):
+        character = line[position]
         if character == "\\" and quote != "'":
-            escaped = True
-        elif character in "'\"" and quote in {"", character}:
+            position += 1
+        elif nested and character in "'\"" and quote in {"", character}:
             quote = "" if quote else character
-        elif character == "#" and not quote and before in _BEFORE_A_WORD:
-            return position, False
-        before = character
-    return len(line), bool(quote)
+        elif not quote:
+            depth += (nested and character == "(") - (character == (")" if nested else "`"))
+        position += 1
+        if not depth:
+            return position
+    return 0

@@ -184,6 +184,7 @@ def role_of(image: str) -> Role:
 
 
 _LAST_PORT = 65535
+_PORT = re.compile(r"[0-9]{1,5}")
 _SHORT = re.compile(
     r"(?:(?:(?P<address>\[[0-9a-fA-F:.]+\]|[\d.]+):)?(?P<host>[\d-]*):)?(?P<container>[\d-]+)(?:/(?P<protocol>\w+))?"
 )
@@ -208,7 +209,7 @@ def publications(words: str) -> list[Publication] | None:
 
 def _range(words: str) -> list[int] | None:
     first, _, last = words.partition("-")
-    if not first.isdigit() or (last and not last.isdigit()):
+    if not _PORT.fullmatch(first) or not _PORT.fullmatch(last or first):
         return None
     ports = range(int(first), int(last or first) + 1)
     return list(ports) if ports and ports[-1] <= _LAST_PORT else None

@@ -31,7 +31,13 @@ JOURNAL = "open-webui-edge-upgrade.json"
 STAGING = ".open-webui-edge-restore"
 """Folder in the volume for what is on its way in, and for what it replaces."""
 _JOURNALS = ("-wal", "-shm", "-journal")
-LEFT_OUT = ("cache/embedding", "cache/whisper", STAGING, "open-webui-edge-snapshots", "open-webui-edge-upgrade.lock")
+DISCARDED = f"{STAGING}-over"
+"""The same folder, once nobody wants it any more."""
+_MERGING, _IN_PLACE, _UNDOING, _WITHOUT_JOURNAL = "merging", "in-place", "undoing", "without-journal"
+LEFT_OUT = (
+    *("cache/embedding", "cache/whisper", STAGING, DISCARDED),
+    *("open-webui-edge-snapshots", "open-webui-edge-upgrade.lock"),
+)
 """Models that are downloaded anew where they are missing, and what belongs to this volume alone."""
 _TRIES = 10
 _COUNTED = {"users": "user", "chats": "chat", "messages": "chat_message", "files": "file"}
@@ -47,10 +53,11 @@ def main(words: list[str]) -> int:
         "check": check,
         "merge": lambda: merge("".join(words[1:])),
         "swap": swap,
-        "committed": lambda: _write(DATA / STAGING / "committed", ""),
+        "settle": settle,
+        "begin_undo": begin_undo,
         "undo": undo,
+        "mark": lambda: print(mark()),  # noqa: T201 - its answer
         "unfinished": lambda: print(unfinished()),  # noqa: T201 - its answer
-        "recover": recover,
         "finish": finish,
     }
     try:
@@ -243,7 +250,7 @@ def merge(mark: str = "") -> None:
     staging = DATA / STAGING
     new, old = staging / "new" / "data", staging / "old"
     old.mkdir(exist_ok=True)
-    _write(staging / "merging", mark)
+    _write(staging / _MERGING, mark)
     for path in list(_files_below(new)) if new.exists() else []:
         place = path.relative_to(new)
         if str(place) == JOURNAL:
@@ -253,28 +260,6 @@ def merge(mark: str = "") -> None:
         if target.exists():
             _keep(target, old / place)
         path.replace(target)
-    _say_whose_it_is(staging)
-
-
-def _say_whose_it_is(staging: Path) -> None:
-    """Have the journal of versions name that of the backup; the snapshots in it are of this volume, and stay."""
-    journal, manifest = DATA / JOURNAL, staging / "new" / "copy" / "manifest.json"
-    if not manifest.exists():
-        return
-    if journal.exists():
-        _keep(journal, staging / "old" / JOURNAL)
-    else:
-        _write(staging / "without-journal", "")
-    _write(journal, json.dumps(_journal_of_the_backup(staging)))
-
-
-def _journal_of_the_backup(staging: Path) -> dict[str, object]:
-    replaced = staging / "old" / JOURNAL
-    own: dict[str, object] = {"kept": None, "unwanted": []}
-    if replaced.exists():
-        own = json.loads(replaced.read_text())
-    manifest = json.loads((staging / "new" / "copy" / "manifest.json").read_text())
-    return {**own, "version": manifest["open_webui"], "attempt": None}
 
 
 def swap() -> None:
@@ -292,61 +277,90 @@ def swap() -> None:
         _close(database)
         _keep(database, old / DATABASE)
     (files / DATABASE).replace(database)
+    settle()
+
+
+def settle() -> None:
+    """Say that the database is the backup's, and of which version it is; what was replaced is still there."""
+    staging = DATA / STAGING
+    if not (staging / _IN_PLACE).exists():
+        _say_whose_it_is(staging)
+        _write(staging / _IN_PLACE, "")
+
+
+def _say_whose_it_is(staging: Path) -> None:
+    """Have the journal of versions name that of the backup; the snapshots in it are of this volume, and stay."""
+    journal, replaced = DATA / JOURNAL, staging / "old" / JOURNAL
+    manifest = json.loads((staging / "new" / "copy" / "manifest.json").read_text())
+    if journal.exists():
+        _keep(journal, replaced)
+    elif not replaced.exists():
+        _write(staging / _WITHOUT_JOURNAL, "")
+    own: dict[str, object] = {"kept": None, "unwanted": []}
+    if replaced.exists():
+        own = json.loads(replaced.read_text())
+    _write(journal, json.dumps({**own, "version": manifest["open_webui"], "attempt": None}))
+
+
+def begin_undo() -> None:
+    """Have whatever comes next go back, too, if this is cut short."""
+    if (DATA / STAGING / _MERGING).exists():
+        _write(DATA / STAGING / _UNDOING, "")
 
 
 def undo() -> None:
     """Put back what was replaced; afterwards the volume is what it was, and nothing is on its way in."""
     staging = DATA / STAGING
     old = staging / "old"
-    _undo_journal(staging)
+    if not (staging / _MERGING).exists():
+        _discard()
+        return
+    begin_undo()
     if (old / VECTORS).exists():
         _remove(DATA / VECTORS)
         (old / VECTORS).replace(DATA / VECTORS)
     # Of PostgreSQL: whoever asks for this has brought it back.
-    _remove(old / "database.dump")
-    # Until the last rename it is the database itself, by a second name.
-    if (old / DATABASE).exists() and not _is_same(old / DATABASE, DATA / DATABASE):
+    for dump in old.glob("database.dump*"):
+        _remove(dump)
+    if not _came_in():
+        # Still the database itself, or what it was before others went on with it.
+        _remove(old / DATABASE)
+    elif (old / DATABASE).exists():
         for end in _JOURNALS:
             _remove(DATA / f"{DATABASE}{end}")
-    for path in list(_files_below(old)) if old.exists() else []:
+    for path in list(_files_below(old)):
         path.replace(DATA / path.relative_to(old))
-    _remove(staging)
+    if (staging / _WITHOUT_JOURNAL).exists():
+        _remove(DATA / JOURNAL)
+    _discard()
 
 
-def _undo_journal(staging: Path) -> None:
-    """Have the journal of versions be the one from before, unless an update has written another since."""
-    journal, replaced = DATA / JOURNAL, staging / "old" / JOURNAL
-    if not (staging / "new" / "copy" / "manifest.json").exists() or not journal.exists():
-        return
-    if json.loads(journal.read_text()) != _journal_of_the_backup(staging):
-        _remove(replaced)
-    elif (staging / "without-journal").exists():
-        _remove(journal)
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    return other.exists() and one.samefile(other)
+def _came_in() -> bool:
+    """Whether a database of SQLite has left for its place."""
+    files = DATA / STAGING / "new" / "copy" / "files"
+    return files.exists() and not (files / DATABASE).exists()
 
 
 def unfinished() -> str:
-    """Return what the database is marked with once it is the backup's; "sqlite" where it is in the volume.
+    """Return how far a restore came that was cut short.
 
-    Nothing where no restore was cut short while it brought in the data.
+    `back` where it was being undone, `forwards` where the database is in place, the mark by which PostgreSQL knows
+    where it may be, `merging` where it is not, and nothing where no restore had begun to change anything.
     """
-    merging = DATA / STAGING / "merging"
-    return merging.read_text() or "sqlite" if merging.exists() else ""
-
-
-def recover() -> None:
-    """Bring to an end what an earlier try left, whichever way is nearer."""
     staging = DATA / STAGING
-    brought_in = (staging / "new" / "copy" / "files").exists() and not (
-        staging / "new" / "copy" / "files" / DATABASE
-    ).exists()
-    if (staging / "committed").exists() or ((staging / "merging").exists() and brought_in):
-        finish()
-    else:
-        undo()
+    if not (staging / _MERGING).exists():
+        return ""
+    if (staging / _UNDOING).exists():
+        return "back"
+    if (staging / _IN_PLACE).exists() or _came_in():
+        return "forwards"
+    return (staging / _MERGING).read_text() or "merging"
+
+
+def mark() -> str:
+    """Return what a database is marked with that this restore brought in; nothing where there is none."""
+    merging = DATA / STAGING / _MERGING
+    return merging.read_text() if merging.exists() else ""
 
 
 def finish() -> None:
@@ -355,12 +369,21 @@ def finish() -> None:
     listed = staging / "new" / "copy" / "uploads.sha256"
     if listed.exists():
         known = {_listed(line)[1].removeprefix("./") for line in listed.read_text().splitlines()}
-        began = (staging / "merging").stat().st_ctime
+        began = (staging / _MERGING).stat().st_ctime
         for path in list(_files_below(DATA / UPLOADS)):
             # What was uploaded since then belongs to the restored data.
             if str(path.relative_to(DATA)) not in known and path.stat().st_ctime < began:
                 path.unlink()
-    _remove(staging)
+    _discard()
+
+
+def _discard() -> None:
+    """Remove the folder, of which half would tell a lie, in one step."""
+    staging, discarded = DATA / STAGING, DATA / DISCARDED
+    _remove(discarded)
+    if staging.exists():
+        staging.replace(discarded)
+        _remove(discarded)
 
 
 def _close(database: Path) -> None:
@@ -381,7 +404,10 @@ def _keep(path: Path, aside: Path) -> None:
 def _write(path: Path, text: str) -> None:
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.touch(mode=0o600)
-    unfinished.write_text(text)
+    with unfinished.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     unfinished.replace(path)
 
 

@@ -40,7 +40,8 @@ END
     fi
     echo "$tags" > /copy/tags
     if [ -e $given/secret_key ]; then cat $given/secret_key > /copy/secret_key; fi
-    printf '/backup/data/%s\n' .open-webui-edge-restore open-webui-edge-snapshots open-webui-edge-upgrade.lock \
+    printf '/backup/data/%s\n' .open-webui-edge-restore .open-webui-edge-restore-over \
+        open-webui-edge-snapshots open-webui-edge-upgrade.lock \
         cache/embedding cache/whisper vector_db > /copy/excluded
     echo "{\"format\": 1, \"database\": \"postgresql\", \"open_webui\": \"$(cat $given/version)\"," \
         "\"counts\": {$counted}}" > /copy/manifest.json.new
@@ -54,8 +55,9 @@ keep_beside() {
     mv "$1.new" "$1"
 }
 
-restore_if_there() {
-    if [ -e "$1" ]; then restore "$1"; fi
+# Only what a restore brought in is replaced, never what it did not reach, or what went on since that was undone.
+restore_if_marked() {
+    if [ -e "$1" ] && [ "$(marked)" = "$2" ]; then restore "$1"; fi
 }
 
 serve() {
@@ -88,7 +90,7 @@ restore() {
 
 marked() {
     psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 \
-        --command="SELECT obj_description('public'::regnamespace)"
+        --command="SELECT obj_description('public'::regnamespace, 'pg_namespace')"
 }
 
 counts() {

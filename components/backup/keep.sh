@@ -75,6 +75,7 @@ between_versions() {
 }
 
 # Some of it then, some of it now.
+restoring="a restore is under way or was cut (make restore without FROM brings it to its end); no backup until then"
 between_backups() {
     [ -e /backup/data/.open-webui-edge-restore/merging ]
 }
@@ -87,7 +88,7 @@ keep() {
         return 1
     fi
     if between_backups; then
-        say "a restore is under way or was cut (make restore brings it to its end); no backup until then"
+        say "$restoring"
         return 1
     fi
     open_repository || return
@@ -104,6 +105,10 @@ keep() {
         kept=$(run snapshots --tag "number=$number" --json | sed -n 's/.*"short_id": *"\([0-9a-f]*\)".*/\1/p')
         if [ "$code" = 0 ] && uploads_are_there && ! between_versions && ! between_backups; then break; fi
         if [ -n "$kept" ]; then run forget --quiet "$kept"; fi
+        if between_backups; then
+            say "$restoring"
+            return 1
+        fi
         # 3: something could not be read.
         if [ "$code" != 0 ] && [ "$code" != 3 ]; then return "$code"; fi
         if [ "$tries" = 5 ]; then
@@ -242,7 +247,7 @@ secret_key() {
 
 # Beside the data: what is on its way in must be on the same disk as what it replaces.
 fetch() {
-    rm -rf /data/.open-webui-edge-restore/new
+    rm -rf /data/.open-webui-edge-restore/new /data/.open-webui-edge-restore-over
     mkdir -p /data/.open-webui-edge-restore
     needed=$(run --no-lock stats --mode restore-size --json "$1" | sed -n 's/.*"total_size": *\([0-9]*\).*/\1/p')
     free=$(df -P -k /data | tail -n 1 | awk '{print $4}')

@@ -163,10 +163,13 @@ def merging(volume: Path) -> bool:
     return (volume / ".open-webui-edge-restore/merging").exists()
 
 
-def database_is_in_place(stack: StackUnderTest) -> bool:
+def database_is_in_place(stack: StackUnderTest, volume: Path) -> bool:
+    if not merging(volume):
+        return False
     asked = "SELECT obj_description('public'::regnamespace)"
     words = ["psql", "--username=open_webui", "--tuples-only", "--no-align", f"--command={asked}"]
-    return re.fullmatch("[0-9a-f]{16}", stack.read("postgres", *words).strip()) is not None
+    mark = (volume / ".open-webui-edge-restore/merging").read_text()
+    return re.fullmatch("[0-9a-f]{16}", mark) is not None and stack.read("postgres", *words).strip() == mark
 
 
 def started_by_hand(stack: StackUnderTest) -> set[str]:
@@ -205,11 +208,11 @@ def test_a_restore_that_was_killed_is_brought_to_its_end(checkout: Checkout, dat
         checkout.make("backup", name).succeeded()
         new_chat(stack, "now")
         restore = checkout.workshop.start(*words)
-        moment = (lambda: database_is_in_place(stack)) if in_place else (lambda: merging(volume))
+        moment = (lambda: database_is_in_place(stack, volume)) if in_place else (lambda: merging(volume))
         wait_until(moment, what="the moment", deadline=120, every=0.01)
         kill(restore, stack)
         refused = checkout.make("backup", name).failed().output
-        assert "a restore is under way or was cut (make restore brings it to its end); no backup until then" in refused
+        assert "was cut (make restore without FROM brings it to its end); no backup until then" in refused
         # Somebody starts it by hand, and goes on with what is there.
         found = started_by_hand(stack)
         if database == "postgres":
@@ -223,6 +226,14 @@ def test_a_restore_that_was_killed_is_brought_to_its_end(checkout: Checkout, dat
         assert "An earlier restore" not in said
         assert titles(stack) == {"then"}
         checkout.make("backup", name).succeeded()
+        new_chat(stack, "before the last one")
+        restore = checkout.workshop.start(*words)
+        wait_until(moment, what="the moment", deadline=120, every=0.01)
+        kill(restore, stack)
+        checkout.make("restore", name, FROM="before", YES="1").succeeded()
+        assert titles(stack) == {"then", "before the last one"}
+        said = checkout.make("restore", name, FROM="before", YES="1").failed().output
+        assert f"FROM=before puts back what an unfinished restore has replaced, and {name} has none" in said
 
 
 _REVISION = """

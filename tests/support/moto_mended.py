@@ -4,6 +4,7 @@ from typing import Any
 
 from moto.backup.models import BackupBackend
 from moto.core.utils import utcnow
+from moto.ec2.models.instances import Instance, InstanceState
 from moto.ec2.models.security_groups import SecurityGroupRule
 from moto.ec2.models.subnets import Subnet
 from moto.ssm.models import Parameter, ParameterDict
@@ -24,6 +25,7 @@ def mend() -> None:
     _security_group_rules()
     _public_parameters()
     _backup_plans()
+    _addresses_of_instances()
 
 
 def _subnets() -> None:
@@ -97,3 +99,16 @@ def _backup_plans() -> None:
         return deleted
 
     BackupBackend.delete_backup_plan = delete_backup_plan
+
+
+def _addresses_of_instances() -> None:
+    # An instance that is terminated loses its elastic addresses.
+    terminate = Instance.terminate
+
+    def terminate_without_address(self: Instance) -> InstanceState:
+        for allocation in self.ec2_backend.describe_addresses():
+            if allocation.instance is self and allocation.association_id:
+                self.ec2_backend.disassociate_address(association_id=allocation.association_id)
+        return terminate(self)
+
+    Instance.terminate = terminate_without_address

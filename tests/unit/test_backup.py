@@ -1,10 +1,12 @@
 """What runs inside the containers of a backup: its time, copies of what is in use, the way back, cut short anywhere."""
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -245,43 +247,122 @@ class KilledError(Exception):
     """The container went away."""
 
 
-@pytest.mark.parametrize("renames", range(12))
-def test_a_restore_that_is_cut_short_leaves_all_of_then_or_all_of_now(
-    renames: int, volume: Volume, monkeypatch: pytest.MonkeyPatch
-) -> None:
+_CHANGES = ("replace", "unlink", "rmdir", "link")
+_MOST_CHANGES = 60
+
+
+@contextmanager
+def power_for(changes: int) -> Iterator[list[str]]:
+    """Let so many changes reach the disk, and no further one; which those were is known afterwards."""
+    made: list[str] = []
+
+    def limited(name: str) -> Callable[..., None]:
+        change = getattr(os, name)
+
+        def made_or_not(*arguments: Any, **options: Any) -> None:
+            if len(made) == changes:
+                raise KilledError
+            made.append(name)
+            change(*arguments, **options)
+
+        return made_or_not
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name in _CHANGES:
+            patched.setattr(os, name, limited(name))
+        yield made
+
+
+def ended() -> None:
+    """Do what `make restore` does first."""
+    if data.unfinished() == "forwards":
+        data.settle()
+        data.finish()
+    else:
+        data.undo()
+
+
+def assert_nothing_is_left(volume: Volume) -> None:
+    assert [path.name for path in volume.data.iterdir() if "restore" in path.name or path.name.endswith("-wal")] == []
+
+
+@pytest.mark.parametrize("changes", range(_MOST_CHANGES))
+def test_a_restore_that_is_cut_short_leaves_all_of_then_or_all_of_now(changes: int, volume: Volume) -> None:
     _staged(volume)
-    rename, left = Path.replace, [renames]
-
-    def replace(self: Path, target: Path) -> Path:
-        if not left[0]:
-            raise KilledError
-        left[0] -= 1
-        return rename(self, target)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "replace", replace)
-        try:
-            data.swap()
-            done = True
-        except KilledError:
-            done = False
-    data.recover()
-    assert volume.state() == (("then", "then") if done else ("now", "now"))
-    assert volume.uploads() >= ({"old", "both"} if done else {"both", "new"})
-    assert not (volume.data / data.STAGING).exists()
+    brought_in = done = False
+    with power_for(changes), suppress(KilledError):
+        data.swap()
+        brought_in = True
+        data.finish()
+        done = True
+    assert done or data.unfinished() == "forwards" or not brought_in or not (volume.data / data.STAGING).exists()
+    ended()
+    then = volume.state() == ("then", "then")
+    assert then or (not brought_in and volume.state() == ("now", "now"))
+    assert volume.uploads() == {"old", "both"} if then else volume.uploads() >= {"both", "new"}
+    assert_nothing_is_left(volume)
+    assert (volume.data / data.JOURNAL).exists() == then
 
 
-def test_the_cuts_reach_beyond_the_last_rename(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("changes", range(_MOST_CHANGES))
+def test_an_undoing_that_is_cut_short_leaves_all_of_now(changes: int, volume: Volume) -> None:
+    (volume.data / data.JOURNAL).write_text('{"version": "0.12.3"}')
     _staged(volume)
-    rename, made = Path.replace, [0]
-
-    def replace(self: Path, target: Path) -> Path:
-        made[0] += 1
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "replace", replace)
     data.swap()
-    assert 3 < made[0] < 12
+    with power_for(changes), suppress(KilledError):
+        data.undo()
+    # Before the first change nobody has said yet that it is to go back.
+    assert data.unfinished() == ("forwards" if changes == 0 else "back") or changes > 1
+    (data.undo if changes == 0 else ended)()
+    assert volume.state() == ("now", "now")
+    assert volume.uploads() >= {"both", "new"}
+    assert json.loads((volume.data / data.JOURNAL).read_text()) == {"version": "0.12.3"}
+    assert_nothing_is_left(volume)
+
+
+def test_these_cuts_reach_beyond_the_last_change(volume: Volume) -> None:
+    _staged(volume)
+    with power_for(_MOST_CHANGES) as made:
+        data.swap()
+        data.finish()
+    assert 10 < len(made) < _MOST_CHANGES
+    _staged(volume)
+    with power_for(_MOST_CHANGES) as made:
+        data.swap()
+        swapped = len(made)
+        data.undo()
+    assert 10 < len(made) - swapped < _MOST_CHANGES
+
+
+def test_a_backup_that_was_never_read_whole_leaves_no_trace(volume: Volume) -> None:
+    _staged(volume)
+    # As a full disk, or a kill, leaves it.
+    (volume.data / data.STAGING / "new" / "copy" / "manifest.json").write_text("")
+    assert not data.unfinished()
+    data.undo()
+    assert volume.state() == ("now", "now")
+    assert_nothing_is_left(volume)
+
+
+def test_what_a_failed_start_wrote_of_versions_goes_with_what_it_was_about(volume: Volume) -> None:
+    ours = {"version": "0.12.4", "attempt": None, "kept": {"name": "ours"}, "unwanted": []}
+    journal = volume.data / data.JOURNAL
+    journal.write_text(json.dumps(ours))
+    _staged(volume)
+    data.swap()
+    # Its snapshot is of the backup's data: who took it for ours would lose those of now.
+    journal.write_text(json.dumps({**ours, "version": "0.11.4", "attempt": {"name": "of then"}}))
+    data.undo()
+    assert json.loads(journal.read_text()) == ours
+
+
+def test_no_dump_of_a_database_stays_in_the_volume(volume: Volume) -> None:
+    _staged(volume)
+    data.merge("0123456789abcdef")
+    for end in ("", ".new", ".sql", ".first", ".last"):
+        (volume.data / data.STAGING / "old" / f"database.dump{end}").write_text("everything in clear")
+    data.undo()
+    assert not [path for path in volume.data.rglob("*") if "dump" in path.name]
 
 
 def test_what_was_written_after_a_cut_restore_is_not_undone(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +381,7 @@ def test_what_was_written_after_a_cut_restore_is_not_undone(volume: Volume, monk
         patched.setattr(Path, "replace", replace)
         with pytest.raises(KilledError):
             data.swap()
-    assert data.unfinished() == "sqlite"
+    assert data.unfinished() == "merging"
     # Open WebUI goes on, is updated, and is killed itself.
     later = {**ours, "version": "0.12.5"}
     journal.write_text(json.dumps(later))
@@ -312,7 +393,7 @@ def test_what_was_written_after_a_cut_restore_is_not_undone(volume: Volume, monk
     writer.close()
     for end, content in copied.items():
         (volume.data / f"{data.DATABASE}{end}").write_bytes(content)
-    data.recover()
+    ended()
     with closing(sqlite3.connect(volume.data / data.DATABASE)) as connection:
         assert connection.execute("SELECT id FROM chat").fetchall() == [("weeks later",)]
     assert json.loads(journal.read_text()) == later

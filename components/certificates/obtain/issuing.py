@@ -56,8 +56,7 @@ class Certbot:
         self._settings = settings
         PRIVATE.mkdir(mode=0o700, exist_ok=True)
         self._environment = {**os.environ, **self._trust(), **self._route53()}
-        # A run that was cut off may have heard that it is time.
-        _ask_for_advice_again()
+        self._begins = True
 
     def issue(self, issuer: Issuer, *, renew: bool) -> Ended:
         """Obtain a certificate, or keep the one that is not due; `renew` renews that too."""
@@ -105,6 +104,10 @@ class Certbot:
             words += ["--required-profile", issuer.profile]
         for name in settings.names:
             words += ["--domain", name]
+        if self._begins:
+            # One that was cut off may have heard that it is time.
+            _ask_for_advice_again()
+            self._begins = False
         for _ in range(_RUNS - 1):
             ended = self._wait_for(words)
             if ended.succeeded or not trouble.is_stale_nonce(ended.log):

@@ -233,8 +233,9 @@ def test_a_state_that_finds_no_room_leaves_the_one_before(tmp_path: Path, monkey
 RENEWAL = """version = 5.5.0
 [renewalparams]
 account = 1
-{advice}[[webroot_map]]
-"""
+[[webroot_map]]
+a.test = /var/www
+{advice}"""
 ADVICE = "[acme_renewal_info]\nari_retry_after = 2026-11-25T15:00:00\n"
 REFUSES_NONCES = """#!/bin/sh
 echo run >> "$RUNS"
