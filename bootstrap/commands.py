@@ -394,7 +394,7 @@ def release() -> int:
     releases.cut(version, releases.day_of(os.environ.get("DATE")))
     console.say(
         f"CHANGELOG.md has a section on {version}. Read it; then: git add -A && git commit -m 'release: {version}' &&"
-        f" git tag {version}, and `python -m tests.support.recorded_states {version}` keeps the states that it makes."
+        f" git tag {version}, and what docs/operations.md says of its states."
     )
     return 0
 
