@@ -136,8 +136,13 @@ def keep(folder: Path, name: str, state: str, file: Path) -> None:
 
 
 def without_scripts(state: Any) -> Any:
-    """Leave out what makes a container large and holds no data: it may be replaced as it is."""
+    """Leave out what makes a container large and holds no data: it may be replaced as it is.
+
+    Likewise where the program was on the machine that recorded it.
+    """
     for resource in state["deployment"]["resources"]:
+        for key in ("sourcePosition", "stackTrace"):
+            resource.pop(key, None)
         if resource["type"] == "docker:index/container:Container":
             for side in ("inputs", "outputs"):
                 # The last one is the provider's own, and says how the others were written.
