@@ -163,7 +163,7 @@ def import_(name: str) -> int:
 
 def status(name: str) -> int:
     """Show the stack's containers; 1 when one of them is not well, or there are none."""
-    found = containers.of_stack(_reach(name), name)
+    found = [one for one in containers.of_stack(_reach(name), name) if not containers.is_passing(one)]
     if not found:
         console.say(f"No containers of the stack {name} are here; `make up STACK={name}` starts it.")
         return 1

@@ -50,6 +50,11 @@ def is_well(container: dict[str, Any]) -> bool:
     return state["Status"] == "exited" and state["ExitCode"] == 0 and not restarts
 
 
+def is_passing(container: dict[str, Any]) -> bool:
+    """Whether it is there for a backup or restore alone, and goes with it."""
+    return container["Config"]["Labels"].get("role") == "backup-task"
+
+
 def health(container: dict[str, Any]) -> str:
     """Return what the container's own check found; "-" where it has none."""
     return (container["State"].get("Health") or {}).get("Status", "-")

@@ -57,10 +57,7 @@ def main(directory: Path, command: list[str]) -> int:
 
     # The official image finds the package in its working directory, and nowhere else.
     sys.path.insert(0, str(Path.cwd()))
-    given = json.loads((directory / "environment.json").read_text())
-    os.environ.update(given["environment"])
-    if "certificate_authorities" in given:
-        trust(given["certificate_authorities"], directory / "authorities.pem", given["environment"])
+    given = given_in(directory)
     trial = given.get("trial")
     if trial is not None:
         os.environ.update(upgrade.hidden(given["environment"]))
@@ -68,6 +65,9 @@ def main(directory: Path, command: list[str]) -> int:
     owned = set(given["saved_settings"])
     if given["first"]:
         owned |= saved_settings_of(package / "config.py", set(given["environment"]))
+    if is_half_restored(data_directory(package)):
+        say("refused: a restore was cut short, and the data is half of then and half of now; `make restore` ends it")
+        return upgrade.REFUSED
     brought = dict(given["brought"])
     if upgrade.Journal.read(data_directory(package)).attempt is not None:
         # Cut while it was put back, the database may not be there, and what puts it back must run.
@@ -97,6 +97,15 @@ def main(directory: Path, command: list[str]) -> int:
     if lock is not None:
         lock.let_go()
     return code
+
+
+def given_in(directory: Path) -> dict[str, Any]:
+    """Return what this container is given, and take over its environment."""
+    given: dict[str, Any] = json.loads((directory / "environment.json").read_text())
+    os.environ.update(given["environment"])
+    if "certificate_authorities" in given:
+        trust(given["certificate_authorities"], directory / "authorities.pem", given["environment"])
+    return given
 
 
 def trust(authorities: str, bundle: Path, given: Mapping[str, str]) -> None:
@@ -330,6 +339,16 @@ def package_directory() -> Path:
 def data_directory(package: Path) -> Path:
     """Return the folder that the volume is mounted to."""
     return Path(os.environ.get("DATA_DIR") or package.parent / "data")
+
+
+def is_half_restored(data: Path) -> bool:
+    """Whether a restore has begun to change the data, and is neither through nor undone.
+
+    What somebody wrote into it meanwhile would be lost when it is brought to its end.
+    """
+    # As backup/data.py writes them.
+    staging = data / ".open-webui-edge-restore"
+    return (staging / "undoing").exists() or ((staging / "merging").exists() and not (staging / "in-place").exists())
 
 
 def saved_settings_of(source: Path, variables: set[str]) -> set[str]:

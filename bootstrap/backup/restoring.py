@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bootstrap import command, console, stack
+from bootstrap import command, console
+from bootstrap.backup import secret_key
 from bootstrap.backup.deployed import Deployed
 from bootstrap.backup.found import Found, named
 from bootstrap.backup.tasks import variable
@@ -18,11 +19,13 @@ from components.backup.component import DATA
 _STAGING = f"{DATA}/.open-webui-edge-restore"
 _DUMP = f"{_STAGING}/new/copy/database.dump"
 _REPLACED_DUMP = f"{_STAGING}/old/database.dump"
-_SECRET_KEY = "open_webui.secret_key"  # noqa: S105 - the name of a setting
-_FORMER_SECRET_KEYS = "open_webui.former_secret_keys"  # noqa: S105 - likewise
 _BEFORE = "before"
 """What FROM says to have back what an unfinished restore has replaced."""
 _LONGEST_START = 30 * 60
+
+
+class _NotPutBackError(ProblemError):
+    """The data is neither what it was nor what it was to be."""
 
 
 def restore(deployed: Deployed) -> int:
@@ -33,7 +36,12 @@ def restore(deployed: Deployed) -> int:
             console.put(f"{deployed.name} is what it was before the restore that was cut short.")
             return 0
         # Before anything is asked: that it is over has to be had without another restore.
-        _end_an_earlier_one(deployed)
+        if _end_an_earlier_one(deployed):
+            # What is remembered of it may be other by now.
+            deployed = Deployed(deployed.target, deployed.engine)
+            if variable("FROM") is None:
+                console.put(f"The restore that was cut short is at its end, and {deployed.name} runs.")
+                return 0
         with named(deployed) as found:
             refuse(deployed, found)
             _confirm(deployed, f"Backup {found}")
@@ -103,29 +111,30 @@ def _restore(deployed: Deployed, found: Found) -> None:
         if key is None:
             _start(deployed)
         else:
-            _start_with(deployed, key)
+            secret_key.update_with(deployed, key)
     # The restored is all there is from here on.
     tasks.run(deployed.filer("finish"), purpose="Removing what was replaced", shown=False)
 
 
-def _end_an_earlier_one(deployed: Deployed) -> None:
-    """Bring a restore to its end that was killed: forwards where its database is in place, and back otherwise."""
+def _end_an_earlier_one(deployed: Deployed) -> bool:
+    """Bring a restore to its end that was killed: forwards where its database is in place, and back otherwise.
+
+    Returns whether there was one.
+    """
     reached = _reached(deployed)
     if not reached:
         deployed.tasks.run(deployed.filer("undo"), purpose="Clearing what an earlier restore left", shown=False)
-        return
+        return False
     console.say("An earlier restore was cut short; it is brought to its end first.")
     if reached != "forwards":
-        with _stopped(deployed):
-            _undo(deployed)
-            _keep_running_key(deployed)
-            _start(deployed)
-        return
+        _go_back(deployed)
+        return True
     with _stopped(deployed):
         deployed.tasks.run(deployed.filer("settle"), purpose="Ending the earlier restore", shown=False)
+        _, key = secret_key.noted(deployed)
         try:
-            if _is_of_another_key(deployed):
-                deployed.target.run("up", "--yes", "--skip-preview")
+            if key:
+                secret_key.update_with(deployed, key)
             else:
                 _start(deployed)
         except ProblemError as why:
@@ -135,6 +144,7 @@ def _end_an_earlier_one(deployed: Deployed) -> None:
             )
             raise ProblemError(message) from None
     deployed.tasks.run(deployed.filer("finish"), purpose="Removing what was replaced", shown=False)
+    return True
 
 
 def _reached(deployed: Deployed) -> str:
@@ -159,10 +169,20 @@ def _put_back(deployed: Deployed) -> None:
         )
         raise ProblemError(message)
     _confirm(deployed, "What was there before the restore that was cut short")
+    _go_back(deployed)
+
+
+def _go_back(deployed: Deployed) -> None:
     with _stopped(deployed):
+        own, key = secret_key.noted(deployed)
+        if key:
+            secret_key.have_own_again(deployed, key, own)
         _undo(deployed)
-        _keep_running_key(deployed)
-        _start(deployed)
+        if key:
+            # Some replicas may have it already.
+            deployed.target.run("up", "--yes", "--skip-preview")
+        else:
+            _start(deployed)
 
 
 def _undo(deployed: Deployed) -> None:
@@ -175,20 +195,6 @@ def _undo(deployed: Deployed) -> None:
                 task = deployed.dumper("restore_if_marked", _REPLACED_DUMP, mark, volumes={DATA: deployed.data})
                 tasks.run(task, purpose="Putting the database back", shown=False)
         tasks.run(deployed.filer("undo"), purpose="Putting the data back", shown=False)
-
-
-def _is_of_another_key(deployed: Deployed) -> bool:
-    """Whether the stack's file has a key that the replicas have not: a restore was cut before they changed."""
-    if deployed.setting(_SECRET_KEY) is None:
-        return False
-    return deployed.target.setting_in_clear(_SECRET_KEY) != deployed.environment.get("WEBUI_SECRET_KEY")
-
-
-def _keep_running_key(deployed: Deployed) -> None:
-    """Have the stack's file name the key of the replicas, where that of a backup is left in it."""
-    running = deployed.environment.get("WEBUI_SECRET_KEY")
-    if running is not None and _is_of_another_key(deployed):
-        deployed.target.set_secret(_SECRET_KEY, running)
 
 
 def _their_key(deployed: Deployed, found: Found) -> str | None:
@@ -228,6 +234,8 @@ def _stopped(deployed: Deployed) -> Iterator[None]:
         with step("stopping Open WebUI"):
             command.output([*deployed.engine.client, "stop", *names], purpose="Stopping Open WebUI")
         yield
+    except _NotPutBackError:
+        raise
     except BaseException:
         with step("starting Open WebUI as it was"):
             deployed.engine.ask("start", *names)
@@ -238,10 +246,17 @@ def _stopped(deployed: Deployed) -> Iterator[None]:
 def _undone_on_failure(deployed: Deployed) -> Iterator[None]:
     try:
         yield
-    except BaseException:
+    except BaseException as why:
         names = [one["Name"].lstrip("/") for one in deployed.replicas]
         deployed.engine.ask("stop", *names)
-        _undo(deployed)
+        try:
+            _undo(deployed)
+        except ProblemError as worse:
+            message = (
+                f"{why}\nWhat was replaced could not be put back either: {worse}\nOpen WebUI stays down until"
+                f" `make restore STACK={deployed.name}` has done that."
+            )
+            raise _NotPutBackError(message) from None
         raise
 
 
@@ -272,38 +287,3 @@ def _await_health(deployed: Deployed, name: str, shown: Step) -> None:
         time.sleep(0.5)
     words = deployed.engine.ask("logs", "--tail", "8", name)
     raise deployed.tasks.failed(f"Starting {name}", 1, (words.stdout + words.stderr).splitlines())
-
-
-def _start_with(deployed: Deployed, key: str) -> None:
-    """Have the stack use the key that the data belongs to: its file holds it from now on, encrypted."""
-    target, before = deployed.target, deployed.environment.get("WEBUI_SECRET_KEY")
-    had_one = deployed.setting(_SECRET_KEY) is not None
-    with step("secret key") as shown:
-        _give_up_no_longer(deployed, key)
-        target.set_secret(_SECRET_KEY, key)
-        shown.done(f"the backup's; it stands encrypted in the stack's file ({_SECRET_KEY})")
-    try:
-        target.run("up", "--yes", "--skip-preview")
-    except BaseException:
-        if had_one and before is not None:
-            target.set_secret(_SECRET_KEY, before)
-        else:
-            target.unset(_SECRET_KEY)
-        # A replica that has changed already saves under it until the next update.
-        target.set_secret(f"{_FORMER_SECRET_KEYS}[{_given_up(deployed)}]", key)
-        console.say(
-            f"Its own secret key is in the file again; `make up STACK={deployed.name}` has all replicas use it."
-        )
-        raise
-
-
-def _give_up_no_longer(deployed: Deployed, key: str) -> None:
-    """Drop a key from those that were given up: none may be both, and an earlier try may have left it there."""
-    for index in reversed(range(_given_up(deployed))):
-        path = f"{_FORMER_SECRET_KEYS}[{index}]"
-        if deployed.target.setting_in_clear(path) == key:
-            deployed.target.unset(path)
-
-
-def _given_up(deployed: Deployed) -> int:
-    return len(stack.setting(stack.settings_of(deployed.name), _FORMER_SECRET_KEYS) or [])

@@ -21,8 +21,8 @@ from components.docker.container import APP
 GIVEN = "/run/open-webui-edge"
 ROLE = "backup-task"
 _MEMORY = "1g"
-_MAKER = socket.gethostname()
-"""Two machines may look after one stack."""
+_MAKER = f"{socket.gethostname()}-{os.getuid()}"
+"""Two machines, or two of one machine's users, may look after one stack."""
 # The first line is what it is given; the rest of its input is the program's own.
 _START = f'read -r given && printf %s "$given" | base64 -d | tar -x -C {GIVEN} -f - && unset given && exec "$@"'
 

@@ -18,7 +18,7 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 DATA = Path("/app/backend/data")
@@ -34,6 +34,8 @@ _JOURNALS = ("-wal", "-shm", "-journal")
 DISCARDED = f"{STAGING}-over"
 """The same folder, once nobody wants it any more."""
 _MERGING, _IN_PLACE, _UNDOING, _WITHOUT_JOURNAL = "merging", "in-place", "undoing", "without-journal"
+_OTHER_KEY = "other-key"
+"""There from when the stack's secret key changes to that of the backup."""
 LEFT_OUT = (
     *("cache/embedding", "cache/whisper", STAGING, DISCARDED),
     *("open-webui-edge-snapshots", "open-webui-edge-upgrade.lock"),
@@ -57,6 +59,8 @@ def main(words: list[str]) -> int:
         "begin_undo": begin_undo,
         "undo": undo,
         "mark": lambda: print(mark()),  # noqa: T201 - its answer
+        "note_other_key": lambda: note_other_key(words[1]),
+        "other_key": lambda: print(other_key()),  # noqa: T201 - its answer, which nobody is shown
         "unfinished": lambda: print(unfinished()),  # noqa: T201 - its answer
         "finish": finish,
     }
@@ -211,6 +215,8 @@ def check() -> None:
         found = counts(database)
         if found != manifest["counts"]:
             faults.append(f"the manifest says {manifest['counts']}, and the database holds {found}")
+    # What is brought in later by renames alone is to be on the disk.
+    os.sync()
     if faults:
         raise ValueError("What was restored is not what was backed up: " + "; ".join(faults[:5]))
 
@@ -363,26 +369,47 @@ def mark() -> str:
     return merging.read_text() if merging.exists() else ""
 
 
+def note_other_key(own: str) -> None:
+    """Say that the stack's secret key begins to change to that of the backup, and of what kind its own is."""
+    note = DATA / STAGING / _OTHER_KEY
+    if not note.exists():
+        _write(note, own)
+
+
+def other_key() -> str:
+    """Return what was noted, and the backup's secret key; nothing where that has not begun."""
+    staging = DATA / STAGING
+    note = staging / _OTHER_KEY
+    return f"{note.read_text()} {(staging / 'new' / 'copy' / 'secret_key').read_text()}" if note.exists() else ""
+
+
 def finish() -> None:
     """Remove what was replaced, and uploads that the backup does not know."""
     staging = DATA / STAGING
     listed = staging / "new" / "copy" / "uploads.sha256"
+    unknown: list[Path] = []
     if listed.exists():
         known = {_listed(line)[1].removeprefix("./") for line in listed.read_text().splitlines()}
         began = (staging / _MERGING).stat().st_ctime
-        for path in list(_files_below(DATA / UPLOADS)):
-            # What was uploaded since then belongs to the restored data.
-            if str(path.relative_to(DATA)) not in known and path.stat().st_ctime < began:
-                path.unlink()
-    _discard()
+        # What was uploaded since then belongs to the restored data.
+        unknown = [
+            path
+            for path in _files_below(DATA / UPLOADS)
+            if str(path.relative_to(DATA)) not in known and path.stat().st_ctime < began
+        ]
+    # Where the power goes, what is there must be there before what it replaced is not.
+    os.sync()
+    _discard(unknown)
 
 
-def _discard() -> None:
-    """Remove the folder, of which half would tell a lie, in one step."""
+def _discard(others: Iterable[Path] = ()) -> None:
+    """Remove the folder, of which half would tell a lie, in one step, and then what else nobody wants any more."""
     staging, discarded = DATA / STAGING, DATA / DISCARDED
     _remove(discarded)
     if staging.exists():
         staging.replace(discarded)
+        for path in others:
+            path.unlink()
         _remove(discarded)
 
 

@@ -57,7 +57,8 @@ keep_beside() {
 
 # Only what a restore brought in is replaced, never what it did not reach, or what went on since that was undone.
 restore_if_marked() {
-    if [ -e "$1" ] && [ "$(marked)" = "$2" ]; then restore "$1"; fi
+    found=$(marked)
+    if [ "$found" = "$2" ]; then restore "$1"; fi
 }
 
 serve() {

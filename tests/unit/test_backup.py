@@ -17,7 +17,7 @@ from bootstrap.backup.found import line
 from bootstrap.backup.restoring import release
 from bootstrap.backup.saving import require_own_folder, sent
 from bootstrap.problem import ProblemError
-from components import upgrade
+from components import launch, upgrade
 from components.backup import data
 from components.backup.component import DATABASE, KEEP, service_of
 from stacks.backup import BackupSettings, RepositoryKind, S3Settings
@@ -296,10 +296,15 @@ def test_a_restore_that_is_cut_short_leaves_all_of_then_or_all_of_now(changes: i
         data.finish()
         done = True
     assert done or data.unfinished() == "forwards" or not brought_in or not (volume.data / data.STAGING).exists()
+    # Nobody works with what is to be undone, or is half of each.
+    assert launch.is_half_restored(volume.data) == (bool(data.unfinished()) and not brought_in)
     ended()
+    assert not launch.is_half_restored(volume.data)
     then = volume.state() == ("then", "then")
     assert then or (not brought_in and volume.state() == ("now", "now"))
-    assert volume.uploads() == {"old", "both"} if then else volume.uploads() >= {"both", "new"}
+    # What nobody knows may stay, and what somebody knows may not go.
+    assert volume.uploads() >= ({"old", "both"} if then else {"both", "new"})
+    assert not done or volume.uploads() == {"old", "both"}
     assert_nothing_is_left(volume)
     assert (volume.data / data.JOURNAL).exists() == then
 
@@ -313,6 +318,7 @@ def test_an_undoing_that_is_cut_short_leaves_all_of_now(changes: int, volume: Vo
         data.undo()
     # Before the first change nobody has said yet that it is to go back.
     assert data.unfinished() == ("forwards" if changes == 0 else "back") or changes > 1
+    assert launch.is_half_restored(volume.data) == (data.unfinished() == "back")
     (data.undo if changes == 0 else ended)()
     assert volume.state() == ("now", "now")
     assert volume.uploads() >= {"both", "new"}
