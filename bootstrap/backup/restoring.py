@@ -151,13 +151,17 @@ def _reached(deployed: Deployed) -> str:
     """Return how far an earlier restore came, as data.py says it, once the database was asked where it is one."""
     task = deployed.filer("unfinished")
     reached = deployed.tasks.run(task, purpose="Looking for an earlier restore", shown=False).strip()
-    if reached in {"", "back", "forwards", "merging"}:
-        return reached
-    return "forwards" if _mark_of(deployed) == reached else "merging"
+    return "forwards" if reached == "merging" and _is_marked(deployed) else reached
 
 
-def _mark_of(deployed: Deployed) -> str:
-    return deployed.tasks.run(deployed.dumper("marked", volumes={}), purpose="Asking the database", shown=False).strip()
+def _is_marked(deployed: Deployed) -> bool:
+    """Whether PostgreSQL's transaction came to its end; False with SQLite, where the volume itself says so."""
+    tasks = deployed.tasks
+    mark = tasks.run(deployed.filer("mark"), purpose="Looking for an earlier restore", shown=False).strip()
+    if not mark:
+        return False
+    found = tasks.run(deployed.dumper("marked", volumes={}), purpose="Asking the database", shown=False)
+    return found.strip() == mark
 
 
 def _put_back(deployed: Deployed) -> None:
@@ -189,11 +193,10 @@ def _undo(deployed: Deployed) -> None:
     tasks = deployed.tasks
     with step("putting back what was replaced"):
         tasks.run(deployed.filer("begin_undo"), purpose="Putting the data back", shown=False)
-        if deployed.database != "sqlite":
-            mark = tasks.run(deployed.filer("mark"), purpose="Putting the data back", shown=False).strip()
-            if mark:
-                task = deployed.dumper("restore_if_marked", _REPLACED_DUMP, mark, volumes={DATA: deployed.data})
-                tasks.run(task, purpose="Putting the database back", shown=False)
+        # Only what came in is replaced, never what it did not reach, or what went on since that was undone.
+        if _is_marked(deployed):
+            task = deployed.dumper("restore", _REPLACED_DUMP, volumes={DATA: deployed.data})
+            tasks.run(task, purpose="Putting the database back", shown=False)
         tasks.run(deployed.filer("undo"), purpose="Putting the data back", shown=False)
 
 

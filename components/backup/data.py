@@ -350,8 +350,8 @@ def _came_in() -> bool:
 def unfinished() -> str:
     """Return how far a restore came that was cut short.
 
-    `back` where it was being undone, `forwards` where the database is in place, the mark by which PostgreSQL knows
-    where it may be, `merging` where it is not, and nothing where no restore had begun to change anything.
+    `back` where it was being undone, `forwards` where the database is in place, `merging` where it is not, or where
+    PostgreSQL alone knows, and nothing where no restore had begun to change anything.
     """
     staging = DATA / STAGING
     if not (staging / _MERGING).exists():
@@ -360,7 +360,7 @@ def unfinished() -> str:
         return "back"
     if (staging / _IN_PLACE).exists() or _came_in():
         return "forwards"
-    return (staging / _MERGING).read_text() or "merging"
+    return "merging"
 
 
 def mark() -> str:

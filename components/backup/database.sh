@@ -55,12 +55,6 @@ keep_beside() {
     mv "$1.new" "$1"
 }
 
-# Only what a restore brought in is replaced, never what it did not reach, or what went on since that was undone.
-restore_if_marked() {
-    found=$(marked)
-    if [ "$found" = "$2" ]; then restore "$1"; fi
-}
-
 serve() {
     while :; do
         if [ -e /copy/asked ]; then

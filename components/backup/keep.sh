@@ -247,7 +247,7 @@ secret_key() {
 
 # Beside the data: what is on its way in must be on the same disk as what it replaces.
 fetch() {
-    rm -rf /data/.open-webui-edge-restore/new /data/.open-webui-edge-restore-over
+    rm -rf /data/.open-webui-edge-restore/new
     mkdir -p /data/.open-webui-edge-restore
     needed=$(run --no-lock stats --mode restore-size --json "$1" | sed -n 's/.*"total_size": *\([0-9]*\).*/\1/p')
     free=$(df -P -k /data | tail -n 1 | awk '{print $4}')
