@@ -89,22 +89,12 @@ class _Run:
     options: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     commanded: set[str] = field(default_factory=set[str])
     """Variables whose value a command would write."""
+    unread: list[str] = field(default_factory=list[str])
+    """Options of which that is so, and which are not among the others."""
 
     def all(self, name: str) -> list[str]:
         """Return the values of an option, in order."""
         return [value for option, value in self.options if option == name]
-
-    def known(self, name: str) -> str | None:
-        """Return such a value, unless a command writes it."""
-        value = self.last(name)
-        return None if value is None or _WROTE in value else value
-
-    def take_commands(self, shown: str) -> Iterator[Dropped]:
-        """Take the options away whose value a command writes, but those that say so themselves."""
-        for name, value in list(self.options):
-            if name not in {"--env", "--user"} and _WROTE in value:
-                self.options.remove((name, value))
-                yield Dropped(name, f"its value is what a command wrote; write it in its place in {shown}")
 
     def last(self, name: str) -> str | None:
         """Return the value that counts of an option that can be there once."""
@@ -205,11 +195,14 @@ class _Script:
                 option = _LONG.get(name, name)
                 if option == "--env" and self._is_of_a_command(value):
                     run.commanded.add(value.partition("=")[0])
-                elif option in _NEEDED and _WROTE in value:
-                    raise ProblemError(
-                        f'{self._shown}: {option}: "{value.translate(_LITERALLY)}" is what a command writes,'
-                        " which is not run here; write what it says in its place."
-                    )
+                elif option not in {"--env", "--user"} and _WROTE in value:
+                    if option in _NEEDED:
+                        raise ProblemError(
+                            f'{self._shown}: {option}: "{value.translate(_LITERALLY)}" is what a command writes,'
+                            " which is not run here; write what it says in its place."
+                        )
+                    run.unread.append(option)
+                    continue
                 run.options.append((option, value.translate(_LITERALLY)))
         return run
 
@@ -223,12 +216,12 @@ class _Script:
         found = Found(
             variables=self._variables(run),
             image=run.image,
-            container=run.known("--name"),
+            container=run.last("--name"),
             published=tuple(self._published(run)),
             mounts=tuple(self._mounts(run)),
             neighbours=tuple(
                 Neighbour(
-                    name=other.known("--name") or repository(other.image).rpartition("/")[2],
+                    name=other.last("--name") or repository(other.image).rpartition("/")[2],
                     image=repository(other.image),
                     role=role_of(other.image),
                     published=tuple(self._published(other)),
@@ -239,9 +232,12 @@ class _Script:
             on_host_network=run.last("--network") == "host",
             gpu=bool(run.all("--gpus")) or run.last("--runtime") == "nvidia",
             user=run.last("--user"),
-            memory=run.known("--memory"),
+            memory=run.last("--memory"),
         )
-        found.dropped += run.take_commands(self._shown)
+        found.dropped += [
+            Dropped(name, f"its value is what a command wrote; write it in its place in {self._shown}")
+            for name in run.unread
+        ]
         found.dropped += self._without_a_place(run)
         return found
 
