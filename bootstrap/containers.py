@@ -12,7 +12,15 @@ from bootstrap.problem import ProblemError
 from components.images import PINNED_ROLES
 
 APP = "open-webui-edge"
+BACKUP_TASK = "backup-task"
+"""Role of what is there for a backup or restore alone, and goes with it."""
 HEADINGS = ("ROLE", "NAME", "STATE", "HEALTH", "PORTS", "IMAGE")
+
+
+def filters(stack: str, role: str | None = None) -> list[str]:
+    """Return the options by which the engine lists what is a stack's, or of one role in it."""
+    labels = {"app": APP, "stack": stack, **({"role": role} if role else {})}
+    return [word for key, value in labels.items() for word in ("--filter", f"label={key}={value}")]
 
 
 def of_stack(engine: Engine, stack: str, role: str | None = None) -> list[dict[str, Any]]:
@@ -22,9 +30,7 @@ def of_stack(engine: Engine, stack: str, role: str | None = None) -> list[dict[s
         ProblemError: the engine did not answer.
 
     """
-    labels = {"app": APP, "stack": stack, **({"role": role} if role else {})}
-    filters = [word for key, value in labels.items() for word in ("--filter", f"label={key}={value}")]
-    listed = engine.ask("ps", "--all", "--quiet", *filters)
+    listed = engine.ask("ps", "--all", "--quiet", *filters(stack, role))
     if listed.returncode:
         message = f"The engine at {engine.address} did not list its containers: {listed.stderr.strip()}"
         raise ProblemError(message)
@@ -51,8 +57,8 @@ def is_well(container: dict[str, Any]) -> bool:
 
 
 def is_passing(container: dict[str, Any]) -> bool:
-    """Whether it is there for a backup or restore alone, and goes with it."""
-    return container["Config"]["Labels"].get("role") == "backup-task"
+    """Whether it goes with the backup or restore that it is there for."""
+    return container["Config"]["Labels"].get("role") == BACKUP_TASK
 
 
 def health(container: dict[str, Any]) -> str:

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
-from bootstrap import command, console
+from bootstrap import command, console, containers
 from bootstrap.engine import Engine
 from bootstrap.problem import ProblemError
 from components.docker.container import APP
 
 GIVEN = "/run/open-webui-edge"
-ROLE = "backup-task"
+ROLE = containers.BACKUP_TASK
 _MEMORY = "1g"
 _MAKER = f"{socket.gethostname()}-{os.getuid()}"
 """Two machines, or two of one machine's users, may look after one stack."""
@@ -226,16 +226,14 @@ class Tasks:
 
     def _made(self, role: str) -> list[tuple[str, str]]:
         shown = '{{.Names}} {{.Label "maker"}}'
-        said = self.engine.ask("container", "ls", "--all", *self._filters(role), "--format", shown).stdout
+        said = self.engine.ask(
+            "container", "ls", "--all", *containers.filters(self.stack, role), "--format", shown
+        ).stdout
         return [(name, maker) for name, _, maker in (line.partition(" ") for line in said.splitlines())]
 
     def _names(self, kind: str, listing: Sequence[str], role: str) -> list[str]:
         shown = {"container": "{{.Names}}"}.get(kind, "{{.Name}}")
-        return self.engine.ask(kind, *listing, *self._filters(role), "--format", shown).stdout.split()
-
-    def _filters(self, role: str) -> list[str]:
-        labels = {"app": APP, "stack": self.stack, "role": role}
-        return [word for key, value in labels.items() for word in ("--filter", f"label={key}={value}")]
+        return self.engine.ask(kind, *listing, *containers.filters(self.stack, role), "--format", shown).stdout.split()
 
     def labels(self, labels: Mapping[str, str] | None = None) -> list[str]:
         """Return the options that label what is made here."""
