@@ -178,14 +178,13 @@ def starts_by_hand(stack: StackUnderTest) -> bool:
     before = len(application.logs())
     application.start()
 
-    def told() -> bool | None:
+    def told() -> str:
         if b"refused: a restore was cut short, and the data is half of then" in application.logs()[before:]:
-            return False
+            return "refused"
         application.reload()
-        return True if application.attrs["State"]["Health"]["Status"] == "healthy" else None
+        return "runs" if application.attrs["State"]["Health"]["Status"] == "healthy" else ""
 
-    found = wait_until(lambda: (told(),) if told() is not None else None, what="Open WebUI", deadline=120)
-    return bool(found and found[0])
+    return wait_until(told, what="Open WebUI", deadline=120) == "runs"
 
 
 def kill(restore: subprocess.Popen[str], stack: StackUnderTest) -> None:

@@ -1,24 +1,17 @@
 """What earlier versions of this project made is taken over by today's: nothing that holds data is lost."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from tests.support.recorded_states import STACKS, assert_kept, recorded, restored
+from tests.support.recorded_states import STACKS, assert_taken_over, recorded, restored
 from tests.support.stack import Workshop
 
 
 @pytest.mark.parametrize("name", STACKS)
 @pytest.mark.parametrize("folder", recorded(), ids=lambda folder: folder.name)
 def test_nothing_that_holds_data_is_replaced_or_deleted(workshop: Workshop, folder: Path, name: str) -> None:
-    state = json.loads((folder / f"{name}.json").read_text())
-    types = {resource["type"] for resource in state["deployment"]["resources"] if resource.get("protect")}
-    assert types >= {"docker:index/volume:Volume", "tls:index/privateKey:PrivateKey"}
-    with restored(workshop, folder, name) as stack:
-        # Nothing of it is on this machine's engine, and nothing is to be looked for there.
-        ended = stack.preview("--json", "--refresh=false").succeeded()
-    assert_kept(state, json.loads(ended.output[ended.output.index("{") :])["steps"])
+    assert_taken_over(workshop, folder, name, {"docker:index/volume:Volume", "tls:index/privateKey:PrivateKey"})
 
 
 def test_a_volume_of_another_name_would_be_noticed(workshop: Workshop) -> None:

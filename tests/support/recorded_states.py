@@ -85,14 +85,22 @@ def restored(workshop: Workshop, folder: Path, name: str) -> Generator[StackUnde
         stack.pulumi("stack", "rm", "--force", "--yes", "--stack", stack.name).succeeded()
 
 
-def assert_kept(state: Any, steps: Sequence[Mapping[str, Any]]) -> None:
-    """Fail if what a preview would do loses something that holds data, or leaves it unprotected."""
+def assert_taken_over(workshop: Workshop, folder: Path, name: str, holding: set[str]) -> None:
+    """Fail if today's program would lose something of a recorded stack that holds data, or leave it unprotected.
+
+    `holding` are types of which the stack has something that is protected. Nothing of it is anywhere, and nothing is
+    looked for.
+    """
+    state = json.loads((folder / f"{name}.json").read_text())
     held = {
-        resource["urn"]
+        resource["urn"]: resource["type"]
         for resource in state["deployment"]["resources"]
         if resource.get("protect") and resource["type"] in HOLDS_DATA
     }
-    assert len(held) > 1
+    assert set(held.values()) >= holding
+    with restored(workshop, folder, name) as stack:
+        ended = stack.preview("--json", "--refresh=false").succeeded()
+    steps: list[dict[str, Any]] = json.loads(ended.output[ended.output.index("{") :])["steps"]
     seen = {step["urn"]: step["op"] for step in steps}
     # What stays as it is is in no step.
     assert {urn: seen[urn] for urn in held if seen.get(urn, "same") not in LEAVES} == {}

@@ -71,8 +71,8 @@ class Target:
 class Noted:
     """The tasks of the volume, of which the note is one."""
 
-    def __init__(self) -> None:
-        self.note = ""
+    def __init__(self, note: str = "") -> None:
+        self.note = note
 
     def run(self, words: tuple[str, ...], **_: Any) -> str:
         if words[0] == "note_other_key":
@@ -83,16 +83,10 @@ class Noted:
 
 
 @pytest.fixture
-def deployed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Target, Noted, str], Any]:
-    def made(target: Target, noted: Noted, running: str) -> Any:
+def deployed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Target, Noted], Any]:
+    def made(target: Target, noted: Noted) -> Any:
         monkeypatch.setattr(secret_key.stack, "settings_of", lambda _: target.settings)
-        return SimpleNamespace(
-            target=target,
-            name="chat",
-            tasks=noted,
-            filer=lambda *words: words,
-            environment={"WEBUI_SECRET_KEY": running},
-        )
+        return SimpleNamespace(target=target, name="chat", tasks=noted, filer=lambda *words: words)
 
     return made
 
@@ -101,40 +95,37 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Target, Noted, str], 
 @pytest.mark.parametrize("former", [[], [OLD], [OLD, THEIRS]], ids=["none", "one", "theirs too"])
 @pytest.mark.parametrize("steps", range(12))
 def test_a_change_that_is_cut_short_goes_both_ways(
-    deployed: Callable[[Target, Noted, str], Any], kind: str, former: list[str], steps: int
+    deployed: Callable[[Target, Noted], Any], kind: str, former: list[str], steps: int
 ) -> None:
     target, noted = Target(KINDS[kind], former=list(former), steps=steps), Noted()
     with suppress(PowerLostError):
-        secret_key.update_with(deployed(target, noted, OWN), THEIRS)
+        secret_key.update_with(deployed(target, noted), THEIRS)
     seen = [*target.seen, (target.key, target.former)]
     assert kind == "generated" or all(OWN in {key, *given_up} for key, given_up in seen)
     assert all(OLD in given_up for _, given_up in seen) == bool(former)
 
-    for running in (OWN, THEIRS):
-        # Forwards, whether the replicas have it already or not.
-        again = Target(target.key, former=list(target.former))
-        note = Noted()
-        note.note = noted.note
-        if note.note:
-            secret_key.update_with(deployed(again, note, running), THEIRS)
-            assert again.key == THEIRS
-            assert (OWN in again.former) == (kind == "written")
-        # And back.
-        again = Target(target.key, former=list(target.former))
-        if noted.note:
-            secret_key.have_own_again(deployed(again, noted, running), THEIRS, noted.note)
-            assert again.key == KINDS[kind]
-            assert OWN not in again.former or again.key is None or target.key != THEIRS
+    if not noted.note:
+        return
+    # Forwards.
+    again = Target(target.key, former=list(target.former))
+    secret_key.update_with(deployed(again, Noted(noted.note)), THEIRS)
+    assert again.key == THEIRS
+    assert (OWN in again.former) == (kind == "written")
+    # And back.
+    again = Target(target.key, former=list(target.former))
+    secret_key.have_own_again(deployed(again, noted), THEIRS, noted.note)
+    assert again.key == KINDS[kind]
+    assert OWN not in again.former or again.key is None or target.key != THEIRS
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("former", [[], [OLD]], ids=["none", "one"])
 def test_an_update_that_fails_leaves_the_own_key_in_use_and_the_other_one_readable(
-    deployed: Callable[[Target, Noted, str], Any], kind: str, former: list[str]
+    deployed: Callable[[Target, Noted], Any], kind: str, former: list[str]
 ) -> None:
     target, noted = Target(KINDS[kind], former=list(former), fails=True), Noted()
     for _ in range(2):
         with pytest.raises(ProblemError, match="up failed"):
-            secret_key.update_with(deployed(target, noted, OWN), THEIRS)
+            secret_key.update_with(deployed(target, noted), THEIRS)
         assert target.key == KINDS[kind]
         assert target.former == [*former, THEIRS]
