@@ -2,8 +2,8 @@
 
 import pulumi
 
-from components.configuration import settings_of_this_stack
-from components.deployment import OpenWebUIDeployment
+from open_webui_edge.components.deployment import OpenWebUIDeployment
+from open_webui_edge.components.preflight import settings_of_this_stack
 
 deployment = OpenWebUIDeployment("edge", settings_of_this_stack())
 for name, value in deployment.outputs.items():

@@ -6,10 +6,10 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks import report, run
-from benchmarks.results import Results
+from open_webui_edge.benchmarks import report, run
+from open_webui_edge.benchmarks.results import Results
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "bench"
 RESULTS = BUILD / "results.json"
 

@@ -8,12 +8,12 @@ from urllib.parse import quote
 
 import httpx
 
-from benchmarks import contenders
-from benchmarks.contenders import DIRECT, Address, Asset, Contender, domain
-from benchmarks.testbed import Running, Testbed
-from tests.support.model_server import ModelServer
-from tests.support.open_webui_client import OpenWebUIClient
-from tests.support.waiting import wait_until
+from open_webui_edge.benchmarks import contenders
+from open_webui_edge.benchmarks.contenders import DIRECT, Address, Asset, Contender, domain
+from open_webui_edge.benchmarks.model_server import ModelServer
+from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient
+from open_webui_edge.benchmarks.testbed import Running, Testbed
+from open_webui_edge.benchmarks.waiting import wait_until
 
 BROWSER_ENCODINGS = "gzip, deflate, br, zstd"
 """The Accept-Encoding of Chromium over HTTPS."""
@@ -117,5 +117,5 @@ def fetch(address: Address, path: str, *, ca_file: str | None = None) -> Asset:
 def _scripts(running: Running) -> list[tuple[int, str]]:
     """List the hashed scripts of the frontend, wherever the image keeps it: size and path."""
     listed = running.execute(*("find", "/", "-xdev", "-path", "*/_app/immutable/chunks/*.js", "-printf", "%s %p\\n"))
-    found = re.findall(r"(?m)^(\d+) .*(/_app/immutable/chunks/.*)$", listed)
-    return [(int(size), path) for size, path in found]
+    matches = re.findall(r"(?m)^(\d+) .*(/_app/immutable/chunks/.*)$", listed)
+    return [(int(size), path) for size, path in matches]

@@ -1,4 +1,4 @@
-"""What is compared: Open WebUI itself, and what can stand in front of it, each as its own manual advises."""
+"""The contenders: Open WebUI itself, and proxies in front of it, each configured as its own manual advises."""
 
 import functools
 import json
@@ -9,17 +9,18 @@ from pathlib import Path
 import docker.types
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from benchmarks.certificate import Certificate
-from benchmarks.testbed import Running, Testbed
-from components.images import BENCH_TOOLS, NGINX, ImageSource
-from components.reverse_proxy.rendering import render_configuration
-from components.reverse_proxy.tls_profiles import INTERMEDIATE
-from stacks.settings import PROJECT, StackSettings, read_settings
+from open_webui_edge.benchmarks.certificate import Certificate
+from open_webui_edge.benchmarks.testbed import Running, Testbed
+from open_webui_edge.components.reverse_proxy.rendering import render_configuration
+from open_webui_edge.components.reverse_proxy.tls_profiles import INTERMEDIATE
+from open_webui_edge.settings.images import BENCH_TOOLS, NGINX, ImageSource
+from open_webui_edge.settings.reading import PROJECT, read_settings
+from open_webui_edge.settings.stack import StackSettings
 
 DIRECT, TEXTBOOK, OURS, CADDY, HAPROXY = "direct", "textbook", "ours", "caddy", "haproxy"
 CACHING, BARE = "caching", "bare"
 PROXIES = (TEXTBOOK, OURS, CADDY, HAPROXY)
-"""Those in front of the application, the limits left out."""
+"""Proxies in front of the application, without the two that measure the limits."""
 TITLES: Mapping[str, str] = {
     DIRECT: "direct",
     TEXTBOOK: "textbook Nginx",
@@ -52,7 +53,7 @@ class Asset:
     """Its Content-Encoding; "" for none."""
     body: bytes
     headers: Sequence[tuple[str, str]] = ()
-    """What a proxy adds that Nginx does not say of a file by itself; the values as its configuration writes them."""
+    """Headers that a proxy adds to Nginx's own for a file; values as written in its configuration."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,14 @@ class Contender:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a contender is set up with."""
+    """The setup of a contender."""
 
     testbed: Testbed
     source: ImageSource
     """Where Nginx's image comes from."""
     certificate: Certificate
     upstream: str
-    """host:port of what stands behind it."""
+    """host:port of its upstream."""
     assets: Sequence[Asset] = ()
     """For the limits alone."""
     suffix: str = ""
@@ -165,7 +166,7 @@ def _ours(setting: Setting, amend: Amend) -> Contender:
         "tls/certificate.pem": setting.certificate.chain.encode(),
         "tls/private_key.pem": setting.certificate.private_key.encode(),
     }
-    # As the component makes it: without rights, the root filesystem read-only.
+    # As the component makes it: without capabilities, with a read-only root filesystem.
     running = setting.testbed.run(
         OURS + setting.suffix,
         NGINX.reference(setting.source, None),
@@ -184,7 +185,7 @@ def _ours(setting: Setting, amend: Amend) -> Contender:
 
 
 def with_endless_connections(configuration: str) -> str:
-    """Let a client ask as often as it likes over one connection, as every other contender does.
+    """Remove the limit of requests per connection, as every other contender has none.
 
     Raises:
         ValueError: the configuration has no place for it, or says something else about it.
@@ -197,7 +198,7 @@ def with_endless_connections(configuration: str) -> str:
 
 
 def _settings(setting: Setting) -> StackSettings:
-    """Return the settings of a stack that says its name and the usual ports, and what the run cannot do without."""
+    """Return the settings of a stack with its name, the usual ports, and what the run needs."""
     topics: dict[str, object] = {
         "site": {"domain": domain(OURS), "listen": {"https_port": 443, "http_port": 80}},
         "proxy": setting.proxy,

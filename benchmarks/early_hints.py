@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Self
 
-from benchmarks import application, contenders
-from benchmarks.application import Application
-from benchmarks.contenders import OURS, Contender, Setting
+from open_webui_edge.benchmarks import application, contenders
+from open_webui_edge.benchmarks.application import Application
+from open_webui_edge.benchmarks.contenders import OURS, Contender, Setting
 
 LINK_HEADER, EARLY_HINTS = "link-header", "early-hints"
 _PATIENCE = 10.0
@@ -40,7 +40,7 @@ def links_of(page: str) -> str:
         ValueError: it preloads none.
 
     """
-    paths = [found["path"] for found in _PRELOADED.finditer(page)]
+    paths = [match["path"] for match in _PRELOADED.finditer(page)]
     if not paths:
         raise ValueError("the page preloads no module")
     return ", ".join(f"<{path}>; rel=modulepreload" for path in paths)
@@ -54,7 +54,7 @@ def with_link_header(configuration: str, links: str) -> str:
 def with_early_hints(configuration: str, hinter: str) -> str:
     """Have the proxy pass on what comes from `hinter` (host:port) before the page."""
     amended = _LOCATION.sub(
-        lambda found: f"location / {{\n{found['indent']}proxy_pass http://{hinter};", configuration, count=1
+        lambda match: f"location / {{\n{match['indent']}proxy_pass http://{hinter};", configuration, count=1
     )
     return _in_pages(amended, "early_hints 1;")
 
@@ -69,7 +69,7 @@ def _in_pages(configuration: str, directive: str) -> str:
 
 
 class Hinter:
-    """Stands between the proxy and the application and says what a page will need as soon as somebody asks for it."""
+    """A server between the proxy and the application that sends early hints (103) for each requested page."""
 
     def __init__(self, host: str, running: Application, links: str) -> None:
         """Listen on `host`."""

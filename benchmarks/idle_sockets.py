@@ -1,4 +1,4 @@
-"""What a WebSocket costs a proxy that only keeps it open: memory for each."""
+"""Measures a proxy's memory per idle WebSocket."""
 
 import base64
 import os
@@ -6,7 +6,7 @@ import socket
 import ssl
 from contextlib import ExitStack
 
-from benchmarks.contenders import Contender
+from open_webui_edge.benchmarks.contenders import Contender
 
 _PATIENCE = 20.0
 _MESSAGE = b"42"
@@ -14,7 +14,7 @@ _HEAD_MAX = 16384
 
 
 def kibibytes_each(contender: Contender, trust: ssl.SSLContext, count: int) -> float:
-    """Open so many WebSockets, send one message over each and back, and return what the proxy's memory grew by.
+    """Open idle WebSockets, echo one message over each, and return the growth of the proxy's memory.
 
     Raises:
         RuntimeError: one was refused, or did not echo.

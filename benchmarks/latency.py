@@ -7,17 +7,17 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
-from benchmarks.contenders import Address
-from tests.support.load import read_http1
+from open_webui_edge.benchmarks.contenders import Address
+from open_webui_edge.benchmarks.http1 import read_http1
 
 _PATIENCE = 10.0
 
 
-class KeptConnection:
+class PersistentConnection:
     """A connection of HTTP/1.1 that asks the same question again and again; a lost one is an error, not retried."""
 
     def __init__(self, address: Address, trust: ssl.SSLContext, path: str, *, token: str | None = None) -> None:
-        """Connect; `token` says who asks, None: nobody."""
+        """Connect; `token` authenticates requests, None leaves them anonymous."""
         plain = socket.create_connection((address.ip, address.port), timeout=_PATIENCE)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = trust.wrap_socket(plain, server_hostname=address.host) if address.scheme == "https" else plain

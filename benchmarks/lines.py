@@ -1,18 +1,18 @@
-"""The lines of the table: what is measured, in which unit, and what is to be reached."""
+"""The lines of the results table: metric, unit and target."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from benchmarks.contenders import BARE, CACHING, CADDY, DIRECT, HAPROXY, OURS, TITLES
-from benchmarks.results import Results, quartiles
+from open_webui_edge.benchmarks.contenders import BARE, CACHING, CADDY, DIRECT, HAPROXY, OURS, TITLES
+from open_webui_edge.benchmarks.results import Results, quartiles
 
 NOISE = 0.03
-"""Below this part of it a difference between two medians says nothing; runs on one machine differ by as much."""
+"""Noise: a relative difference between two medians below this is not significant on one machine."""
 
 
 class Verdict(StrEnum):
-    """What came of a target."""
+    """The verdict on a target."""
 
     MET = "met"
     MISSED = "missed"
@@ -20,7 +20,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Target:
-    """Our value against another contender's, round by round."""
+    """A target: our value compared with another contender's, per round."""
 
     against: str
     factor: float | None = None
@@ -29,7 +29,7 @@ class Target:
     """At most so much more than the other's."""
 
     def words(self, line: "Line") -> str:
-        """Say what is to be reached."""
+        """Describe the target."""
         other = TITLES[self.against]
         if self.margin is not None:
             return f"≤ {other} + {self.margin:g} {line.unit}"
@@ -47,7 +47,7 @@ class Target:
         return quartiles(compared)[1]
 
     def verdict(self, line: "Line", results: Results) -> Verdict | None:
-        """Judge; being no worse than another means within the noise."""
+        """Return the verdict; "no worse than another" allows for noise."""
         reached = self.reached(line, results)
         if reached is None:
             return None
@@ -61,11 +61,11 @@ class Target:
 
 
 class Standing(StrEnum):
-    """Where we are beside a peer."""
+    """Our standing compared with a peer."""
 
     AHEAD = "ahead"
     LEVEL = "level"
-    BEHIND = "behind"
+    LAGGING = "behind"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Line:
     peers: Sequence[str] = (CADDY, HAPROXY)
 
     def standing(self, peer: str, results: Results) -> Standing | None:
-        """Compare with a peer: level where the rounds do not agree who is ahead, or the difference is noise."""
+        """Compare with a peer: level if the rounds disagree, or if the difference is noise."""
         pairs = list(zip(results.of(self.key, OURS), results.of(self.key, peer), strict=False))
         if not pairs:
             return None
@@ -90,7 +90,7 @@ class Line:
         scale = abs(results.median(self.key, peer) or 0.0)
         if lower <= 0 <= upper or abs(middle) <= NOISE * scale:
             return Standing.LEVEL
-        return Standing.AHEAD if middle > 0 else Standing.BEHIND
+        return Standing.AHEAD if middle > 0 else Standing.LAGGING
 
 
 _ALL = tuple(TITLES)

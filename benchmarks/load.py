@@ -1,12 +1,12 @@
-"""Load from a container of the run: as many requests, or TLS handshakes, as a contender can take."""
+"""Load tests from a container: the maximum rate of requests, or of TLS handshakes, of a contender."""
 
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from benchmarks.application import BROWSER_ENCODINGS
-from benchmarks.contenders import Contender
-from benchmarks.testbed import Running
+from open_webui_edge.benchmarks.application import BROWSER_ENCODINGS
+from open_webui_edge.benchmarks.contenders import Contender
+from open_webui_edge.benchmarks.testbed import Running
 
 _FINISHED = re.compile(r"finished in .*?, (?P<rate>[\d.]+) req/s")
 _STATUSES = re.compile(r"status codes: (?P<good>\d+) 2xx, (?P<moved>\d+) 3xx, (?P<wrong>\d+) 4xx, (?P<failed>\d+) 5xx")
@@ -16,7 +16,7 @@ _ELAPSED = re.compile(r"(?m)^elapsed (?P<nanoseconds>\d+)$")
 
 
 class Protocol(StrEnum):
-    """How requests are sent."""
+    """The protocol of requests."""
 
     HTTP1 = "h1"
     HTTP2 = "h2"
@@ -31,12 +31,12 @@ _CLIENT = {
 
 
 class LoadError(Exception):
-    """What was measured is not what was asked for; the text says what came."""
+    """The load test did not run as intended; the text says why."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """What a contender did under load."""
+    """The result of a load test."""
 
     per_second: float
     cpu_microseconds: float
@@ -44,7 +44,7 @@ class Rate:
 
 
 def request_rate(tools: Running, contender: Contender, path: str, protocol: Protocol, seconds: float) -> Rate:
-    """Ask for one path as often as possible.
+    """Request one path at the maximum rate.
 
     Raises:
         LoadError: an answer was not a good one.
@@ -61,7 +61,7 @@ def request_rate(tools: Running, contender: Contender, path: str, protocol: Prot
 
 
 def read_h2load(report: str) -> float:
-    """Return the requests a second of a report of h2load.
+    """Return the requests per second from a report of h2load.
 
     Raises:
         LoadError: the report tells of an answer that was not a good one, or of none.
@@ -77,7 +77,7 @@ def read_h2load(report: str) -> float:
 
 
 def handshake_rate(tools: Running, contender: Contender, seconds: int) -> Rate:
-    """Shake hands as often as two clients can, in full each time, and ask for nothing.
+    """Make full TLS handshakes at the maximum rate of two clients, without requests.
 
     Raises:
         LoadError: a client counted none.
@@ -96,13 +96,13 @@ def handshake_rate(tools: Running, contender: Contender, seconds: int) -> Rate:
 
 
 def read_s_time(report: str) -> tuple[int, float]:
-    """Return how many handshakes the clients counted, and the seconds that all of them took.
+    """Return the number of handshakes, and their total seconds.
 
     Raises:
         LoadError: they counted none.
 
     """
-    counts = [int(found["count"]) for found in _HANDSHAKES.finditer(report)]
+    counts = [int(match["count"]) for match in _HANDSHAKES.finditer(report)]
     elapsed = _ELAPSED.search(report)
     if elapsed is None or not counts or not all(counts):
         raise LoadError(f"no handshake was counted:\n{report[-1000:]}")

@@ -13,8 +13,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
-from tests.support.browser import chromium
-from tests.support.waiting import wait_until
+from open_webui_edge.benchmarks.browser import chromium
+from open_webui_edge.benchmarks.waiting import wait_until
 
 SIGN_IN, CHAT = "sign-in", "chat"
 PAGES: Mapping[str, str] = {SIGN_IN: "/auth", CHAT: "/"}

@@ -43,8 +43,8 @@ class Results:
     @classmethod
     def read(cls, file: Path) -> Self:
         """Read what `write` wrote."""
-        found: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return cls(dict(found["circumstances"]), dict(found["series"]))
+        content: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return cls(dict(content["circumstances"]), dict(content["series"]))
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""One run: every contender in turn, round after round, so that whatever else the machine does meets all of them."""
+"""One run: all contenders in turn, round after round, so that background load affects all of them equally."""
 
 import os
 import platform
@@ -16,24 +16,34 @@ import docker
 import httpx
 from playwright.sync_api import sync_playwright
 
-from benchmarks import application, contenders, early_hints, idle_sockets, load, page_load
-from benchmarks.application import Application
-from benchmarks.certificate import Certificate, make_certificate
-from benchmarks.contenders import BARE, CACHING, DIRECT, OURS, PROXIES, TITLES, Asset, Contender, Setting
-from benchmarks.far_network import Distance, FarNetwork
-from benchmarks.latency import KeptConnection
-from benchmarks.lines import LINES
-from benchmarks.load import Protocol
-from benchmarks.results import Results
-from benchmarks.streams import SSE, WAYS, Listener
-from benchmarks.testbed import Running, Testbed, testbed
-from bootstrap.console import Step, step
-from components.images import BENCH_TOOLS, OPEN_WEBUI_VERSION, ImageSource, open_webui
-from tests.nginx.backend import EchoBackend
-from tests.support.model_server import ModelServer
-from tests.support.waiting import wait_until
+from open_webui_edge.benchmarks import application, contenders, early_hints, idle_sockets, load, page_load
+from open_webui_edge.benchmarks.application import Application
+from open_webui_edge.benchmarks.certificate import Certificate, make_certificate
+from open_webui_edge.benchmarks.contenders import (
+    BARE,
+    CACHING,
+    DIRECT,
+    OURS,
+    PROXIES,
+    TITLES,
+    Asset,
+    Contender,
+    Setting,
+)
+from open_webui_edge.benchmarks.echo_backend import EchoBackend
+from open_webui_edge.benchmarks.far_network import Distance, FarNetwork
+from open_webui_edge.benchmarks.latency import PersistentConnection
+from open_webui_edge.benchmarks.lines import LINES
+from open_webui_edge.benchmarks.load import Protocol
+from open_webui_edge.benchmarks.model_server import ModelServer
+from open_webui_edge.benchmarks.results import Results
+from open_webui_edge.benchmarks.streams import SSE, WAYS, Listener
+from open_webui_edge.benchmarks.testbed import Running, Testbed, testbed
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.bootstrap.console import Step, step
+from open_webui_edge.settings.images import BENCH_TOOLS, OPEN_WEBUI_VERSION, ImageSource, open_webui
 
-_START_SECONDS = 30
+_START_TIMEOUT = 30
 FAR = Distance(round_trip=0.04, bytes_per_second=20e6 / 8)
 """A home's line: 40 ms there and back, 20 Mbit/s."""
 NEAR_PAGES, FAR_PAGES = "near", "far"
@@ -43,7 +53,7 @@ _CONFIG_BATCHES = 10
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything."""
+    """The amount of each measurement."""
 
     rounds: int = 5
     seconds: float = 1.5
@@ -61,7 +71,7 @@ class Plan:
 
     @classmethod
     def quick(cls) -> "Plan":
-        """Just enough to see that everything works."""
+        """Return a minimal plan that only checks that everything works."""
         return cls(2, 0.5, 1, 10, 4, 1, 20, 100, 1)
 
 
@@ -162,13 +172,13 @@ def _wait_for(contender: Contender, ca_file: str, path: str) -> None:
     wait_until(
         answers,
         what=f"{contender.address.name} to answer",
-        deadline=_START_SECONDS,
+        deadline=_START_TIMEOUT,
         ignoring=(httpx.TransportError,),
     )
 
 
 def _turns(names: Iterable[str], number: int) -> list[str]:
-    """Return the names in another order each round: nobody is always first."""
+    """Rotate the names each round, so that no contender is always first."""
     listed = list(names)
     start = number % len(listed)
     return listed[start:] + listed[:start]
@@ -200,13 +210,13 @@ def _assets(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
 
 def _config(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
     names = [DIRECT, *PROXIES]
-    # An answer for everybody may be kept by a proxy; one for somebody shows what passing it on takes.
+    # A proxy may cache an anonymous response; an authenticated one measures the cost of proxying.
     for key, token in (("config", None), ("config-user", bench.application.token)):
         shown.now(f"{key}: {_CONFIG_BATCHES} batches of {plan.config_requests} requests to each, in turn")
         with ExitStack() as opened:
             connections = {
                 name: opened.enter_context(
-                    KeptConnection(bench.running[name].address, bench.trust, "/api/config", token=token)
+                    PersistentConnection(bench.running[name].address, bench.trust, "/api/config", token=token)
                 )
                 for name in names
             }

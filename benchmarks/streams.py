@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from benchmarks.contenders import Address
-from tests.support.model_server import MODEL, ModelServer, Token, count_to
-from tests.support.open_webui_client import Answer, Delta, OpenWebUIClient
+from open_webui_edge.benchmarks.contenders import Address
+from open_webui_edge.benchmarks.model_server import MODEL, ModelServer, Token, count_to
+from open_webui_edge.benchmarks.open_webui_client import Answer, Delta, OpenWebUIClient
 
 SSE, SOCKET_IO = "SSE", "Socket.IO"
 WAYS = (SSE, SOCKET_IO)

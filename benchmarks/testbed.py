@@ -98,7 +98,7 @@ class Testbed:
         folder: str = "/",
         aliases: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
-        **more: Any,  # noqa: ANN401 - handed to the engine as it is
+        **more: Any,
     ) -> Running:
         """Start a container with these files below `folder`; `aliases` are its names in the network."""
         api = self.engine.api

@@ -1,44 +1,53 @@
-"""Where Pulumi keeps a stack's state: where the user is logged in, else on this machine."""
+"""Pulumi's backend for states: the one that the user is logged in to, else this machine."""
 
 import json
 import os
 import secrets
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from bootstrap import places
+from open_webui_edge.bootstrap import paths
 
 
 def environment() -> dict[str, str]:
-    """Return what a shell needs besides what it has; nothing that overrules a login or a passphrase.
+    """Return the variables for the backend; none that override a login or a passphrase.
 
-    The local state's folder and passphrase are made when they are missing.
+    Create the local backend's folder and passphrase if they are missing.
     """
     if logged_in():
         return {}
-    state = places.data() / "state"
+    state = paths.data() / "state"
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = {"PULUMI_BACKEND_URL": f"file://{state}"}
+    # Without attribute files: Pulumi does not need them and does not write them atomically, so a read during an update
+    # may find them empty. The state itself is replaced atomically.
+    variables = {"PULUMI_BACKEND_URL": f"file://{state}?metadata=skip"}
     if not _passphrase_is_given():
-        found["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(_passphrase_file())
-    return found
+        variables["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(_passphrase_file())
+    return variables
 
 
 def logged_in() -> bool:
-    """Tell whether the user chose a backend: by variable, by token, or by `pulumi login`."""
-    if os.environ.get("PULUMI_BACKEND_URL") or os.environ.get("PULUMI_ACCESS_TOKEN"):
-        return True
-    home = Path(os.environ.get("PULUMI_HOME", Path.home() / ".pulumi"))
-    credentials = Path(os.environ.get("PULUMI_CREDENTIALS_PATH", home)) / "credentials.json"
+    """Return whether the user chose a backend: by variable, by token, or by `pulumi login`."""
+    return bool(os.environ.get("PULUMI_ACCESS_TOKEN")) or url(os.environ) is not None
+
+
+def url(environment: Mapping[str, str]) -> str | None:
+    """Return the URL of the backend that Pulumi uses in an environment; None if none is configured."""
+    named = environment.get("PULUMI_BACKEND_URL")
+    if named:
+        return named
+    home = Path(environment.get("PULUMI_HOME", Path.home() / ".pulumi"))
+    credentials = Path(environment.get("PULUMI_CREDENTIALS_PATH", home)) / "credentials.json"
     try:
-        return bool(json.loads(credentials.read_text(encoding="utf-8")).get("current"))
+        return json.loads(credentials.read_text(encoding="utf-8")).get("current") or None
     except (OSError, ValueError, AttributeError):
-        return False
+        return None
 
 
 def passphrase_source(given: dict[str, str]) -> str:
-    """Name where the passphrase comes from, for a message; `given` is what we add to the environment."""
+    """Return the source of the passphrase, for messages; `given` are the variables that this program adds."""
     everything = {**os.environ, **given}
     if "PULUMI_CONFIG_PASSPHRASE" in everything:
         return "the variable PULUMI_CONFIG_PASSPHRASE"
@@ -52,11 +61,11 @@ def _passphrase_is_given() -> bool:
 
 
 def _passphrase_file() -> Path:
-    file = places.configuration() / "passphrase"
+    file = paths.configuration() / "passphrase"
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if file.exists():
         return file
-    # Whole or not at all: on a full disk an empty file would be left, and taken for the passphrase from then on.
+    # Atomic: a full disk would otherwise leave an empty file, which later runs would use as the passphrase.
     descriptor, unfinished = tempfile.mkstemp(dir=file.parent)  # with mode 0600
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as opened:

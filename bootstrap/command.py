@@ -1,14 +1,14 @@
-"""Running other programs: their words end up in a sentence, never in a traceback."""
+"""Runs other programs; turns their failures into messages instead of tracebacks."""
 
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.problem import ProblemError
 
 TAIL_LINES = 8
-"""How much of a failed program's output a person is shown; the last lines say why."""
+"""Number of last lines of a failed program's output that the user sees."""
 
 
 def output(
@@ -21,7 +21,7 @@ def output(
     """Run a program to its end and return what it wrote to standard output.
 
     Raises:
-        ProblemError: the program is missing or failed; the message has `purpose` and the program's last words.
+        ProblemError: the program is missing or failed; the message has `purpose` and the program's last lines.
 
     """
     ended = attempt(arguments, environment=environment, folder=folder)
@@ -38,9 +38,9 @@ def attempt(
     timeout: float | None = None,
     given: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program whose failure is an answer too; `given` is its standard input.
+    """Run a program and return its result, even if it fails; `given` is its standard input.
 
-    As in a shell, a missing program ends with 127 and one out of time with 124.
+    As in a shell, a missing program exits with 127, and one that timed out with 124.
     """
     words = [str(argument) for argument in arguments]
     try:
@@ -55,6 +55,7 @@ def attempt(
             cwd=folder,
             timeout=timeout,
             check=False,
+            encoding="utf-8",
         )
     except FileNotFoundError:
         return subprocess.CompletedProcess(words, 127, "", f"{words[0]}: command not found")
@@ -63,23 +64,23 @@ def attempt(
 
 
 def failure(purpose: str, arguments: Sequence[str | Path], code: int, words: str) -> ProblemError:
-    """Turn a failed program into the sentence a person gets."""
+    """Return the error for a failed program."""
     if is_full_disk(words):
         return ProblemError(f"{purpose}: the disk is full (no space left on device); free some space and run it again.")
     tail = "\n".join(f"    {line}" for line in words.strip().splitlines()[-TAIL_LINES:])
     program = " ".join(str(argument) for argument in arguments[:2])
-    return ProblemError(f"{purpose}: `{program}` ended with code {code}:\n{tail}")
+    return ProblemError(f"{purpose}: `{program}` failed with exit code {code}:\n{tail}")
 
 
 def is_full_disk(words: str) -> bool:
-    """Tell whether a program's output says that a disk is full."""
+    """Return whether a program's output reports a full disk."""
     return "no space left on device" in words.lower() or "enospc" in words.lower()
 
 
 def pass_through(
     arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None, folder: Path | None = None
 ) -> int:
-    """Run a program before the person's eyes and return its exit code."""
+    """Run a program in the foreground and return its exit code."""
     words = [str(argument) for argument in arguments]
     whole = None if environment is None else {**os.environ, **environment}
     return subprocess.run(words, env=whole, cwd=folder, check=False).returncode  # noqa: S603  # no shell

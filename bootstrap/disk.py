@@ -1,18 +1,19 @@
-"""Is there room for what is about to be written? Better said before ten minutes of building than after."""
+"""Checks for free disk space before long builds and downloads."""
 
 import shutil
 from pathlib import Path
 
-from bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.problem import ProblemError
 
+MEGABYTE = 10**6
 GIGABYTE = 10**9
 
 
 def require(needed: int, folder: Path, purpose: str) -> None:
-    """Stop when the disk below `folder` has less than `needed` bytes left.
+    """Make sure that the disk of `folder` has at least `needed` bytes free.
 
     Raises:
-        ProblemError: with what is needed and what is there.
+        ProblemError: it has not; the message has the needed and the free space.
 
     """
     existing = folder

@@ -1,5 +1,5 @@
-"""What a person can be told when the machine does not play along."""
+"""The error that a command reports to the user."""
 
 
 class ProblemError(Exception):
-    """One sentence for the person at the terminal, who can act on it; printed without a traceback."""
+    """One sentence that tells the user what happened and what to do; printed without a traceback."""

@@ -1,22 +1,20 @@
-"""What the application leans on, when the settings ask for it."""
+"""Services of the application that the settings enable: Ollama, PostgreSQL, Redis."""
 
-from pathlib import Path
 from typing import TypedDict
 
 import pulumi
 import pulumi_docker as docker
 
-from components.docker.container import container, volume
-from components.generated_secret import GeneratedSecret, GeneratedSecretArgs
-from components.keeping import kept
+from open_webui_edge.components.docker.container import container, volume
+from open_webui_edge.components.generated_secret import GeneratedSecret, GeneratedSecretArgs
+from open_webui_edge.components.protection import protected
+from open_webui_edge.runtime import delivery
+from open_webui_edge.runtime.contract import CONFIG_DIR
 
 _PORT = 11434
-_GIVEN = "/run/open-webui-edge"
-_PASSWORD = f"{_GIVEN}/password"
-_POSTGRES = Path(__file__).with_name("postgres.sh")
-_REDIS = Path(__file__).with_name("redis.sh")
-# Root hands the volume to the server's user, of both images, and becomes that user; it reads the password before, which
-# nobody else can. "$1" is what is run then.
+_PASSWORD = f"{CONFIG_DIR}/password"
+# Root gives the volume to the server's user (the same ID in both images), opens the password file, which only root can
+# read, and switches to that user. "$1" is the command.
 _AS_ITS_USER = (
     f'chown 999:999 "$0" && exec 3< {_PASSWORD} &&'
     ' exec setpriv --reuid=999 --regid=999 --clear-groups /bin/sh -eu -c "$1"'
@@ -25,13 +23,13 @@ _CAPABILITIES = ("CHOWN", "SETGID", "SETUID")
 
 
 class OllamaArgs(TypedDict):
-    """An Ollama of this deployment's own."""
+    """Ollama, which belongs to this deployment."""
 
     image: pulumi.Input[str]
-    """Id of the image."""
+    """ID of the image."""
     network: pulumi.Input[str]
     gpu: bool
-    """Give it all GPUs of the host."""
+    """Whether it gets all GPUs of the host."""
     memory: int
     """Limit in bytes."""
 
@@ -44,9 +42,9 @@ class Ollama(pulumi.ComponentResource):
     container_ids: pulumi.Output[list[str]]
 
     def __init__(self, name: str, args: OllamaArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the volume and the container."""
+        """Create the volume and the container."""
         super().__init__("open-webui-edge:index:Ollama", name, {}, opts)
-        models = volume(f"{name}-models", "ollama-models", kept(self))
+        models = volume(f"{name}-models", "ollama-models", protected(self))
         server = container(
             f"{name}-server",
             pulumi.ResourceOptions(parent=self),
@@ -66,12 +64,12 @@ class Ollama(pulumi.ComponentResource):
 
 
 class PostgresArgs(TypedDict):
-    """A PostgreSQL of this deployment's own."""
+    """PostgreSQL, which belongs to this deployment."""
 
     image: pulumi.Input[str]
-    """Id of the image."""
+    """ID of the image."""
     major: int
-    """Its major version, to which the data is tied."""
+    """Its major version, which the data depends on."""
     network: pulumi.Input[str]
     memory: int
     """Limit in bytes."""
@@ -81,19 +79,19 @@ class Postgres(pulumi.ComponentResource):
     """PostgreSQL with pgvector and a volume for its data."""
 
     url: pulumi.Output[str]
-    """Where the application finds its database; secret."""
+    """The database's URL; secret."""
     containers: pulumi.Output[list[str]]
     container_ids: pulumi.Output[list[str]]
 
     def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the password, the volumes and the container."""
+        """Create the password, the volumes and the container."""
         super().__init__("open-webui-edge:index:Postgres", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
-        password = GeneratedSecret(f"{name}-password", GeneratedSecretArgs(purpose="PostgreSQL"), kept(self)).value
-        data = volume(f"{name}-data", "postgres-data", kept(self))
-        given = volume(f"{name}-given", "postgres-given", child)
+        password = GeneratedSecret(f"{name}-password", GeneratedSecretArgs(purpose="PostgreSQL"), protected(self)).value
+        data = volume(f"{name}-data", "postgres-data", protected(self))
+        config = volume(f"{name}-given", "postgres-given", child)
         home, programs = "/var/lib/postgresql", f"/usr/lib/postgresql/{args['major']}/bin"
-        # A quarter, as PostgreSQL's manual advises for a machine of its own.
+        # A quarter, as PostgreSQL's manual recommends for a dedicated server.
         variables = f"EDGE_MAJOR={args['major']} EDGE_SHARED_BUFFERS={args['memory'] >> 22}"
         server = container(
             f"{name}-server",
@@ -101,14 +99,14 @@ class Postgres(pulumi.ComponentResource):
             role="postgres",
             image=args["image"],
             memory=args["memory"],
-            # Where parallel queries and the building of vector indices meet.
+            # For parallel queries and builds of vector indexes.
             shared_memory=args["memory"] // 4,
             entrypoint=["/bin/sh", "-eu", "-c", _AS_ITS_USER, home],
-            command=[f"{variables}\n{_POSTGRES.read_text()}"],
+            command=[f"{variables}\n{delivery.program('services/postgres.sh')}"],
             capabilities=_CAPABILITIES,
             volumes=[
                 docker.ContainerVolumeArgs(volume_name=data.name, container_path=home),
-                docker.ContainerVolumeArgs(volume_name=given.name, container_path=_GIVEN),
+                docker.ContainerVolumeArgs(volume_name=config.name, container_path=CONFIG_DIR),
             ],
             tmpfs={"/run/postgresql": "uid=999,gid=999,mode=0755"},
             files={_PASSWORD: password},
@@ -116,7 +114,7 @@ class Postgres(pulumi.ComponentResource):
             aliases=["postgres"],
             health=["CMD", f"{programs}/pg_isready", "--quiet", "--host=127.0.0.1", "--username=open_webui"],
             start_period="2m0s",
-            # "Fast": ends the sessions and writes what is in memory. SIGTERM would wait for every session to end.
+            # Fast shutdown: ends the sessions and writes a checkpoint. SIGTERM would wait for all sessions to end.
             stop_signal="SIGINT",
             stop_timeout=60,
         )
@@ -129,10 +127,10 @@ class Postgres(pulumi.ComponentResource):
 
 
 class RedisArgs(TypedDict):
-    """A Redis of this deployment's own."""
+    """Redis, which belongs to this deployment."""
 
     image: pulumi.Input[str]
-    """Id of the image."""
+    """ID of the image."""
     network: pulumi.Input[str]
     memory: int
     """Limit in bytes."""
@@ -142,18 +140,18 @@ class Redis(pulumi.ComponentResource):
     """Valkey, which speaks Redis' protocol, with a volume for its data."""
 
     url: pulumi.Output[str]
-    """Where the application finds it; secret."""
+    """Its URL; secret."""
     containers: pulumi.Output[list[str]]
     container_ids: pulumi.Output[list[str]]
 
     def __init__(self, name: str, args: RedisArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the password, the volumes and the container."""
+        """Create the password, the volumes and the container."""
         super().__init__("open-webui-edge:index:Redis", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
-        password = GeneratedSecret(f"{name}-password", GeneratedSecretArgs(purpose="Redis"), kept(self)).value
-        data = volume(f"{name}-data", "redis-data", kept(self))
-        given = volume(f"{name}-given", "redis-given", child)
-        # The rest is for clients' buffers and for the copy that writing the file anew takes.
+        password = GeneratedSecret(f"{name}-password", GeneratedSecretArgs(purpose="Redis"), protected(self)).value
+        data = volume(f"{name}-data", "redis-data", protected(self))
+        config = volume(f"{name}-given", "redis-given", child)
+        # The rest is for clients' buffers and for the copy-on-write memory of a background save.
         variables = f"EDGE_MEMORY={args['memory'] * 6 // 10 >> 20}"
         server = container(
             f"{name}-server",
@@ -162,16 +160,16 @@ class Redis(pulumi.ComponentResource):
             image=args["image"],
             memory=args["memory"],
             entrypoint=["/bin/sh", "-eu", "-c", _AS_ITS_USER, "/data"],
-            command=[f"{variables}\n{_REDIS.read_text()}"],
+            command=[f"{variables}\n{delivery.program('services/redis.sh')}"],
             capabilities=_CAPABILITIES,
             volumes=[
                 docker.ContainerVolumeArgs(volume_name=data.name, container_path="/data"),
-                docker.ContainerVolumeArgs(volume_name=given.name, container_path=_GIVEN),
+                docker.ContainerVolumeArgs(volume_name=config.name, container_path=CONFIG_DIR),
             ],
             files={_PASSWORD: password},
             network=args["network"],
             aliases=["redis"],
-            # By standard input: an argument could be read by others.
+            # By standard input: other processes could read an argument.
             health=[
                 "CMD-SHELL",
                 f"printf 'AUTH %s\\nPING\\n' \"$(cat {_PASSWORD})\" | valkey-cli | grep --quiet PONG",

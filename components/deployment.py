@@ -1,4 +1,4 @@
-"""The whole: the only place where the parts meet, and the only one that knows settings and components."""
+"""The composition root: creates the components of a deployment from a stack's settings."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -7,81 +7,93 @@ from typing import TYPE_CHECKING, TypedDict
 import pulumi
 import pulumi_tls as tls
 
-from components import images
-from components.backing_services import Ollama, OllamaArgs, Postgres, PostgresArgs, Redis, RedisArgs
-from components.backup.component import Backup, BackupArgs, DatabaseArgs, S3Args
-from components.certificates.certbot import (
+from open_webui_edge.components.backing_services import Ollama, OllamaArgs, Postgres, PostgresArgs, Redis, RedisArgs
+from open_webui_edge.components.backup import Backup, BackupArgs, DatabaseArgs, S3Args
+from open_webui_edge.components.certificates.certbot import (
     Certbot,
     CertbotArgs,
     ExternalAccountArgs,
     IssuerArgs,
     Route53Args,
 )
-from components.certificates.self_signed import SelfSignedCertificate, SelfSignedCertificateArgs
-from components.docker.arrival import ImagesToTake, once_answering
-from components.docker.chosen import engine_of
-from components.docker.container import volume
-from components.docker.engine import Engine, EngineError
-from components.docker.health import once_healthy
-from components.docker.host import DockerHost, DockerHostArgs
-from components.docker.image import pinned_image
-from components.docker.ownership import Ownership
-from components.docker.preflight import wanted_images
-from components.docker.ssh import SshAccess, ssh_options
-from components.generated_secret import GeneratedSecret, GeneratedSecretArgs, derive
-from components.images import Image, ImageSource
-from components.keeping import kept, kept_by_its_disk, release
-from components.launch import DRAIN_PORT
-from components.monitoring.component import Prometheus, PrometheusArgs
-from components.open_webui import PORT, AdminArgs, OpenWebUI, OpenWebUIArgs, ProviderArgs, UpgradeArgs
-from components.readiness.component import Readiness, ReadinessArgs
-from components.reverse_proxy.component import CertificateSource, NginxReverseProxy, NginxReverseProxyArgs
-from components.reverse_proxy.metrics import NginxMetrics, NginxMetricsArgs
-from components.reverse_proxy.rendering import METRICS_PORT, render_configuration
-from components.sign_in import GroupArgs, OidcArgs, RoleArgs, redirect_uri
-from stacks.backup import RepositoryKind
-from stacks.certificate import CertificateMode, Challenge, IssuerSettings, LetsEncryptSettings, Route53Settings
-from stacks.data import BackingMode, DataSettings, PostgresSettings, RedisSettings
-from stacks.models import OllamaMode, OllamaSettings, ProviderSettings
-from stacks.oidc import OidcSettings
-from stacks.open_webui import AdminSettings, Downgrade, OpenWebUISettings
-from stacks.placement import Placement, placement_of
-from stacks.settings import StackSettings
-from stacks.values import is_ip_address, is_loopback
+from open_webui_edge.components.certificates.self_signed import SelfSignedCertificate, SelfSignedCertificateArgs
+from open_webui_edge.components.docker.container import volume
+from open_webui_edge.components.docker.host import DockerHost, DockerHostArgs
+from open_webui_edge.components.docker.image import pinned_image
+from open_webui_edge.components.docker.ownership import Ownership
+from open_webui_edge.components.docker.recognition import after_recognition
+from open_webui_edge.components.docker.waiting import ImageTransfer, after_healthy, wait_for_engine
+from open_webui_edge.components.generated_secret import GeneratedSecret, GeneratedSecretArgs, derive
+from open_webui_edge.components.monitoring.component import Prometheus, PrometheusArgs
+from open_webui_edge.components.open_webui import AdminArgs, OpenWebUI, OpenWebUIArgs, ProviderArgs, UpgradeArgs
+from open_webui_edge.components.open_webui_environment import GroupArgs, OidcArgs, RoleArgs, redirect_uri
+from open_webui_edge.components.preflight import engine_from_settings
+from open_webui_edge.components.protection import deleted_with_instance, protected
+from open_webui_edge.components.readiness import Readiness, ReadinessArgs
+from open_webui_edge.components.reverse_proxy.component import (
+    CertificateSource,
+    NginxReverseProxy,
+    NginxReverseProxyArgs,
+)
+from open_webui_edge.components.reverse_proxy.exporter import NginxMetrics, NginxMetricsArgs
+from open_webui_edge.components.reverse_proxy.rendering import METRICS_PORT, render_configuration
+from open_webui_edge.engine.engine import Engine, EngineError
+from open_webui_edge.engine.ssh import SshAccess, ssh_options
+from open_webui_edge.runtime import delivery
+from open_webui_edge.runtime.contract import PORT
+from open_webui_edge.runtime.open_webui.launch import DRAIN_PORT
+from open_webui_edge.settings import images
+from open_webui_edge.settings.backup import RepositoryKind
+from open_webui_edge.settings.certificate import (
+    CertificateMode,
+    Challenge,
+    IssuerSettings,
+    LetsEncryptSettings,
+    Route53Settings,
+)
+from open_webui_edge.settings.data import BackingMode, DataSettings, PostgresSettings, RedisSettings
+from open_webui_edge.settings.images import Image, ImageSource
+from open_webui_edge.settings.models import OllamaMode, OllamaSettings, ProviderSettings
+from open_webui_edge.settings.needed_images import required_images
+from open_webui_edge.settings.oidc import OidcSettings
+from open_webui_edge.settings.open_webui import AdminSettings, Downgrade, OpenWebUISettings
+from open_webui_edge.settings.placement import Placement, placement_of
+from open_webui_edge.settings.stack import StackSettings
+from open_webui_edge.settings.values import is_ip_address, is_loopback
 
 if TYPE_CHECKING:
-    from components.aws.vm import AwsVm
-    from components.certificates.provided import ProvidedCertificate
+    from open_webui_edge.components.aws.vm import AwsVm
+    from open_webui_edge.components.certificates.provided import ProvidedCertificate
 
 _CERTBOT_MEMORY = 256 << 20
-_FIRST_START = 900
+_FIRST_START_TIMEOUT = 900
 """Seconds for a new instance to install Docker and answer."""
-_RECORDS_ARE_WANTED = "Where your domain is kept, these records lead to the site (at the top of a zone, an ALIAS)"
-_SERVERS_ARE_WANTED = "Your domain's registrar must know the name servers of its zone"
+_RECORDS_TO_CREATE = "Create these records at your DNS provider (at the apex of a zone, an ALIAS)"
+_SERVERS_TO_SET = "Set the zone's name servers at your domain's registrar"
 _WithContainers = (
     NginxReverseProxy | Certbot | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics | Prometheus | Backup
 )
 
 
 class OpenWebUIDeployment(pulumi.ComponentResource):
-    """Open WebUI behind Nginx over HTTPS, as one stack's settings want it."""
+    """Open WebUI behind Nginx over HTTPS, as one stack's settings describe it."""
 
     outputs: dict[str, pulumi.Output[object] | object]
-    """What the stack exports, by name."""
+    """The stack's outputs, by name."""
 
     def __init__(self, name: str, settings: StackSettings, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Build everything that the settings ask for."""
-        super().__init__("open-webui-edge:index:OpenWebUIDeployment", name, {}, _released(settings, opts))
+        """Create everything that the settings describe."""
+        super().__init__("open-webui-edge:index:OpenWebUIDeployment", name, {}, opts)
         self._settings = settings
         self._name = name
         self._placement = placement = placement_of(settings)
         vm = self._aws_vm(placement)
         self._engine = engine = _engine(settings)
-        self._address = settings.platform.docker.host if vm is None else self._reached(vm)
-        identity = tls.PrivateKey(f"{name}-identity", algorithm="ED25519", opts=kept(self))
+        self._address = settings.platform.docker.host if vm is None else self._address_on(vm)
+        identity = tls.PrivateKey(f"{name}-identity", algorithm="ED25519", opts=protected(self))
         owned: list[pulumi.ResourceTransform] = [Ownership(engine, identity.public_key_fingerprint_sha256).claim]
         if vm is not None:
-            owned.append(kept_by_its_disk(vm.host.instance))
+            owned.append(deleted_with_instance(vm.host.instance))
 
         ipv6 = self._ipv6(engine, placement)
         host = DockerHost(
@@ -91,7 +103,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         )
         on_host = pulumi.ResourceOptions(parent=self, provider=host.provider, transforms=owned)
 
-        # Made in every mode: whoever trusts its authority can go on doing so when the mode is changed back.
+        # Created in every mode: a CA that clients trust stays valid when the mode is changed back.
         own = SelfSignedCertificate(
             f"{name}-certificate",
             SelfSignedCertificateArgs(
@@ -118,22 +130,23 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             replicas=len(application.replicas),
             ipv6=ipv6 is not None,
             rsa_certificate=provided is not None and provided.rsa,
-            acme_challenges=_asked_over_http(settings),
+            acme_challenges=_http_01_names(settings),
         )
+        delivered = delivery.configuration(configuration)
         proxy = NginxReverseProxy(
             f"{name}-nginx",
             NginxReverseProxyArgs(
                 image=nginx,
-                # What it keeps is of one release: it changes with it, and not where that fails its trial.
-                configuration=pulumi.Output.all(configuration, application.image_name).apply(lambda both: both[0]),
+                # The cache is per release: switch it only after the new release passed its trial.
+                configuration=pulumi.Output.all(delivered, application.image_name).apply(lambda both: both[0]),
                 certificate_pem=own.certificate_pem if provided is None else provided.certificate_pem,
                 private_key_pem=(
                     own.private_key_pem if provided is None else pulumi.Output.secret(provided.private_key_pem)
                 ),
                 certificate_source=(
-                    CertificateSource.OFFERED
+                    CertificateSource.VOLUME
                     if settings.certificate.mode is CertificateMode.LETS_ENCRYPT
-                    else CertificateSource.OWN
+                    else CertificateSource.ARGS
                 ),
                 warn_before=round(settings.certificate.warn_before.total_seconds()),
                 network=host.network,
@@ -146,9 +159,11 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             ),
             on_host,
         )
-        # In every mode: what is protected could not be given up when the mode changes.
-        letsencrypt = volume(f"{name}-letsencrypt", "letsencrypt", pulumi.ResourceOptions.merge(on_host, kept(self)))
-        certbot = self._certbot(proxy, letsencrypt.name, host, on_host, [] if vm is None else vm.published)
+        # In every mode: a change of mode could not delete a protected volume.
+        letsencrypt = volume(
+            f"{name}-letsencrypt", "letsencrypt", pulumi.ResourceOptions.merge(on_host, protected(self))
+        )
+        certbot = self._certbot(proxy, letsencrypt.name, host, on_host, [] if vm is None else vm.dns_dependencies)
         metrics = self._metrics(proxy, nginx, on_host)
         password = self._backup_password(identity)
         prometheus = self._prometheus(proxy, application, host, on_host)
@@ -165,11 +180,11 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             "backup": self._backup(application, postgres, password, host, on_host),
             "prometheus": prometheus,
         }
-        # Some are not wanted, and some run elsewhere and are an address here.
+        # Disabled parts are None, external services are addresses.
         parts = {role: part for role, part in by_role.items() if isinstance(part, _WithContainers)}
-        # Whoever mended what an issuer could not see updates again, and need not wait for its next attempt.
-        patient: pulumi.Input[Sequence[str]] = [] if certbot is None else certbot.container_ids
-        healthy = pulumi.Output.all(patient, *(part.container_ids for part in parts.values())).apply(
+        # Restart an unhealthy certbot so that this update retries at once instead of after its back-off.
+        retried: pulumi.Input[Sequence[str]] = [] if certbot is None else certbot.container_ids
+        healthy = pulumi.Output.all(retried, *(part.container_ids for part in parts.values())).apply(
             lambda groups: _healthy(engine, groups[0], [identity for group in groups[1:] for identity in group]),
         )
         containers = {role: part.containers for role, part in parts.items()}
@@ -178,7 +193,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             "url": settings.site.url,
             "ca_certificate": own.ca_certificate_pem if mode is CertificateMode.SELF_SIGNED else None,
             "certificate": {"mode": str(mode), "subject_names": list(settings.certificate_names)},
-            # Named only when they are healthy: an update that leaves one sick has failed, and so has the next.
+            # Set only when all containers are healthy: an update that leaves one unhealthy fails, and so does the next.
             "containers": pulumi.Output.all(healthy, containers).apply(lambda both: both[1]),
             "host": None,
             **({} if vm is None else _outputs_of(vm)),
@@ -186,19 +201,19 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         if prometheus is not None:
             self.outputs["status_page"] = prometheus.status_page
         if vm is not None:
-            _say_what_is_left(vm)
+            _report_dns_to_do(vm)
         if password is not None:
-            # Also where none are made each day: `make backup` makes one at any time.
+            # Also without daily backups: `make backup` creates one at any time.
             self.outputs["backup_password"] = password
         if settings.open_webui.oidc is not None:
-            # What to enter at the provider.
+            # To register at the provider.
             self.outputs["oidc"] = {"redirect_uri": redirect_uri(settings.site.url)}
         if admin is not None:
             self.outputs["admin_password"] = pulumi.Output.secret(admin["password"])
         self.register_outputs(self.outputs)
 
     def _backup_password(self, identity: tls.PrivateKey) -> pulumi.Output[str] | None:
-        """Return what backups are encrypted with, whether they are made each day or not."""
+        """Return the password that encrypts backups, daily or not."""
         backup = self._settings.backup
         if not backup.encrypted:
             return None
@@ -220,7 +235,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             return None
         args = BackupArgs(
             image=self._image(images.RESTIC, opts),
-            # A name of its own for it: the application's goes, with all that runs it, when its version changes.
+            # A tag of its own: the application's tag is replaced, with all its containers, when the release changes.
             application_image=pinned_image(f"{self._name}-backup-copy", application.image_name, "backup-copy", opts),
             network=host.network,
             data=application.data,
@@ -233,7 +248,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
                     f"{self._name}-backup-database", self._reference(images.POSTGRES), "backup-database", opts
                 ),
                 url=postgres.url if isinstance(postgres, Postgres) else postgres,
-                # Only once that version has proved that it works with the data.
+                # Known once a trial has proved that the release works with the data.
                 version=application.image_name.apply(lambda _: settings.open_webui.version),
             )
         if password is not None:
@@ -257,7 +272,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         home: pulumi.Output[str],
         host: DockerHost,
         opts: pulumi.ResourceOptions,
-        published: Sequence[pulumi.Resource],
+        dns_dependencies: Sequence[pulumi.Resource],
     ) -> Certbot | None:
         certificate = self._settings.certificate
         if certificate.mode is not CertificateMode.LETS_ENCRYPT:
@@ -274,24 +289,23 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             wait=round(acme.wait.total_seconds()),
             memory=_CERTBOT_MEMORY,
         )
-        if self._settings.platform.aws is not None and certificate.by_the_role:
-            # The metadata service, which hands out the keys of an instance's role, answers no container elsewhere.
+        if self._settings.platform.aws is not None and certificate.uses_instance_role:
+            # Only the host's network reaches the metadata service, which issues the credentials of the instance's role.
             args["published_port"] = self._placement.https_port
         else:
             args["network"] = host.network
         if acme.route53 is not None:
             args["route53"] = _route53(acme.route53)
-        # An issuer finds the site by its names.
-        found = pulumi.ResourceOptions(depends_on=[*published])
-        return Certbot(f"{self._name}-certbot", args, pulumi.ResourceOptions.merge(opts, found))
+        # The issuer resolves the site's names.
+        reachable = pulumi.ResourceOptions(depends_on=[*dns_dependencies])
+        return Certbot(f"{self._name}-certbot", args, pulumi.ResourceOptions.merge(opts, reachable))
 
     def _provided_certificate(self) -> "ProvidedCertificate | None":
         provided = self._settings.certificate.provided
-        # Who removes data needs no valid certificate for it.
-        if provided is None or not self._settings.data.keep:
+        if provided is None:
             return None
-        # Here, and not above: reading takes 30 ms to load, which who brings none need not wait for.
-        from components.certificates.provided import read_provided  # noqa: PLC0415
+        # Imported here: the module takes 30 ms to load, and most stacks have no certificate of their own.
+        from open_webui_edge.components.certificates.provided import read_provided  # noqa: PLC0415
 
         reading = read_provided(
             provided, self._settings.certificate_names, warn_before=self._settings.certificate.warn_before
@@ -306,31 +320,35 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         return image.reference(self._settings.images.source, self._settings.images.registry)
 
     def _image(self, image: Image, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
-        """Return an image's id."""
+        """Return an image's ID."""
         return pinned_image(f"{self._name}-{image.role}", self._reference(image), image.role, opts)
 
     def _ipv6(self, engine: Engine, placement: Placement) -> str | None:
-        """Return the IPv6 address to publish, where one is wanted and the engine shows who comes."""
-        wanted = placement.listen_ipv6_address
-        if wanted is None:
+        """Return the IPv6 address to publish, if one is set and containers see the addresses of IPv6 clients."""
+        address = placement.listen_ipv6_address
+        if address is None:
             return None
         try:
             if engine.shows_ipv6_clients():
-                return wanted
+                return address
         except EngineError as error:
             raise pulumi.RunError(str(error)) from None
         if not is_loopback(placement.listen_address):
             pulumi.log.info(
-                f"Nothing is published on {wanted}: this Docker engine would show every IPv6 client under"
-                " its own gateway's address. Docker 27 and later show the client's; site.listen.ipv6: false says that"
-                " none is wanted.",
+                f"Nothing is published on {address}: behind this Docker engine every IPv6 client has the gateway's"
+                " address. Docker 27 and later preserve the client's; site.listen.ipv6: false hides this message.",
             )
         return None
 
     def _host_args(self, *, ipv6: bool) -> DockerHostArgs:
         args = DockerHostArgs(ipv6=ipv6)
-        if self._address is not None:
+        if self._settings.platform.aws is not None and self._address is not None:
+            # The engine is replaced with its instance; the data is on a volume of its own.
             args["host"] = self._address
+        else:
+            # The default too is in the state: a refresh asks the engine that the state names.
+            opts = pulumi.ResourceOptions(parent=self)
+            args["host"] = after_recognition(f"{self._name}-host", self._engine, opts)
         if self._engine.ssh_options:
             args["ssh_options"] = self._engine.ssh_options
         return args
@@ -338,9 +356,9 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
     def _aws_vm(self, placement: Placement) -> "AwsVm | None":
         if self._settings.platform.aws is None:
             return None
-        # Here, and not above: its SDK takes a second to load, which who runs nothing there need not wait for.
+        # Imported here: the SDK takes a second to load, which stacks without AWS need not wait for.
         try:
-            from components.aws.vm import AwsVm  # noqa: PLC0415
+            from open_webui_edge.components.aws.vm import AwsVm  # noqa: PLC0415
         except ModuleNotFoundError as error:
             if error.name != "pulumi_aws":
                 raise
@@ -348,19 +366,19 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
                 "platform.kind: aws-vm needs the package pulumi-aws, which is not installed here; `make up` installs"
                 " it, as does .venv/bin/pip install -r requirements-aws.txt",
             ) from None
-        from components.aws.wanted import vm_args  # noqa: PLC0415
+        from open_webui_edge.components.aws.vm_args import vm_args  # noqa: PLC0415
 
         return AwsVm(f"{self._name}-vm", vm_args(self._settings, placement), pulumi.ResourceOptions(parent=self))
 
-    def _reached(self, vm: "AwsVm") -> pulumi.Output[str]:
-        """Return where the instance's engine is, known once it answers."""
+    def _address_on(self, vm: "AwsVm") -> pulumi.Output[str]:
+        """Return the address of the instance's engine, known once it answers."""
         stack, ssh = pulumi.get_stack(), vm.host.ssh
         access = pulumi.Output.all(ssh.address, ssh.host_key, ssh.client_private_key, vm.host.complete).apply(
-            lambda known: SshAccess(stack, f"ssh://{ssh.user}@{known[0]}", known[1], known[2])
+            lambda values: SshAccess(stack, f"ssh://{ssh.user}@{values[0]}", values[1], values[2])
         )
         built = self._settings.images.source is ImageSource.BUILT
-        images_here = ImagesToTake(wanted_images(self._settings), Engine(None)) if built else None
-        return once_answering(self._engine, access, timeout=_FIRST_START, images=images_here)
+        transfer = ImageTransfer(required_images(self._settings), Engine(None)) if built else None
+        return wait_for_engine(self._engine, access, timeout=_FIRST_START_TIMEOUT, images=transfer)
 
     def _metrics(
         self, proxy: NginxReverseProxy, nginx: pulumi.Output[str], opts: pulumi.ResourceOptions
@@ -378,37 +396,39 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
     def _prometheus(
         self, proxy: NginxReverseProxy, application: OpenWebUI, host: DockerHost, opts: pulumi.ResourceOptions
     ) -> Prometheus | None:
-        wanted = self._settings.monitoring.prometheus
-        if not wanted.enabled:
+        settings = self._settings.monitoring.prometheus
+        if not settings.enabled:
             return None
         args = PrometheusArgs(
             image=self._image(images.PROMETHEUS, opts),
-            mtail_image=self._image(images.MTAIL, opts),
+            # A tag of its own: the counter keeps running while the application's release changes.
+            counter_image=pinned_image(
+                f"{self._name}-request-counter", application.image_name, "request-counter", opts
+            ),
             network=host.network,
             log_volume=proxy.metrics_volume,
             proxy=f"nginx:{METRICS_PORT}",
             replicas={replica: f"{replica}:{DRAIN_PORT}" for replica in application.replicas},
             stack=pulumi.get_stack(),
-            port=wanted.port,
-            interval=round(wanted.interval.total_seconds()),
-            retention=round(wanted.retention.total_seconds()),
-            max_size=wanted.max_size,
-            memory=wanted.memory,
-            alertmanagers=wanted.alertmanagers,
+            port=settings.port,
+            interval=round(settings.interval.total_seconds()),
+            retention=round(settings.retention.total_seconds()),
+            max_size=settings.max_size,
+            memory=settings.memory,
+            alertmanagers=settings.alertmanagers,
         )
         return Prometheus(f"{self._name}-prometheus", args, opts)
 
     def _admin(self, admin: AdminSettings | None) -> AdminArgs | None:
         if admin is None:
             return None
+        # Also with a password in the settings: an update could not delete the protected key.
+        generated = GeneratedSecret(
+            f"{self._name}-admin-password", GeneratedSecretArgs(purpose="WEBUI_ADMIN_PASSWORD"), protected(self)
+        )
+        password = generated.value
         if admin.password is not None:
             password = pulumi.Output.secret(admin.password.get_secret_value())
-        else:
-            password = GeneratedSecret(
-                f"{self._name}-admin-password",
-                GeneratedSecretArgs(purpose="WEBUI_ADMIN_PASSWORD"),
-                kept(self),
-            ).value
         return AdminArgs(email=admin.email, name=admin.name, password=password)
 
     def _ollama(self, ollama: OllamaSettings, host: DockerHost, opts: pulumi.ResourceOptions) -> Ollama | str | None:
@@ -454,7 +474,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         return Readiness(
             f"{self._name}-readiness",
             ReadinessArgs(
-                # A name of its own for it: it goes on while the application's version changes.
+                # A tag of its own: it keeps running while the application's release changes.
                 image=pinned_image(f"{self._name}-readiness", application.image_name, "readiness", opts),
                 network=host.network,
                 name=application.upstream,
@@ -463,7 +483,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             opts,
         )
 
-    def _open_webui(  # noqa: PLR0913, PLR0917 - what it leans on
+    def _open_webui(  # noqa: PLR0913, PLR0917 - its services
         self,
         host: DockerHost,
         opts: pulumi.ResourceOptions,
@@ -493,7 +513,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             drain=round(application.drain.total_seconds()),
             replicas=application.replicas,
             environment=application.environment,
-            **_brought_volume(self._settings.data),
+            **_external_volume(self._settings.data),
         )
         if self._address is not None:
             args["engine"] = self._address
@@ -504,7 +524,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         if redis is not None:
             args["redis_url"] = redis.url if isinstance(redis, Redis) else redis
         services = {"DATABASE_URL": ("postgres", postgres), "REDIS_URL": ("redis", redis)}
-        args["brought"] = {
+        args["external_services"] = {
             variable: f"data.{key}.url"
             for variable, (key, service) in services.items()
             if isinstance(service, pulumi.Output)
@@ -518,21 +538,15 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         if self._settings.data.volume is not None:
             args["volume"] = self._settings.data.volume
         _add_sign_in(args, application)
-        # They start once what they lean on is healthy, and end before it does.
-        below = [service for service in (postgres, redis) if isinstance(service, Postgres | Redis)]
-        identities = pulumi.Output.all(*(service.container_ids for service in below)).apply(
+        # Replicas start after their database and Redis are healthy, and stop before them.
+        own_services = [service for service in (postgres, redis) if isinstance(service, Postgres | Redis)]
+        identities = pulumi.Output.all(*(service.container_ids for service in own_services)).apply(
             lambda groups: [identity for group in groups for identity in group]
         )
         after = pulumi.ResourceOptions.merge(
-            opts, pulumi.ResourceOptions(depends_on=once_healthy(below, identities, self._engine))
+            opts, pulumi.ResourceOptions(depends_on=after_healthy(own_services, identities, self._engine))
         )
         return OpenWebUI(f"{self._name}-open-webui", args, after)
-
-
-def _released(settings: StackSettings, opts: pulumi.ResourceOptions | None) -> pulumi.ResourceOptions | None:
-    if settings.data.keep:
-        return opts
-    return pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(transforms=[release]))
 
 
 def _engine(settings: StackSettings) -> Engine:
@@ -540,19 +554,19 @@ def _engine(settings: StackSettings) -> Engine:
     if settings.platform.aws is not None:
         return Engine(None, ssh_options=ssh_options(stack), host_key_from="the state of this stack", known=False)
     try:
-        return engine_of(settings, stack)
+        return engine_from_settings(settings, stack)
     except EngineError as error:
         raise pulumi.RunError(str(error)) from None
 
 
-def _say_what_is_left(vm: "AwsVm") -> None:
-    """Say what somebody has to enter elsewhere as soon as it is known: the update may wait for it."""
+def _report_dns_to_do(vm: "AwsVm") -> None:
+    """Report the DNS records to create elsewhere as soon as they are known: the update may wait for them."""
     if pulumi.runtime.is_dry_run():
         return
-    if vm.wanted_records is not None:
-        vm.wanted_records.apply(lambda records: pulumi.log.info(f"{_RECORDS_ARE_WANTED}: {_listed(records)}"))
+    if vm.records_to_create is not None:
+        vm.records_to_create.apply(lambda records: pulumi.log.info(f"{_RECORDS_TO_CREATE}: {_listed(records)}"))
     if vm.name_servers is not None:
-        vm.name_servers.apply(lambda servers: pulumi.log.info(f"{_SERVERS_ARE_WANTED}: {', '.join(servers)}"))
+        vm.name_servers.apply(lambda servers: pulumi.log.info(f"{_SERVERS_TO_SET}: {', '.join(servers)}"))
 
 
 def _listed(records: Sequence[Mapping[str, str]]) -> str:
@@ -565,13 +579,13 @@ def _outputs_of(vm: "AwsVm") -> dict[str, pulumi.Output[object] | object]:
         outputs["load_balancer"] = vm.load_balancer
     if vm.name_servers is not None:
         outputs["name_servers"] = vm.name_servers
-    if vm.wanted_records is not None:
-        outputs["dns_records"] = vm.wanted_records
+    if vm.records_to_create is not None:
+        outputs["dns_records"] = vm.records_to_create
     return outputs
 
 
-def _asked_over_http(settings: StackSettings) -> Sequence[str]:
-    """Return the names for which an issuer asks on port 80."""
+def _http_01_names(settings: StackSettings) -> Sequence[str]:
+    """Return the names that an issuer validates over port 80 (HTTP-01)."""
     certificate = settings.certificate
     if certificate.mode is CertificateMode.LETS_ENCRYPT and certificate.lets_encrypt.challenge is Challenge.HTTP_01:
         return settings.certificate_names
@@ -617,7 +631,7 @@ class _Generation(TypedDict, total=False):
 
 
 def _generation(number: int) -> _Generation:
-    # An input more would be a change to a stack that has the first one.
+    # Omit generation 1 so existing stacks see no diff.
     return {} if number == 1 else {"generation": number}
 
 
@@ -626,8 +640,8 @@ class _ClientAuthorities(TypedDict, total=False):
 
 
 def _client_authorities(settings: StackSettings) -> _ClientAuthorities:
-    asked = settings.proxy.authentication.client_certificates
-    return {} if asked is None else {"client_authorities_pem": asked.authorities}
+    client_certificates = settings.proxy.authentication.client_certificates
+    return {} if client_certificates is None else {"client_authorities_pem": client_certificates.authorities}
 
 
 def _add_sign_in(args: OpenWebUIArgs, application: OpenWebUISettings) -> None:
@@ -655,7 +669,7 @@ def _oidc(oidc: OidcSettings) -> OidcArgs:
         allow_signup=oidc.allow_signup,
         merge_by_email=oidc.merge_by_email,
         allowed_domains=oidc.allowed_domains,
-        only=oidc.only,
+        disable_password_login=oidc.only,
     )
     if oidc.roles is not None:
         args["roles"] = RoleArgs(claim=oidc.roles.claim, allowed=oidc.roles.allowed, admin=oidc.roles.admin)
@@ -664,11 +678,11 @@ def _oidc(oidc: OidcSettings) -> OidcArgs:
     return args
 
 
-class _BroughtVolume(TypedDict, total=False):
+class _ExternalVolume(TypedDict, total=False):
     volume: str
 
 
-def _brought_volume(data: DataSettings) -> _BroughtVolume:
+def _external_volume(data: DataSettings) -> _ExternalVolume:
     return {} if data.volume is None else {"volume": data.volume}
 
 
@@ -678,11 +692,11 @@ def _provider(provider: ProviderSettings) -> ProviderArgs:
     return ProviderArgs(url=provider.url, api_key=pulumi.Output.secret(provider.api_key.get_secret_value()))
 
 
-async def _healthy(engine: Engine, patient: Sequence[str], container_ids: Sequence[str]) -> bool:
+async def _healthy(engine: Engine, retried: Sequence[str], container_ids: Sequence[str]) -> bool:
     if pulumi.runtime.is_dry_run():
         return True
     try:
-        await asyncio.to_thread(engine.restart_unhealthy, patient)
+        await asyncio.to_thread(engine.restart_unhealthy, retried)
         await asyncio.to_thread(engine.wait_until_healthy, container_ids, pulumi.log.info)
     except EngineError as error:
         raise pulumi.RunError(str(error)) from None

@@ -1,4 +1,4 @@
-"""`python3 -m diagnostics --url https://…`: the doctor for somebody else's deployment."""
+"""`python3 -m open_webui_edge.diagnostics --url https://…`: the doctor for any deployment."""
 
 import os
 import sys
@@ -13,11 +13,11 @@ _USAGE = 64
 def main() -> int:
     """Go on with the Python that has what this needs, wherever it was called from."""
     try:
-        from diagnostics.command_line import run  # noqa: PLC0415  # it needs the packages of the virtual environment
+        from open_webui_edge.diagnostics.command_line import run  # noqa: PLC0415  # it needs the packages of the virtual environment
     except ImportError as missing:
         python = _OWN / "bin" / "python"
         if python.exists() and Path(sys.prefix).resolve() != _OWN.resolve():
-            os.execv(python, [str(python), "-m", "diagnostics", *sys.argv[1:]])  # noqa: S606  # no shell
+            os.execv(python, [str(python), "-m", "open_webui_edge.diagnostics", *sys.argv[1:]])  # noqa: S606  # no shell
         sys.stderr.write(f"{missing.name} is not installed here; `make doctor URL=…` installs what the doctor needs.\n")
         return _USAGE
     try:
@@ -26,7 +26,7 @@ def main() -> int:
         sys.stderr.write("interrupted\n")
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever reads the answer has read enough; Python would complain once more when it ends.
+        # The reader closed the pipe; without this Python reports it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 

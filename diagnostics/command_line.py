@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from diagnostics import inside, outside
-from diagnostics.finding import Finding
-from diagnostics.question import Diagnosis, Progress, Question, diagnose
-from diagnostics.report import document, page, table
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics import inside, outside
+from open_webui_edge.diagnostics.finding import Finding
+from open_webui_edge.diagnostics.question import Diagnosis, Progress, Question, diagnose
+from open_webui_edge.diagnostics.report import document, page, table
+from open_webui_edge.diagnostics.subject import Subject
 
 _WRONG_WORDS = 64
 """As sysexits.h calls wrong usage: what a diagnosis ends with is 0, 1 or 2."""
@@ -28,11 +28,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Diagnose a URL, and return the exit code: 0 well, 1 warnings, 2 failures."""
+    """Diagnose a URL, and return the exit code: 0 OK, 1 warnings, 2 failures."""
     parser = _Parser(prog="diagnostics", description="Ask a running Open WebUI what a user would ask.")
     parser.add_argument("--url", required=True, help="where it is, such as https://chat.example.com")
     parser.add_argument("--address", help="where to connect to, instead of asking for the name")
-    parser.add_argument("--ca", type=Path, help="a PEM file with the authority to trust besides the known ones")
+    parser.add_argument("--ca", type=Path, help="a PEM file with a CA to trust in addition to the public ones")
     parser.add_argument("--token-file", type=Path, help="a file with an account's API key, to time a model's answer")
     parser.add_argument("--long", action="store_true", help="ask what takes minutes, too")
     parser.add_argument("--json", action="store_true", help="write JSON instead of a table")
@@ -116,8 +116,8 @@ def _is_written(text: str, file: Path) -> bool:
 def _progress(number: int) -> Progress:
     done: list[str] = []
 
-    def ends(question: Question, found: Sequence[Finding]) -> None:
-        del found
+    def ends(question: Question, findings: Sequence[Finding]) -> None:
+        del findings
         done.append(question.id)
         if sys.stderr.isatty():
             sys.stderr.write(

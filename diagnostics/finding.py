@@ -1,8 +1,14 @@
-"""What came of a question: what was seen, why it matters, what to change."""
+"""The result of a question: what was seen, why it matters, what to change."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
+from urllib.parse import quote
+
+REDACTED = "[secret]"
+_SHORTEST = 4
+"""Shorter secrets occur in every text by chance."""
 
 
 class Severity(StrEnum):
@@ -20,7 +26,7 @@ class Severity(StrEnum):
 
 
 class Hop(StrEnum):
-    """Where on the way from a browser to an answer: a box of the picture."""
+    """A hop between the browser and the answer: a box of the picture."""
 
     NAME = "name"
     HOST = "host"
@@ -42,7 +48,7 @@ class Remedy:
     apply: Callable[[], str]
     """Do it, and return what came of it in a sentence; raises OSError or RuntimeError if it does not work."""
     asks: bool = False
-    """Whether somebody must agree to it first: it changes more than what was found."""
+    """Whether it needs a confirmation, because it changes more than what was found."""
 
 
 @dataclass(frozen=True)
@@ -64,23 +70,23 @@ class Finding:
     value: str | None = None
     """What to write there."""
     remedy: Remedy | None = None
-    causes: tuple[str, ...] = ()
-    """Checks that this one explains, which then are not shown on their own; `tls.*` stands for all that begin so."""
-    because: tuple[str, ...] = ()
-    """The other way round: checks whose trouble explains this one."""
+    explains: tuple[str, ...] = ()
+    """Checks that this one explains and that are folded under it; `tls.*` means all that begin with tls."""
+    explained_by: tuple[str, ...] = ()
+    """Checks whose failure explains this one."""
 
     @property
     def is_trouble(self) -> bool:
-        """Whether somebody has to do something."""
+        """Whether something has to be done."""
         return self.severity in {Severity.WARNING, Severity.FAILURE}
 
 
-def well(check: str, hop: Hop, seen: str) -> Finding:
+def ok(check: str, hop: Hop, seen: str) -> Finding:
     """Return a finding that all is well."""
     return Finding(check, Severity.OK, hop, seen)
 
 
-def noted(check: str, hop: Hop, seen: str, why: str = "") -> Finding:
+def note(check: str, hop: Hop, seen: str, why: str = "") -> Finding:
     """Return a finding that asks for nothing."""
     return Finding(check, Severity.NOTE, hop, seen, why)
 
@@ -88,3 +94,32 @@ def noted(check: str, hop: Hop, seen: str, why: str = "") -> Finding:
 def unknown(check: str, hop: Hop, seen: str, why: str = "") -> Finding:
     """Return that it could not be asked, and why."""
     return Finding(check, Severity.UNKNOWN, hop, seen, why)
+
+
+def redact(text: str, secrets: Collection[str]) -> str:
+    """Return a text without any of the secrets, also in percent-encoded form."""
+    forms = {form for secret in secrets for form in (secret, quote(secret, safe=""), quote(secret))}
+    for form in sorted(forms, key=len, reverse=True):
+        if len(form) >= _SHORTEST:
+            text = text.replace(form, REDACTED)
+    return text
+
+
+def redacted(finding: Finding, secrets: Collection[str]) -> Finding:
+    """Return a finding without any of the secrets."""
+    return replace(
+        finding,
+        seen=redact(finding.seen, secrets),
+        why=redact(finding.why, secrets),
+        fix=redact(finding.fix, secrets),
+        value=None if finding.value is None else redact(finding.value, secrets),
+    )
+
+
+def parse_time(value: object) -> datetime | None:
+    """Read a time in ISO 8601, in UTC unless it states an offset; None if it is not one."""
+    try:
+        time = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

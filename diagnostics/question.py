@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
-from diagnostics.finding import Finding, Hop, Severity, unknown
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, unknown
+from open_webui_edge.diagnostics.subject import Subject
 
 SIDE_BY_SIDE = 6
 """More at once would be a flood to a small deployment, and time each other."""
@@ -47,12 +47,12 @@ class Ranked:
     """A finding, and those that it explains."""
 
     finding: Finding
-    explains: tuple[Finding, ...] = ()
+    explained: tuple[Finding, ...] = ()
 
     @property
     def severity(self) -> Severity:
         """The worst of it and what it explains."""
-        return min((one.severity for one in (self.finding, *self.explains)), key=_WEIGHT.index)
+        return min((one.severity for one in (self.finding, *self.explained)), key=_WEIGHT.index)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Diagnosis:
 
     @property
     def ranked(self) -> tuple[Ranked, ...]:
-        """What comes first explains what follows; then the worst first, then in the order of the way."""
+        """Explanations first, then by severity, then in the order of the hops."""
         return ranked(self.findings)
 
     @property
@@ -118,7 +118,7 @@ def ranked(findings: Sequence[Finding]) -> tuple[Ranked, ...]:
 
 
 def _owner(findings: Sequence[Finding], index: int) -> int | None:
-    """Return which trouble explains one; None where it stands on its own."""
+    """Return the finding that explains one; None if it needs no explanation."""
     mine = findings[index]
     if mine.severity in {Severity.OK, Severity.NOTE}:
         return None
@@ -132,9 +132,9 @@ def _owner(findings: Sequence[Finding], index: int) -> int | None:
 def _explains(cause: Finding, effect: Finding) -> bool:
     if cause.severity in {Severity.OK, Severity.NOTE}:
         return False
-    if cause.check in effect.because:
+    if cause.check in effect.explained_by:
         return True
-    return cause.is_trouble and any(fnmatchcase(effect.check, pattern) for pattern in cause.causes)
+    return cause.is_trouble and any(fnmatchcase(effect.check, pattern) for pattern in cause.explains)
 
 
 def _root(owners: dict[int, int], index: int) -> int:
@@ -185,7 +185,7 @@ class _Run:
         """Tell whether one question may follow another: a mere warning keeps back only what it explains."""
         return not any(
             finding.severity in {Severity.FAILURE, Severity.UNKNOWN}
-            or (finding.is_trouble and any(fnmatchcase(question.id, pattern) for pattern in finding.causes))
+            or (finding.is_trouble and any(fnmatchcase(question.id, pattern) for pattern in finding.explains))
             for finding in self.done[need]
         )
 
@@ -203,16 +203,16 @@ class _Run:
 
     def _ask(self, question: Question) -> None:
         try:
-            found = tuple(question.ask(self.subject))
+            findings = tuple(question.ask(self.subject))
         except Exception as fault:  # noqa: BLE001  # whatever goes wrong, the other questions are answered
-            found = (unknown(question.id, question.hop, f"It could not be asked: {_words(fault)}"),)
-        self.answered.put((question.id, found))
+            findings = (unknown(question.id, question.hop, f"It could not be asked: {_words(fault)}"),)
+        self.answered.put((question.id, findings))
 
     def _take_one(self) -> None:
         now = time.monotonic()
         patience = min(end for _, end in self.running.values()) - now
         try:
-            name, found = self.answered.get(timeout=max(patience, 0.01))
+            name, findings = self.answered.get(timeout=max(patience, 0.01))
         except queue.Empty:
             now = time.monotonic()
             for question, end in tuple(self.running.values()):
@@ -222,16 +222,16 @@ class _Run:
             return
         if name in self.running:  # or it was given up, and answers late
             question, _ = self.running.pop(name)
-            self._close(question, found)
+            self._close(question, findings)
 
     def _not_asked(self, question: Question, missing: str) -> Finding:
         words = f"Not asked, because {missing} did not pass."
-        trouble = tuple(one.check for one in self.done[missing] if one.severity not in {Severity.OK, Severity.NOTE})
-        return replace(unknown(question.id, question.hop, words), because=trouble)
+        reasons = tuple(one.check for one in self.done[missing] if one.severity not in {Severity.OK, Severity.NOTE})
+        return replace(unknown(question.id, question.hop, words), explained_by=reasons)
 
-    def _close(self, question: Question, found: tuple[Finding, ...]) -> None:
-        self.done[question.id] = found
-        self.progress.ends(question, found)
+    def _close(self, question: Question, findings: tuple[Finding, ...]) -> None:
+        self.done[question.id] = findings
+        self.progress.ends(question, findings)
 
 
 def _took_too_long(question: Question) -> Finding:

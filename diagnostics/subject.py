@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from diagnostics.inside.access import Inside
+    from open_webui_edge.diagnostics.inside.deployment import DeploymentAccess
 
 T = TypeVar("T")
 _PORTS = {"https": 443, "http": 80}
@@ -22,7 +22,7 @@ class Expectations:
     addresses: tuple[str, ...] | None = None
     """Where the names should lead: addresses, or the name of a load balancer."""
     redirects_http: bool | None = None
-    """Whether plain HTTP is answered with the way to HTTPS."""
+    """Whether plain HTTP redirects to HTTPS."""
     certificate_mode: str | None = None
     """self-signed, lets-encrypt, provided, none, acm."""
     certificate_pem: str | None = None
@@ -49,7 +49,7 @@ class Expectations:
     maintenance: bool = False
     """Whether everybody is shown a page for now."""
     outer_proxy: bool = False
-    """Whether another proxy stands before Nginx, such as a load balancer."""
+    """Whether another proxy is in front of Nginx, such as a load balancer."""
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
     """What only questions from inside know what to do with."""
 
@@ -63,10 +63,10 @@ class Subject:
     address: str | None = None
     """Where to connect to, when that is known better than by the name."""
     trust: str | None = None
-    """PEM of the authority that vouches for it, when it is not one that browsers know."""
+    """PEM of the CA that signed its certificate, if it is not a public one."""
     expected: Expectations | None = None
-    """None: somebody else's deployment, of which nothing is known."""
-    inside: "Inside | None" = None
+    """None: a deployment that is not a stack of this project."""
+    inside: "DeploymentAccess | None" = None
     direct: str | None = None
     """URL at which the application is reached past the proxy."""
     proxy_protocol: bool = False
@@ -78,7 +78,7 @@ class Subject:
     name_servers: tuple[str, ...] = ()
     """Whom to ask for names, address or address:port; none: whom this machine asks."""
     token: str | None = None
-    """An account's token, for questions that a stranger is not answered."""
+    """An account's token, for requests that need a sign-in."""
     _known: dict[Hashable, "_Once"] = field(default_factory=dict[Hashable, "_Once"], repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 

@@ -1,18 +1,18 @@
-"""The images a stack needs: pulled where a registry can be reached, else built from distribution packages."""
+"""The images of a stack: pulled if a registry can be reached, else built from distribution packages."""
 
 import json
 import os
 import platform
 import subprocess
-import threading
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootstrap import command, disk, lock, places
-from bootstrap.console import Step
-from bootstrap.engine import Engine, chosen, unanswered
-from bootstrap.images import (
+from open_webui_edge.bootstrap import command, disk, lock, paths
+from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.engine import Engine, ping_error, resolve
+from open_webui_edge.bootstrap.images import (
     acme_tools,
     archive,
     bench_tools,
@@ -23,17 +23,18 @@ from bootstrap.images import (
     open_webui,
     postgres,
     prometheus,
+    pulling,
     redis,
     restic,
     rootfs,
 )
-from bootstrap.problem import ProblemError
-from components.images import (
+from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.settings.images import (
     ACME_TOOLS,
     BENCH_TOOLS,
     CERTBOT,
+    IMAGE_SIZES,
     INSTANCE,
-    MTAIL,
     NGINX,
     NGINX_METRICS,
     OLLAMA,
@@ -45,41 +46,47 @@ from components.images import (
     Image,
     ImageSource,
 )
-from components.images import certbot as certbot_image
-from components.images import open_webui as open_webui_image
+from open_webui_edge.settings.images import certbot as certbot_image
+from open_webui_edge.settings.images import open_webui as open_webui_image
 
-SECONDS_TO_FIRST_ANSWER = 20
-"""How long a registry may say nothing at all before it counts as unreachable."""
-BYTES_TO_PULL = 9 * disk.GIGABYTE
-"""The official Open WebUI image, packed and unpacked."""
-BYTES_TO_BUILD = 5 * disk.GIGABYTE
-"""In the cache, for the system's folder, its layer and the packages; again where a local engine keeps its images."""
+BYTES_TO_BUILD = {open_webui.HERE.name: 5 * disk.GIGABYTE}
+"""Bytes in the cache for the system's folder, its layer and the packages; a local engine needs them again."""
+BYTES_TO_BUILD_ANOTHER = 3 * disk.GIGABYTE // 2
+"""Bytes for any other image, of which the largest has 500 MB."""
+CONTAINERD = Path("/var/lib/containerd")
+"""Folder of images with containerd's image store, if containerd is a separate service."""
+BUILT_IMAGES = """\
+No registry can be reached ({refusals}), so images are built here from distribution packages. Built images lack:
+  - Open WebUI: PyTorch and the models for local embeddings, reranking and speech recognition (set an embedding
+    provider to search in documents), ffmpeg (recordings in other formats than WAV), pandoc, git and a compiler.
+  - Ollama: no image of it can be built.
+Later, with a network: write `images.source: pulled` into the stack's file, and `make up` uses the official ones."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a stack file says about images."""
+class RequiredImages:
+    """The images that a stack needs, from its settings."""
 
     version: str = OPEN_WEBUI_VERSION
     registry: str | None = None
     source: ImageSource | None = None
-    """What an earlier run chose; that stays, so that a pull that works later replaces nothing."""
+    """The source that an earlier run chose; it stays, so that a registry that works later replaces nothing."""
     ollama: bool = False
     """Whether the stack runs an Ollama of its own."""
     postgres: bool = False
-    """Likewise a PostgreSQL."""
+    """Whether the stack runs a PostgreSQL of its own."""
     redis: bool = False
-    """Likewise a Redis."""
+    """Whether the stack runs a Redis of its own."""
     metrics: bool = False
-    """Likewise the exporter of the proxy's metrics."""
+    """Whether the stack runs the exporter of the proxy's metrics."""
     prometheus: bool = False
-    """Likewise a Prometheus, and mtail, which counts for it."""
+    """Whether it runs a Prometheus of its own."""
     certbot: bool = False
-    """Whether it gets its certificate from an issuer."""
+    """Whether an issuer issues its certificate."""
     route53: bool = False
-    """And shows by DNS at Route 53 that its names are its own."""
+    """Whether certbot uses DNS challenges at Route 53."""
     backup: bool = False
-    """Whether it is backed up, or was asked to be."""
+    """Whether it needs restic: for scheduled backups or one by hand."""
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -90,17 +97,16 @@ class Wanted:
             (REDIS, self.redis),
             (NGINX_METRICS, self.metrics),
             (PROMETHEUS, self.prometheus),
-            (MTAIL, self.prometheus),
             (certbot_image(route53=self.route53), self.certbot),
             (RESTIC, self.backup),
         )
-        return (NGINX, open_webui_image(self.version), *(image for image, wanted in further if wanted))
+        return (NGINX, open_webui_image(self.version), *(image for image, is_required in further if is_required))
 
     def names(self, source: ImageSource) -> list[str]:
         """Return the names of the images, in the order of `images`.
 
         Raises:
-            ProblemError: one of them cannot be had from this source.
+            ProblemError: one of them is not available from this source.
 
         """
         try:
@@ -114,35 +120,43 @@ class Wanted:
             raise ProblemError(message) from None
 
 
-def ensure(engine: Engine, wanted: Wanted, step: Step) -> ImageSource:
-    """Make sure that the engine has every image, and return where they come from.
+def ensure(engine: Engine, required: RequiredImages, step: Step) -> ImageSource:
+    """Make sure that the engine has every image, and return their source.
 
     Raises:
-        ProblemError: an image can be had in neither way.
+        ProblemError: an image can neither be pulled nor built.
 
     """
-    with lock.alone("images", step):
-        source = wanted.source or _first_source(engine, wanted, step)
-        names = wanted.names(source)
-        absent = [name for name in names if not engine.has_image(name)]
+    with lock.exclusive("images", step):
+        source = required.source or _first_source(engine, required, step)
+        names = required.names(source)
+        absent = [name for name in dict.fromkeys(names) if not engine.has_image(name)]
+        named = dict(zip(names, required.images, strict=True))
         if source is ImageSource.PULLED:
-            for name in absent:
-                _pull_or_stop(engine, name, step)
+            _pull(engine, {name: named[name] for name in absent}, step)
         else:
-            # One that is built may hold several programs.
-            for name, image in dict(zip(names, wanted.images, strict=True)).items():
-                if name in absent:
-                    _provide(engine, image, name, step)
-        named = ", ".join(dict.fromkeys(names))
-        step.done(f"{source}, {'there already' if not absent else 'now there'}: {named}")
+            for name in absent:
+                _provide(engine, named[name], name, step)
+        step.done(f"{source}, {'there already' if not absent else 'now there'}: {', '.join(named)}")
     return source
 
 
-def ensure_tools(engine: Engine, step: Step) -> None:
-    """Make sure that the engine has the image of the tools that measure; no registry has it.
+def pull_again(engine: Engine, required: RequiredImages, step: Step) -> None:
+    """Pull every image, also those that the engine already has.
 
     Raises:
-        ProblemError: it is not there and cannot be built.
+        ProblemError: one cannot be pulled.
+
+    """
+    names = required.names(ImageSource.PULLED)
+    _pull(engine, dict(zip(names, required.images, strict=True)), step)
+
+
+def ensure_tools(engine: Engine, step: Step) -> None:
+    """Make sure that the engine has the image of the benchmark tools; no registry has it.
+
+    Raises:
+        ProblemError: it is missing and cannot be built.
 
     """
     _ensure_built(engine, BENCH_TOOLS, bench_tools.HERE, bench_tools.fill, step)
@@ -159,81 +173,101 @@ def ensure_instance(engine: Engine, step: Step) -> None:
 
 
 def _ensure_built(engine: Engine, name: str, folder: Path, fill: Callable[[Path, Step], None], step: Step) -> None:
-    with lock.alone("images", step):
+    with lock.exclusive("images", step):
         if not engine.has_image(name):
             _require_our_architecture(engine)
             _build(engine, name, folder, fill, step)
         step.done(name)
 
 
-def there(engine: Engine) -> ImageSource | None:
-    """Return the source from which an engine has all default images already; None where it has neither kind."""
-    wanted = Wanted()
-    return next((source for source in ImageSource if all(map(engine.has_image, wanted.names(source)))), None)
+def available_source(engine: Engine) -> ImageSource | None:
+    """Return the source of which an engine already has all default images; None if there is none."""
+    required = RequiredImages()
+    return next((source for source in ImageSource if all(map(engine.has_image, required.names(source)))), None)
 
 
-def _first_source(engine: Engine, wanted: Wanted, step: Step) -> ImageSource:
-    """Choose for a new stack: the official images when all of them can be had, else built ones."""
-    for name in wanted.names(ImageSource.PULLED):
-        if engine.has_image(name):
+def _first_source(engine: Engine, required: RequiredImages, step: Step) -> ImageSource:
+    """Choose the source for a new stack: built images only if a registry of its official ones cannot be reached."""
+    names = required.names(ImageSource.PULLED)
+    # The user chose this registry; building images instead would hide a mistake in it.
+    if required.registry or all(map(engine.has_image, names)):
+        return ImageSource.PULLED
+    client = _client(engine)
+    refusals: dict[str, str] = {}
+    for image, name in zip(required.images, names, strict=True):
+        if image.registry in refusals:
             continue
-        if wanted.registry:
-            # Somebody chose this registry; building something else behind their back would hide their mistake.
-            _pull_or_stop(engine, name, step)
-            continue
-        try:
-            _require_room(engine, BYTES_TO_PULL)
-        except ProblemError as too_little:
-            # Building takes less.
-            refused = str(too_little)
-        else:
-            refused = _pull(engine, name, step)
-        if refused:
-            step.now(f"{name} cannot be pulled ({refused}); the images get built instead")
-            return ImageSource.BUILT
-    return ImageSource.PULLED
+        step.now(f"asking {image.registry} for {name}")
+        words = client.refusal(name)
+        if words is None or not pulling.is_unreachable(words):
+            return ImageSource.PULLED
+        refusals[image.registry] = words
+    step.now(BUILT_IMAGES.format(refusals="; ".join(f"{registry}: {words}" for registry, words in refusals.items())))
+    return ImageSource.BUILT
 
 
-def _pull_or_stop(engine: Engine, name: str, step: Step) -> None:
-    refused = _pull(engine, name, step)
-    if refused:
-        message = f"{name} cannot be pulled: {refused}. Check the network, images.registry and `docker login`."
-        raise ProblemError(message)
+def _pull(engine: Engine, named: Mapping[str, Image], step: Step) -> None:
+    """Pull images by their names, also those that the engine has.
 
+    Raises:
+        ProblemError: one cannot be pulled, or the disk is full; the message has the engine's reason.
 
-def _pull(engine: Engine, name: str, step: Step) -> str:
-    """Pull an image; return why it failed, or "".
-
-    Only the engine knows what it can reach: it may be elsewhere, or use a proxy.
     """
-    step.now(f"pulling {name}")
-    _require_room(engine, BYTES_TO_PULL)
-    with subprocess.Popen(  # noqa: S603  # a list of arguments, no shell
-        [*engine.client, "pull", name],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as client:
-        silent = threading.Timer(SECONDS_TO_FIRST_ANSWER, client.kill)
-        silent.start()
-        last = f"no answer from the registry within {SECONDS_TO_FIRST_ANSWER} s"
-        for line in client.stdout or ():
-            silent.cancel()
-            last = line.strip() or last
-            step.doing = f"pulling {name}: {last}"
-        silent.cancel()
-    if client.returncode and command.is_full_disk(last):
-        raise command.failure(f"Pulling {name}", ["docker", "pull"], client.returncode, last)
-    return last if client.returncode else ""
+    if not named:
+        return
+    client = _client(engine)
+    absent = {name: image for name, image in named.items() if not engine.has_image(name)}
+    if absent:
+        _require_room_to_pull(engine, client, absent)
+    for name in named:
+        step.now(f"pulling {name}")
+        try:
+            pulling.pull(client, name, lambda far, name=name: setattr(step, "doing", f"pulling {name}: {far}"))
+        except pulling.PullError as error:
+            words = str(error).rstrip(".")
+            if command.is_full_disk(words):
+                raise command.failure(f"Pulling {name}", ["docker", "pull"], 1, words) from None
+            message = (
+                f"{name} cannot be pulled: {words}. Check the network, images.registry and `docker login`. With "
+                "`images.source: built` images are built here instead; docs/operations.md lists what those lack."
+            )
+            raise ProblemError(message) from None
+
+
+def _require_room_to_pull(engine: Engine, client: pulling.Client, absent: Mapping[str, Image]) -> None:
+    """Check the disk of a local engine; a remote one reports a full disk itself."""
+    information = client.information()
+    if not engine.is_local or not _shares_our_disk(information):
+        return
+    keeps_downloads = "io.containerd.snapshotter.v1" in str(information.get("DriverStatus"))
+    folder = Path(information.get("DockerRootDir") or "/var/lib/docker")
+    if keeps_downloads and CONTAINERD.is_dir() and not (folder / "containerd").is_dir():
+        folder = CONTAINERD
+    sizes = [IMAGE_SIZES[image.role] for image in absent.values()]
+    # The classic store deletes a layer's download once it is unpacked.
+    downloads = [size.compressed for size in sizes]
+    needed = sum(size.uncompressed for size in sizes) + (sum(downloads) if keeps_downloads else max(downloads))
+    what = f"{len(absent)} images" if len(absent) > 1 else next(iter(absent))
+    disk.require(needed * disk.MEGABYTE, folder, f"Pulling {what}")
+
+
+def _shares_our_disk(information: Mapping[str, object]) -> bool:
+    """Return whether a local socket's engine uses this machine's disk, not a virtual machine's (Docker Desktop)."""
+    return sys.platform == "linux" and information.get("OperatingSystem") != "Docker Desktop"
+
+
+def _client(engine: Engine) -> pulling.Client:
+    from open_webui_edge.bootstrap.images.engine_client import EngineClient  # noqa: PLC0415 - loads packages that other commands do not need
+
+    return EngineClient(engine)
 
 
 def _provide(engine: Engine, image: Image, name: str, step: Step) -> None:
-    """Bring a built image into an engine: from this machine's engine when that has it, else by building it."""
+    """Provide a built image to an engine: from this machine's engine if that has it, else by building it."""
     _require_our_architecture(engine)
-    nearby = chosen()
-    if not engine.is_local and nearby.is_local and unanswered(nearby) is None and nearby.has_image(name):
+    nearby = resolve()
+    another = nearby.address != engine.address
+    if another and nearby.is_local and ping_error(nearby) is None and nearby.has_image(name):
         step.now(f"sending {name} to {engine.address}")
         transfer(name, nearby, engine)
         return
@@ -241,8 +275,9 @@ def _provide(engine: Engine, image: Image, name: str, step: Step) -> None:
 
 
 def _build(engine: Engine, name: str, folder: Path, fill: Callable[[Path, Step], None], step: Step) -> None:
-    disk.require(BYTES_TO_BUILD, places.cache(), f"Building {name}")
-    _require_room(engine, BYTES_TO_BUILD)
+    needed = BYTES_TO_BUILD.get(folder.name, BYTES_TO_BUILD_ANOTHER)
+    disk.require(needed, paths.cache(), f"Building {name}")
+    _require_room_to_build(engine, needed)
     with rootfs.workplace(folder.name) as place:
         root = place / "root"
         root.mkdir()
@@ -260,7 +295,6 @@ def _recipe(image: Image) -> tuple[Path, Callable[[Path, Step], None]]:
         NGINX.role: nginx,
         NGINX_METRICS.role: nginx_metrics,
         PROMETHEUS.role: prometheus,
-        MTAIL.role: prometheus,
         POSTGRES.role: postgres,
         REDIS.role: redis,
         CERTBOT.role: certbot,
@@ -273,10 +307,10 @@ def _recipe(image: Image) -> tuple[Path, Callable[[Path, Step], None]]:
 
 
 def transfer(name: str, source: Engine, target: Engine) -> None:
-    """Copy an image from one engine to another: what one saves, the other loads.
+    """Copy an image from one engine to another, by `docker save` and `docker load`.
 
     Raises:
-        ProblemError: one of the two refused; the message has its words.
+        ProblemError: one of the two failed; the message has its reason.
 
     """
     save: Sequence[str] = [*source.client, "save", name]
@@ -294,11 +328,12 @@ def transfer(name: str, source: Engine, target: Engine) -> None:
             text=True,
             errors="replace",
             check=False,
+            encoding="utf-8",
         )
         if sending.stdout is not None:
-            sending.stdout.close()  # so that the sender ends when the receiver gave up
+            sending.stdout.close()  # so that the sender ends if the receiver failed
         words_of_sender = sending.stderr.read().decode(errors="replace") if sending.stderr is not None else ""
-    # A sender that stops early makes the receiver complain too, but not about the reason; the other way round likewise.
+    # If one side stops early, the other side fails too, but only the first one reports the reason.
     if sending.returncode and "broken pipe" not in words_of_sender.lower():
         raise command.failure(f"Saving {name} from {source.address}", save, sending.returncode, words_of_sender)
     if loaded.returncode:
@@ -308,17 +343,17 @@ def transfer(name: str, source: Engine, target: Engine) -> None:
 
 def _require_our_architecture(engine: Engine) -> None:
     theirs = engine.ask("version", "--format", "{{.Server.Arch}}").stdout.strip()
-    ours = archive.ARCHITECTURES.get(platform.machine(), platform.machine())
+    ours = archive.architecture(platform.machine())
     if theirs and theirs != ours:
         message = (
-            f"The engine at {engine.address} runs {theirs} and images built here are {ours}; let it pull them "
-            "(images.registry), or run this on a machine of its kind."
+            f"The engine at {engine.address} runs {theirs} and images built here are {ours}; use pulled images "
+            "(images.registry), or run this on a machine of that architecture."
         )
         raise ProblemError(message)
 
 
-def _require_room(engine: Engine, needed: int) -> None:
-    """Look at the disk of a local engine; another one says itself when it is full."""
+def _require_room_to_build(engine: Engine, needed: int) -> None:
+    """Check the disk of a local engine; a remote one reports a full disk itself."""
     folder = engine.ask("info", "--format", "{{.DockerRootDir}}").stdout.strip()
     if engine.is_local and folder and Path(folder).is_dir():
         disk.require(needed, Path(folder), "Storing the images")

@@ -1,7 +1,7 @@
-"""A folder becomes an image: one layer and its configuration, in the form that `docker load` reads, here or over ssh.
+"""Packs a folder as an image: one layer and its configuration, in the format of `docker load`, here or over ssh.
 
 Not `docker import`: older engines refuse a stop signal there. Not `docker build`: a builder in a container of its own
-cannot see an image that was only just imported.
+does not see an image that was just imported.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from bootstrap import command
+from open_webui_edge.bootstrap import command
 
 _CHUNK = 1 << 20
 _LEFT_OUT = (
@@ -27,9 +27,14 @@ _LEFT_OUT = (
     "./etc/resolv.conf",
     "./etc/hostname",
 )
-"""What belongs to the machine that built it."""
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-"""Python's name of a machine -> the engine's."""
+"""Files of the machine that built it."""
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
+"""The kernel's name of an architecture -> the engine's, if they differ. macOS reports arm64, as engines do."""
+
+
+def architecture(machine: str) -> str:
+    """Return the engine's name of a machine that Python's `platform.machine()` names."""
+    return _ARCHITECTURES.get(machine.lower(), machine.lower())
 
 
 def pack(root: Path, layer: Path) -> str:
@@ -45,10 +50,10 @@ def pack(root: Path, layer: Path) -> str:
 
 
 def configuration(settings: Mapping[str, object], *, layer_digest: str, machine: str) -> bytes:
-    """Return the image's configuration file; `settings` is what a Dockerfile's CMD, ENV, EXPOSE… say."""
+    """Return the image's configuration file; `settings` are those of a Dockerfile's CMD, ENV, EXPOSE…."""
     now = datetime.now(UTC).isoformat()
     content = {
-        "architecture": ARCHITECTURES[machine],
+        "architecture": architecture(machine),
         "os": "linux",
         "created": now,
         "config": settings,
@@ -71,10 +76,10 @@ def write(target: IO[bytes], name: str, configuration_file: bytes, layer: Path) 
 
 
 def load(docker: list[str], environment: Mapping[str, str], name: str, configuration_file: bytes, layer: Path) -> None:
-    """Hand the image to an engine: `docker` is the client with the engine's address.
+    """Load the image into an engine: `docker` is the client with the engine's address.
 
     Raises:
-        ProblemError: the engine refused it; the message has its words.
+        ProblemError: the engine refused it; the message has its reason.
 
     """
     words = [*docker, "load", "--quiet"]
@@ -88,7 +93,7 @@ def load(docker: list[str], environment: Mapping[str, str], name: str, configura
             write(client.stdin, name, configuration_file, layer)
             client.stdin.close()
         except BrokenPipeError:
-            broken = True  # the client's own words, read below, say why it left
+            broken = True  # the client's output, read below, has the reason
         words_of_client = client.stdout.read().decode(errors="replace")
     if client.returncode or broken:
         raise command.failure(f"Loading {name} into the engine", words, client.returncode, words_of_client)

@@ -1,26 +1,27 @@
-"""A minimal Debian system in a folder, and programs run in it."""
+"""Installs a minimal Debian system into a folder and runs programs in it."""
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bootstrap import command, debian, places
-from bootstrap.console import Step
-from bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap import command, debian, paths
+from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.problem import ProblemError
 
 SCRIPTS = Path("/usr/share/debootstrap/scripts")
 TOOLS = ("debootstrap", "debian-archive-keyring")
 _APART = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
-"""In namespaces of their own: an interrupted build leaves no process and no mount in the folder that gets removed."""
+"""Separate namespaces: an interrupted build leaves no process and no mount in the folder, so it can be removed."""
 
 
 @contextmanager
 def workplace(name: str) -> Iterator[Path]:
-    """Make a folder for one build and remove it, whatever happens."""
-    parent = places.cache() / "work"
+    """Create a temporary folder for one build."""
+    parent = paths.cache() / "work"
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
     try:
@@ -39,9 +40,15 @@ def make(suite: str, root: Path, packages: Sequence[str], step: Step) -> None:
     """Install a minimal Debian of a suite, and these packages, into the folder `root`.
 
     Raises:
-        ProblemError: it cannot be done here, or debootstrap failed.
+        ProblemError: this machine cannot do it, or debootstrap failed.
 
     """
+    if sys.platform != "linux":
+        message = (
+            "The images cannot be pulled, and only Linux can build them (debootstrap makes a Debian system); "
+            "set images.registry to a registry that this machine reaches."
+        )
+        raise ProblemError(message)
     if os.geteuid() != 0:
         message = (
             "The images cannot be pulled, and only root can build them (debootstrap makes device files and changes "
@@ -63,7 +70,7 @@ def make(suite: str, root: Path, packages: Sequence[str], step: Step) -> None:
         str(root),
         debian.mirror(),
     ]
-    # An older debootstrap does not know a newer suite by name; the script of the suite that all come from serves.
+    # An older debootstrap has no script for a newer suite; that of sid works for all.
     words += [] if (SCRIPTS / suite).exists() else [str(SCRIPTS / "sid")]
     command.output(words, purpose=f"Building Debian {suite}", environment=debian.proxy())
     root.chmod(0o755)
@@ -71,7 +78,7 @@ def make(suite: str, root: Path, packages: Sequence[str], step: Step) -> None:
     (root / "var/lib/apt/lists/partial").mkdir(parents=True)
     for file in root.glob("var/cache/apt/archives/*.deb"):
         file.unlink()
-    # debootstrap writes the mirror that it was given, which may be private to this network.
+    # debootstrap writes its mirror, which may be private to this network.
     (root / "etc/apt/sources.list").unlink()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import empty_pb2
+from pulumi import RunError
 from pulumi.automation._server import LanguageServer
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 
@@ -46,7 +47,11 @@ class PythonLanguageHost(LanguageServer):
         """Run the project once."""
         self._project_folder = request.info.program_directory or request.pwd
         request.args.insert(0, self._engine_address)
-        answer = super().Run(request, context)
+        try:
+            answer = super().Run(request, context)
+        except RunError:
+            # The SDK clears away what waits for a fault that it has logged, and some of that fails of it once more.
+            return language_pb2.RunResponse(bail=True)
         # The SDK has logged the error already; told of it, the engine would print it once more.
         return language_pb2.RunResponse(bail=True) if answer.error else answer
 

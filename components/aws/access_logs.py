@@ -1,19 +1,19 @@
-"""A bucket for what a load balancer writes down."""
+"""A bucket for the access logs of a load balancer."""
 
 from typing import TypedDict
 
 import pulumi
 import pulumi_aws as aws
 
-from components.aws.policy import policy_document
-from components.aws.tags import physical_name, tags
+from open_webui_edge.components.aws.iam import policy_document
+from open_webui_edge.components.aws.tags import physical_name, tags
 
 # Longest that leaves AWS room for its random end.
 _PREFIX = 36
 
 
 class AccessLogsArgs(TypedDict):
-    """How long logs are of use."""
+    """Retention of the logs."""
 
     keep_days: int
 
@@ -21,20 +21,20 @@ class AccessLogsArgs(TypedDict):
 class AccessLogs(pulumi.ComponentResource):
     """A private bucket that Elastic Load Balancing alone may write to, for load balancers of this account.
 
-    Addresses and paths of requests are in it, and no chat: it goes with the stack, logs and all.
+    The logs hold addresses and paths of requests, but no chats, so the bucket is deleted with the stack.
     """
 
     bucket: pulumi.Output[str]
     """Its name, known once it may be written to."""
 
     def __init__(self, name: str, args: AccessLogsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the bucket and say who writes."""
+        """Create the bucket and its policy."""
         super().__init__("open-webui-edge:index:AccessLogs", name, {**args}, opts)
         child = pulumi.ResourceOptions(parent=self)
 
         bucket = aws.s3.Bucket(
             f"{name}-bucket",
-            # Nobody else in the world may have one of that name.
+            # Names of buckets are unique in all of AWS.
             bucket_prefix=f"{physical_name('logs', _PREFIX).lower()}-",
             force_destroy=True,
             tags=tags("load-balancer"),
@@ -55,7 +55,7 @@ class AccessLogs(pulumi.ComponentResource):
             rule={"object_ownership": "BucketOwnerEnforced"},
             opts=child,
         )
-        # Elastic Load Balancing writes with S3's own keys or not at all.
+        # Elastic Load Balancing only supports S3's own keys.
         aws.s3.BucketServerSideEncryptionConfiguration(
             f"{name}-encryption",
             bucket=bucket.bucket,
@@ -85,7 +85,7 @@ class AccessLogs(pulumi.ComponentResource):
                     {
                         "Sid": "LoadBalancersOfThisAccount",
                         "Effect": "Allow",
-                        # In every region; an account a region is what AWS wanted before August 2022.
+                        # The same in every region; before August 2022 each region had an account of its own.
                         "Principal": {"Service": "logdelivery.elasticloadbalancing.amazonaws.com"},
                         "Action": "s3:PutObject",
                         # Each account's load balancers write below its own number only.
@@ -101,7 +101,7 @@ class AccessLogs(pulumi.ComponentResource):
                     },
                 )
             ),
-            # S3 takes one change of a bucket's rights at a time.
+            # S3 refuses two changes of a bucket's permissions at the same time.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[closed]),
         )
         self.bucket = policy.bucket

@@ -1,4 +1,4 @@
-"""Alarms of CloudWatch, and who hears of them."""
+"""CloudWatch alarms, and the topic that sends them by e-mail."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from typing import NotRequired, TypedDict, assert_never
 import pulumi
 import pulumi_aws as aws
 
-from components.aws.behind import Behind
-from components.aws.policy import policy_document
-from components.aws.tags import physical_name, tags
+from open_webui_edge.components.aws.iam import policy_document
+from open_webui_edge.components.aws.load_balancer import LoadBalancerKind
+from open_webui_edge.components.aws.tags import physical_name, tags
 
-# What the instance publishes every five minutes (host/metrics.py).
+# Metrics that the instance publishes every five minutes (runtime/instance/metrics.py).
 NAMESPACE = "open-webui-edge"
 DISK_USED_PERCENT = "disk_used_percent"
 CERTIFICATE_DAYS_LEFT = "certificate_days_left"
@@ -20,73 +20,73 @@ CERTIFICATE_DAYS_LEFT = "certificate_days_left"
 _NAME = 255
 _MINUTE = 60
 _DAY = 24 * 60 * 60
-# Errors in five minutes, twice in a row: a person who meets one is no reason to wake another.
+# Errors in five minutes, twice in a row: a single error is no reason to wake an operator.
 _ERRORS = 10
 
 
-class _Silence(StrEnum):
-    """What it means when there is no figure."""
+class _MissingData(StrEnum):
+    """How an alarm treats missing data points."""
 
-    FAULT = "breaching"
-    """Whoever measures, or is measured, is gone."""
-    NO_FAULT = "notBreaching"
-    """There are figures only when something happens."""
-    NOTHING = "ignore"
-    """Figures come seldom: what was true before, is."""
+    BREACHING = "breaching"
+    """The instance that publishes the metric is gone."""
+    NOT_BREACHING = "notBreaching"
+    """The metric only has data points when something happens."""
+    IGNORE = "ignore"
+    """Data points are rare: the alarm keeps its state."""
 
 
 @dataclass(frozen=True)
 class _Alarm:
     role: str
-    says: str
-    """What a person reads who is woken by it."""
+    description: str
+    """The text that an operator reads."""
     namespace: str
     metric: str
     dimensions: Mapping[str, pulumi.Input[str]]
     statistic: str
     threshold: float
-    silence: _Silence
+    missing_data: _MissingData
     period: int = _MINUTE
     periods: int = 3
-    below: bool = False
-    """Whether too little is the fault."""
+    is_minimum: bool = False
+    """Whether the threshold is a minimum."""
 
 
 class WatchedLoadBalancer(TypedDict):
-    """What its metrics are known by."""
+    """The dimensions of its metrics."""
 
-    kind: Behind
+    kind: LoadBalancerKind
     arn_suffix: pulumi.Input[str]
     target_group_arn_suffix: pulumi.Input[str]
 
 
 class AlarmsArgs(TypedDict):
-    """What is watched."""
+    """The monitored resources, and the thresholds."""
 
     instance_id: pulumi.Input[str]
     load_balancer: NotRequired[WatchedLoadBalancer]
     certificate_arn: NotRequired[pulumi.Input[str]]
-    """The certificate in ACM that clients see; left out, they see the one that the instance publishes the end of."""
+    """The certificate in ACM that clients see; left out: the proxy's, whose expiry the instance publishes."""
     disk_percent: int
-    """Use of the disk that is too much."""
+    """Alarm at this usage of the data volume."""
     expiry_days: int
-    """Days before the certificate's end that are too few."""
+    """Alarm this many days before the certificate expires."""
     email: NotRequired[str]
-    """Who hears of it, once they have agreed by the link that AWS sends. Left out, the console alone shows alarms."""
+    """Recipient, who must confirm the subscription first. Left out: only the console shows alarms."""
 
 
 class Alarms(pulumi.ComponentResource):
-    """What nobody would notice before the users do.
+    """Alarms about faults that only users would notice otherwise.
 
-    The topic has no key of KMS: CloudWatch may not use that of the account for topics, one of one's own costs a dollar
-    a month, and what is said ends in a mail. SNS encrypts its disks in any case.
+    The topic has no KMS key: CloudWatch cannot use the account's default key, a customer managed key costs a dollar a
+    month, and the messages end in a mail. SNS encrypts its disks in any case.
     """
 
     topic_arn: pulumi.Output[str] | None
     """None without an address."""
 
     def __init__(self, name: str, args: AlarmsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the alarms, and the topic if somebody is to hear of them."""
+        """Create the alarms, and the topic if there is a recipient."""
         super().__init__("open-webui-edge:index:Alarms", name, {**args}, opts)
         child = pulumi.ResourceOptions(parent=self)
 
@@ -96,7 +96,7 @@ class Alarms(pulumi.ComponentResource):
             aws.cloudwatch.MetricAlarm(
                 f"{name}-{alarm.role}",
                 name=physical_name(alarm.role, _NAME),
-                alarm_description=alarm.says,
+                alarm_description=alarm.description,
                 namespace=alarm.namespace,
                 metric_name=alarm.metric,
                 dimensions=alarm.dimensions,
@@ -104,8 +104,8 @@ class Alarms(pulumi.ComponentResource):
                 period=alarm.period,
                 evaluation_periods=alarm.periods,
                 threshold=alarm.threshold,
-                comparison_operator="LessThanThreshold" if alarm.below else "GreaterThanOrEqualToThreshold",
-                treat_missing_data=alarm.silence.value,
+                comparison_operator="LessThanThreshold" if alarm.is_minimum else "GreaterThanOrEqualToThreshold",
+                treat_missing_data=alarm.missing_data.value,
                 alarm_actions=actions,
                 ok_actions=actions,
                 tags=tags("alarms"),
@@ -151,7 +151,7 @@ def _alarms(args: AlarmsArgs) -> Iterator[_Alarm]:
         {"InstanceId": args["instance_id"]},
         "Maximum",
         1,
-        _Silence.FAULT,
+        _MissingData.BREACHING,
     )
     yield _Alarm(
         "disk",
@@ -162,8 +162,8 @@ def _alarms(args: AlarmsArgs) -> Iterator[_Alarm]:
         {"Stack": pulumi.get_stack()},
         "Maximum",
         args["disk_percent"],
-        # What fills a disk may end what measures it.
-        _Silence.FAULT,
+        # A full disk may stop the program that measures it.
+        _MissingData.BREACHING,
         period=5 * _MINUTE,
     )
     yield _expiry(args)
@@ -172,46 +172,46 @@ def _alarms(args: AlarmsArgs) -> Iterator[_Alarm]:
 
 
 def _expiry(args: AlarmsArgs) -> _Alarm:
-    says = f"The certificate ends in less than {args['expiry_days']} days, and nothing has renewed it"
+    problem = f"The certificate ends in less than {args['expiry_days']} days, and nothing has renewed it"
     if "certificate_arn" in args:
         return _Alarm(
             "certificate",
-            f"{says}. AWS Certificate Manager says why; the records for its validation must stand.",
+            f"{problem}. AWS Certificate Manager says why; the records for its validation must stand.",
             "AWS/CertificateManager",
             "DaysToExpiry",
             {"CertificateArn": args["certificate_arn"]},
             "Minimum",
             args["expiry_days"],
-            # Published twice a day, and not on the first.
-            _Silence.NOTHING,
+            # Published twice a day, but not on the first day.
+            _MissingData.IGNORE,
             period=_DAY,
             periods=1,
-            below=True,
+            is_minimum=True,
         )
     return _Alarm(
         "certificate",
-        f"{says}, or the instance does not say. `make doctor` says why.",
+        f"{problem}, or the instance does not say. `make doctor` says why.",
         NAMESPACE,
         CERTIFICATE_DAYS_LEFT,
         {"Stack": pulumi.get_stack()},
         "Minimum",
         args["expiry_days"],
-        _Silence.FAULT,
+        _MissingData.BREACHING,
         period=5 * _MINUTE,
-        below=True,
+        is_minimum=True,
     )
 
 
 def _load_balancer(watched: WatchedLoadBalancer) -> Iterator[_Alarm]:
     match watched["kind"]:
-        case Behind.NONE:
+        case LoadBalancerKind.NONE:
             return
-        case Behind.ALB:
+        case LoadBalancerKind.ALB:
             namespace = "AWS/ApplicationELB"
             yield _errors(watched, "load-balancer-5xx", "ELB", "The load balancer gets no answer from Nginx")
             yield _errors(watched, "target-5xx", "Target", "Nginx or the application answers with errors")
-        case Behind.NLB:
-            # It passes on what it does not read: there are no errors to count.
+        case LoadBalancerKind.NLB:
+            # It forwards TCP: there are no HTTP errors to count.
             namespace = "AWS/NetworkELB"
         case _:
             assert_never(watched["kind"])
@@ -223,21 +223,21 @@ def _load_balancer(watched: WatchedLoadBalancer) -> Iterator[_Alarm]:
         {"LoadBalancer": watched["arn_suffix"], "TargetGroup": watched["target_group_arn_suffix"]},
         "Maximum",
         1,
-        # There are figures as long as an instance is registered.
-        _Silence.FAULT,
+        # The metric has data points as long as an instance is registered.
+        _MissingData.BREACHING,
     )
 
 
-def _errors(watched: WatchedLoadBalancer, role: str, whose: str, says: str) -> _Alarm:
+def _errors(watched: WatchedLoadBalancer, role: str, source: str, problem: str) -> _Alarm:
     return _Alarm(
         role,
-        f"{says}: {_ERRORS} errors or more in five minutes, twice in a row.",
+        f"{problem}: {_ERRORS} errors or more in five minutes, twice in a row.",
         "AWS/ApplicationELB",
-        f"HTTPCode_{whose}_5XX_Count",
+        f"HTTPCode_{source}_5XX_Count",
         {"LoadBalancer": watched["arn_suffix"]},
         "Sum",
         _ERRORS,
-        _Silence.NO_FAULT,
+        _MissingData.NOT_BREACHING,
         period=5 * _MINUTE,
         periods=2,
     )

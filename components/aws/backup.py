@@ -1,4 +1,4 @@
-"""Copies of a volume, made by AWS Backup while it is in use."""
+"""Snapshots of a volume by AWS Backup."""
 
 import json
 from typing import NotRequired, TypedDict
@@ -6,25 +6,25 @@ from typing import NotRequired, TypedDict
 import pulumi
 import pulumi_aws as aws
 
-from components.aws.policy import trust_in
-from components.aws.tags import physical_name, tags
-from components.keeping import kept
+from open_webui_edge.components.aws.iam import trust_in
+from open_webui_edge.components.aws.tags import physical_name, tags
+from open_webui_edge.components.protection import protected
 
 _NAME = 50
-# AWS ends a role's name itself.
+# AWS appends a suffix to a role's name.
 _ROLE_PREFIX = 37
-# Minutes: it begins within an hour, which is the least that AWS takes, and has seven more.
+# Minutes: a job starts within an hour, the least that AWS allows, and has seven more hours.
 _START_WITHIN = 60
 _END_WITHIN = 8 * 60
 _POLICIES = {
     "back-up": "AWSBackupServiceRolePolicyForBackup",
-    # For whoever restores by hand: the role to choose is there.
+    # For a restore by hand in the console, which asks for a role.
     "restore": "AWSBackupServiceRolePolicyForRestores",
 }
 
 
 class DailyArgs(TypedDict):
-    """When, and for how long."""
+    """Time of day and retention."""
 
     at: str
     """Time of day in UTC: 03:00."""
@@ -32,67 +32,67 @@ class DailyArgs(TypedDict):
 
 
 class BackupArgs(TypedDict):
-    """Copies of a volume."""
+    """Daily snapshots."""
 
     daily: NotRequired[DailyArgs]
-    """Left out: none is made any more, and those that are there stay until their time is over."""
+    """Left out: no new snapshots; existing ones stay until they expire."""
 
 
 class VolumeBackupArgs(BackupArgs):
-    """Which volume, and whether it is copied."""
+    """The volume, and its daily snapshots."""
 
     volume_arn: pulumi.Input[str]
 
 
 class VolumeBackup(pulumi.ComponentResource):
-    """A snapshot a day, in a vault that is kept.
+    """A snapshot a day, in a protected vault.
 
-    Snapshots are of one instant, as after a power cut, which PostgreSQL and SQLite are made for. With the vault its
-    role is kept: AWS Backup deletes a copy whose time is over in the name of the role that made it, and one without
-    that role stays and costs (https://docs.aws.amazon.com/aws-backup/latest/devguide/backup-iam.html, read in 2026).
-    Neither costs anything.
+    A snapshot is crash-consistent, like a disk after a power cut, from which PostgreSQL and SQLite recover. The role is
+    protected with the vault: AWS Backup deletes an expired snapshot with the role that created it, and without that
+    role the snapshot stays and costs (https://docs.aws.amazon.com/aws-backup/latest/devguide/backup-iam.html, read in
+    2026). Vault and role themselves cost nothing.
     """
 
     vault_name: pulumi.Output[str]
 
     def __init__(self, name: str, args: VolumeBackupArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the vault and the role, and where copies are wanted, the plan."""
-        # Not of the arguments: what the parent of a kept vault depends on would be kept as well.
+        """Create the vault and the role, and with daily snapshots the plan."""
+        # Without inputs: the dependencies of a protected vault's parent could not be deleted either.
         super().__init__("open-webui-edge:index:VolumeBackup", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
-        called = physical_name("data", _NAME)
+        display_name = physical_name("data", _NAME)
 
         role = aws.iam.Role(
             f"{name}-role",
             name_prefix=f"{physical_name('backup', _ROLE_PREFIX)}-",
             assume_role_policy=json.dumps(trust_in("backup.amazonaws.com")),
             tags=tags("backup"),
-            opts=kept(self),
+            opts=protected(self),
         )
         partition = aws.get_partition_output(opts=pulumi.InvokeOutputOptions(parent=self)).partition
-        rights = [
+        attachments = [
             aws.iam.RolePolicyAttachment(
-                f"{name}-role-{right}",
+                f"{name}-role-{role_key}",
                 role=role.name,
                 policy_arn=pulumi.Output.concat("arn:", partition, ":iam::aws:policy/service-role/", policy),
-                opts=kept(self),
+                opts=protected(self),
             )
-            for right, policy in _POLICIES.items()
+            for role_key, policy in _POLICIES.items()
         ]
-        # Without a key of its own it is encrypted with AWS Backup's.
+        # Without a KMS key it is encrypted with AWS Backup's.
         vault = aws.backup.Vault(
             f"{name}-vault",
-            name=called,
-            # Who removes the data removes its copies; until then it is kept.
+            name=display_name,
+            # `make down DATA=delete` deletes the snapshots too; until then the vault is protected.
             force_destroy=True,
             tags=tags("backup"),
-            # It goes first: its copies are deleted in the name of the role.
-            opts=pulumi.ResourceOptions.merge(kept(self), pulumi.ResourceOptions(depends_on=rights)),
+            # The vault is deleted first: its snapshots are deleted with the role.
+            opts=pulumi.ResourceOptions.merge(protected(self), pulumi.ResourceOptions(depends_on=attachments)),
         )
         if "daily" in args:
             plan = aws.backup.Plan(
                 f"{name}-plan",
-                name=called,
+                name=display_name,
                 rules=[
                     {
                         "rule_name": "daily",
@@ -107,21 +107,21 @@ class VolumeBackup(pulumi.ComponentResource):
                 tags=tags("backup"),
                 opts=child,
             )
-            # By its ARN: then it is saved even where the account has opted out of volumes.
+            # By ARN, which works even in accounts that opted out of volume backups.
             aws.backup.Selection(
                 f"{name}-selection",
-                name=called,
+                name=display_name,
                 plan_id=plan.id,
                 iam_role_arn=role.arn,
                 resources=[args["volume_arn"]],
-                # AWS keeps no two of one name, and a moment without one loses nothing.
-                opts=pulumi.ResourceOptions(parent=self, depends_on=rights, delete_before_replace=True),
+                # Two selections cannot have the same name, and a moment without one loses nothing.
+                opts=pulumi.ResourceOptions(parent=self, depends_on=attachments, delete_before_replace=True),
             )
         self.vault_name = vault.name
         self.register_outputs({"vault_name": self.vault_name})
 
 
 def cron(at: str) -> str:
-    """Return a time of day in AWS's words."""
+    """Return a time of day as a cron expression of AWS."""
     hour, minute = (int(part) for part in at.split(":"))
     return f"cron({minute} {hour} * * ? *)"

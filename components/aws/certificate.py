@@ -1,4 +1,4 @@
-"""A certificate of AWS Certificate Manager, which renews itself as long as its records stand."""
+"""A certificate of AWS Certificate Manager, which ACM renews as long as its validation records exist."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
@@ -7,23 +7,23 @@ import pulumi
 import pulumi_aws as aws
 from pulumi_aws.acm.outputs import CertificateDomainValidationOption
 
-from components.aws.dns import TTL
-from components.aws.tags import tags
+from open_webui_edge.components.aws.dns import TTL
+from open_webui_edge.components.aws.tags import tags
 
-# https://docs.aws.amazon.com/acm/latest/userguide/setup-caa.html: any one would do; Amazon may choose among them.
+# https://docs.aws.amazon.com/acm/latest/userguide/setup-caa.html: any one would do; Amazon chooses among them.
 CAA_ISSUERS = ("amazon.com", "amazontrust.com", "awstrust.com", "amazonaws.com")
 
-# AWS looks every few minutes. A zone that nobody delegated to would be waited for for 75 minutes by default.
-_PATIENCE = "20m"
+# AWS checks every few minutes. Default 75 minutes, which is long if the zone is not delegated.
+_VALIDATION_TIMEOUT = "20m"
 
 
 class AcmCertificateArgs(TypedDict):
-    """What the certificate is for."""
+    """The names of the certificate, and their zone."""
 
     names: Sequence[str]
-    """The first is its subject: at most 64 characters. AWS gives an account ten names a certificate, unless asked."""
+    """The first is the subject: at most 64 characters. AWS's default quota is ten names per certificate."""
     zone_id: pulumi.Input[str]
-    """A public zone that all the names are in."""
+    """The public zone of all names."""
 
 
 class AcmCertificate(pulumi.ComponentResource):
@@ -33,7 +33,7 @@ class AcmCertificate(pulumi.ComponentResource):
     """Known once the certificate is issued."""
 
     def __init__(self, name: str, args: AcmCertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Ask for the certificate, prove whose the names are, and wait until it is issued."""
+        """Request the certificate, create its validation records, and wait until it is issued."""
         super().__init__("open-webui-edge:index:AcmCertificate", name, {**args}, opts)
         child = pulumi.ResourceOptions(parent=self)
         first, *others = args["names"]
@@ -56,8 +56,8 @@ class AcmCertificate(pulumi.ComponentResource):
                     type=proof["type"],
                     ttl=TTL,
                     records=[proof["value"]],
-                    # A name's record is the same for all certificates of an account: it may be there already, and
-                    # then says what this one does.
+                    # A name's record is the same for all certificates of an account, so it may exist already with the
+                    # same value.
                     allow_overwrite=True,
                     opts=child,
                 )
@@ -66,19 +66,19 @@ class AcmCertificate(pulumi.ComponentResource):
             f"{name}-validation",
             certificate_arn=certificate.arn,
             validation_record_fqdns=[record.fqdn for record in records],
-            opts=pulumi.ResourceOptions(parent=self, custom_timeouts=pulumi.CustomTimeouts(create=_PATIENCE)),
+            opts=pulumi.ResourceOptions(parent=self, custom_timeouts=pulumi.CustomTimeouts(create=_VALIDATION_TIMEOUT)),
         )
         self.arn = validation.certificate_arn
         self.register_outputs({"arn": self.arn})
 
 
 def proven_names(names: Sequence[str]) -> list[str]:
-    """Return the names that a record is needed for: a wildcard is proven by that of the name it stands below."""
+    """Return the names that need a validation record: a wildcard shares that of its parent name."""
     return list(dict.fromkeys(name.removeprefix("*.") for name in names))
 
 
 def proof_of(name: str, options: Sequence[CertificateDomainValidationOption]) -> Mapping[str, str]:
-    """Return the record by which AWS wants a name proven."""
+    """Return the validation record of a name."""
     option = next(option for option in options if (option.domain_name or "").removeprefix("*.") == name)
     return {
         "name": option.resource_record_name or "",

@@ -1,28 +1,29 @@
-"""What an instance is told at its first start: user data in cloud-init's own form, without a secret."""
+"""An instance's user data for its first start, in cloud-init's format and without secrets."""
 
 import base64
 import gzip
 import json
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from open_webui_edge.runtime import delivery
+
 DEVICE_NAME = "/dev/sdf"
-"""What the data volume is attached as."""
+"""Device name of the data volume."""
 MOUNT = "/srv/open-webui-edge"
-"""Where it is mounted; Docker's data-root and containerd's root lie on it."""
+"""Mount point of the data volume, which holds Docker's data-root and containerd's root."""
 LIMIT = 16384
-"""Bytes of user data that EC2 takes."""
+"""Bytes of user data that EC2 accepts."""
 _LIBRARY = "/usr/local/lib/open-webui-edge"
 _SCRIPTS = ("boot.sh", "aws_request.py", "host_key.py", "metrics.py")
 _VOLUME_ID, _PUBLIC_KEY = "@VOLUME_ID@", "@PUBLIC_KEY@"
 
-# Read before the image's own files: of two that say the same, the first holds.
+# Read before the image's own files: the first value of an option counts.
 _SSHD = """\
-# The only key that is ever shown; until boot.sh has fetched it, sshd answers nobody.
+# The only host key; until boot.sh has fetched it, sshd accepts no connection.
 HostKey /etc/ssh/open-webui-edge_host_ed25519_key
 # An update opens a connection for each of many resources at once (10:30:100).
 MaxStartups 100:30:200
@@ -31,7 +32,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin no
 """
-# A volume that is late must not make Docker begin anew on the root volume.
+# If the volume attaches late, Docker must not start with empty data on the root volume.
 _ON_THE_VOLUME = f"""\
 [Unit]
 RequiresMountsFor={MOUNT}
@@ -89,7 +90,7 @@ OnUnitActiveSec=5min
 [Install]
 WantedBy=timers.target
 """
-# Elsewhere than under systemd (a container, a test) the script is run as it is.
+# Without systemd (in a container, in a test) the script runs directly.
 _RUN = (
     "if [ -d /run/systemd/system ]; then"
     " systemctl daemon-reload && systemctl enable --now open-webui-edge-boot.service;"
@@ -98,10 +99,10 @@ _RUN = (
 
 
 def template(*, login_user: str, stack: str, host_key_parameter: str) -> str:
-    """Return the user data, but for the volume and the key that `filled` puts in.
+    """Return the user data with placeholders for the volume and the key, which `filled` replaces.
 
     Args:
-        login_user: the image's own.
+        login_user: the image's default user.
         stack: the dimension of the metrics.
         host_key_parameter: name of the SSM parameter with sshd's private key.
 
@@ -142,7 +143,7 @@ def filled(user_data: str, volume_id: str, public_key: str) -> str:
 def _daemon() -> str:
     settings = {
         "data-root": f"{MOUNT}/docker",
-        # Security updates restart the engine; containers go on.
+        # Security updates restart the engine; containers keep running.
         "live-restore": True,
         "log-driver": "json-file",
         "log-opts": {"max-size": "10m", "max-file": "3"},
@@ -151,7 +152,7 @@ def _daemon() -> str:
 
 
 def _word(value: str) -> str:
-    """Return a value as a shell and systemd both read it."""
+    """Return a value that needs no quoting in a shell or a systemd unit."""
     if value not in {shlex.quote(value), _VOLUME_ID}:
         raise ValueError(f"{value!r} is no plain word")
     return value
@@ -162,8 +163,8 @@ def _file(path: str, content: str) -> Mapping[str, Any]:
 
 
 def _script(name: str) -> Mapping[str, Any]:
-    """Pack it: in clear the scripts alone would be more than EC2 takes."""
-    packed = gzip.compress((Path(__file__).parent / "host" / name).read_bytes(), mtime=0)
+    """Compress it: uncompressed, the scripts alone would exceed EC2's limit."""
+    packed = gzip.compress(delivery.program(f"instance/{name}").encode(), mtime=0)
     return {
         "path": f"{_LIBRARY}/{name}",
         "permissions": "0755" if name.endswith(".sh") else "0644",
@@ -173,7 +174,7 @@ def _script(name: str) -> Mapping[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Text of several lines reads as it is."""
+    """Writes text of several lines as a literal block."""
 
 
 def _text(_: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

@@ -1,4 +1,4 @@
-"""Names in Route 53: the zone, where they lead to, and who may issue certificates for them."""
+"""Route 53: the zone, the records of the site's names, and their CAA records."""
 
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict, Unpack
@@ -6,55 +6,55 @@ from typing import NotRequired, TypedDict, Unpack
 import pulumi
 import pulumi_aws as aws
 
-from components.aws.tags import tags
-from components.keeping import kept
+from open_webui_edge.components.aws.tags import tags
+from open_webui_edge.components.protection import protected
 
-# Seconds. Long enough to be of use, short enough to wait for.
+# Seconds: long enough for caches to help, short enough to wait for.
 TTL = 300
 
 
 class DnsZoneArgs(TypedDict):
-    """Which zone."""
+    """The zone."""
 
     zone: str
     """Its name: example.com."""
     create: bool
-    """Make it; else it is looked up among those of the account."""
+    """Create it; else it must exist in the account."""
 
 
 class DnsZone(pulumi.ComponentResource):
     """A public zone.
 
-    One that is made here is kept: whoever delegated a domain to its name servers would have to do so again.
+    A zone that is created here is protected: without it the domain would have to be delegated again.
     """
 
     zone_id: pulumi.Output[str]
     zone_arn: pulumi.Output[str]
     name_servers: pulumi.Output[Sequence[str]]
-    """Where the domain's registrar must point to."""
+    """Name servers to set at the domain's registrar."""
 
     def __init__(self, name: str, args: DnsZoneArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make it or find it."""
+        """Create the zone, or look it up."""
         super().__init__("open-webui-edge:index:DnsZone", name, {**args}, opts)
         if args["create"]:
-            made = aws.route53.Zone(
+            zone = aws.route53.Zone(
                 f"{name}-zone",
                 name=args["zone"],
                 comment=f"open-webui-edge, stack {pulumi.get_stack()}",
                 tags=tags("dns"),
-                opts=kept(self),
+                opts=protected(self),
             )
-            self.zone_id, self.zone_arn, self.name_servers = made.zone_id, made.arn, made.name_servers
+            self.zone_id, self.zone_arn, self.name_servers = zone.zone_id, zone.arn, zone.name_servers
         else:
-            found = aws.route53.get_zone_output(
+            existing = aws.route53.get_zone_output(
                 name=args["zone"], private_zone=False, opts=pulumi.InvokeOutputOptions(parent=self)
             )
-            self.zone_id, self.zone_arn, self.name_servers = found.zone_id, found.arn, found.name_servers
+            self.zone_id, self.zone_arn, self.name_servers = existing.zone_id, existing.arn, existing.name_servers
         self.register_outputs({"zone_id": self.zone_id, "name_servers": self.name_servers})
 
 
 class Alias(TypedDict):
-    """What has a name of its own in AWS."""
+    """The target of an alias record."""
 
     dns_name: pulumi.Input[str]
     zone_id: pulumi.Input[str]
@@ -69,7 +69,7 @@ class _Content(TypedDict, total=False):
 
 
 class DnsRecordsArgs(TypedDict):
-    """Names, and one of the two that they may lead to."""
+    """Names, and their address or alias."""
 
     zone_id: pulumi.Input[str]
     names: Sequence[str]
@@ -79,10 +79,10 @@ class DnsRecordsArgs(TypedDict):
 
 
 class DnsRecords(pulumi.ComponentResource):
-    """Leads names to the site."""
+    """The records that point names to the site."""
 
     def __init__(self, name: str, args: DnsRecordsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the records of each name."""
+        """Create the records of each name."""
         super().__init__("open-webui-edge:index:DnsRecords", name, {**args}, opts)
         for domain in args["names"]:
             if "address" in args:
@@ -92,7 +92,7 @@ class DnsRecords(pulumi.ComponentResource):
                 target = aws.route53.RecordAliasArgs(
                     name=alias["dns_name"],
                     zone_id=alias["zone_id"],
-                    # There is nothing else that could be answered.
+                    # There is no second target to answer with.
                     evaluate_target_health=False,
                 )
                 for kind in ("A", "AAAA") if alias["ipv6"] else ("A",):
@@ -113,27 +113,27 @@ class DnsRecords(pulumi.ComponentResource):
 
 
 class CaaRecordsArgs(TypedDict):
-    """Whose names, and who may issue for them."""
+    """Names, and the CAs that may issue certificates for them."""
 
     zone_id: pulumi.Input[str]
     names: Sequence[str]
-    """Names that are this stack's own. A record at one holds for all below it too (RFC 8659 section 3)."""
+    """This stack's names. A CAA record covers all names below its own too (RFC 8659 section 3)."""
     issuers: Sequence[str]
-    """Domains by which authorities are known: letsencrypt.org."""
+    """CAA domains of the CAs: letsencrypt.org."""
     certificate_names: Sequence[str]
-    """All names of the certificates; without a wildcard among them, nobody may issue one."""
+    """All names of the certificates; without a wildcard among them, no CA may issue one."""
     report_to: NotRequired[str]
-    """URL that an authority reports a refusal to: mailto:security@example.com."""
+    """URL to which a CA reports a refusal: mailto:security@example.com."""
 
 
 class CaaRecords(pulumi.ComponentResource):
-    """Tells authorities which of them may issue certificates.
+    """CAA records: which CAs may issue certificates.
 
-    Apart from the records that lead to the site, since it must be there before a certificate is asked for.
+    Apart from the address records, since they must exist before a certificate is requested.
     """
 
     def __init__(self, name: str, args: CaaRecordsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the record of each name; an authority looks above a wildcard for it."""
+        """Create the record of each name; for a wildcard a CA checks the parent name."""
         super().__init__("open-webui-edge:index:CaaRecords", name, {**args}, opts)
         for domain in args["names"]:
             if domain.startswith("*."):
@@ -153,7 +153,7 @@ class CaaRecords(pulumi.ComponentResource):
 def caa_values(
     domain: str, issuers: Sequence[str], certificate_names: Sequence[str], report_to: str | None = None
 ) -> list[str]:
-    """Return what the CAA record of a name says, as RFC 8659 writes it."""
+    """Return the values of a name's CAA record (RFC 8659)."""
     wildcard = issuers if f"*.{domain}" in certificate_names else [";"]
     values = [f'0 issue "{issuer}"' for issuer in issuers]
     values += [f'0 issuewild "{issuer}"' for issuer in wildcard]

@@ -1,4 +1,4 @@
-"""An instance that runs containers, and the volume that outlives it."""
+"""An instance that runs containers, and its data volume, which outlives it."""
 
 import json
 from collections.abc import Sequence
@@ -10,26 +10,26 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_tls as tls
 
-from components.aws import cloud_init
-from components.aws.policy import policy_document, trust_in
-from components.aws.tags import physical_name, tags
-from components.keeping import kept
+from open_webui_edge.components.aws import cloud_init
+from open_webui_edge.components.aws.iam import policy_document, trust_in
+from open_webui_edge.components.aws.tags import physical_name, tags
+from open_webui_edge.components.protection import protected
 
 METRICS_NAMESPACE = "open-webui-edge"
-"""CloudWatch's namespace of what the instance publishes itself."""
+"""CloudWatch namespace of the instance's own metrics."""
 _PREFIX = 37
 """Characters before the suffix of a role's name."""
 
 
 class MachineImage(StrEnum):
-    """Whose image the instance starts from."""
+    """The distribution of the instance's image."""
 
     DEBIAN = "debian"
     UBUNTU = "ubuntu"
 
 
 class Architecture(StrEnum):
-    """What the instance's processor understands."""
+    """The instance's processor architecture."""
 
     AMD64 = "amd64"
     ARM64 = "arm64"
@@ -39,12 +39,12 @@ _PARAMETERS = {
     MachineImage.DEBIAN: "/aws/service/debian/release/13/latest/{}",
     MachineImage.UBUNTU: "/aws/service/canonical/ubuntu/server/24.04/stable/current/{}/hvm/ebs-gp3/ami-id",
 }
-"""Public parameters in which Debian and Canonical say which image is the newest."""
+"""Public parameters in which Debian and Canonical publish the ID of the latest image."""
 _USERS = {MachineImage.DEBIAN: "admin", MachineImage.UBUNTU: "ubuntu"}
 
 
 class Ec2HostArgs(TypedDict):
-    """Which machine, and where."""
+    """The instance, and its network."""
 
     image: MachineImage
     architecture: Architecture
@@ -52,23 +52,23 @@ class Ec2HostArgs(TypedDict):
     root_volume: int
     """GiB."""
     data_volume: int
-    """GiB; it can grow, and never shrinks."""
+    """GiB; it can grow, but not shrink."""
     availability_zone: pulumi.Input[str]
-    """The subnet's. The volume depends on it, and on nothing else."""
+    """The subnet's. The volume depends on nothing else."""
     subnet_id: pulumi.Input[str]
     security_group_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
-    answers_challenges_in: NotRequired[pulumi.Input[str]]
-    """ARN of the zone in whose records it may show an issuer of certificates whose the names are."""
+    acme_zone_arn: NotRequired[pulumi.Input[str]]
+    """ARN of the zone in which the instance may create records for DNS-01 challenges."""
 
 
 @dataclass(frozen=True)
 class SshAccess:
-    """What it takes to log in, and to know who answers."""
+    """The login, and the host key to verify."""
 
     user: str
     address: pulumi.Output[str]
     client_private_key: pulumi.Output[str]
-    """In OpenSSH's form; secret."""
+    """In OpenSSH's format; secret."""
     host_key: pulumi.Output[str]
     """As known_hosts has it after the name: ssh-ed25519 AAAA…"""
 
@@ -76,8 +76,8 @@ class SshAccess:
 class Ec2Host(pulumi.ComponentResource):
     """An EC2 instance with a Docker engine whose data lies on a volume of its own.
 
-    The instance can be replaced at any time: volume, address and keys stay. Its image and what it is told at its first
-    start stay too, whatever is newer, until somebody has the resource `<name>-<image>-<architecture>` replaced.
+    The instance can be replaced at any time: volume, address and keys stay. Its image and the user data of its first
+    start stay too, whatever is newer, until a user replaces the resource `<name>-<image>-<architecture>`.
     """
 
     instance: aws.ec2.Instance
@@ -89,24 +89,26 @@ class Ec2Host(pulumi.ComponentResource):
     volume_id: pulumi.Output[str]
     volume_arn: pulumi.Output[str]
     role_name: pulumi.Output[str]
-    """What the instance may do at AWS."""
-    answers_challenges: aws.iam.RolePolicy | None
-    """Its right to do so, where it has one."""
+    """Name of the instance's IAM role."""
+    acme_dns_permission: aws.iam.RolePolicy | None
+    """The policy for DNS-01 challenges, if there is one."""
 
     ssh: SshAccess
 
     def __init__(self, name: str, args: Ec2HostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the volume, the keys, and the instance that uses them."""
-        # What it is told of others stays out: what is kept depends on its parents, and they on all they are told.
-        of_others = {"subnet_id", "security_group_ids", "answers_challenges_in"}
-        told = {key: value for key, value in args.items() if key not in of_others}
-        super().__init__("open-webui-edge:index:Ec2Host", name, told, opts)
+        """Create the volume, the keys and the instance."""
+        # Outputs of other resources stay out of the component's inputs: a protected child depends on its parent, and
+        # the parent on all of its inputs.
+        untracked = {"subnet_id", "security_group_ids", "acme_zone_arn"}
+        tracked_args = {key: value for key, value in args.items() if key not in untracked}
+        super().__init__("open-webui-edge:index:Ec2Host", name, tracked_args, opts)
         self._name = name
         self._child = pulumi.ResourceOptions(parent=self)
         user = _USERS[args["image"]]
 
         client_key, host_key = (
-            tls.PrivateKey(f"{name}-{whose}-key", algorithm="ED25519", opts=kept(self)) for whose in ("client", "host")
+            tls.PrivateKey(f"{name}-{whose}-key", algorithm="ED25519", opts=protected(self))
+            for whose in ("client", "host")
         )
         parameter_name = f"/open-webui-edge/{pulumi.get_stack()}/{name}/ssh-host-key"
         parameter = aws.ssm.Parameter(
@@ -119,14 +121,14 @@ class Ec2Host(pulumi.ComponentResource):
             opts=self._child,
         )
         role, profile, policy = self._identity(args["image"], parameter)
-        self.answers_challenges = None
-        if "answers_challenges_in" in args:
-            self.answers_challenges = aws.iam.RolePolicy(
+        self.acme_dns_permission = None
+        if "acme_zone_arn" in args:
+            self.acme_dns_permission = aws.iam.RolePolicy(
                 f"{name}-role-policy-challenges",
                 name="challenges",
                 role=role.name,
-                policy=pulumi.Output.from_input(args["answers_challenges_in"]).apply(
-                    lambda arn: json.dumps(permissions_of_challenges(arn))
+                policy=pulumi.Output.from_input(args["acme_zone_arn"]).apply(
+                    lambda arn: json.dumps(acme_dns_policy(arn))
                 ),
                 opts=self._child,
             )
@@ -138,9 +140,9 @@ class Ec2Host(pulumi.ComponentResource):
             type="gp3",
             encrypted=True,
             tags=tags("host", "data"),
-            opts=kept(self),
+            opts=protected(self),
         )
-        pinned = self._pinned(
+        pinned = self._pinned_launch(
             args, cloud_init.template(login_user=user, stack=pulumi.get_stack(), host_key_parameter=parameter_name)
         )
         instance = aws.ec2.Instance(
@@ -153,12 +155,12 @@ class Ec2Host(pulumi.ComponentResource):
             user_data=pulumi.Output.all(pinned["user_data"], volume.id, client_key.public_key_openssh).apply(
                 lambda parts: cloud_init.filled(*parts)
             ),
-            # What it boots with is the pinned text and the volume: neither changes by a new version of this program.
+            # The user data is pinned, so a new version of this program does not replace the instance.
             user_data_replace_on_change=True,
             metadata_options=aws.ec2.InstanceMetadataOptionsArgs(
                 http_endpoint="enabled",
                 http_tokens="required",
-                # An answer dies on the bridge: no container gets the role's keys, but one on the host's own network.
+                # Responses expire at the bridge, so only containers on the host's network get the role's credentials.
                 http_put_response_hop_limit=1,
             ),
             root_block_device=aws.ec2.InstanceRootBlockDeviceArgs(
@@ -177,7 +179,7 @@ class Ec2Host(pulumi.ComponentResource):
             device_name=cloud_init.DEVICE_NAME,
             instance_id=instance.id,
             volume_id=volume.id,
-            # So that its file system is unmounted as it ought to be.
+            # So that its file system is unmounted cleanly.
             stop_instance_before_detaching=True,
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
@@ -210,7 +212,7 @@ class Ec2Host(pulumi.ComponentResource):
                 "volume_id": self.volume_id,
                 "volume_arn": self.volume_arn,
                 "role_name": self.role_name,
-                # What finds it again by the state alone (bootstrap/instance.py).
+                # cli/instance.py finds the instance with these in the state.
                 "ssh": {
                     "host": pulumi.Output.concat("ssh://", user, "@", self.ssh.address),
                     "host_key": self.ssh.host_key,
@@ -219,15 +221,15 @@ class Ec2Host(pulumi.ComponentResource):
             },
         )
 
-    def _pinned(self, args: Ec2HostArgs, user_data: str) -> pulumi.Output[dict[str, str]]:
-        """Return the image and what it is told, as they were when this stack first asked."""
-        newest = aws.ssm.get_parameter_output(
+    def _pinned_launch(self, args: Ec2HostArgs, user_data: str) -> pulumi.Output[dict[str, str]]:
+        """Return the image and the user data, as they were when this stack first asked for them."""
+        latest = aws.ssm.get_parameter_output(
             name=_PARAMETERS[args["image"]].format(args["architecture"].value),
             opts=pulumi.InvokeOutputOptions(parent=self),
         )
         return pulumi.Stash(
             f"{self._name}-{args['image']}-{args['architecture']}",
-            input={"image": newest.insecure_value, "user_data": user_data},
+            input={"image": latest.insecure_value, "user_data": user_data},
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["input"]),
         ).output
 
@@ -246,7 +248,7 @@ class Ec2Host(pulumi.ComponentResource):
             f"{self._name}-role-policy",
             name="host",
             role=role.name,
-            policy=parameter.arn.apply(lambda arn: json.dumps(permissions(image, arn))),
+            policy=parameter.arn.apply(lambda arn: json.dumps(instance_policy(image, arn))),
             opts=self._child,
         )
         profile = aws.iam.InstanceProfile(
@@ -259,11 +261,11 @@ class Ec2Host(pulumi.ComponentResource):
         return role, profile, policy
 
 
-def permissions(image: MachineImage, host_key_arn: str) -> dict[str, object]:
-    """Return what the instance may do: fetch one parameter, publish metrics in one namespace.
+def instance_policy(image: MachineImage, host_key_arn: str) -> dict[str, object]:
+    """Return the instance's policy: read one parameter, publish metrics in one namespace.
 
-    The key that the parameter is encrypted with (aws/ssm) is open to whoever may read it. Where a name is "*", AWS
-    knows no narrower one.
+    The parameter's KMS key (aws/ssm) needs no statement: it is open to all who may read the parameter. Where the
+    resource is "*", AWS supports no narrower one.
     """
     statements: list[dict[str, object]] = [
         {"Effect": "Allow", "Action": "ssm:GetParameter", "Resource": host_key_arn},
@@ -275,15 +277,15 @@ def permissions(image: MachineImage, host_key_arn: str) -> dict[str, object]:
         },
     ]
     if image is MachineImage.UBUNTU:
-        # Its agent of Systems Manager is a way in without ssh; AmazonSSMManagedInstanceCore would open every parameter.
+        # Systems Manager's agent is access without ssh; AmazonSSMManagedInstanceCore would open every parameter.
         session = ["CreateControlChannel", "CreateDataChannel", "OpenControlChannel", "OpenDataChannel"]
         actions = ["ssm:UpdateInstanceInformation", *(f"ssmmessages:{action}" for action in session)]
         statements.append({"Effect": "Allow", "Action": actions, "Resource": "*"})
     return policy_document(*statements)
 
 
-def permissions_of_challenges(zone_arn: str) -> dict[str, object]:
-    """Return what it takes to answer an issuer's challenges in a zone: the records of these, and no others.
+def acme_dns_policy(zone_arn: str) -> dict[str, object]:
+    """Return the policy for DNS-01 challenges in a zone: their TXT records, and no others.
 
     Condition keys: https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/specifying-conditions-route53.html
     """
@@ -301,7 +303,7 @@ def permissions_of_challenges(zone_arn: str) -> dict[str, object]:
             "Effect": "Allow",
             "Action": "route53:ChangeResourceRecordSets",
             "Resource": zone_arn,
-            # All of what one request changes must fit, and one that says nothing of it does not.
+            # All changes of a request must match, and a request without these keys does not.
             "Condition": {"ForAllValues:StringLike": keys, "Null": dict.fromkeys(keys, "false")},
         },
     )

@@ -1,29 +1,38 @@
-"""Load balancers in front of the instance: one that ends TLS, one that passes it on."""
+"""Load balancers in front of the instance: an ALB, which terminates TLS, and an NLB, which forwards TCP."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import NotRequired, TypedDict
 
 import pulumi
 import pulumi_aws as aws
 
-from components.aws.access_logs import AccessLogs, AccessLogsArgs
-from components.aws.tags import physical_name, tags
+from open_webui_edge.components.aws.access_logs import AccessLogs, AccessLogsArgs
+from open_webui_edge.components.aws.tags import physical_name, tags
 
 _NAME = 32
-_LOGS_KEPT_DAYS = 90
-# With one target there is nobody else to take over: whoever waits, waits for nothing (default 300).
-_DEREGISTRATION = 30
+_LOG_RETENTION_DAYS = 90
+# With one target no other can take over, so a longer delay would not help (default 300).
+_DEREGISTRATION_DELAY = 30
 _COOKIE_SECONDS = 24 * 60 * 60
 
 
+class LoadBalancerKind(StrEnum):
+    """The kind of load balancer in front of the instance, if there is one."""
+
+    NONE = "none"
+    ALB = "alb"
+    NLB = "nlb"
+
+
 class ApplicationLoadBalancerArgs(TypedDict):
-    """Where it stands, and what is behind it."""
+    """Its network, target and listeners."""
 
     vpc_id: pulumi.Input[str]
     subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
     """Public ones, in two zones or more."""
     ipv6: bool
-    """Whether the subnets have IPv6."""
+    """The subnets have IPv6."""
     security_group_id: pulumi.Input[str]
     instance_id: pulumi.Input[str]
     certificate_arn: pulumi.Input[str]
@@ -32,7 +41,7 @@ class ApplicationLoadBalancerArgs(TypedDict):
     idle_timeout: int
     """Seconds, 1 to 4000."""
     health_check_path: str
-    """What the proxy answers with 200 whatever the Host."""
+    """Path that the proxy answers with 200 for every Host."""
     access_logs: bool
     web_acl: NotRequired[str]
     """ARN of a web application firewall's list in the same region."""
@@ -40,27 +49,27 @@ class ApplicationLoadBalancerArgs(TypedDict):
 
 
 class ApplicationLoadBalancer(pulumi.ComponentResource):
-    """Ends TLS with a certificate of ACM, and speaks HTTPS with the instance, whose certificate it does not look at."""
+    """Terminates TLS with an ACM certificate; connects to the instance by HTTPS without verifying its certificate."""
 
     dns_name: pulumi.Output[str]
     zone_id: pulumi.Output[str]
-    """Of its own name, for an alias."""
+    """Hosted zone of its DNS name, for an alias record."""
     arn_suffix: pulumi.Output[str]
-    """What its metrics call it."""
+    """Its dimension in CloudWatch metrics."""
     target_group_arn_suffix: pulumi.Output[str]
 
     def __init__(
         self, name: str, args: ApplicationLoadBalancerArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        """Make it, with a listener for HTTPS and one that leads there."""
-        # Not of the arguments: all of it would wait for the slowest of them, and it takes minutes itself.
+        """Create it, with a listener for HTTPS and one that redirects to HTTPS."""
+        # Without inputs: else all children would wait for the slowest of them.
         super().__init__("open-webui-edge:index:ApplicationLoadBalancer", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
 
         logs = None
         if args["access_logs"]:
-            written = AccessLogs(f"{name}-access-logs", AccessLogsArgs(keep_days=_LOGS_KEPT_DAYS), opts=child)
-            logs = aws.lb.LoadBalancerAccessLogsArgs(bucket=written.bucket, enabled=True)
+            access_logs = AccessLogs(f"{name}-access-logs", AccessLogsArgs(keep_days=_LOG_RETENTION_DAYS), opts=child)
+            logs = aws.lb.LoadBalancerAccessLogsArgs(bucket=access_logs.bucket, enabled=True)
         balancer = aws.lb.LoadBalancer(
             f"{name}-alb",
             name=_name("alb", args["vpc_id"]),
@@ -71,13 +80,13 @@ class ApplicationLoadBalancer(pulumi.ComponentResource):
             security_groups=[args["security_group_id"]],
             idle_timeout=args["idle_timeout"],
             enable_deletion_protection=args["deletion_protection"],
-            # Default off; Nginx would drop them as well, but what it never sees, it cannot misread.
+            # Default off; Nginx would drop them as well, but cannot misread headers that it never sees.
             drop_invalid_header_fields=True,
-            # The strictest refuses what is merely unusual; this one what is ambiguous.
+            # "strictest" refuses unusual requests too; "defensive" refuses ambiguous ones.
             desync_mitigation_mode="defensive",
-            # The client's own claim stays in front, and the proxy takes the last entry only.
+            # A client's own entries stay in front; the proxy takes only the last entry.
             xff_header_processing_mode="append",
-            # Default off. Sign-in by OAuth compares the name that was asked for.
+            # Default off. OAuth sign-in compares the requested host name.
             preserve_host_header=True,
             access_logs=logs,
             tags=tags("load-balancer"),
@@ -92,7 +101,7 @@ class ApplicationLoadBalancer(pulumi.ComponentResource):
             # WebSockets need HTTP/1.1.
             protocol_version="HTTP1",
             port=443,
-            deregistration_delay=_DEREGISTRATION,
+            deregistration_delay=_DEREGISTRATION_DELAY,
             stickiness={"type": "lb_cookie", "enabled": True, "cookie_duration": _COOKIE_SECONDS},
             health_check=_health("HTTPS", args["health_check_path"]),
             tags=tags("load-balancer"),
@@ -157,42 +166,41 @@ class ApplicationLoadBalancer(pulumi.ComponentResource):
 
 
 class NetworkLoadBalancerArgs(TypedDict):
-    """Where it stands, and what is behind it."""
+    """Its network, target and listeners."""
 
     vpc_id: pulumi.Input[str]
     subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
     """Public ones."""
     ipv6: bool
-    """Whether the subnets have IPv6."""
+    """The subnets have IPv6."""
     security_group_id: pulumi.Input[str]
     instance_id: pulumi.Input[str]
     idle_timeout: int
     """Seconds, 60 to 6000."""
     health_check_path: str
-    """What the proxy answers with 200 whatever the Host."""
+    """Path that the proxy answers with 200 for every Host."""
     deletion_protection: bool
 
 
 class NetworkLoadBalancer(pulumi.ComponentResource):
-    """Passes TCP on as it comes, and says by PROXY protocol v2 whom it comes from.
+    """Forwards TCP, and passes the client's address by PROXY protocol v2.
 
-    The instance sees the load balancer's own addresses. So its security group can name the load balancer's and nobody
-    else reaches it, whom the PROXY protocol is taken from can be told by network, an instance can call its own name,
-    and a client over IPv6 is known like any other. It costs one thing: 55,000 connections at once for each address of
-    the load balancer and each port.
+    The instance sees the load balancer's addresses. So its security group admits only the load balancer's, the proxy
+    trusts the PROXY protocol by network, an instance can reach its own name, and clients over IPv6 keep their address.
+    The cost: at most 55,000 connections at a time for each address of the load balancer and each port.
     """
 
     dns_name: pulumi.Output[str]
     zone_id: pulumi.Output[str]
-    """Of its own name, for an alias."""
+    """Hosted zone of its DNS name, for an alias record."""
     arn_suffix: pulumi.Output[str]
-    """What its metrics call it."""
+    """Its dimension in CloudWatch metrics."""
     target_group_arn_suffix: pulumi.Output[str]
-    """Of those that take HTTPS."""
+    """Of the target group for HTTPS."""
 
     def __init__(self, name: str, args: NetworkLoadBalancerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make it, with a listener and a target group for each of the two ports."""
-        # Not of the arguments: all of it would wait for the slowest of them, and it takes minutes itself.
+        """Create it, with a listener and a target group for each of the two ports."""
+        # Without inputs: else all children would wait for the slowest of them.
         super().__init__("open-webui-edge:index:NetworkLoadBalancer", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
 
@@ -203,10 +211,10 @@ class NetworkLoadBalancer(pulumi.ComponentResource):
             internal=False,
             ip_address_type=_address_type(ipv6=args["ipv6"]),
             subnets=args["subnet_ids"],
-            # One that was made without any can never have one.
+            # A load balancer without security groups can never get one.
             security_groups=[args["security_group_id"]],
             enable_deletion_protection=args["deletion_protection"],
-            # Default off: its addresses in the zones without an instance would answer nobody.
+            # Default off: its addresses in zones without an instance would not answer.
             enable_cross_zone_load_balancing=True,
             tags=tags("load-balancer"),
             opts=child,
@@ -222,11 +230,11 @@ class NetworkLoadBalancer(pulumi.ComponentResource):
                 port=port,
                 proxy_protocol_v2=True,
                 preserve_client_ip="false",
-                deregistration_delay=_DEREGISTRATION,
-                # Default off: a client would go on talking to an instance that is gone.
+                deregistration_delay=_DEREGISTRATION_DELAY,
+                # Default off: clients would keep connections to an instance that is gone.
                 connection_termination=True,
-                # Checks carry a header of the PROXY protocol too, without an address. A connection alone would say that
-                # the kernel listens; and what the proxy demands of TLS is no business of a check.
+                # Checks send a PROXY protocol header too, without an address. A TCP check would only prove that the
+                # kernel listens, and an HTTPS check would depend on the proxy's TLS settings.
                 health_check=_health("HTTP", args["health_check_path"], port=80),
                 tags=tags("load-balancer"),
                 opts=child,
@@ -264,7 +272,7 @@ class NetworkLoadBalancer(pulumi.ComponentResource):
 
 
 def _name(role: str, vpc_id: pulumi.Input[str]) -> pulumi.Output[str]:
-    """Return a name that is another in another network, where neither can move to: both are there for a while."""
+    """Return a name that depends on the VPC: during a move to another VPC the old and the new resource both exist."""
     return pulumi.Output.from_input(vpc_id).apply(lambda vpc: physical_name(f"{role}-{vpc}", _NAME))
 
 

@@ -1,4 +1,4 @@
-"""Where on AWS the deployment lives: a network of its own, or one that is there."""
+"""The network on AWS: a new VPC, or an existing one."""
 
 import ipaddress
 from collections.abc import Mapping, Sequence
@@ -7,53 +7,53 @@ from typing import TypedDict
 import pulumi
 import pulumi_aws as aws
 
-from components.aws.tags import tags
+from open_webui_edge.components.aws.tags import tags
 
-MOST_ZONES = 4
-"""Each half of a network is cut into this many parts, however many are used: one more renumbers none."""
+MAX_AZS = 4
+"""Each half of a network is split into this many parts, so that adding a zone renumbers no subnet."""
 _PRIVATE_IPV6 = 16
-"""Number of the first private /64, beyond all public ones."""
+"""Number of the first private /64, after all public ones."""
 
 
 class NetworkArgs(TypedDict, total=False):
-    """A network to make (`cidr`, `availability_zones`) or to use (`vpc_id` and ids of subnets)."""
+    """A VPC to create (`cidr`, `availability_zones`) or to import (`vpc_id` and IDs of subnets)."""
 
     cidr: str
-    """IPv4 network of a VPC to make, /16 to /24."""
+    """IPv4 network of the new VPC, /16 to /24."""
     availability_zones: int
-    """How many of the region's zones get subnets, 1 to 4."""
+    """Number of availability zones with subnets, 1 to 4."""
     vpc_id: str
-    """An existing VPC; left out: one is made."""
+    """ID of an existing VPC; left out: a new one."""
     public_subnet_ids: Sequence[str]
-    """Its subnets that are reachable from the internet."""
+    """Its public subnets."""
     wants_ipv6: bool
-    """Whether these must have IPv6; those that are made have it."""
+    """Whether the existing subnets must have IPv6; new ones have it."""
 
 
 class Network(pulumi.ComponentResource):
-    """A VPC with a public and a private subnet in each of several zones; an existing one goes through as it is."""
+    """A VPC with a public and a private subnet in each of several zones; an existing VPC is not changed."""
 
     vpc_id: pulumi.Output[str]
     public_subnet_ids: Sequence[pulumi.Output[str]]
-    """An Output each: one that is to come leaves the others known."""
+    """One Output per subnet, so that adding one leaves the others known."""
     private_subnet_ids: Sequence[pulumi.Output[str]]
-    """None of an existing network's: nothing here would use them."""
+    """Empty for an existing VPC."""
     availability_zone: pulumi.Output[str]
-    """The zone of the first public subnet. It stays the same when the network is made anew."""
+    """The zone of the first public subnet. It stays the same when the network is created again."""
 
     public_cidrs: Sequence[str] | None
-    """IPv4 networks of the public subnets; None for those that were there before."""
+    """IPv4 networks of the public subnets; None for an existing VPC."""
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the network, or look the given one up."""
+        """Create the network, or look up the existing one."""
         super().__init__("open-webui-edge:index:Network", name, {**args}, opts)
         self._name = name
         self._child = pulumi.ResourceOptions(parent=self)
         vpc_id = args.get("vpc_id")
         if vpc_id is None:
-            self._make(args.get("cidr", ""), args.get("availability_zones", 0))
+            self._create(args.get("cidr", ""), args.get("availability_zones", 0))
         else:
-            self._use(vpc_id, args.get("public_subnet_ids", ()), wants_ipv6=args.get("wants_ipv6", False))
+            self._import(vpc_id, args.get("public_subnet_ids", ()), wants_ipv6=args.get("wants_ipv6", False))
         self.register_outputs(
             {
                 "vpc_id": self.vpc_id,
@@ -63,22 +63,22 @@ class Network(pulumi.ComponentResource):
             },
         )
 
-    def _use(self, vpc_id: str, public: Sequence[str], *, wants_ipv6: bool) -> None:
-        # Not as an Output: all else would be made meanwhile, and half of it be there when the network will not do.
-        asked = pulumi.InvokeOptions(parent=self)
-        found = {
-            subnet: aws.ec2.get_subnet(id=subnet, vpc_id=vpc_id, opts=asked)
+    def _import(self, vpc_id: str, public: Sequence[str], *, wants_ipv6: bool) -> None:
+        # Looked up at once and not as an Output: else resources would be created before an unusable network is refused.
+        options = pulumi.InvokeOptions(parent=self)
+        subnets = {
+            subnet: aws.ec2.get_subnet(id=subnet, vpc_id=vpc_id, opts=options)
             for subnet in (public if wants_ipv6 else public[:1])
         }
         if wants_ipv6:
-            with_ipv6({subnet: one.ipv6_cidr_block for subnet, one in found.items()})
+            require_ipv6({subnet: details.ipv6_cidr_block for subnet, details in subnets.items()})
         self.vpc_id = pulumi.Output.from_input(vpc_id)
         self.public_subnet_ids = [pulumi.Output.from_input(subnet) for subnet in public]
         self.private_subnet_ids = []
         self.public_cidrs = None
-        self.availability_zone = pulumi.Output.from_input(found[public[0]].availability_zone)
+        self.availability_zone = pulumi.Output.from_input(subnets[public[0]].availability_zone)
 
-    def _make(self, cidr: str, count: int) -> None:
+    def _create(self, cidr: str, count: int) -> None:
         name = self._name
         public_cidrs, private_cidrs = subnet_cidrs(cidr, count)
         zones = self._zones()
@@ -91,7 +91,7 @@ class Network(pulumi.ComponentResource):
             tags=tags("network", "network"),
             opts=self._child,
         )
-        # Whatever is put into the VPC without a group of its own reaches nobody.
+        # Resources without a security group of their own get no traffic in or out.
         aws.ec2.DefaultSecurityGroup(
             f"{name}-default-group",
             vpc_id=vpc.id,
@@ -104,7 +104,7 @@ class Network(pulumi.ComponentResource):
         private = self._subnets("private", vpc, zones, private_cidrs, first_ipv6=_PRIVATE_IPV6)
         routed = self._routes(vpc, public, private)
         self.vpc_id = vpc.id
-        # Nothing in them starts before it has its way to the internet, or ends after.
+        # Resources in the subnets depend on the routes to the internet.
         self.public_subnet_ids = [
             pulumi.Output.all(subnet.id, *ways_out).apply(lambda ids: str(ids[0]))
             for subnet, ways_out in zip(public, routed, strict=True)
@@ -116,14 +116,14 @@ class Network(pulumi.ComponentResource):
     def _zones(self) -> pulumi.Output[Sequence[str]]:
         offered = aws.get_availability_zones_output(
             state="available",
-            # Neither local zones nor those of a phone network: they lack most services.
+            # Without local and wavelength zones, which lack most services.
             filters=[
                 aws.GetAvailabilityZonesFilterArgs(name="opt-in-status", values=["opt-in-not-required"]),
             ],
             opts=pulumi.InvokeOutputOptions(parent=self),
         )
-        # What the region offers changes; where the data lies does not. The kept volume depends on this alone, so that
-        # it needs no network to outlive its instance.
+        # Pinned: a region's zones change, but the data volume's zone must not. The protected volume depends on this
+        # alone, so that it can outlive the network.
         pinned = pulumi.Stash(
             f"{self._name}-zones",
             input=offered.names.apply(sorted),
@@ -150,7 +150,7 @@ class Network(pulumi.ComponentResource):
                     lambda whole, number=first_ipv6 + index: ipv6_subnet(whole, number)
                 ),
                 assign_ipv6_address_on_creation=True,
-                # An instance is reached by its elastic IP or through a load balancer.
+                # Clients reach an instance by its elastic IP or through a load balancer.
                 map_public_ip_on_launch=False,
                 tags=tags("network", f"{kind}-{index + 1}"),
                 opts=self._child,
@@ -161,7 +161,7 @@ class Network(pulumi.ComponentResource):
     def _routes(
         self, vpc: aws.ec2.Vpc, public: Sequence[aws.ec2.Subnet], private: Sequence[aws.ec2.Subnet]
     ) -> Sequence[Sequence[pulumi.Output[str]]]:
-        """Return what each public subnet needs to reach the internet."""
+        """Create the routes; return for each public subnet the IDs of those to the internet."""
         name, child = self._name, self._child
         gateway = aws.ec2.InternetGateway(f"{name}-gateway", vpc_id=vpc.id, tags=tags("network", "network"), opts=child)
         tables = {
@@ -177,11 +177,12 @@ class Network(pulumi.ComponentResource):
             for family, destination in everywhere.items()
         ]
         routed = [
-            [self._on(tables["public"], "public", number, subnet), *ways_out] for number, subnet in enumerate(public, 1)
+            [self._associate(tables["public"], "public", number, subnet), *ways_out]
+            for number, subnet in enumerate(public, 1)
         ]
         for number, subnet in enumerate(private, 1):
-            self._on(tables["private"], "private", number, subnet)
-        # Costs nothing, and what goes to S3 stays inside AWS.
+            self._associate(tables["private"], "private", number, subnet)
+        # Free of charge, and traffic to S3 stays inside AWS.
         s3 = aws.ec2.get_vpc_endpoint_service_output(
             service="s3", service_type="Gateway", opts=pulumi.InvokeOutputOptions(parent=self)
         )
@@ -196,40 +197,42 @@ class Network(pulumi.ComponentResource):
         )
         return routed
 
-    def _on(self, table: aws.ec2.RouteTable, kind: str, number: int, subnet: aws.ec2.Subnet) -> pulumi.Output[str]:
+    def _associate(
+        self, table: aws.ec2.RouteTable, kind: str, number: int, subnet: aws.ec2.Subnet
+    ) -> pulumi.Output[str]:
         return aws.ec2.RouteTableAssociation(
             f"{self._name}-{kind}-{number}-routes", subnet_id=subnet.id, route_table_id=table.id, opts=self._child
         ).id
 
 
 def subnet_cidrs(cidr: str, zones: int) -> tuple[list[str], list[str]]:
-    """Return the IPv4 networks of the public and of the private subnets, one of each a zone.
+    """Return the IPv4 networks of the public and of the private subnets, one of each per zone.
 
     The lower half of the network is public.
 
     Raises:
-        ValueError: there are more zones than parts.
+        ValueError: too many zones.
 
     """
-    if not 1 <= zones <= MOST_ZONES:
-        raise ValueError(f"{zones} availability zones; there are subnets for 1 to {MOST_ZONES}")
+    if not 1 <= zones <= MAX_AZS:
+        raise ValueError(f"{zones} availability zones; there are subnets for 1 to {MAX_AZS}")
     lower, upper = ipaddress.IPv4Network(cidr).subnets()
-    parts = MOST_ZONES.bit_length() - 1
+    parts = MAX_AZS.bit_length() - 1
     public, private = ([str(part) for part in half.subnets(parts)][:zones] for half in (lower, upper))
     return public, private
 
 
 def ipv6_subnet(block: str, number: int) -> str:
-    """Return the /64 of that number in the VPC's own block (a /56)."""
+    """Return the /64 with this number in the VPC's block (a /56)."""
     network = ipaddress.IPv6Network(block)
     return str(ipaddress.IPv6Network((int(network.network_address) + (number << 64), 64)))
 
 
-def with_ipv6(blocks: Mapping[str, str]) -> None:
-    """Refuse subnets without IPv6; `blocks` are their IPv6 networks by their ids, "" for none.
+def require_ipv6(blocks: Mapping[str, str]) -> None:
+    """Check that all subnets have IPv6; `blocks` maps their IDs to IPv6 networks, "" for none.
 
     Raises:
-        pulumi.RunError: there are such.
+        pulumi.RunError: a subnet has none.
 
     """
     without = [subnet for subnet, block in blocks.items() if not block]
@@ -242,7 +245,7 @@ def with_ipv6(blocks: Mapping[str, str]) -> None:
 
 
 def zone(names: Sequence[str], index: int) -> str:
-    """Return a zone by its place.
+    """Return a zone by its index.
 
     Raises:
         pulumi.RunError: the region has fewer.
@@ -252,6 +255,6 @@ def zone(names: Sequence[str], index: int) -> str:
         return names[index]
     offered = ", ".join(names) or "none"
     raise pulumi.RunError(
-        f"platform.aws.vpc.availability_zones: {index + 1} are wanted, and the region offers {len(names)} ({offered});"
-        " ask for fewer"
+        f"platform.aws.vpc.availability_zones: is {index + 1}, but the region offers {len(names)} ({offered}); write a"
+        " smaller number"
     )

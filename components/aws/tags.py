@@ -1,20 +1,21 @@
-"""Whose a resource is, and names that AWS accepts."""
+"""Tags of the stack's resources, and names that AWS accepts."""
 
 import hashlib
 import re
 
 import pulumi
 
-APP = "open-webui-edge"
+from open_webui_edge.runtime.contract import APP
+
 _HASH = 8
 
 
 def tags(component: str, role: str | None = None) -> dict[str, str]:
-    """Return the tags of everything that this stack makes on AWS.
+    """Return the tags of everything that this stack creates on AWS.
 
     Args:
-        component: which part of the deployment it belongs to.
-        role: what it is, for the console's column of names; a resource with a name of its own leaves it out.
+        component: the part of the deployment.
+        role: for the console's Name column; left out for a resource that has a name.
 
     """
     named = {} if role is None else {"Name": physical_name(role, 255)}
@@ -22,14 +23,14 @@ def tags(component: str, role: str | None = None) -> dict[str, str]:
 
 
 def physical_name(role: str, limit: int) -> str:
-    """Return the name that a person sees, at most `limit` characters long."""
+    """Return a resource's name in AWS, at most `limit` characters long."""
     return limited_name(f"edge-{pulumi.get_stack()}-{role}", limit)
 
 
 def limited_name(stem: str, limit: int) -> str:
     """Return a name of letters, digits and single hyphens, at most `limit` characters long.
 
-    A stem that has to be changed for it ends in a hash of the whole, so that two of them never share a name.
+    A shortened or changed stem ends in a hash of the original, so that names stay unique.
     """
     plain = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-")
     if plain == stem and len(stem) <= limit:

@@ -1,4 +1,4 @@
-"""A virtual machine with everything around it: network, names, load balancer, certificate, backups, alarms."""
+"""An EC2 instance with its network, DNS, load balancer, certificate, backups and alarms."""
 
 from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict, assert_never
@@ -6,78 +6,86 @@ from typing import NotRequired, TypedDict, assert_never
 import pulumi
 import pulumi_aws as aws
 
-from components.aws.alarms import Alarms, AlarmsArgs, WatchedLoadBalancer
-from components.aws.backup import BackupArgs, VolumeBackup, VolumeBackupArgs
-from components.aws.behind import Behind
-from components.aws.certificate import CAA_ISSUERS, AcmCertificate, AcmCertificateArgs
-from components.aws.dns import Alias, CaaRecords, CaaRecordsArgs, DnsRecords, DnsRecordsArgs, DnsZone, DnsZoneArgs
-from components.aws.ec2_host import Architecture, Ec2Host, Ec2HostArgs, MachineImage
-from components.aws.load_balancer import (
+from open_webui_edge.components.aws.alarms import Alarms, AlarmsArgs, WatchedLoadBalancer
+from open_webui_edge.components.aws.backup import BackupArgs, VolumeBackup, VolumeBackupArgs
+from open_webui_edge.components.aws.certificate import CAA_ISSUERS, AcmCertificate, AcmCertificateArgs
+from open_webui_edge.components.aws.dns import (
+    Alias,
+    CaaRecords,
+    CaaRecordsArgs,
+    DnsRecords,
+    DnsRecordsArgs,
+    DnsZone,
+    DnsZoneArgs,
+)
+from open_webui_edge.components.aws.ec2_host import Architecture, Ec2Host, Ec2HostArgs, MachineImage
+from open_webui_edge.components.aws.load_balancer import (
     ApplicationLoadBalancer,
     ApplicationLoadBalancerArgs,
+    LoadBalancerKind,
     NetworkLoadBalancer,
     NetworkLoadBalancerArgs,
 )
-from components.aws.network import Network, NetworkArgs
-from components.aws.security_groups import SecurityGroups, SecurityGroupsArgs
+from open_webui_edge.components.aws.network import Network, NetworkArgs
+from open_webui_edge.components.aws.security_groups import SecurityGroups, SecurityGroupsArgs
 
 
 class MachineArgs(TypedDict):
-    """The instance, and whom it speaks with."""
+    """The instance, and its traffic."""
 
     image: MachineImage
     architecture: Architecture
-    """That of the type."""
+    """The architecture of the instance type."""
     instance_type: str
     root_volume: int
-    """Size of the disk with the system, in GiB."""
+    """Size of the root volume, in GiB."""
     data_volume: int
-    """Size of the disk with Docker's data, in GiB."""
+    """Size of the volume with Docker's data, in GiB."""
     ssh_from: Sequence[str]
-    """Networks that may log in."""
+    """Networks that may log in by ssh."""
     http3: bool
     """Whether it answers HTTP/3."""
-    reaches: Sequence[int]
-    """TCP ports, besides 80 and 443, of services elsewhere."""
+    egress_ports: Sequence[int]
+    """TCP ports of external services, besides 80 and 443."""
 
 
 class LoadBalancingArgs(TypedDict):
-    """What stands in front of the instance."""
+    """The load balancer in front of the instance."""
 
-    kind: Behind
+    kind: LoadBalancerKind
     ipv6: bool
     idle_timeout: int
     """Seconds."""
     health_check_path: str
-    """What the proxy answers with 200 whatever the Host."""
+    """Path that the proxy answers with 200 for every Host."""
     deletion_protection: bool
     tls_policy: str
-    """Of an ALB, like the two that follow."""
+    """For an ALB, like the next two fields."""
     access_logs: bool
     web_acl: NotRequired[str]
-    """ARN."""
+    """ARN of a web ACL."""
 
 
-class NamesArgs(TypedDict):
-    """What the site is called, and who vouches for it."""
+class DnsArgs(TypedDict):
+    """The site's names, their zone, and their certificate."""
 
     hosts: Sequence[str]
-    """Names that lead to the site."""
+    """The site's names."""
     certificate_names: Sequence[str]
     """All names in its certificate."""
     certificate_arn: NotRequired[str]
-    """Of an issued certificate in ACM, for an ALB; left out, one is ordered, which needs a zone."""
+    """ARN of an issued certificate in ACM, for an ALB; left out: a new one is requested, which needs a zone."""
     issuers: Sequence[str]
-    """Domains of the authorities that may issue certificates for these names, as CAA records write them; with an ALB
-    those of ACM, and with none no record says anything."""
+    """CAA domains of the CAs that may issue certificates for these names; an ALB uses ACM's instead. Empty: no CAA
+    records."""
     zone: NotRequired[DnsZoneArgs]
-    """Left out: somebody else keeps the records."""
+    """Left out: the records are managed elsewhere."""
     answers_challenges: NotRequired[bool]
-    """Whether the instance's role may show issuers by the zone's records whose the names are."""
+    """Whether the instance's role may create records for DNS-01 challenges in the zone."""
 
 
-class WatchArgs(TypedDict):
-    """What is too much, too little, and who hears of it."""
+class AlarmThresholds(TypedDict):
+    """Thresholds of the alarms, and their recipient."""
 
     disk_percent: int
     expiry_days: int
@@ -85,52 +93,52 @@ class WatchArgs(TypedDict):
 
 
 class AwsVmArgs(TypedDict):
-    """What there is on AWS."""
+    """The parts on AWS."""
 
     region: str
     network: NetworkArgs
     machine: MachineArgs
     load_balancing: NotRequired[LoadBalancingArgs]
-    """Left out: the instance itself is the site's address."""
-    names: NamesArgs
+    """Left out: clients connect to the instance."""
+    names: DnsArgs
     backup: NotRequired[BackupArgs]
-    """Left out: there never were any copies of the data volume."""
-    alarms: NotRequired[WatchArgs]
+    """Left out: the data volume never had snapshots."""
+    alarms: NotRequired[AlarmThresholds]
 
 
 class AwsVm(pulumi.ComponentResource):
-    """An instance with Docker, reachable under its names."""
+    """An instance with Docker, reachable by the site's names."""
 
     load_balancer: pulumi.Output[str] | None
     """DNS name of the load balancer; None without one."""
     name_servers: pulumi.Output[Sequence[str]] | None
-    """Where the domain's registrar must point to, where the zone is made here."""
-    wanted_records: pulumi.Output[Sequence[Mapping[str, str]]] | None
-    """What to enter where somebody else keeps the records: name, type, value."""
+    """Name servers to set at the domain's registrar, if the zone is created here."""
+    records_to_create: pulumi.Output[Sequence[Mapping[str, str]]] | None
+    """Records to create if they are managed elsewhere: name, type, value."""
 
     def __init__(self, name: str, args: AwsVmArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make all of it."""
+        """Create all parts."""
         super().__init__("open-webui-edge:index:AwsVm", name, {}, opts)
         self._name, self._args = name, args
         provider = aws.Provider(f"{name}-aws", region=args["region"], opts=pulumi.ResourceOptions(parent=self))
         self._child = child = pulumi.ResourceOptions(parent=self, provider=provider)
         machine = args["machine"]
         balancing = args.get("load_balancing")
-        behind = Behind.NONE if balancing is None else balancing["kind"]
+        load_balancer_kind = LoadBalancerKind.NONE if balancing is None else balancing["kind"]
 
         network = Network(f"{name}-network", args["network"], child)
         groups = SecurityGroups(
             f"{name}-security-groups",
             SecurityGroupsArgs(
                 vpc_id=network.vpc_id,
-                load_balancer=behind,
+                load_balancer=load_balancer_kind,
                 ssh_from=machine["ssh_from"],
                 http3=machine["http3"],
-                reaches=machine["reaches"],
+                egress_ports=machine["egress_ports"],
             ),
             child,
         )
-        zone, authorized = self._zone(behind)
+        zone, authorized = self._zone(load_balancer_kind)
         host = Ec2HostArgs(
             image=machine["image"],
             architecture=machine["architecture"],
@@ -142,21 +150,21 @@ class AwsVm(pulumi.ComponentResource):
             security_group_ids=[groups.instance],
         )
         if zone is not None and args["names"].get("answers_challenges"):
-            host["answers_challenges_in"] = zone.zone_arn
+            host["acme_zone_arn"] = zone.zone_arn
         self.host = Ec2Host(f"{name}-host", host, child)
-        certificate = self._certificate(behind, zone, authorized)
+        certificate = self._certificate(load_balancer_kind, zone, authorized)
         balancer = self._load_balancer(network, groups, certificate)
         records = self._records(zone, balancer)
-        # What must be there before an issuer can be shown whose the site's names are.
-        needed = (authorized, balancer, records, self.host.answers_challenges)
-        self.published = [part for part in needed if part is not None]
+        # An issuer can only validate the site's names once these exist.
+        dependencies = (authorized, balancer, records, self.host.acme_dns_permission)
+        self.dns_dependencies = [part for part in dependencies if part is not None]
         self.load_balancer = None if balancer is None else balancer.dns_name
         self._backup()
-        self._alarms(behind, balancer, certificate)
+        self._alarms(load_balancer_kind, balancer, certificate)
         self.register_outputs({"load_balancer": self.load_balancer, "name_servers": self.name_servers})
 
-    def _zone(self, behind: Behind) -> tuple[DnsZone | None, CaaRecords | None]:
-        """Return the zone, and who may issue certificates for the names in it."""
+    def _zone(self, load_balancer_kind: LoadBalancerKind) -> tuple[DnsZone | None, CaaRecords | None]:
+        """Return the zone, and the CAA records in it."""
         names = self._args["names"]
         self.name_servers = None
         if "zone" not in names:
@@ -164,7 +172,7 @@ class AwsVm(pulumi.ComponentResource):
         zone = DnsZone(f"{self._name}-zone", names["zone"], self._child)
         if names["zone"]["create"]:
             self.name_servers = zone.name_servers
-        issuers = CAA_ISSUERS if behind is Behind.ALB else names["issuers"]
+        issuers = CAA_ISSUERS if load_balancer_kind is LoadBalancerKind.ALB else names["issuers"]
         if not issuers:
             return zone, None
         authorized = CaaRecords(
@@ -180,11 +188,11 @@ class AwsVm(pulumi.ComponentResource):
         return zone, authorized
 
     def _certificate(
-        self, behind: Behind, zone: DnsZone | None, authorized: CaaRecords | None
+        self, load_balancer_kind: LoadBalancerKind, zone: DnsZone | None, authorized: CaaRecords | None
     ) -> pulumi.Input[str] | None:
-        """Return the ARN of the certificate that an ALB shows."""
+        """Return the ARN of an ALB's certificate."""
         names = self._args["names"]
-        if behind is not Behind.ALB:
+        if load_balancer_kind is not LoadBalancerKind.ALB:
             return None
         if "certificate_arn" in names or zone is None:
             return names.get("certificate_arn")
@@ -203,9 +211,9 @@ class AwsVm(pulumi.ComponentResource):
         if args is None or groups.load_balancer is None:
             return None
         match args["kind"]:
-            case Behind.NONE:
+            case LoadBalancerKind.NONE:
                 return None
-            case Behind.ALB:
+            case LoadBalancerKind.ALB:
                 if certificate is None:
                     raise ValueError("an ALB needs a certificate: names.certificate_arn or names.zone")
                 alb = ApplicationLoadBalancerArgs(
@@ -224,7 +232,7 @@ class AwsVm(pulumi.ComponentResource):
                 if "web_acl" in args:
                     alb["web_acl"] = args["web_acl"]
                 return ApplicationLoadBalancer(f"{self._name}-load-balancer", alb, self._child)
-            case Behind.NLB:
+            case LoadBalancerKind.NLB:
                 nlb = NetworkLoadBalancerArgs(
                     vpc_id=network.vpc_id,
                     subnet_ids=network.public_subnet_ids,
@@ -242,12 +250,12 @@ class AwsVm(pulumi.ComponentResource):
     def _records(
         self, zone: DnsZone | None, balancer: ApplicationLoadBalancer | NetworkLoadBalancer | None
     ) -> DnsRecords | None:
-        """Lead the names to the site, or say what to enter elsewhere for it."""
+        """Create the records of the site's names, or set those to create elsewhere."""
         hosts = self._args["names"]["hosts"]
-        self.wanted_records = None
+        self.records_to_create = None
         if zone is None:
             kind, value = ("A", self.host.address) if balancer is None else ("CNAME", balancer.dns_name)
-            self.wanted_records = value.apply(
+            self.records_to_create = value.apply(
                 lambda value: [{"name": host, "type": kind, "value": value} for host in hosts]
             )
             return None
@@ -266,25 +274,25 @@ class AwsVm(pulumi.ComponentResource):
 
     def _alarms(
         self,
-        behind: Behind,
+        load_balancer_kind: LoadBalancerKind,
         balancer: ApplicationLoadBalancer | NetworkLoadBalancer | None,
         certificate: pulumi.Input[str] | None,
     ) -> None:
         if "alarms" not in self._args:
             return
-        wanted = self._args["alarms"]
+        thresholds = self._args["alarms"]
         args = AlarmsArgs(
             instance_id=self.host.instance_id,
-            disk_percent=wanted["disk_percent"],
-            expiry_days=wanted["expiry_days"],
+            disk_percent=thresholds["disk_percent"],
+            expiry_days=thresholds["expiry_days"],
         )
-        if "email" in wanted:
-            args["email"] = wanted["email"]
+        if "email" in thresholds:
+            args["email"] = thresholds["email"]
         if certificate is not None:
             args["certificate_arn"] = certificate
         if balancer is not None:
             args["load_balancer"] = WatchedLoadBalancer(
-                kind=behind,
+                kind=load_balancer_kind,
                 arn_suffix=balancer.arn_suffix,
                 target_group_arn_suffix=balancer.target_group_arn_suffix,
             )

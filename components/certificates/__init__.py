@@ -1,1 +1,1 @@
-"""Who vouches for the site."""
+"""The site's certificate: self-signed, provided, or from an ACME issuer."""

@@ -1,21 +1,20 @@
-"""Certbot beside the proxy: docs/decisions/0011-certbot-beside-the-proxy.md."""
+"""The certbot container: docs/decisions/0011-certbot-beside-the-proxy.md."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import pulumi
 import pulumi_docker as docker
 
-from components.docker.container import container, volume
+from open_webui_edge.components.docker.container import container, volume
+from open_webui_edge.runtime import delivery
+from open_webui_edge.runtime.contract import CONFIG_DIR
 
-GIVEN = "/run/open-webui-edge"
 HOME = "/etc/letsencrypt"
 CERTIFICATES = "/var/lib/open-webui-edge"
-_PROGRAM = Path(__file__).with_name("obtain")
-RUN = f"cd {GIVEN} && exec python3 -B -m obtain"
+RUN = f"cd {CONFIG_DIR} && exec python3 -B -m obtain"
 DRY_RUN = ("sh", "-c", f"{RUN} dry-run")
-"""What to run in its container to practise a renewal."""
+"""Command in its container for a dry run of a renewal."""
 TMPFS = {
     "/tmp": "mode=0700,size=32m",  # noqa: S108 - a file system of this container's own
     "/var/lib/letsencrypt": "mode=0700,size=16m",
@@ -24,83 +23,83 @@ TMPFS = {
 
 
 class ExternalAccountArgs(TypedDict):
-    """An account that one has with an issuer by other means."""
+    """External account binding (RFC 8555 section 7.3.4)."""
 
     key_id: pulumi.Input[str]
     hmac_key: pulumi.Input[str]
 
 
 class IssuerArgs(TypedDict):
-    """Who is asked for a certificate, by the ACME protocol."""
+    """An ACME issuer."""
 
     directory: pulumi.Input[str]
-    """Address of its directory."""
+    """URL of its ACME directory."""
     directory_ca: NotRequired[pulumi.Input[str]]
-    """PEM of who vouches for the directory, besides the system's roots."""
+    """PEM of CAs to trust for the directory, in addition to the system's."""
     email: NotRequired[pulumi.Input[str]]
     external_account: NotRequired[ExternalAccountArgs]
     profile: NotRequired[pulumi.Input[str]]
     staging_directory: NotRequired[pulumi.Input[str]]
-    """Where to practise; Let's Encrypt's own is known."""
+    """ACME directory for dry runs. Default: Let's Encrypt's staging directory."""
 
 
 class Route53Args(TypedDict):
-    """How to write into the zone of the names; without keys by the machine's role."""
+    """Access to the names' zone in Route 53; without keys: the instance's role."""
 
     access_key_id: NotRequired[pulumi.Input[str]]
     secret_access_key: NotRequired[pulumi.Input[str]]
     region: NotRequired[pulumi.Input[str]]
     endpoint: NotRequired[pulumi.Input[str]]
-    """Address of the API, where it is not AWS's own."""
+    """URL of the API. Default: AWS's."""
 
 
-class _Attached(TypedDict, total=False):
+class _NetworkMode(TypedDict, total=False):
     network: pulumi.Input[str]
     on_host_network: bool
 
 
 class CertbotArgs(TypedDict):
-    """What certificate to obtain, from whom, and how to show whose the names are."""
+    """The certificate's names, its issuers, and the challenge."""
 
     image: pulumi.Input[str]
     """Id of the image."""
     network: NotRequired[pulumi.Input[str]]
-    """Where the proxy is found as `nginx`. Left out: the host's own, from which the machine's role can be asked."""
+    """Network of the proxy, `nginx`. Left out: the host's, which reaches the instance's metadata service."""
     published_port: NotRequired[int]
-    """Port at which the host itself finds the proxy, where `network` is left out; default 443."""
+    """The proxy's port on the host, if `network` is left out; default 443."""
     home: pulumi.Input[str]
-    """Name of the volume with accounts and certificates. Whoever loses them meets the issuer's limits when asking for
-    new ones, so it is not made here: it outlives a time without certbot."""
+    """Name of the volume with accounts and certificates. Not created here, so that it outlives a time without certbot:
+    without it new certificates may exceed the issuer's rate limits."""
     certificates: pulumi.Input[str]
-    """Name of the volume through which the proxy gets challenges and certificates."""
+    """Name of the volume that passes challenges and certificates to the proxy."""
     names: Sequence[str]
     """All names in the certificate, the site's domain first; a wildcard demands dns-01."""
     challenge: str
-    """How to show whose the names are: http-01 or dns-01."""
+    """http-01 or dns-01."""
     issuers: Sequence[IssuerArgs]
-    """In the order in which they are asked."""
+    """In the order in which they are tried."""
     route53: NotRequired[Route53Args]
     proxy_protocol: NotRequired[bool]
-    """Whether the proxy expects an address in front of each connection."""
+    """Whether the proxy expects the PROXY protocol."""
     wait: int
-    """Seconds until the first certificate is missed."""
+    """Seconds to wait for the first certificate."""
     memory: int
     """Limit in bytes."""
 
 
 class Certbot(pulumi.ComponentResource):
-    """Certbot as a container that obtains a certificate, renews it and offers it to the proxy."""
+    """A container that obtains a certificate with certbot, renews it and publishes it to the proxy."""
 
     containers: pulumi.Output[Sequence[str]]
     container_ids: pulumi.Output[Sequence[str]]
 
     def __init__(self, name: str, args: CertbotArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the container and the volume with what it is given."""
+        """Create the container and its configuration volume."""
         super().__init__("open-webui-edge:index:Certbot", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
-        # Files cannot be brought into a container whose root is read-only, and secrets come as files.
-        given = volume(f"{name}-given", "certbot-given", child)
-        attached = _Attached(network=args["network"]) if "network" in args else _Attached(on_host_network=True)
+        # Docker cannot copy files into a container with a read-only root, and secrets are files.
+        config = volume(f"{name}-given", "certbot-given", child)
+        network = _NetworkMode(network=args["network"]) if "network" in args else _NetworkMode(on_host_network=True)
         server = container(
             f"{name}-server",
             child,
@@ -112,17 +111,17 @@ class Certbot(pulumi.ComponentResource):
             volumes=[
                 docker.ContainerVolumeArgs(volume_name=args["home"], container_path=HOME),
                 docker.ContainerVolumeArgs(volume_name=args["certificates"], container_path=CERTIFICATES),
-                docker.ContainerVolumeArgs(volume_name=given.name, container_path=GIVEN),
+                docker.ContainerVolumeArgs(volume_name=config.name, container_path=CONFIG_DIR),
             ],
             tmpfs=TMPFS,
-            files={**program(), f"{GIVEN}/settings.json": _settings(args)},
+            files={**program(), f"{CONFIG_DIR}/settings.json": _settings(args)},
             health=["CMD-SHELL", f"{RUN} health"],
             start_period=_go_duration(args["wait"]),
-            # It is told to end, and certbot then takes its answers to challenges away.
+            # Graceful: certbot removes its challenge records first.
             stop_timeout=15,
-            # Python, as a first process, would be deaf to that until it listens for it.
+            # As PID 1 Python would ignore SIGTERM until it installs a handler.
             init=True,
-            **attached,
+            **network,
         )
         self.containers = pulumi.Output.all(server.name)
         self.container_ids = pulumi.Output.all(server.id)
@@ -130,8 +129,8 @@ class Certbot(pulumi.ComponentResource):
 
 
 def program() -> dict[str, str]:
-    """Return the files of the program that runs in the container, by their paths there."""
-    return {f"{GIVEN}/obtain/{file.name}": file.read_text() for file in sorted(_PROGRAM.glob("*.py"))}
+    """Return the files of the container's program: path -> content."""
+    return {f"{CONFIG_DIR}/obtain/{name}": text for name, text in delivery.package("certbot").items()}
 
 
 def _settings(args: CertbotArgs) -> pulumi.Output[str]:
@@ -148,6 +147,6 @@ def _settings(args: CertbotArgs) -> pulumi.Output[str]:
 
 
 def _go_duration(seconds: int) -> str:
-    """Write seconds as the engine gives them back."""
+    """Write seconds as the engine returns them."""
     hours, rest = divmod(seconds, 3600)
     return f"{f'{hours}h' if hours else ''}{f'{rest // 60}m' if seconds >= 60 else ''}{rest % 60}s"  # noqa: PLR2004

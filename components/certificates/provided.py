@@ -1,4 +1,4 @@
-"""A certificate that somebody brings: read, and everything found at once that would fail in front of a browser."""
+"""Reads a certificate of the user's own, and reports everything that browsers would refuse at once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, PublicKeyAlgorithmOID
 
-from components.certificates.pem import (
+from open_webui_edge.components.certificates.pem import (
     CERTIFICATE_LABELS,
     KEY_LABELS,
     UnusableError,
@@ -23,9 +23,9 @@ from components.certificates.pem import (
     other_kind,
     read_file,
 )
-from stacks.certificate import ProvidedSettings
-from stacks.faults import Fault
-from stacks.values import is_ip_address
+from open_webui_edge.settings.certificate import ProvidedSettings
+from open_webui_edge.settings.faults import Fault
+from open_webui_edge.settings.values import is_ip_address
 
 _RSA_BITS = (2048, 8192)
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
@@ -36,10 +36,10 @@ _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
 
 @dataclass(frozen=True)
 class ProvidedCertificate:
-    """What the proxy is given."""
+    """The certificate and key for the proxy."""
 
     certificate_pem: str
-    """The whole chain, the site's own certificate first."""
+    """The whole chain, the site's certificate first."""
     private_key_pem: str = field(repr=False)
     """Without a passphrase."""
     rsa: bool
@@ -48,26 +48,26 @@ class ProvidedCertificate:
 
 @dataclass(frozen=True)
 class Reading:
-    """What came of looking at it."""
+    """The result of reading a certificate."""
 
     certificate: ProvidedCertificate | None
-    """None where there is a fault."""
+    """None if there are faults."""
     faults: tuple[Fault, ...]
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where one half of it stands, and what it says."""
+    """The certificate or the key: its setting and content."""
 
     path: str
     """The setting."""
-    named: str
-    """Beginning of a message: the file, or ""."""
+    prefix: str
+    """Start of a message: the file, or ""."""
     content: bytes
 
-    def fault(self, words: str) -> Fault:
-        return Fault(self.path, f"{self.named}{words}")
+    def fault(self, problem: str) -> Fault:
+        return Fault(self.path, f"{self.prefix}{problem}")
 
 
 def read_provided(
@@ -81,11 +81,11 @@ def read_provided(
     """Read the certificate and its key.
 
     Args:
-        provided: where they are.
-        names: what the certificate must be valid for.
-        warn_before: how long before its end there is a warning.
-        folder: what the paths of files are relative to; left out, the current one, which is the project's.
-        now: the time; left out, what the clock says.
+        provided: the settings.
+        names: the names that the certificate must cover.
+        warn_before: time before expiry from which on there is a warning.
+        folder: base of relative paths. Default: the current one, which is the project's.
+        now: the time. Default: the clock's.
 
     """
     now = datetime.now(UTC) if now is None else now
@@ -108,18 +108,22 @@ def read_provided(
 
     warnings: list[str] = []
     if chain and chain_source is not None:
-        found = [*_faults_of_order(chain, key), *_faults_of_chain(chain, now)]
+        problems = [*_faults_of_order(chain, key), *_faults_of_chain(chain, now)]
         leaf = _belonging_to(key, chain) or chain[0]
-        found += [*_faults_of_leaf(leaf, names, now)]
-        faults += [chain_source.fault(words) for words in found]
-        warnings += [f"{_SETTING}: {words}" for words in _warnings(chain, now, warn_before)]
+        problems += [*_faults_of_leaf(leaf, names, now)]
+        faults += [chain_source.fault(problem) for problem in problems]
+        warnings += [f"{_SETTING}: {warning}" for warning in _warnings(chain, now, warn_before)]
     if key is not None and key_source is not None:
         weak = _weakness(key.public_key())
-        # Said once, of the certificate, where it is that key's.
+        # A weak key is reported with the certificate, if it belongs to it.
         if weak and not (chain and _belonging_to(key, chain)):
             faults.append(key_source.fault(f"is {weak}"))
         if chain and _belonging_to(key, chain) is None:
-            faults.append(key_source.fault(f"is not the key of the certificate for {_name(chain[0])}; give it its own"))
+            faults.append(
+                key_source.fault(
+                    f"is not the key of the certificate for {_name(chain[0])}; write that certificate's key"
+                )
+            )
     if faults or key is None:
         return Reading(None, tuple(faults), tuple(warnings))
     return Reading(_ready(chain, key), (), tuple(warnings))
@@ -160,23 +164,23 @@ def _certificates_in(source: _Source) -> list[x509.Certificate]:
         if block.label in KEY_LABELS:
             raise _FaultError(
                 source.fault(
-                    "holds a private key, which belongs in private_key or private_key_file; leave it out here"
+                    "contains a private key, which belongs in private_key or private_key_file; remove it here"
                 ),
             )
         if block.label not in CERTIFICATE_LABELS:
-            raise _FaultError(source.fault(f"holds {other_kind(block)}"))
+            raise _FaultError(source.fault(f"contains {other_kind(block)}"))
     certificates: list[x509.Certificate] = []
     for place, block in enumerate(blocks, 1):
         try:
             certificate = x509.load_pem_x509_certificate(block.pem)
-            # Both are read when they are asked for.
+            # Parsed on access only.
             _ = certificate.extensions, certificate.public_key()
         except UnsupportedAlgorithm:
             raise _FaultError(
-                source.fault(f"has a key of a kind that no browser knows (certificate {place})")
+                source.fault(f"has a key of a type that no browser supports (certificate {place})")
             ) from None
         except ValueError:
-            words = f"was cut or changed on its way: certificate {place} in it cannot be read; copy the whole of it"
+            words = f"is damaged: certificate {place} in it cannot be read; copy the whole text"
             raise _FaultError(source.fault(words)) from None
         certificates.append(certificate)
     return certificates
@@ -192,14 +196,14 @@ def _key_in(source: _Source, passphrase: str | None) -> PrivateKeyTypes:
         kinds = {block.label for block in blocks}
         is_certificate = bool(kinds & set(CERTIFICATE_LABELS))
         words = (
-            "a certificate and no private key; the certificate belongs in certificate or certificate_file"
+            "a certificate, but no private key; the certificate belongs in certificate or certificate_file"
             if is_certificate
             else other_kind(blocks[0])
         )
-        raise _FaultError(source.fault(f"holds {words}"))
+        raise _FaultError(source.fault(f"contains {words}"))
     if len(keys) > 1:
-        raise _FaultError(source.fault(f"holds {len(keys)} private keys; leave the one that is the certificate's"))
-    # The older of two ways says it in a header (RFC 1421).
+        raise _FaultError(source.fault(f"contains {len(keys)} private keys; keep only the certificate's"))
+    # The older format states it in a header (RFC 1421).
     encrypted = keys[0].label == "ENCRYPTED PRIVATE KEY" or b"Proc-Type: 4,ENCRYPTED" in keys[0].pem
     if encrypted and passphrase is None:
         raise _FaultError(
@@ -209,23 +213,25 @@ def _key_in(source: _Source, passphrase: str | None) -> PrivateKeyTypes:
             ),
         )
     if passphrase is not None and not encrypted:
-        raise _FaultError(Fault(f"{_SETTING}.passphrase", "is set, but the private key is not encrypted; drop it"))
+        raise _FaultError(
+            Fault(f"{_SETTING}.passphrase", "is set, but the private key is not encrypted; remove the setting")
+        )
     try:
         return serialization.load_pem_private_key(keys[0].pem, None if passphrase is None else passphrase.encode())
     except UnsupportedAlgorithm:
-        raise _FaultError(source.fault("is a key of a kind that no browser knows; take ECDSA or RSA")) from None
+        raise _FaultError(source.fault("is a key of a type that no browser supports; use ECDSA or RSA")) from None
     except (ValueError, TypeError):
         if encrypted:
-            words = "does not open the private key; write the one that it was encrypted with"
+            words = "does not decrypt the private key; write the passphrase that encrypted it"
             raise _FaultError(Fault(f"{_SETTING}.passphrase", words)) from None
-        raise _FaultError(source.fault("was cut or changed on its way; copy the whole of it")) from None
+        raise _FaultError(source.fault("is damaged; copy the whole text")) from None
 
 
 def _belonging_to(key: PrivateKeyTypes | None, chain: Sequence[x509.Certificate]) -> x509.Certificate | None:
     if key is None:
         return None
-    mine = _public_bytes(key.public_key())  # pyright: ignore[reportArgumentType] - those that no certificate has are compared as well
-    return next((one for one in chain if _public_bytes(one.public_key()) == mine), None)
+    own = _public_bytes(key.public_key())  # pyright: ignore[reportArgumentType] - those that no certificate has are compared as well
+    return next((one for one in chain if _public_bytes(one.public_key()) == own), None)
 
 
 def _public_bytes(key: CertificatePublicKeyTypes) -> bytes:
@@ -233,10 +239,10 @@ def _public_bytes(key: CertificatePublicKeyTypes) -> bytes:
 
 
 def _name(certificate: x509.Certificate) -> str:
-    return _written(certificate.subject)
+    return _name_text(certificate.subject)
 
 
-def _written(name: x509.Name) -> str:
+def _name_text(name: x509.Name) -> str:
     for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
         for attribute in name.get_attributes_for_oid(kind):
             text = str(attribute.value)
@@ -250,7 +256,7 @@ def _day(moment: datetime) -> str:
 
 def _issued(by: x509.Certificate, certificate: x509.Certificate) -> bool:
     if _is_weakly_signed(certificate):
-        # Nobody checks such a signature any more, the library neither; it is a fault by itself.
+        # The library no longer verifies weak signatures; `_faults_of_chain` reports them.
         return certificate.issuer == by.subject
     try:
         certificate.verify_directly_issued_by(by)
@@ -263,14 +269,14 @@ def _faults_of_order(chain: Sequence[x509.Certificate], key: PrivateKeyTypes | N
     seen: set[x509.Certificate] = set()
     for one in chain:
         if one in seen:
-            yield f"has the certificate of {_name(one)} twice; drop one of them"
+            yield f"contains the certificate of {_name(one)} twice; remove one of them"
             return
         seen.add(one)
     own = _belonging_to(key, chain)
     if own is not None and own is not chain[0]:
         yield (
             f"is in the wrong order: the certificate that the key belongs to, {_name(own)}, is number"
-            f" {chain.index(own) + 1}; put it first, and behind each one the authority that signed it"
+            f" {chain.index(own) + 1}; put it first, and after each certificate the CA that signed it"
         )
         return
     for place, (one, following) in enumerate(pairwise(chain), 1):
@@ -285,60 +291,62 @@ def _broken(chain: Sequence[x509.Certificate], place: int, elsewhere: Sequence[i
     one, following = chain[place - 1], chain[place]
     if elsewhere:
         return (
-            f"is in the wrong order: {_name(one)} (number {place}) was signed by {_written(one.issuer)}, which is"
-            f" number {elsewhere[0]}; put it right behind"
+            f"is in the wrong order: {_name(one)} (number {place}) was signed by {_name_text(one.issuer)}, which is"
+            f" number {elsewhere[0]}; put that one directly after it"
         )
     if one.issuer == one.subject:
         return (
-            f"goes on behind the root {_name(one)}, which nobody stands above; drop {_name(following)} and what follows"
+            f"continues after the root CA {_name(one)}, which must be the last; remove {_name(following)} and what"
+            " follows"
         )
     if one.issuer == following.subject:
         return (
-            f"has at number {place + 1} an authority named {_name(following)} that did not sign {_name(one)}: another"
-            " of that name did; take its certificate from who issued yours"
+            f"contains at number {place + 1} a CA named {_name(following)} that did not sign {_name(one)}: another CA"
+            " of that name did; use the CA certificate from your issuer"
         )
-    if not _is_authority(following):
+    if not _is_ca(following):
         return (
-            f"holds {_name(following)} (number {place + 1}), which has nothing to do with {_name(one)} and is no"
-            " authority; drop it"
+            f"contains {_name(following)} (number {place + 1}), which did not sign {_name(one)} and is not a CA; remove"
+            " it"
         )
     return (
-        f"has a gap: {_name(one)} (number {place}) was signed by {_written(one.issuer)}, and behind it comes"
-        f" {_name(following)}; put the missing certificate between, or drop {_name(following)} if it belongs elsewhere"
+        f"has a gap: {_name(one)} (number {place}) was signed by {_name_text(one.issuer)}, but the next"
+        f" one is {_name(following)}; insert the missing certificate, or remove {_name(following)} if it does not"
+        " belong here"
     )
 
 
 def _faults_of_chain(chain: Sequence[x509.Certificate], now: datetime) -> Iterator[str]:
     for place, one in enumerate(chain[1:], 2):
-        what = f"holds the authority {_name(one)} (number {place}),"
-        if _is_authority(one) and now >= one.not_valid_after_utc:
-            yield f"{what} whose certificate ended on {_day(one.not_valid_after_utc)}; take its successor"
-        elif _is_authority(one) and now < one.not_valid_before_utc:
-            yield f"{what} whose certificate begins on {_day(one.not_valid_before_utc)} only"
-        elif not _is_authority(one) and _issued(one, chain[place - 2]):
-            yield f"holds {_name(one)} (number {place}), which signed the one before it and may not: it is no authority"
+        what = f"contains the CA {_name(one)} (number {place}),"
+        if _is_ca(one) and now >= one.not_valid_after_utc:
+            yield f"{what} whose certificate expired on {_day(one.not_valid_after_utc)}; use its successor"
+        elif _is_ca(one) and now < one.not_valid_before_utc:
+            yield f"{what} whose certificate is not valid before {_day(one.not_valid_before_utc)}"
+        elif not _is_ca(one) and _issued(one, chain[place - 2]):
+            yield f"contains {_name(one)} (number {place}), which signed the one before it but is not a CA"
     for place, one in enumerate(chain, 1):
-        # A root's own signature is not looked at.
+        # Clients do not verify a root's own signature.
         if _is_weakly_signed(one) and one.issuer != one.subject:
             which = "" if place == 1 else f" (number {place}, {_name(one)})"
-            yield f"is signed with MD5 or SHA-1{which}, which browsers refuse; have a new one issued"
+            yield f"is signed with MD5 or SHA-1{which}, which browsers refuse; get a new one issued"
 
 
 def _faults_of_leaf(leaf: x509.Certificate, names: Sequence[str], now: datetime) -> Iterator[str]:
-    if _is_authority(leaf):
+    if _is_ca(leaf):
         yield (
-            f"is an authority's certificate ({_name(leaf)}), and browsers take none for a server; have one issued"
-            " for the site"
+            f"is a CA certificate ({_name(leaf)}), which browsers refuse for a server; get a certificate issued for the"
+            " site"
         )
     weak = _weakness(leaf.public_key())
     if leaf.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS:
-        weak = "an RSA-PSS key, which browsers refuse; take an ordinary RSA key, or ECDSA"
+        weak = "an RSA-PSS key, which browsers refuse; use an ordinary RSA key, or ECDSA"
     if weak:
         yield f"has {weak}"
     if now < leaf.not_valid_before_utc:
         yield f"is not valid before {_day(leaf.not_valid_before_utc)}, and this machine's clock says {_day(now)}"
     if now >= leaf.not_valid_after_utc:
-        yield f"ended on {_day(leaf.not_valid_after_utc)}; bring its successor"
+        yield f"expired on {_day(leaf.not_valid_after_utc)}; provide its successor"
     yield from _faults_of_use(leaf)
     yield from _faults_of_names(leaf, names)
 
@@ -347,19 +355,19 @@ def _faults_of_use(leaf: x509.Certificate) -> Iterator[str]:
     extended = _extension(leaf, x509.ExtendedKeyUsage)
     servers = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
     if extended is not None and not servers & set(extended):
-        yield "is not for servers (its extended key usage lacks serverAuth); have one issued for a web server"
+        yield "is not for servers (its extended key usage lacks serverAuth); get one issued for a web server"
     usage = _extension(leaf, x509.KeyUsage)
     if usage is not None and not usage.digital_signature:
-        yield "may not sign (its key usage lacks digitalSignature), as TLS has every server do; have another issued"
+        yield "may not sign (its key usage lacks digitalSignature), which TLS requires; get another one issued"
     feature = _extension(leaf, x509.TLSFeature)
     if feature is not None and x509.TLSFeatureType.status_request in feature:
-        yield "demands a stapled OCSP answer (must-staple), and the proxy staples none; have one issued without"
+        yield "requires OCSP stapling (must-staple), which the proxy does not support; get one issued without"
 
 
 def _faults_of_names(leaf: x509.Certificate, names: Sequence[str]) -> Iterator[str]:
     alternative = _extension(leaf, x509.SubjectAlternativeName)
     if alternative is None:
-        yield "has no subject alternative names, and browsers look at no other; have one issued that has"
+        yield "has no subject alternative names, which browsers require; get one issued with them"
         return
     covered = [name.lower() for name in alternative.get_values_for_type(x509.DNSName)]
     addresses = {str(address) for address in alternative.get_values_for_type(x509.IPAddress)}
@@ -371,29 +379,29 @@ def _faults_of_names(leaf: x509.Certificate, names: Sequence[str]) -> Iterator[s
     if missing:
         known = ", ".join([*covered, *sorted(addresses)]) or "nothing"
         yield (
-            f"does not cover {', '.join(missing)}, but {known}; have one issued for all names of site.domain,"
+            f"does not cover {', '.join(missing)}, but {known}; get one issued for all names of site.domain,"
             " site.aliases and certificate.additional_names"
         )
 
 
 def _covers(patterns: Sequence[str], name: str) -> bool:
-    # RFC 9525 section 6.3: a * stands for one whole label, the first.
+    # RFC 9525 section 6.3: a * matches exactly the first label.
     return name in patterns or f"*.{name.partition('.')[2]}" in patterns
 
 
 def _weakness(key: object) -> str:
-    """Say why a browser would refuse a key; "" where none does."""
-    allowed = "; take ECDSA (P-256), or RSA of 2048 bits or more"
+    """Return why browsers refuse a key; "" if they accept it."""
+    allowed = "; use ECDSA (P-256), or RSA of 2048 bits or more"
     match key:
         case rsa.RSAPublicKey():
             low, high = _RSA_BITS
             if key.key_size < low:
-                return f"an RSA key of {key.key_size} bits, which browsers refuse; have one made of {low} or more"
+                return f"an RSA key of {key.key_size} bits, which browsers refuse; use one of {low} or more"
             return f"an RSA key of {key.key_size} bits, which browsers refuse{allowed}" if key.key_size > high else ""
         case ec.EllipticCurvePublicKey():
             if isinstance(key.curve, _CURVES):
                 return ""
-            return f"an ECDSA key on {key.curve.name}, which not every browser knows; take P-256 or P-384"
+            return f"an ECDSA key on {key.curve.name}, which not every browser supports; use P-256 or P-384"
         case dsa.DSAPublicKey():
             kind = "a DSA key"
         case ed25519.Ed25519PublicKey():
@@ -401,16 +409,16 @@ def _weakness(key: object) -> str:
         case ed448.Ed448PublicKey():
             kind = "an Ed448 key"
         case _:
-            kind = "a key of another kind"
+            kind = "a key of another type"
     return f"{kind}, which browsers refuse{allowed}"
 
 
 def _is_weakly_signed(certificate: x509.Certificate) -> bool:
-    hashed = certificate.signature_hash_algorithm
-    return hashed is not None and hashed.name in _WEAK_HASHES
+    algorithm = certificate.signature_hash_algorithm
+    return algorithm is not None and algorithm.name in _WEAK_HASHES
 
 
-def _is_authority(certificate: x509.Certificate) -> bool:
+def _is_ca(certificate: x509.Certificate) -> bool:
     constraints = _extension(certificate, x509.BasicConstraints)
     return constraints is not None and constraints.ca
 
@@ -425,11 +433,11 @@ def _extension(certificate: x509.Certificate, kind: type[_Kind]) -> _Kind | None
 def _warnings(chain: Sequence[x509.Certificate], now: datetime, warn_before: timedelta) -> Iterator[str]:
     end = min(one.not_valid_after_utc for one in chain)
     if now < end <= now + warn_before:
-        yield f"ends on {_day(end)}, in {_days(end - now)}; bring its successor"
+        yield f"expires on {_day(end)}, in {_days(end - now)}; provide its successor"
     if len(chain) == 1 and chain[0].issuer != chain[0].subject:
         yield (
-            f"holds no authority: browsers must know {_written(chain[0].issuer)} by themselves. Unless that is a root,"
-            " put its certificate behind the site's"
+            f"contains no CA: browsers must know {_name_text(chain[0].issuer)} already. Unless that is a root CA, put"
+            " its certificate after the site's"
         )
 
 

@@ -1,4 +1,4 @@
-"""A certificate that needs nobody: signed by an authority of this stack's own."""
+"""A certificate signed by this stack's own certificate authority."""
 
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
@@ -6,7 +6,7 @@ from typing import NotRequired, TypedDict
 import pulumi
 import pulumi_tls as tls
 
-from components.keeping import kept
+from open_webui_edge.components.protection import protected
 
 _CA_HOURS = 10 * 365 * 24
 # Apple and the browsers refuse server certificates that are valid for longer than 398 days (CA/Browser Forum, SC31).
@@ -14,14 +14,14 @@ _LEAF_HOURS = 397 * 24
 
 
 class SelfSignedCertificateArgs(TypedDict):
-    """What the certificate is for."""
+    """The certificate's names, and the generation of its CA."""
 
     common_name: str
-    """The name that a person sees, at most 64 characters (RFC 5280)."""
+    """The subject's common name, at most 64 characters (RFC 5280)."""
     dns_names: Sequence[str]
     ip_addresses: Sequence[str]
     generation: NotRequired[int]
-    """Default 1. The next one has another authority and another key; those before it are kept, and sign nothing."""
+    """Default 1. The next generation has a new CA and key; earlier CAs stay in the state, but sign nothing."""
 
 
 class SelfSignedCertificate(pulumi.ComponentResource):
@@ -32,15 +32,15 @@ class SelfSignedCertificate(pulumi.ComponentResource):
     private_key_pem: pulumi.Output[str]
     """The server's key; secret."""
     ca_certificate_pem: pulumi.Output[str]
-    """The authority's certificate, for those who are to trust it."""
+    """The CA's certificate, for clients to trust."""
 
     def __init__(self, name: str, args: SelfSignedCertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the authority once, and a certificate that is renewed by any update in its last third."""
+        """Create the CA once, and a certificate that an update renews in the last third of its lifetime."""
         super().__init__("open-webui-edge:index:SelfSignedCertificate", name, {**args}, opts)
         child = pulumi.ResourceOptions(parent=self)
         current = args.get("generation", 1)
-        # All of them: what is protected cannot be given up.
-        authority_key, authority = [self._authority(name, generation) for generation in range(1, current + 1)][-1]
+        # All generations: protected resources cannot be deleted.
+        ca_key, ca = [self._ca(name, generation) for generation in range(1, current + 1)][-1]
 
         suffix = _suffix(current)
         key = tls.PrivateKey(f"{name}-key{suffix}", algorithm="ECDSA", ecdsa_curve="P256", opts=child)
@@ -55,8 +55,8 @@ class SelfSignedCertificate(pulumi.ComponentResource):
         certificate = tls.LocallySignedCert(
             f"{name}-certificate{suffix}",
             cert_request_pem=request.cert_request_pem,
-            ca_private_key_pem=authority_key.private_key_pem,
-            ca_cert_pem=authority.cert_pem,
+            ca_private_key_pem=ca_key.private_key_pem,
+            ca_cert_pem=ca.cert_pem,
             allowed_uses=["digital_signature", "server_auth"],
             set_subject_key_id=True,
             validity_period_hours=_LEAF_HOURS,
@@ -66,7 +66,7 @@ class SelfSignedCertificate(pulumi.ComponentResource):
 
         self.certificate_pem = certificate.cert_pem
         self.private_key_pem = pulumi.Output.secret(key.private_key_pem)
-        self.ca_certificate_pem = authority.cert_pem
+        self.ca_certificate_pem = ca.cert_pem
         self.register_outputs(
             {
                 "certificate_pem": self.certificate_pem,
@@ -75,15 +75,15 @@ class SelfSignedCertificate(pulumi.ComponentResource):
             },
         )
 
-    def _authority(self, name: str, generation: int) -> tuple[tls.PrivateKey, tls.SelfSignedCert]:
+    def _ca(self, name: str, generation: int) -> tuple[tls.PrivateKey, tls.SelfSignedCert]:
         suffix = _suffix(generation)
-        key = tls.PrivateKey(f"{name}-ca-key{suffix}", algorithm="ECDSA", ecdsa_curve="P256", opts=kept(self))
+        key = tls.PrivateKey(f"{name}-ca-key{suffix}", algorithm="ECDSA", ecdsa_curve="P256", opts=protected(self))
         number = "" if generation == 1 else f" {generation}"
-        authority = tls.SelfSignedCert(
+        ca = tls.SelfSignedCert(
             f"{name}-ca{suffix}",
             private_key_pem=key.private_key_pem,
             is_ca_certificate=True,
-            # It signs servers, never another authority.
+            # It signs server certificates, but no CAs.
             max_path_length=0,
             set_subject_key_id=True,
             allowed_uses=["cert_signing", "crl_signing"],
@@ -92,9 +92,9 @@ class SelfSignedCertificate(pulumi.ComponentResource):
                 organization="open-webui-edge",
             ),
             validity_period_hours=_CA_HOURS,
-            opts=kept(self),
+            opts=protected(self),
         )
-        return key, authority
+        return key, ca
 
 
 def _suffix(generation: int) -> str:

@@ -1,4 +1,4 @@
-"""Our one way to make a container: limits, logs, labels and rights are the same for all."""
+"""The one function that creates containers: limits, logs, labels and capabilities are the same for all."""
 
 from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict, Unpack
@@ -6,73 +6,74 @@ from typing import NotRequired, TypedDict, Unpack
 import pulumi
 import pulumi_docker as docker
 
-APP = "open-webui-edge"
+from open_webui_edge.runtime.contract import APP
+
 VERSION = "version"
-"""Label with the release that a container runs, where another one must not simply take its place."""
+"""Label with the release of a container that must not be replaced by another release without an upgrade."""
 SECURITY = ["no-new-privileges:true"]
 LOG_DRIVER = "json-file"
 LOG_OPTIONS = {"max-size": "10m", "max-file": "3"}
 
 
 def physical_name(role: str, number: int = 1) -> str:
-    """Return the name that a person sees in `docker ps`, the same for every update of a stack.
+    """Return the name in `docker ps`, the same for every update of a stack.
 
-    The first of several has no number: it is there, and is called so, where there is only one.
+    The first of several has no number, so that its name stays the same when more are added.
     """
     return f"edge-{pulumi.get_stack()}-{role}{'' if number == 1 else f'-{number}'}"
 
 
 def labels(role: str, version: str | None = None) -> dict[str, str]:
-    """Return the labels of everything that this stack makes on an engine."""
+    """Return the labels of everything that this stack creates on an engine."""
     of_version = {} if version is None else {VERSION: version}
     return {"app": APP, "stack": pulumi.get_stack(), "role": role, **of_version}
 
 
 class ContainerDefinition(TypedDict):
-    """What differs from one container to the next."""
+    """The settings of one container."""
 
     role: str
     number: NotRequired[int]
-    """Which of several with the same role, from 1."""
+    """Number among the containers of the same role, from 1."""
     image: pulumi.Input[str]
-    """Its id, so that a moved tag replaces nothing."""
+    """ID of the image, so that a moved tag replaces nothing."""
     version: NotRequired[str]
-    """The release that it runs, where another one must not simply take its place."""
+    """Its release, if another one must not replace it without an upgrade."""
     memory: pulumi.Input[int]
-    """Limit in bytes; there is no swap on top of it."""
+    """Limit in bytes, without swap."""
     shared_memory: NotRequired[int]
-    """Size of /dev/shm in bytes, where Docker's 64 MiB are too little."""
+    """Size of /dev/shm in bytes; default 64 MiB, Docker's."""
     entrypoint: NotRequired[Sequence[str]]
     command: NotRequired[Sequence[str]]
     user: NotRequired[str]
-    """Ids of user and group, where the image's own are not wanted."""
+    """IDs of user and group; default the image's user."""
     capabilities: NotRequired[Sequence[str]]
-    """What of root's rights it needs; all others are dropped."""
+    """Required capabilities; all others are dropped."""
     volumes: NotRequired[Sequence[docker.ContainerVolumeArgs]]
     tmpfs: NotRequired[Mapping[str, str]]
     files: NotRequired[Mapping[str, pulumi.Input[str]]]
-    """Path -> content, readable for root alone. A secret's path lies in a volume."""
+    """Path -> content, readable for root alone. A secret's path must be in a volume."""
     network: NotRequired[pulumi.Input[str]]
     on_host_network: NotRequired[bool]
-    """Whether it has the host's own network, in place of one of Docker's: a cloud's metadata service answers it."""
+    """Use the host's network instead of one of Docker's, so that the container reaches a cloud's metadata service."""
     aliases: NotRequired[Sequence[str]]
-    """Names by which others on the network find it."""
+    """Its names on the network."""
     hosts: NotRequired[Mapping[str, str]]
     ports: NotRequired[Sequence[docker.ContainerPortArgs]]
     health: NotRequired[Sequence[str]]
     """The command of its health check, in Docker's form."""
     start_period: NotRequired[str]
-    """Until when failing checks do not count, as Go writes durations (1m0s): the engine gives it back so."""
+    """Time in which failing checks do not count, as Go writes durations (1m0s), which is how the engine returns it."""
     stop_signal: NotRequired[str]
     stop_timeout: NotRequired[int]
-    """Seconds until a container that was asked to stop is killed."""
+    """Seconds between the stop signal and SIGKILL."""
     init: NotRequired[bool]
     read_only: NotRequired[bool]
     gpus: NotRequired[str]
-    """Which GPUs of the host it gets, in Docker's form; "" for none."""
+    """GPUs of the host, in Docker's form; "" for none."""
     runs_beside: NotRequired[pulumi.Input[str]]
-    """Id of a container whose processes and network this one shares. It runs once and ends: its exit code and output
-    are the resource's."""
+    """ID of a container whose process and network namespaces this one shares. It runs once and ends: the resource's
+    outputs are its exit code and log."""
 
 
 def container(
@@ -80,9 +81,9 @@ def container(
     opts: pulumi.ResourceOptions,
     **definition: Unpack[ContainerDefinition],
 ) -> docker.Container:
-    """Make a container.
+    """Create a container.
 
-    It is replaced by deleting first, since its name and ports can be held by one only.
+    It is deleted before its replacement is created, since two containers cannot share a name and ports.
     """
     role = definition["role"]
     megabytes = pulumi.Output.from_input(definition["memory"]).apply(lambda size: size >> 20)
@@ -148,7 +149,7 @@ def container(
 
 
 def volume(name: str, role: str, opts: pulumi.ResourceOptions, *, number: int = 1) -> docker.Volume:
-    """Make a volume; `opts` says whether it is kept."""
+    """Create a volume; `opts` decides whether it is protected."""
     return docker.Volume(
         name,
         name=physical_name(role, number),

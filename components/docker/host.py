@@ -1,4 +1,4 @@
-"""A Docker engine that containers run on, and the network between them."""
+"""A Docker engine, and the network of the containers on it."""
 
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
@@ -6,7 +6,7 @@ from typing import NotRequired, TypedDict
 import pulumi
 import pulumi_docker as docker
 
-from components.docker.container import labels, physical_name
+from open_webui_edge.components.docker.container import labels, physical_name
 
 
 class DockerHostArgs(TypedDict):
@@ -15,7 +15,7 @@ class DockerHostArgs(TypedDict):
     host: NotRequired[pulumi.Input[str]]
     """unix:///path/of/socket or ssh://user@host; left out: DOCKER_HOST, else /var/run/docker.sock."""
     ssh_options: NotRequired[Sequence[str]]
-    """What ssh is given before the host; left out: the user's own configuration and known hosts."""
+    """Options of ssh; left out: the user's own configuration and known hosts."""
     ipv6: NotRequired[bool]
     """Whether the network has IPv6 too."""
 
@@ -42,9 +42,9 @@ class DockerHost(pulumi.ComponentResource):
             f"{name}-network",
             name=physical_name("network"),
             labels=[docker.NetworkLabelArgs(label=key, value=value) for key, value in labels("network").items()],
-            # Left out rather than false: that an engine has no IPv6 changes nothing.
+            # Left out rather than false, so that an engine without IPv6 sees no diff.
             ipv6=True if args.get("ipv6") else None,
-            # Its name can be held by one only.
+            # Two networks cannot have the same name.
             opts=pulumi.ResourceOptions(parent=self, provider=self.provider, delete_before_replace=True),
         )
         self.network = network.name

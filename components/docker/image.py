@@ -1,9 +1,9 @@
-"""An image, pulled once and pinned: what its name resolved to stays until the name changes."""
+"""Images, pulled once and pinned: the ID that a name resolved to stays until the name changes."""
 
 import pulumi
 import pulumi_docker as docker
 
-from components.docker.container import physical_name
+from open_webui_edge.components.docker.container import physical_name
 
 
 def pinned_image(
@@ -14,14 +14,14 @@ def pinned_image(
     *,
     one_at_a_time: bool = False,
 ) -> pulumi.Output[str]:
-    """Make an engine have an image and return its id.
+    """Pull an image if the engine lacks it, and return its ID.
 
-    With `one_at_a_time` no two containers ever run it in two versions: when it changes, all that run it are removed
-    before the first is made anew.
+    With `one_at_a_time` no two containers ever run two versions of it: when it changes, all of its containers are
+    removed before the first is created again.
 
-    RemoteImage pulls it where it is missing, but follows its tag at each refresh. Tag is never read back: its
-    source_image_id is what the name meant when this stack first used it, and its own name keeps a clean-up of unused
-    images from taking that one.
+    RemoteImage pulls a missing image, but follows its tag at each refresh. Tag is never read back: its source_image_id
+    is the ID at the time when this stack first used the name, and its own tag protects that image from `docker image
+    prune`.
     """
     image = docker.RemoteImage(
         f"{name}-image",
@@ -34,7 +34,7 @@ def pinned_image(
         f"{name}-image-pin",
         source_image=image.name,
         target_image=f"{physical_name(role)}:pinned",
-        # Pulumi then removes what depends on it before, and not each container when its turn comes.
+        # Pulumi then removes all dependents before the first one is created again.
         opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(delete_before_replace=one_at_a_time or None)),
     )
     return pin.source_image_id

@@ -1,1 +1,1 @@
-"""What is counted, what that means, and the page that shows it."""
+"""Prometheus, its rules and the status page."""

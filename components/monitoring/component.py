@@ -1,4 +1,4 @@
-"""Prometheus beside the site, and mtail, which counts for it what Nginx logs."""
+"""Prometheus, and the container that counts the requests in Nginx's log."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
@@ -6,45 +6,48 @@ from typing import TypedDict
 import pulumi
 import pulumi_docker as docker
 
-from components.docker.container import container, volume
-from components.monitoring.rendering import COUNTER_PORT, PAGE, counting, page, render_prometheus, rules
-from components.reverse_proxy.scripts import METRICS
+from open_webui_edge.components.docker.container import container, volume
+from open_webui_edge.components.monitoring.rendering import PAGE, counter_program, page, render_prometheus, rules
+from open_webui_edge.runtime.nginx.scripts import METRICS
+from open_webui_edge.runtime.open_webui.request_counter import PORT as COUNTER_PORT
 
 _PORT = 9090
-# No image has these folders, so that a new volume is root's there; and the programs run as root without its rights,
-# since what they are given is readable for root alone.
-_GIVEN = "/run/open-webui-edge-monitoring"
+# The image lacks these folders, so new volumes belong to root. Prometheus runs as root without capabilities, since its
+# files are readable for root alone.
+_CONFIG_DIR = "/run/open-webui-edge-monitoring"
 _DATA = "/var/lib/open-webui-edge-metrics"
 _USER = "0:0"
-_COUNTER = "mtail"
-_COUNTER_MEMORY = 128 << 20
+_COUNTER = "request-counter"
+_COUNTER_USER = "65534:65534"
+"""An unprivileged user (Debian's `nobody`): the log is readable for all users."""
+_COUNTER_MEMORY = 64 << 20
 _LOG = f"{METRICS}/requests.log"
 
 
 class PrometheusArgs(TypedDict):
-    """Whom it asks, and what it keeps."""
+    """Targets, retention and limits."""
 
     image: pulumi.Input[str]
-    """Id of Prometheus' image."""
-    mtail_image: pulumi.Input[str]
-    """Id of an image with mtail."""
+    """ID of Prometheus' image."""
+    counter_image: pulumi.Input[str]
+    """ID of an image with Python and curl."""
     network: pulumi.Input[str]
-    """Network on which the proxy and the replicas are."""
+    """Network of the proxy and the replicas."""
     log_volume: pulumi.Input[str]
-    """Name of the volume with the proxy's log for the counts."""
+    """Name of the volume with the proxy's log."""
     proxy: str
-    """host:port of what Nginx knows of itself."""
+    """host:port of Nginx's own metrics."""
     replicas: Mapping[str, str]
     """Name of each replica -> host:port of its launcher."""
     stack: str
     port: int
     """On 127.0.0.1 of the host."""
     interval: int
-    """Seconds between two questions."""
+    """Seconds between two scrapes."""
     retention: int
-    """Seconds for which numbers are kept."""
+    """Retention in seconds."""
     max_size: int
-    """Bytes that they may take."""
+    """Maximum size of the data, in bytes."""
     memory: int
     """Limit in bytes."""
     alertmanagers: Sequence[str]
@@ -52,44 +55,41 @@ class PrometheusArgs(TypedDict):
 
 
 class Prometheus(pulumi.ComponentResource):
-    """Numbers of the site with their rules, and the page that shows them: for the host alone."""
+    """Prometheus with its rules and the status page, for the host alone."""
 
     status_page: str
-    """Where the page is, on the host."""
+    """URL of the status page, on the host."""
     containers: pulumi.Output[Sequence[str]]
     container_ids: pulumi.Output[Sequence[str]]
 
     def __init__(self, name: str, args: PrometheusArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the volumes and the containers."""
+        """Create the volumes and the containers."""
         super().__init__("open-webui-edge:index:Prometheus", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
-        # Numbers are not what a person made: they go when nobody wants them any more.
+        # Not protected: metrics are not users' data, and go when monitoring is disabled.
         data = volume(f"{name}-data", "prometheus", child)
-        given = _mount(volume(f"{name}-given", "prometheus-given", child), _GIVEN)
+        config = _mount(volume(f"{name}-given", "prometheus-given", child), _CONFIG_DIR)
         log = docker.ContainerVolumeArgs(volume_name=args["log_volume"], container_path=METRICS, read_only=True)
         counter = container(
-            f"{name}-mtail",
+            f"{name}-{_COUNTER}",
             child,
-            role="mtail",
-            image=args["mtail_image"],
+            role=_COUNTER,
+            image=args["counter_image"],
             memory=_COUNTER_MEMORY,
-            entrypoint=["/usr/bin/mtail"],
-            command=[
-                f"--progs={_GIVEN}/requests.mtail",
-                f"--logs={_LOG}",
-                f"--port={COUNTER_PORT}",
-                "--emit_prog_label=false",
-                "--http_debugging_endpoint=false",
-                "--http_info_endpoint=false",
-                "--logtostderr",
-            ],
-            user=_USER,
-            volumes=[log, given],
-            files={f"{_GIVEN}/requests.mtail": counting()},
+            # As an argument: Docker cannot copy files into a read-only container.
+            entrypoint=["python3", "-I", "-c", counter_program()],
+            command=[_LOG],
+            user=_COUNTER_USER,
+            read_only=True,
+            init=True,
+            volumes=[log],
             network=args["network"],
             aliases=[_COUNTER],
-            # Its image holds nothing else that could ask it; whether it answers is what Prometheus says.
-            health=["CMD", "/usr/bin/mtail", "--version"],
+            health=[
+                "CMD",
+                *("curl", "--fail", "--silent", "--max-time", "4", "--output", "/dev/null"),
+                f"http://127.0.0.1:{COUNTER_PORT}/metrics",
+            ],
         )
         configuration = render_prometheus(
             stack=args["stack"],
@@ -107,29 +107,29 @@ class Prometheus(pulumi.ComponentResource):
             memory=args["memory"],
             entrypoint=["prometheus"],
             command=[
-                f"--config.file={_GIVEN}/prometheus.yml",
+                f"--config.file={_CONFIG_DIR}/prometheus.yml",
                 f"--storage.tsdb.path={_DATA}",
                 f"--storage.tsdb.retention.time={args['retention']}s",
                 f"--storage.tsdb.retention.size={args['max_size']}B",
-                f"--web.console.templates={_GIVEN}/consoles",
-                f"--web.console.libraries={_GIVEN}/consoles",
-                # Default .*: any page that somebody on this machine looks at could read everything here.
+                f"--web.console.templates={_CONFIG_DIR}/consoles",
+                f"--web.console.libraries={_CONFIG_DIR}/consoles",
+                # Default .*: any website in a browser on this machine could read all metrics.
                 "--web.cors.origin=none",
                 # Default 4 minutes, in which it neither answers nor ends.
                 "--query.timeout=30s",
             ],
             user=_USER,
-            volumes=[_mount(data, _DATA), given],
+            volumes=[_mount(data, _DATA), config],
             files={
-                f"{_GIVEN}/prometheus.yml": configuration,
-                **{f"{_GIVEN}/rules/{file}": text for file, text in rules().items()},
-                f"{_GIVEN}/consoles/{PAGE}": page(),
+                f"{_CONFIG_DIR}/prometheus.yml": configuration,
+                **{f"{_CONFIG_DIR}/rules/{file}": text for file, text in rules().items()},
+                f"{_CONFIG_DIR}/consoles/{PAGE}": page(),
             },
             network=args["network"],
             aliases=["prometheus"],
             ports=[docker.ContainerPortArgs(internal=_PORT, external=args["port"], ip="127.0.0.1")],
             health=["CMD", "promtool", "check", "ready", f"--url=http://127.0.0.1:{_PORT}"],
-            # It reads what it had not yet put in order, and may have been killed.
+            # It replays its write-ahead log, which is long after a crash.
             start_period="5m0s",
             stop_timeout=30,
         )

@@ -1,4 +1,4 @@
-"""What Prometheus and mtail are given: pure functions, and files that their own tools read as they are."""
+"""Renders the configuration of Prometheus and the request counter: pure functions."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from open_webui_edge.runtime import delivery
+
 HERE = Path(__file__).parent
 PAGE = "status.html"
-COUNTER_PORT = 3903
-"""Where mtail shows what it counted."""
 
 
-def render_prometheus(  # noqa: PLR0913 - keywords, each a thing of its own
+def render_prometheus(  # noqa: PLR0913 - keywords
     *,
     stack: str,
     seconds: int,
@@ -22,13 +22,13 @@ def render_prometheus(  # noqa: PLR0913 - keywords, each a thing of its own
     replicas: Mapping[str, str],
     alertmanagers: Sequence[str],
 ) -> str:
-    """Write prometheus.yml.
+    """Render prometheus.yml.
 
     Args:
-        stack: named in every alert.
-        seconds: between two questions to everybody.
-        proxy: host:port of what Nginx knows.
-        counter: host:port of mtail.
+        stack: name of the stack, a label of every alert.
+        seconds: scrape interval.
+        proxy: host:port of Nginx's own metrics.
+        counter: host:port of the request counter.
         replicas: name of each -> host:port of its launcher.
         alertmanagers: their URLs.
 
@@ -41,28 +41,31 @@ def render_prometheus(  # noqa: PLR0913 - keywords, each a thing of its own
             seconds=seconds,
             proxy=proxy,
             counter=counter,
-            # By name: the folder may hold a file of an earlier version.
+            # By name: the folder may contain files of an earlier version.
             rule_files=list(rules()),
             replicas=list(replicas.items()),
             alertmanagers=[urlsplit(url) for url in alertmanagers],
         )
     )
-    return f"{rendered.strip()}\n"
+    return delivery.configuration(rendered)
 
 
 def rules() -> dict[str, str]:
-    """Return the files with rules, by name."""
-    return {file.name: file.read_text() for file in sorted((HERE / "rules").glob("*.yaml"))}
+    """Return the rule files, by name."""
+    return {
+        file.name: delivery.configuration(file.read_text(encoding="utf-8"))
+        for file in sorted((HERE / "rules").glob("*.yaml"))
+    }
 
 
 def page() -> str:
     """Return the status page, which Prometheus serves."""
-    return (HERE / PAGE).read_text()
+    return delivery.page((HERE / PAGE).read_text(encoding="utf-8"))
 
 
-def counting() -> str:
-    """Return mtail's program."""
-    return (HERE / "requests.mtail").read_text()
+def counter_program() -> str:
+    """Return the source of the program that counts requests."""
+    return delivery.program("open_webui/request_counter.py")
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The Nginx container and the way a configuration gets into it: docs/decisions/0001-checked-reload.md."""
+"""The Nginx container, and the installer of its configuration: docs/decisions/0001-checked-reload.md."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -7,8 +7,8 @@ from typing import NotRequired, TypedDict
 import pulumi
 import pulumi_docker as docker
 
-from components.docker.container import container, volume
-from components.reverse_proxy.scripts import (
+from open_webui_edge.components.docker.container import container, volume
+from open_webui_edge.runtime.nginx.scripts import (
     CACHE,
     CAPABILITIES,
     CERTIFICATES,
@@ -16,6 +16,8 @@ from components.reverse_proxy.scripts import (
     HEALTH,
     INSTALL,
     METRICS,
+    PORTS,
+    PORTS_FOR_IPV6,
     START,
     TMPFS,
 )
@@ -24,36 +26,36 @@ _INSTALLER_MEMORY = 128 << 20
 
 
 class CertificateSource(StrEnum):
-    """Whose certificate is served."""
+    """Source of the served certificate. The proxy's volume holds the values, so they stay."""
 
-    OWN = "own"
-    """The one in the arguments."""
-    OFFERED = "offered"
-    """The one in the volume of certificates; the one in the arguments until there is one."""
+    ARGS = "own"
+    """The arguments."""
+    VOLUME = "offered"
+    """The volume of certificates; until it has one, the arguments."""
 
 
 class NginxReverseProxyArgs(TypedDict):
-    """What the proxy serves, and where."""
+    """The proxy's configuration, certificate and listeners."""
 
     image: pulumi.Input[str]
-    """Id of the image."""
+    """ID of the image."""
     configuration: pulumi.Input[str]
     """The whole nginx.conf."""
     certificate_pem: pulumi.Input[str]
-    """The server's certificate and what chains it to a root."""
+    """The server's certificate with its chain."""
     private_key_pem: pulumi.Input[str]
     certificate_source: CertificateSource
     warn_before: int
-    """Seconds that a certificate has left when its end is warned of."""
+    """Seconds before the certificate expires from which on a warning is logged."""
     client_authorities_pem: NotRequired[pulumi.Input[str]]
-    """Who vouches for clients, where the configuration asks them for certificates."""
+    """CAs of client certificates, if the configuration requires these."""
     network: pulumi.Input[str]
     listen_addresses: Sequence[str]
-    """Addresses of the host, IPv4 and IPv6."""
+    """Addresses of the host: one of IPv4, and one of IPv6 where the configuration listens on IPv6."""
     http_port: int
     https_port: int
     http3: bool
-    """Whether to publish the HTTPS port for UDP too."""
+    """Publish the HTTPS port for UDP too."""
     memory: int
     """Limit in bytes."""
 
@@ -64,23 +66,24 @@ class NginxReverseProxy(pulumi.ComponentResource):
     containers: pulumi.Output[Sequence[str]]
     container_ids: pulumi.Output[Sequence[str]]
     generation: pulumi.Output[str]
-    """What the installer said last."""
+    """The installer's output: the active configuration."""
     metrics_volume: pulumi.Output[str]
-    """Name of the volume in which other containers may read the proxy's numbers."""
+    """Name of the volume from which other containers read the proxy's metrics."""
     certificates_volume: pulumi.Output[str]
-    """Name of the volume in which another container offers certificates, and answers what their issuer asks."""
+    """Name of the volume in which certbot publishes certificates and HTTP-01 tokens."""
 
     def __init__(self, name: str, args: NginxReverseProxyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the container, and beside it the one that tests and installs the configuration."""
+        """Create the container, and the installer that tests and activates the configuration."""
         super().__init__("open-webui-edge:index:NginxReverseProxy", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
         configuration = volume(f"{name}-configuration", "nginx-configuration", child)
-        # On disk: what is buffered there would count as the container's memory in a tmpfs.
+        # On disk: a tmpfs would count towards the container's memory.
         cache = volume(f"{name}-cache", "nginx-cache", child)
-        # There whether it is used or not: a configuration that listens in it must not outlive it.
+        # Always created, so that disabling metrics does not remove a directory the running config still uses.
         metrics = volume(f"{name}-metrics", "nginx-metrics", child)
         self.metrics_volume = metrics.name
-        # Likewise: another way to a certificate must not replace the proxy. What it holds can be obtained again.
+        # Always created, so that a change of the certificate's mode does not replace the proxy. Certbot can fill it
+        # again.
         certificates = volume(f"{name}-certificates", "certificates", child)
         self.certificates_volume = certificates.name
         proxy = container(
@@ -105,7 +108,7 @@ class NginxReverseProxy(pulumi.ComponentResource):
             ports=_ports(args),
             health=["CMD", "/bin/sh", "-c", HEALTH],
             start_period="1m0s",
-            # Requests in flight are answered before it ends.
+            # Graceful: requests in flight complete first.
             stop_signal="SIGQUIT",
             stop_timeout=10,
         )
@@ -123,22 +126,25 @@ class NginxReverseProxy(pulumi.ComponentResource):
             files=_files(args),
             runs_beside=proxy.id,
         )
-        self.generation = pulumi.Output.all(installer.exit_code, installer.container_logs).apply(_accepted)
+        self.generation = pulumi.Output.all(installer.exit_code, installer.container_logs).apply(_active_generation)
         self.containers = pulumi.Output.all(proxy.name)
-        # Whoever waits for the proxy waits for its configuration too.
+        # Dependents of the proxy wait for its configuration too.
         self.container_ids = pulumi.Output.all(proxy.id, self.generation).apply(lambda both: [both[0]])
         self.register_outputs({"containers": self.containers, "generation": self.generation})
 
 
 def _ports(args: NginxReverseProxyArgs) -> list[docker.ContainerPortArgs]:
-    published = [(80, args["http_port"], "tcp"), (443, args["https_port"], "tcp")]
-    if args["http3"]:
-        published.append((443, args["https_port"], "udp"))
-    return [
-        docker.ContainerPortArgs(internal=internal, external=external, ip=address, protocol=protocol)
-        for address in args["listen_addresses"]
-        for internal, external, protocol in published
-    ]
+    published: list[docker.ContainerPortArgs] = []
+    for address in args["listen_addresses"]:
+        http, https = PORTS_FOR_IPV6 if ":" in address else PORTS
+        listened = [(http, args["http_port"], "tcp"), (https, args["https_port"], "tcp")]
+        if args["http3"]:
+            listened.append((https, args["https_port"], "udp"))
+        published += [
+            docker.ContainerPortArgs(internal=internal, external=external, ip=address, protocol=protocol)
+            for internal, external, protocol in listened
+        ]
+    return published
 
 
 def _files(args: NginxReverseProxyArgs) -> dict[str, pulumi.Input[str]]:
@@ -158,15 +164,17 @@ def _mount(volume: docker.Volume, path: str, *, read_only: bool = False) -> dock
     return docker.ContainerVolumeArgs(volume_name=volume.name, container_path=path, read_only=read_only)
 
 
-def _accepted(ended: Sequence[object]) -> str:
-    exit_code, output = ended
-    words = str(output or "").strip()
-    # Without a word it has not run to its end, whatever its exit code says.
-    if exit_code == 0 and words:
-        return words
-    if not words:
+def _active_generation(result: Sequence[object]) -> str:
+    exit_code, log = result
+    output = str(log or "").strip()
+    # Without output the installer did not finish, whatever its exit code.
+    if exit_code == 0 and output:
+        return output
+    if not output:
         raise pulumi.RunError(
-            f"The configuration could not be installed: its container ended with exit code {exit_code} and said"
-            " nothing. The one before is still served; the proxy's own log may say why: make logs ROLE=nginx",
+            f"The configuration could not be installed: the installer ended with exit code {exit_code} and no output."
+            " The previous configuration is still active; the proxy's log may show why: make logs ROLE=nginx",
         )
-    raise pulumi.RunError(f"Nginx refused the configuration; the one before is still served. It says:\n{words}")
+    raise pulumi.RunError(
+        f"Nginx refused the configuration; the previous one is still active. Nginx reports:\n{output}"
+    )

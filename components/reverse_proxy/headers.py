@@ -1,13 +1,13 @@
-"""Headers that the proxy owns: which no client may say, which the application may not, and what is said instead."""
+"""Headers that the proxy controls: stripped from requests, stripped from responses, and security headers."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 
-from stacks.proxy import ContentSecurityPolicyMode, ProxySettings
+from open_webui_edge.settings.proxy import ContentSecurityPolicyMode, ProxySettings
 
 
 @dataclass(frozen=True)
-class ClearedHeaders:
+class StrippedRequestHeaders:
     """Request headers that no client may send to the application."""
 
     reason: str
@@ -15,9 +15,9 @@ class ClearedHeaders:
 
 
 # A name with an underscore needs no entry: Nginx drops such headers (underscores_in_headers off, its default).
-_CLEARED = (
-    ClearedHeaders(
-        "Other ways to say what is said above (RFC 7239 and the customs of proxies), and httpoxy (CVE-2016-5385).",
+_STRIPPED = (
+    StrippedRequestHeaders(
+        "Alternatives to the headers above (RFC 7239, conventions of proxies), and httpoxy (CVE-2016-5385).",
         (
             "Forwarded",
             "X-Forwarded-Server",
@@ -37,8 +37,8 @@ _CLEARED = (
             "Proxy",
         ),
     ),
-    ClearedHeaders(
-        "Who somebody is, as sign-in proxies say it: Open WebUI believes what its WEBUI_AUTH_TRUSTED_* name.",
+    StrippedRequestHeaders(
+        "Identity headers of sign-in proxies: Open WebUI trusts those in its WEBUI_AUTH_TRUSTED_* variables.",
         (
             # oauth2-proxy, --pass-user-headers and --set-xauthrequest; Open WebUI's manual uses them too.
             "X-Forwarded-User",
@@ -73,7 +73,7 @@ _CLEARED = (
             "X-Amzn-Oidc-Accesstoken",
             "Tailscale-User-Login",
             "Tailscale-User-Name",
-            # Grafana's and Gitea's proxy sign-in, taken up by others.
+            # Grafana's and Gitea's auth proxy, also used by others.
             "X-WebAuth-User",
             "X-WebAuth-Email",
             "X-WebAuth-Name",
@@ -87,11 +87,11 @@ _CLEARED = (
     ),
 )
 
-CLEARED_HEADERS = tuple(name for group in _CLEARED for name in group.names)
-"""The names of all of them."""
+KNOWN_STRIPPED_HEADERS = tuple(name for group in _STRIPPED for name in group.names)
+"""All known request headers to strip."""
 
-HIDDEN_HEADERS = (
-    # Each has an owner below.
+STRIPPED_RESPONSE_HEADERS = (
+    # The proxy sets these itself.
     "Access-Control-Allow-Credentials",
     "Access-Control-Allow-Headers",
     "Access-Control-Allow-Methods",
@@ -109,48 +109,50 @@ HIDDEN_HEADERS = (
     "X-Content-Type-Options",
     "X-Frame-Options",
     "X-Request-ID",
-    # What the application is made of and how long it worked is nobody's business.
+    # Implementation details of the application.
     "X-Powered-By",
     "X-Process-Time",
 )
-"""Headers of an answer that the application may not say: the proxy does, or nobody."""
+"""Response headers of the application that the proxy strips."""
 
 
-def cleared_with(identity_headers: tuple[str, ...], passed: tuple[str, ...]) -> tuple[ClearedHeaders, ...]:
-    """Return what is cleared: the known names, the stack's own beside them, but not what is `passed` on by a rule."""
-    known = {name.lower() for name in CLEARED_HEADERS}
-    # A dictionary: each name once, in whatever case it was written, in the given order.
+def stripped_request_headers(
+    identity_headers: tuple[str, ...], passed: tuple[str, ...]
+) -> tuple[StrippedRequestHeaders, ...]:
+    """Return the headers to strip: the known and the stack's own, without those that are `passed` on."""
+    known = {name.lower() for name in KNOWN_STRIPPED_HEADERS}
+    # Each name once, whatever its case, in the given order.
     further = tuple({name.lower(): name for name in identity_headers if name.lower() not in known}.values())
-    groups = (*_CLEARED, ClearedHeaders("Likewise, as this stack's environment names them.", further))
+    groups = (*_STRIPPED, StrippedRequestHeaders("Identity headers in this stack's environment.", further))
     exempt = {name.lower() for name in passed}
     return tuple(
-        ClearedHeaders(group.reason, left)
+        StrippedRequestHeaders(group.reason, left)
         for group in groups
         if (left := tuple(name for name in group.names if name.lower() not in exempt))
     )
 
 
 def security_headers(proxy: ProxySettings) -> dict[str, str]:
-    """Return the security headers of every answer, but Strict-Transport-Security."""
+    """Return the security headers of every response, without Strict-Transport-Security."""
     headers = proxy.headers
     ancestors = " ".join(["'self'", *proxy.embedding.allowed_origins])
     policy = headers.content_security_policy
-    # The frame's owner is never only reported.
+    # frame-ancestors is always enforced, also in report-only mode.
     enforced = f"frame-ancestors {ancestors}"
     if policy.mode is ContentSecurityPolicyMode.ENFORCE:
         enforced = f"{policy.policy.rstrip('; ')}; {enforced}"
-    said = {
+    values = {
         "Content-Security-Policy": enforced,
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": str(headers.referrer_policy),
         "Permissions-Policy": headers.permissions_policy,
     }
     if policy.mode is ContentSecurityPolicyMode.REPORT_ONLY:
-        said["Content-Security-Policy-Report-Only"] = policy.policy
+        values["Content-Security-Policy-Report-Only"] = policy.policy
     if not proxy.embedding.allowed_origins:
-        # For what reads no frame-ancestors; it could not name another origin.
-        said["X-Frame-Options"] = "SAMEORIGIN"
-    return said
+        # For clients without frame-ancestors; this header cannot name other origins.
+        values["X-Frame-Options"] = "SAMEORIGIN"
+    return values
 
 
 def strict_transport_security(proxy: ProxySettings, *, trusted_certificate: bool) -> str:
@@ -159,7 +161,7 @@ def strict_transport_security(proxy: ProxySettings, *, trusted_certificate: bool
     enabled = trusted_certificate if hsts.enabled is None else hsts.enabled
     if not enabled:
         return ""
-    words = [f"max-age={hsts.max_age // timedelta(seconds=1)}"]
-    words += ["includeSubDomains"] if hsts.include_subdomains else []
-    words += ["preload"] if hsts.preload else []
-    return "; ".join(words)
+    directives = [f"max-age={hsts.max_age // timedelta(seconds=1)}"]
+    directives += ["includeSubDomains"] if hsts.include_subdomains else []
+    directives += ["preload"] if hsts.preload else []
+    return "; ".join(directives)

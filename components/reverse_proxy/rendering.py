@@ -1,4 +1,4 @@
-"""From settings to the whole nginx.conf: a pure function and templates, no Pulumi."""
+"""Renders nginx.conf from the settings: a pure function and templates, no Pulumi."""
 
 import math
 import re
@@ -11,18 +11,20 @@ from urllib.parse import quote_plus, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from components.images import ImageSource
-from components.reverse_proxy.headers import (
-    HIDDEN_HEADERS,
-    cleared_with,
+from open_webui_edge.components.reverse_proxy.hashes import HashSize, hash_size
+from open_webui_edge.components.reverse_proxy.headers import (
+    STRIPPED_RESPONSE_HEADERS,
+    StrippedRequestHeaders,
     security_headers,
     strict_transport_security,
+    stripped_request_headers,
 )
-from components.reverse_proxy.scripts import CERTIFICATES
-from components.reverse_proxy.tls_profiles import policy_of
-from stacks.aws import LoadBalancerKind
-from stacks.placement import placement_of
-from stacks.proxy import (
+from open_webui_edge.components.reverse_proxy.tls_profiles import policy_of
+from open_webui_edge.runtime.nginx.scripts import CERTIFICATES, PORTS, PORTS_FOR_IPV6
+from open_webui_edge.settings.aws import LoadBalancerKind
+from open_webui_edge.settings.images import ImageSource
+from open_webui_edge.settings.placement import placement_of
+from open_webui_edge.settings.proxy import (
     FRONTEND_PATHS,
     SIGN_IN_PATHS,
     AuthenticationMode,
@@ -30,30 +32,31 @@ from stacks.proxy import (
     LocationSettings,
     ProxySettings,
 )
-from stacks.settings import StackSettings
-from stacks.values import write_bytes, write_duration
+from open_webui_edge.settings.stack import StackSettings
+from open_webui_edge.settings.values import write_bytes, write_duration
 
 DOCKER_RESOLVER = "127.0.0.11"
 """The name server of every user-defined Docker network (Docker's manual, Networking overview)."""
 
 METRICS_PORT = 9145
-"""Where Prometheus finds what Nginx knows of itself."""
+"""Port on which Prometheus scrapes Nginx's own metrics."""
 
 HEALTH_OF_LOAD_BALANCER = "/nginx/load-balancer-health"
-"""What a load balancer asks for by address, with TLS (ALB) or without (NLB); the answer is 200."""
+"""Health check of a load balancer, by address, with TLS (ALB) or without (NLB); the response is 200."""
 
 _TEMPLATES = Path(__file__).with_name("templates")
-# Where a part is included, it is one level in.
+# An included part is indented by one level.
 _INDENT = "\n    "
-# What stands in an nginx.conf unquoted and means itself: no blank, quote, semicolon, brace, dollar, backslash or hash.
+# Needs no quotes in an nginx.conf: no blank, quote, semicolon, brace, dollar, backslash or hash.
 _TOKEN = re.compile(r"[A-Za-z0-9_.:/\[\]-]+")
-# RFC 9110 section 5.1, without the characters that Nginx reads as its own and those for which it drops a header.
+# RFC 9110 section 5.1, without the characters that Nginx interprets or for which it drops a header.
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 _FORM_AROUND_A_FILE = 1 << 20
 _PROVIDER_AWAY = (
-    "Your identity provider cannot be asked at the moment. Try again soon; if it stays so, tell whoever runs this site."
+    "Your identity provider does not answer. Try again soon; if that does not help, tell this site's administrator."
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_PAGES = ("unavailable", "authenticator_away", "maintenance", "timed_out", "too_large", "too_many", "unauthorized")
 
 LOCATIONS = (
     "sockets",
@@ -70,22 +73,22 @@ LOCATIONS = (
     "challenges",
     "pages",
 )
-"""In the order in which a reader meets them; Nginx takes the longest prefix."""
+"""In reading order; Nginx uses the longest matching prefix."""
 
 
 @dataclass(frozen=True)
 class OtherService:
-    """Something besides the application that requests are passed to."""
+    """An upstream other than the application."""
 
     upstream: str
-    """Name of its block in the configuration."""
+    """Name of its upstream block."""
     scheme: str
     host: str
     port: int
     path: str
-    """What takes the place of the location's path; "" to pass that on."""
+    """Replaces the location's path; "" to pass that on."""
     netloc: str
-    """Host and port as its URL writes them."""
+    """Host and port as in its URL."""
 
     @classmethod
     def at(cls, url: str, upstream: str) -> "OtherService":
@@ -98,7 +101,7 @@ class OtherService:
 
 @dataclass(frozen=True)
 class ExtraLocation:
-    """A location of the settings."""
+    """A location from the settings."""
 
     path: str
     settings: LocationSettings
@@ -107,7 +110,7 @@ class ExtraLocation:
 
 @dataclass(frozen=True)
 class Authenticator:
-    """Who is asked about each request."""
+    """The external authenticator."""
 
     settings: ExternalAuthenticatorSettings
     service: OtherService
@@ -115,16 +118,16 @@ class Authenticator:
 
 @dataclass(frozen=True)
 class PassedIdentity:
-    """A request header that says who somebody is, and where its value comes from."""
+    """An identity header that is passed to the application, and the source of its value."""
 
     header: str
     variable: str
-    """Of the configuration: empty where nobody may say it."""
+    """Nginx variable with the value; empty if the request's source may not set the header."""
     source: str
-    """Variable that it is taken from."""
+    """Nginx variable from which the value is copied."""
 
 
-def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
+def render_configuration(  # noqa: PLR0913 - keywords
     settings: StackSettings,
     *,
     stack: str,
@@ -136,22 +139,22 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
     rsa_certificate: bool = False,
     acme_challenges: Sequence[str] = (),
 ) -> str:
-    """Write the whole nginx.conf.
+    """Render the whole nginx.conf.
 
     Args:
-        settings: what the stack says.
-        stack: named in the first line.
-        upstreams: host:port by which the replicas of the application are found; one name may stand for several.
-        replicas: how many there are.
-        resolver: address, and port where it is not 53, of the network's name server.
-        readiness: host:port of another one, which knows the replicas that are ready; None for one replica.
+        settings: the stack's settings.
+        stack: name of the stack, for the first line.
+        upstreams: host:port of the application; one name may resolve to several replicas.
+        replicas: their number.
+        resolver: address (and port unless 53) of the network's DNS server.
+        readiness: host:port of the DNS server for ready replicas; None for one replica.
         ipv6: whether to listen on IPv6 too.
         rsa_certificate: whether the certificate's key is RSA; else it is ECDSA.
-        acme_challenges: names for which an issuer's questions over HTTP are answered (RFC 8555 section 8.3); they are
-            answered for all of the site's, if there is one.
+        acme_challenges: names with HTTP-01 challenges (RFC 8555 section 8.3). If there are any, all names of the site
+            answer challenges.
 
     Raises:
-        ValueError: a value cannot stand in an nginx.conf; settings that were read never hold one.
+        ValueError: a value is not valid in an nginx.conf; validated settings never contain one.
 
     """
     environment = _environment()
@@ -160,17 +163,15 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
     names = tuple(settings.open_webui.identity_headers)
     for name in (*names, *(identity.header for identity in passed)):
         header_name(name)
-    pages = {
-        name: " ".join(environment.get_template(f"pages/{name}.html.j2").render().splitlines())
-        for name in ("unavailable", "maintenance", "timed_out", "too_large", "too_many", "unauthorized")
-    }
+    pages = {name: " ".join(environment.get_template(f"pages/{name}.html.j2").render().splitlines()) for name in _PAGES}
+    stripped = stripped_request_headers(names, tuple(identity.header for identity in passed))
     values = {
         "stack": stack,
         "proxy": proxy,
         "placement": placement,
-        "behind_load_balancer": placement.behind is not LoadBalancerKind.NONE,
+        "behind_load_balancer": placement.load_balancer is not LoadBalancerKind.NONE,
         "health_of_load_balancer": HEALTH_OF_LOAD_BALANCER,
-        "sticky_cookies": placement.behind is LoadBalancerKind.ALB,
+        "sticky_cookies": placement.load_balancer is LoadBalancerKind.ALB,
         "tls": policy_of(proxy.tls_profile, rsa=rsa_certificate),
         "rsa_certificate": rsa_certificate,
         "resolver": resolver,
@@ -179,7 +180,9 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         "upstreams": upstreams,
         "replicas": replicas,
         "ipv6": ipv6,
-        # Debian's package of Nginx has the module; the official image has not.
+        "ports": PORTS,
+        "ports_for_ipv6": PORTS_FOR_IPV6,
+        # Debian's package of Nginx has the module; the official image does not.
         "brotli": settings.images.source is ImageSource.BUILT,
         "release": settings.open_webui.version,
         "hosts": site.hosts,
@@ -189,9 +192,9 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         "netloc": site.url.removeprefix("https://"),
         "port": placement.public_port,
         "origins": settings.origins,
-        "hsts": strict_transport_security(proxy, trusted_certificate=settings.certificate.trusted),
+        "hsts": strict_transport_security(proxy, trusted_certificate=settings.certificate.is_trusted),
         "security_headers": security_headers(proxy),
-        "hidden_headers": HIDDEN_HEADERS,
+        "stripped_response_headers": STRIPPED_RESPONSE_HEADERS,
         "locations": LOCATIONS,
         "frontend_paths": FRONTEND_PATHS,
         "sign_in_paths": SIGN_IN_PATHS,
@@ -201,9 +204,9 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         "provider": settings.open_webui.oidc is not None,
         "provider_away": quote_plus(_PROVIDER_AWAY),
         "client_certificates": proxy.authentication.mode is AuthenticationMode.CLIENT_CERTIFICATES,
-        "cleared_headers": cleared_with(names, tuple(identity.header for identity in passed)),
+        "stripped_request_headers": stripped,
         "passed_identity": passed,
-        # With the PROXY protocol whoever wrote the headers is the client itself.
+        # With the PROXY protocol, X-Forwarded-* headers come from the client itself.
         "headers_of_proxies": bool(placement.trusted_proxies) and not placement.proxy_protocol,
         "counted": settings.monitoring.prometheus.enabled,
         "metrics_port": METRICS_PORT,
@@ -214,6 +217,7 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
         "max_body": proxy.limits.max_upload + _FORM_AROUND_A_FILE,
         "sign_in_again_after": math.ceil(60 / proxy.limits.sign_in.per_minute),
         "pages": pages,
+        "hashes": _hashes((*site.hosts, *acme_challenges), settings.origins, stripped, passed),
     }
 
     def part(name: str, **further: object) -> str:
@@ -224,41 +228,57 @@ def render_configuration(  # noqa: PLR0913 - keywords, each a thing of its own
     return _without_gaps(rendered)
 
 
+def _hashes(
+    hosts: Sequence[str],
+    origins: Sequence[str],
+    stripped: Sequence[StrippedRequestHeaders],
+    passed: Sequence[PassedIdentity],
+) -> dict[str, HashSize]:
+    """Return the sizes of the hash tables with names from settings; each minimum suffices for all other names."""
+    headers = [name for group in stripped for name in group.names] + [identity.header for identity in passed]
+    return {
+        "server_names": hash_size([server_name(host) for host in hosts], least=HashSize(512, 4096)),
+        "map": hash_size(origins, least=HashSize(512, 4096)),
+        "proxy_headers": hash_size(headers, least=HashSize(128, 2048)),
+        "variables": hash_size([identity.variable for identity in passed], least=HashSize(128, 2048)),
+    }
+
+
 def token(value: str) -> str:
-    """Return `value` if it means itself in an nginx.conf; raise ValueError otherwise."""
+    """Return `value` if it needs no quotes in an nginx.conf; raise ValueError otherwise."""
     if not _TOKEN.fullmatch(value):
-        raise ValueError(f"{value!r} cannot stand unquoted in an nginx.conf")
+        raise ValueError(f"{value!r} needs quotes in an nginx.conf")
     return value
 
 
 def server_name(host: str) -> str:
-    """Write a name or address as Nginx compares it with the Host header: an IPv6 address in brackets."""
+    """Write a name or address for server_name: an IPv6 address in brackets, as in the Host header."""
     return token(f"[{host}]" if ":" in host else host)
 
 
 def nginx_time(value: timedelta) -> str:
-    """Write a duration as Nginx reads it, in seconds, or milliseconds where it must."""
+    """Write a duration in Nginx's syntax: in seconds, or in milliseconds if needed."""
     milliseconds = round(value.total_seconds() * 1000)
     return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
 
 
 def in_single_quotes(text: str) -> str:
-    """Quote `text`, which holds nothing that Nginx reads as its own within quotes; raise ValueError otherwise."""
+    """Quote `text`; raise ValueError if it contains a character that Nginx interprets within quotes."""
     if not text.isprintable() or any(character in text for character in "'\\$"):
-        raise ValueError("the text holds a character that Nginx would read as its own")
+        raise ValueError("the text contains a character that Nginx would interpret")
     return f"'{text}'"
 
 
 def quoted(text: str) -> str:
-    """Quote `text`, which may hold quotes; raise ValueError for a dollar, which nothing can quote."""
+    """Quote `text`, which may contain quotes; raise ValueError for a dollar, which cannot be escaped."""
     if not text.isprintable() or "$" in text:
-        raise ValueError("the text holds a character that Nginx would read as its own")
+        raise ValueError("the text contains a character that Nginx would interpret")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
 def header_name(name: str) -> str:
-    """Return `name` if it can be a header's; raise ValueError otherwise."""
+    """Return `name` if it is a valid header name; raise ValueError otherwise."""
     if not _HEADER_NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not the name of a header; write letters, digits and hyphens")
     return name
@@ -266,7 +286,7 @@ def header_name(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    """Return the templates: read and compiled once, however many configurations are rendered."""
+    """Return the templates, compiled once per process."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,
@@ -287,7 +307,7 @@ def _environment() -> Environment:
 
 
 def _without_gaps(rendered: str) -> str:
-    """Drop blank lines that a part which says nothing leaves: never two in a row, none before a closing brace."""
+    """Remove the blank lines of empty parts: never two in a row, none before a closing brace."""
     lines: list[str] = []
     for line in (line.rstrip() for line in rendered.splitlines()):
         if not line and (not lines or not lines[-1] or lines[-1].endswith("{")):
@@ -306,7 +326,7 @@ def _extra_locations(proxy: ProxySettings) -> tuple[ExtraLocation, ...]:
 
 
 def _is_open(proxy: ProxySettings, path: str) -> bool:
-    """Whether no setting closes all that lies around a path; Nginx would take the path's own location first."""
+    """Whether no setting closes a folder around a path; Nginx would prefer the path's own location."""
     return not any(
         path.startswith(around)
         for around, location in proxy.locations.items()
@@ -317,7 +337,7 @@ def _is_open(proxy: ProxySettings, path: str) -> bool:
 def _service_below(path: str, url: str | None, upstream: str) -> OtherService | None:
     if url is None:
         return None
-    # What is below /docs/ is below /base/ there, not beside /base.
+    # Paths below /docs/ map below /base/, so /base needs its slash.
     whole = f"{url}/" if path.endswith("/") and urlsplit(url).path and not url.endswith("/") else url
     return OtherService.at(whole, upstream)
 
@@ -330,7 +350,7 @@ def _authenticator(proxy: ProxySettings) -> Authenticator | None:
 
 
 def _passed_identity(proxy: ProxySettings, named: Sequence[str]) -> tuple[PassedIdentity, ...]:
-    """Return the headers of identity that are passed on after all: somebody in the settings may say them."""
+    """Return the identity headers that trusted sources in the settings may set."""
     authenticator = _authenticator(proxy)
     if authenticator is not None:
         return tuple(

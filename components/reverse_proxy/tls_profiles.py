@@ -1,9 +1,9 @@
-"""Policies of protocols, ciphers and groups, as their publisher wrote them: data with source and date."""
+"""TLS policies (protocols, ciphers, groups) as published, with source and date."""
 
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from stacks.proxy import TlsProfile
+from open_webui_edge.settings.proxy import TlsProfile
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class TlsPolicy:
     source: str
     protocols: tuple[str, ...]
     ciphers: tuple[str, ...]
-    """For TLS 1.2, in OpenSSL's names; those of TLS 1.3 are OpenSSL's default in all profiles."""
+    """For TLS 1.2, by OpenSSL's names; for TLS 1.3 all profiles use OpenSSL's default."""
     curves: tuple[str, ...]
     """Groups for the key exchange, the preferred one first. X25519MLKEM768 needs OpenSSL 3.5."""
 
@@ -36,7 +36,7 @@ MODERN = TlsPolicy(
 
 
 def policy_of(profile: TlsProfile, *, rsa: bool = False) -> TlsPolicy:
-    """Return the policy that a setting names; with `rsa` it is for a certificate whose key is RSA."""
+    """Return the policy of a profile; with `rsa` for a certificate with an RSA key."""
     match profile:
         case TlsProfile.INTERMEDIATE:
             return _for_rsa(INTERMEDIATE) if rsa else INTERMEDIATE
@@ -47,5 +47,5 @@ def policy_of(profile: TlsProfile, *, rsa: bool = False) -> TlsPolicy:
 
 
 def _for_rsa(policy: TlsPolicy) -> TlsPolicy:
-    # A suite of TLS 1.2 names the kind of the server's key; those of TLS 1.3 go with any.
+    # A cipher suite of TLS 1.2 depends on the type of the server's key; those of TLS 1.3 do not.
     return replace(policy, ciphers=tuple(cipher.replace("-ECDSA-", "-RSA-") for cipher in policy.ciphers))

@@ -1,5 +1,5 @@
 """Questions that need the stack itself: its engine, its settings, its administrator's account."""
 
-from diagnostics.inside.questions import QUESTIONS
+from open_webui_edge.diagnostics.inside.questions import QUESTIONS
 
 __all__ = ["QUESTIONS"]

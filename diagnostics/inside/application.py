@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from diagnostics.finding import Finding, Hop, Remedy, Severity, unknown, well
-from diagnostics.inside.access import Made
-from diagnostics.inside.containers import HOPS
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, ok, unknown
+from open_webui_edge.diagnostics.inside.containers import HOPS
+from open_webui_edge.diagnostics.inside.deployment import ExpectedContainer
 
 _SHORT_KEY = 32
 """Bytes below which PyJWT warns (RFC 7518 section 3.2)."""
@@ -47,14 +47,14 @@ def judge_settings(facts: Mapping[str, Any], forget: Callable[[Sequence[str]], R
             setting,
             None if one["stack"] in {None, ""} else str(one["stack"]),
             remedy=forget([key]),
-            causes=("models.*", "settings.openai.*", "settings.ollama.*", "stream.*")
+            explains=("models.*", "settings.openai.*", "settings.ollama.*", "stream.*")
             if key.startswith(("openai.", "ollama."))
             else ("oauth.*",)
             if key == "webui.url"
             else (),
         )
     if not facts["differ"]:
-        yield well(
+        yield ok(
             "settings.saved",
             Hop.APPLICATION,
             f"None of the {facts['owned']} saved settings that the stack owns overrules it.",
@@ -76,9 +76,9 @@ def judge_keys(keys: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
             Severity.FAILURE,
             Hop.APPLICATION,
             f"{', '.join(without)} has no WEBUI_SECRET_KEY from the stack.",
-            "Everybody is signed out whenever it is made anew, and from replica to replica.",
+            "Everybody is signed out whenever it is recreated, and from replica to replica.",
             "`make up` gives all of them the key of the stack's state.",
-            causes=("application.sign_in", "stream.*"),
+            explains=("application.sign_in", "stream.*"),
         )
     elif len(marks) > 1:
         yield Finding(
@@ -88,7 +88,7 @@ def judge_keys(keys: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
             f"{len(keys)} replicas have {len(marks)} different WEBUI_SECRET_KEYs.",
             "People are signed out again and again: what one replica signs, another does not accept.",
             "`make up` gives all of them the key of the stack's state.",
-            causes=("application.sign_in", "stream.*"),
+            explains=("application.sign_in", "stream.*"),
         )
     elif any(facts["length"] < _SHORT_KEY for facts in keys.values()):
         yield Finding(
@@ -100,27 +100,27 @@ def judge_keys(keys: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
             "Use a longer one; everybody signs in once more then.",
         )
     elif keys:
-        yield well("secret.key", Hop.APPLICATION, f"{len(keys)} replica(s) have the same key, long enough.")
+        yield ok("secret.key", Hop.APPLICATION, f"{len(keys)} replica(s) have the same key, long enough.")
 
 
 def judge_files(
-    made: Sequence[Made],
-    found: Mapping[str, Mapping[str, str]],
-    mend: Callable[[Sequence[Made]], Remedy | None],
+    made: Sequence[ExpectedContainer],
+    sums: Mapping[str, Mapping[str, str]],
+    remedy_for: Callable[[Sequence[ExpectedContainer]], Remedy | None],
 ) -> Iterator[Finding]:
     """Say whether what the stack put into containers is there as it was put.
 
     Args:
         made: the containers.
-        found: container -> path -> SHA-256; only those that could be asked.
-        mend: what would make containers anew.
+        sums: container -> path -> SHA-256; only those that could be asked.
+        remedy_for: returns the remedy that recreates containers.
 
     """
     changed = False
     for one in made:
-        if one.name not in found:
+        if one.name not in sums:
             continue
-        differ = sorted(path for path, mark in one.files.items() if found[one.name].get(path) != mark)
+        differ = sorted(path for path, mark in one.files.items() if sums[one.name].get(path) != mark)
         if differ:
             changed = True
             yield Finding(
@@ -129,17 +129,17 @@ def judge_files(
                 HOPS.get(one.role, Hop.ENGINE),
                 f"{one.name} does not have what the stack gave it: {', '.join(differ)} was changed by hand.",
                 "With its next start it does what that says, and not what the stack file says.",
-                "Write what you want into the stack file, and have the container made anew: `make doctor FIX=yes`.",
-                remedy=mend([one]),
+                "Write the change into the stack file, and recreate the container: `make doctor FIX=yes`.",
+                remedy=remedy_for([one]),
             )
-    if found and not changed:
-        yield well("containers.files", Hop.ENGINE, f"{len(found)} container(s) have what the stack gave them.")
+    if sums and not changed:
+        yield ok("containers.files", Hop.ENGINE, f"{len(sums)} container(s) have what the stack gave them.")
 
 
 def judge_sign_in(facts: Mapping[str, Any]) -> Finding:
     """Say whether the administrator that the stack made can sign in."""
     if "token" in facts:
-        return well("application.sign_in", Hop.APPLICATION, "The administrator can sign in.")
+        return ok("application.sign_in", Hop.APPLICATION, "The administrator can sign in.")
     if facts.get("status") in {400, 401, 403}:
         return unknown(
             "application.sign_in",
@@ -147,4 +147,4 @@ def judge_sign_in(facts: Mapping[str, Any]) -> Finding:
             "The password of open_webui.admin is not (or no more) the administrator's, so what an account is needed for"
             " was not asked. Later it is changed in Open WebUI, and the stack does not hear of it.",
         )
-    return unknown("application.sign_in", Hop.APPLICATION, f"Nobody could be signed in: {facts['fault']}.")
+    return unknown("application.sign_in", Hop.APPLICATION, f"The sign-in failed: {facts['fault']}.")

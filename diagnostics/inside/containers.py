@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from diagnostics.finding import Finding, Hop, Remedy, Severity, noted, well
-from diagnostics.inside.access import Engine, Inside, Made, Publication
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, note, ok
+from open_webui_edge.diagnostics.inside.deployment import DeploymentAccess, Engine, ExpectedContainer, Publication
+from open_webui_edge.diagnostics.subject import Subject
 
 HOPS = {
     "nginx": Hop.PROXY,
@@ -22,22 +22,22 @@ HOPS = {
     "redis": Hop.REDIS,
     "ollama": Hop.MODELS,
 }
-_SEEN_FROM_OUTSIDE = (
+SEEN_FROM_OUTSIDE = (
     *("app.*", "websocket.*", "stream.*", "upload.*", "cors.*", "cookies.*", "oauth.*", "headers.*", "cache.*"),
     *("redirect.*", "http.*", "silence.*", "client.*"),
 )
 EXPLAINS: Mapping[Hop, tuple[str, ...]] = {
-    Hop.PROXY: (*_SEEN_FROM_OUTSIDE, "port.*", "tls.*", "clock.skew", "proxy.*", "certificate.*"),
+    Hop.PROXY: (*SEEN_FROM_OUTSIDE, "port.*", "tls.*", "clock.skew", "proxy.*", "certificate.*"),
     Hop.APPLICATION: (
-        *_SEEN_FROM_OUTSIDE,
+        *SEEN_FROM_OUTSIDE,
         *("application.*", "models.*", "database.*", "redis.*", "settings.*", "secret.*", "replicas.*"),
     ),
     Hop.DATABASE: (
-        *_SEEN_FROM_OUTSIDE,
+        *SEEN_FROM_OUTSIDE,
         *("database.*", "application.*", "settings.*", "replicas.*", "models.*", "containers.*"),
     ),
     Hop.REDIS: (
-        *_SEEN_FROM_OUTSIDE,
+        *SEEN_FROM_OUTSIDE,
         "redis.*",
         "application.*",
         "replicas.*",
@@ -50,7 +50,7 @@ EXPLAINS: Mapping[Hop, tuple[str, ...]] = {
 """Which other findings a container that is not well explains."""
 DRIFT = ("stack.pending",)
 _NEEDED = {"nginx", "open-webui", "postgres", "redis", "ollama", "readiness"}
-"""Roles without which somebody is not answered."""
+"""Roles without which requests fail."""
 RESTARTS = 3
 """From how many restarts on a container is in a loop rather than unlucky."""
 NEARLY = 90
@@ -127,7 +127,7 @@ def read(document: Mapping[str, Any]) -> Container:
     )
 
 
-def found(inside: Inside) -> dict[str, Container]:
+def inspect_all(inside: DeploymentAccess) -> dict[str, Container]:
     """Return the stack's containers by name: those that were made, and those that say they are the stack's."""
     engine = inside.require()
     labels = ("--filter", "label=app=open-webui-edge", "--filter", f"label=stack={inside.stack}")
@@ -142,26 +142,29 @@ def found(inside: Inside) -> dict[str, Container]:
 
 def of(subject: Subject) -> dict[str, Container]:
     """Return the stack's containers, asked for once."""
-    inside = inside_of(subject)
-    return subject.once("inside.containers", lambda: found(inside))
+    inside = access_of(subject)
+    return subject.once("inside.containers", lambda: inspect_all(inside))
 
 
-def inside_of(subject: Subject) -> Inside:
+def access_of(subject: Subject) -> DeploymentAccess:
     """Return what is known from within; questions that need it are asked of stacks alone."""
     if subject.inside is None:
         raise RuntimeError("it can be asked of a stack alone")
     return subject.inside
 
 
-def running(subject: Subject, role: str) -> tuple[Made, ...]:
+def running(subject: Subject, role: str) -> tuple[ExpectedContainer, ...]:
     """Return the containers of a role that can be asked."""
     there = of(subject)
-    made = inside_of(subject).of(role)
+    made = access_of(subject).of(role)
     return tuple(one for one in made if one.name in there and there[one.name].runs)
 
 
 def judge(
-    made: Sequence[Made], there: Mapping[str, Container], start: Callable[[Made], Remedy], mend: Remedy | None
+    made: Sequence[ExpectedContainer],
+    there: Mapping[str, Container],
+    start: Callable[[ExpectedContainer], Remedy],
+    remedy: Remedy | None,
 ) -> Iterator[Finding]:
     """Say of each container whether it is there, runs and is healthy.
 
@@ -169,34 +172,34 @@ def judge(
         made: what the last update made.
         there: what the engine has, by name.
         start: what would start or restart one.
-        mend: what would make those anew that are gone.
+        remedy: recreates missing containers.
 
     """
     troubles: list[Finding] = []
     for one in made:
-        trouble = _trouble_of(one, there.get(one.name), start, mend)
-        if trouble is not None:
+        finding = _judge_one(one, there.get(one.name), start, remedy)
+        if finding is not None:
             alone = not any(_carries_on(other, one, there) for other in made)
-            troubles.append(trouble if alone else _one_of_several(trouble))
-    yield from sorted(troubles, key=lambda trouble: _DEPTH.index(trouble.hop))
+            troubles.append(finding if alone else _one_of_several(finding))
+    yield from sorted(troubles, key=lambda finding: _DEPTH.index(finding.hop))
     if not troubles:
         count = sum(not one.runs_once for one in made)
-        yield well("containers.well", Hop.ENGINE, f"{count} containers run, and each says that it is well.")
+        yield ok("containers.well", Hop.ENGINE, f"{count} containers run, and each says that it is well.")
 
 
-def _carries_on(other: Made, made: Made, there: Mapping[str, Container]) -> bool:
+def _carries_on(other: ExpectedContainer, made: ExpectedContainer, there: Mapping[str, Container]) -> bool:
     here = there.get(other.name)
     same = other.role == made.role and other.name != made.name
     return same and here is not None and here.runs and here.health in {None, "healthy"}
 
 
-def _one_of_several(trouble: Finding) -> Finding:
+def _one_of_several(finding: Finding) -> Finding:
     """Return what is wrong with one of several replicas: people are answered by the others, which explain nothing."""
     return replace(
-        trouble,
+        finding,
         severity=Severity.WARNING,
         why="The others carry its share; when one more ends there is little left.",
-        causes=(*DRIFT, "replicas.*"),
+        explains=(*DRIFT, "replicas.*"),
     )
 
 
@@ -205,8 +208,8 @@ _DEPTH = (Hop.ENGINE, Hop.DATABASE, Hop.REDIS, Hop.APPLICATION, Hop.PROXY, Hop.M
 """What others lean on comes first."""
 
 
-def _trouble_of(  # noqa: PLR0911 - one return a state
-    made: Made, here: Container | None, start: Callable[[Made], Remedy], mend: Remedy | None
+def _judge_one(  # noqa: PLR0911 - one return a state
+    made: ExpectedContainer, here: Container | None, start: Callable[[ExpectedContainer], Remedy], remedy: Remedy | None
 ) -> Finding | None:
     hop = HOPS.get(made.role, Hop.ENGINE)
     explains = (*EXPLAINS.get(hop, ()), *DRIFT)
@@ -219,11 +222,11 @@ def _trouble_of(  # noqa: PLR0911 - one return a state
             "containers.missing",
             bad,
             hop,
-            f"There is no container {made.name}: somebody removed it.",
+            f"There is no container {made.name}: it was removed.",
             why,
-            "`make up` makes it anew; its data is in volumes, which stay.",
-            remedy=mend,
-            causes=explains,
+            "`make up` recreates it; its data is in volumes, which stay.",
+            remedy=remedy,
+            explains=explains,
         )
     if made.runs_once:
         return None
@@ -237,7 +240,7 @@ def _trouble_of(  # noqa: PLR0911 - one return a state
             f" {here.exit_code}{memory}.",
             why,
             f"{logs}, which say why; `make up` ends with them too.",
-            causes=explains,
+            explains=explains,
         )
     if here.status != "running":
         verb = "unpause" if here.status == "paused" else "start"
@@ -250,7 +253,7 @@ def _trouble_of(  # noqa: PLR0911 - one return a state
             why,
             f"`docker {verb} {made.name}`, or `make up`; {logs}.",
             remedy=start(made),
-            causes=explains,
+            explains=explains,
         )
     if here.health == "unhealthy":
         return Finding(
@@ -261,7 +264,7 @@ def _trouble_of(  # noqa: PLR0911 - one return a state
             why,
             f"`docker restart {made.name}`; {logs}.",
             remedy=start(made),
-            causes=explains,
+            explains=explains,
         )
     if here.health == "starting":
         return Finding(
@@ -269,19 +272,19 @@ def _trouble_of(  # noqa: PLR0911 - one return a state
             Severity.WARNING,
             hop,
             f"{made.name} is still starting.",
-            "Until it is healthy nobody is answered by it; a migration of a large database takes minutes.",
+            "Until it is healthy it serves no requests; a migration of a large database takes minutes.",
             f"Wait, and ask again; {logs}.",
-            causes=explains,
+            explains=explains,
         )
     return None
 
 
 _WHY = {
-    Hop.PROXY: "Nothing else listens for browsers: nobody gets in, or not to what is ready.",
+    Hop.PROXY: "Nothing else listens for browsers: the site is down, or the proxy cannot reach ready replicas.",
     Hop.APPLICATION: "Without it the proxy answers everybody with a page that says so.",
     Hop.DATABASE: "Users, chats and settings are there: the application neither starts nor answers without it.",
     Hop.REDIS: "What replicas share and who is signed out is there: the application is not ready without it.",
-    Hop.MODELS: "Its models answer nobody.",
+    Hop.MODELS: "Its models are not available.",
 }
 
 
@@ -290,7 +293,10 @@ def _code(here: Container) -> str:
 
 
 def judge_memory(
-    made: Sequence[Made], there: Mapping[str, Container], used: Mapping[str, float], settings: Mapping[str, str]
+    made: Sequence[ExpectedContainer],
+    there: Mapping[str, Container],
+    used: Mapping[str, float],
+    settings: Mapping[str, str],
 ) -> Iterator[Finding]:
     """Say which containers are near their limit or were over it.
 
@@ -301,7 +307,7 @@ def judge_memory(
         settings: role -> setting with the limit.
 
     """
-    trouble = False
+    finding = False
     for one in made:
         here, setting = there.get(one.name), settings.get(one.role)
         hop = HOPS.get(one.role, Hop.ENGINE)
@@ -309,7 +315,7 @@ def judge_memory(
             continue
         fix = f"Raise {setting} in the stack file, and run `make up`." if setting else ""
         if here.killed_for_memory and here.runs:
-            trouble = True
+            finding = True
             yield Finding(
                 "containers.out_of_memory",
                 Severity.WARNING,
@@ -321,7 +327,7 @@ def judge_memory(
                 setting,
             )
         elif used.get(one.name, 0) >= NEARLY:
-            trouble = True
+            finding = True
             yield Finding(
                 "containers.memory",
                 Severity.WARNING,
@@ -331,9 +337,9 @@ def judge_memory(
                 fix,
                 setting,
             )
-    if not trouble and used:
+    if not finding and used:
         name, most = max(used.items(), key=lambda item: item[1])
-        yield well("containers.memory", Hop.ENGINE, f"At most {most:.0f} % of a memory limit is used ({name}).")
+        yield ok("containers.memory", Hop.ENGINE, f"At most {most:.0f} % of a memory limit is used ({name}).")
 
 
 def _mebibytes(size: int) -> str:
@@ -341,7 +347,9 @@ def _mebibytes(size: int) -> str:
 
 
 def judge_drift(
-    made: Sequence[Made], there: Mapping[str, Container], mend: Callable[[Sequence[Made]], Remedy | None]
+    made: Sequence[ExpectedContainer],
+    there: Mapping[str, Container],
+    remedy: Callable[[Sequence[ExpectedContainer]], Remedy | None],
 ) -> Iterator[Finding]:
     """Say which containers are not those that the last update made, and in what they differ."""
     changed = False
@@ -359,29 +367,28 @@ def judge_drift(
                 Severity.FAILURE if cut_off else Severity.WARNING,
                 hop,
                 f"{one.name} is not as the stack made it: {'; '.join(differences)}.",
-                "What was changed by hand is in no file: the next update takes it back, and nobody will know why it"
-                " was there.",
+                "A change by hand is in no file: the next update reverts it, and the reason for it was there.",
                 "Write what you want into the stack file; `make up` makes the container as that says.",
-                remedy=mend([one]),
-                causes=(*DRIFT, *(EXPLAINS.get(hop, ()) if cut_off else ())),
+                remedy=remedy([one]),
+                explains=(*DRIFT, *(EXPLAINS.get(hop, ()) if cut_off else ())),
             )
     strangers = sorted({*there} - {one.name for one in made})
     if strangers:
-        yield noted(
+        yield note(
             "containers.strangers",
             Hop.ENGINE,
-            f"Labelled as this stack's, and not made by its last update: {', '.join(strangers)}.",
+            f"Labelled as this stack's, but not created by its last update: {', '.join(strangers)}.",
             "They may be left from an update that was interrupted; the next one removes those that are in its way.",
         )
     if not changed:
-        yield well("containers.as_made", Hop.ENGINE, "Each container that is there is the one that was made.")
+        yield ok("containers.as_made", Hop.ENGINE, "Each container that is there is the one that was made.")
 
 
-def _differences(made: Made, here: Container) -> Iterable[str]:
+def _differences(made: ExpectedContainer, here: Container) -> Iterable[str]:
     if here.image != made.image:
         yield f"it runs the image {_short(here.image)}, pinned is {_short(made.image)}"
     if here.identity != made.identity:
-        yield f"somebody made it anew (its id is {here.identity[:12]}, not {made.identity[:12]})"
+        yield f"it was recreated by hand (its id is {here.identity[:12]}, not {made.identity[:12]})"
     missing = {key for key, value in made.labels.items() if (here.labels or {}).get(key) != value}
     if missing:
         yield f"labels differ ({', '.join(sorted(missing))})"
@@ -403,7 +410,7 @@ def _short(image: str) -> str:
     return image.removeprefix("sha256:")[:12]
 
 
-def restart(engine: Engine, made: Made, there: Mapping[str, Container]) -> Remedy:
+def restart(engine: Engine, made: ExpectedContainer, there: Mapping[str, Container]) -> Remedy:
     """Return what starts or restarts a container."""
     here = there.get(made.name)
     verb = {"paused": "unpause", "running": "restart"}.get("" if here is None else here.status, "start")

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from diagnostics.finding import Finding, Hop, Severity, unknown, well
-from diagnostics.inside.containers import EXPLAINS
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, ok, unknown
+from open_webui_edge.diagnostics.inside.containers import EXPLAINS
 
 _FULL_PERCENT = 97
 _FULL_BYTES = 256 << 20
@@ -20,7 +20,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
 """Role -> what is on the engine's own disk, or on a volume."""
 
 
-_BEHIND = EXPLAINS[Hop.DATABASE] + EXPLAINS[Hop.REDIS]
+_STORED_BY = EXPLAINS[Hop.DATABASE] + EXPLAINS[Hop.REDIS]
 
 
 @dataclass(frozen=True)
@@ -74,29 +74,27 @@ def judge(disks: Sequence[Disk], *, percent: int, hop: Hop = Hop.ENGINE) -> Iter
         yield unknown("disk.room", hop, "No container that runs could say how full the disks are.")
         return
     fullest = max(disks, key=lambda disk: disk.percent)
-    trouble = False
+    has_trouble = False
     for disk in disks:
         full = disk.percent >= _FULL_PERCENT or disk.free < _FULL_BYTES
         nearly = disk.percent >= percent and disk.free < _ROOMY
         if not full and not nearly:
             continue
-        trouble = True
+        has_trouble = True
         yield Finding(
             "disk.room",
             Severity.FAILURE if full else Severity.WARNING,
             hop,
             f"The disk below {', '.join(disk.places)} is {disk.percent} % full: {_written(disk.free)} of"
             f" {_written(disk.size)} are free.",
-            "A database on a full disk refuses to write: nobody can sign in, and chats are lost.",
+            "A database on a full disk refuses to write: sign-in fails, and chats are lost.",
             "Free space (`docker system df` shows what the engine holds; `docker image prune` removes images that"
             " nothing uses), or enlarge the disk.",
             # One that has some room left explains nothing yet.
-            causes=_BEHIND if full else (),
+            explains=_STORED_BY if full else (),
         )
-    if not trouble:
-        yield well(
-            "disk.room", hop, f"The fullest disk is {fullest.percent} % full, {_written(fullest.free)} are free."
-        )
+    if not has_trouble:
+        yield ok("disk.room", hop, f"The fullest disk is {fullest.percent} % full, {_written(fullest.free)} are free.")
 
 
 def _written(size: int) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from diagnostics.finding import Finding, Hop, Remedy, Severity, noted, well
-from diagnostics.inside.containers import EXPLAINS
-from diagnostics.moment import moment_of
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, note, ok, parse_time
+from open_webui_edge.diagnostics.inside.containers import EXPLAINS, SEEN_FROM_OUTSIDE
+from open_webui_edge.diagnostics.inside.deployment import Authenticator
 
 SCRIPT = r"""
 cd "$EDGE_DIRECTORY" || exit 1
@@ -46,12 +46,13 @@ if [ "generations/$name" != "$was" ]; then
     rm -rf "generations/$name"
     cp -Rp "$was" "generations/$name" || exit 1
     printf 'set $generation "%s";\n' "$name" > "generations/$name/generation.conf"
-    point_to "generations/$name" && rm -rf "$was"
+    symlink_to "generations/$name" && rm -rf "$was"
 fi
 """
-"""Likewise: gives what was changed by hand the name of its content. What the stack installs then is not taken for there
-already, because a folder has its name."""
+"""A shell program that renames a changed generation after its content, so that the stack installs its own again."""
 _MANY = 200
+_DECISIONS = {*range(200, 300), 401, 403}
+"""Statuses by which an authenticator admits or refuses a request (ngx_http_auth_request_module)."""
 _SHORT_OF_A_READ = 60.0
 
 
@@ -88,25 +89,25 @@ def judge_configuration(
         reload: what would have Nginx read what is in force.
 
     """
-    why = "What was changed by hand is in no file: it does what nobody wrote down, and nobody will know why."
-    trouble = False
+    why = "A change by hand is in no file, so its effect and reason are undocumented."
+    has_trouble = False
     if expected is not None and seen.configuration != expected:
-        trouble = True
+        has_trouble = True
         refused = f" Nginx would refuse it: {seen.refused}." if seen.refused else ""
         yield Finding(
             "proxy.configuration",
             Severity.FAILURE,
             Hop.PROXY,
-            "The nginx.conf in the proxy's volume is not the one that the stack installed: somebody changed it by"
+            "The nginx.conf in the proxy's volume is not the one that the stack installed: it was changed by"
             f" hand.{refused}",
             why,
             "Write what you want as settings below proxy, and have the stack's configuration installed again:"
             " `make doctor FIX=yes`.",
             remedy=install(),
-            causes=EXPLAINS[Hop.PROXY],
+            explains=EXPLAINS[Hop.PROXY],
         )
     elif seen.named != seen.in_force and seen.installed_serial == seen.served_serial:
-        trouble = True
+        has_trouble = True
         yield Finding(
             "proxy.generation_changed",
             Severity.WARNING,
@@ -117,27 +118,27 @@ def judge_configuration(
             remedy=install(),
         )
     if seen.served != seen.in_force:
-        trouble = True
+        has_trouble = True
         yield Finding(
             "proxy.generation",
             Severity.FAILURE,
             Hop.PROXY,
-            f"Nginx runs generation {seen.served or 'nobody says which'}, and {seen.in_force} is in force: it has not"
+            f"Nginx runs generation {seen.served or 'unknown'}, and {seen.in_force} is in force: it has not"
             " taken that up.",
             "A changed setting, or a renewed certificate, has no effect.",
             "`make logs ROLE=nginx` says why; a reload takes it up.",
             remedy=reload,
-            causes=("certificate.served",),
+            explains=("certificate.served",),
         )
-    if not trouble:
+    if not has_trouble:
         leaving = f", and {seen.leaving} of earlier configurations end with their connections" if seen.leaving else ""
-        yield well(
+        yield ok(
             "proxy.configuration",
             Hop.PROXY,
             f"Nginx runs the configuration that the stack installed ({seen.served}); {seen.workers} workers{leaving}.",
         )
     if seen.leaving > _MANY:
-        yield noted(
+        yield note(
             "proxy.workers",
             Hop.PROXY,
             f"{seen.leaving} workers of earlier configurations are still there.",
@@ -163,9 +164,9 @@ def judge_certificate(
             Severity.FAILURE,
             Hop.PROXY,
             "Nginx shows no certificate to who connects from within its own container.",
-            "Nobody gets in.",
+            "The site is down.",
             "`make logs ROLE=nginx` says why.",
-            causes=EXPLAINS[Hop.PROXY],
+            explains=EXPLAINS[Hop.PROXY],
         )
         return
     own_changed = expected is not None and seen.source == "own" and seen.certificate != expected
@@ -183,10 +184,10 @@ def judge_certificate(
             "What is served expires although there is a newer one, or changes at the next reload.",
             "Have it installed again: `make doctor FIX=yes`." if own_changed else "A reload takes it up.",
             remedy=remedy,
-            causes=("proxy.generation_changed", "tls.*"),
+            explains=("proxy.generation_changed", "tls.*"),
         )
         return
-    yield well(
+    yield ok(
         "certificate.served", Hop.PROXY, f"The certificate in the volume is the one served ({seen.served_serial})."
     )
 
@@ -211,7 +212,7 @@ def judge_renewal(state: Mapping[str, Any] | None, now: datetime) -> Iterator[Fi
         return
     last = state.get("last_attempt") or {}
     served = state.get("served") or {}
-    ends = moment_of(served.get("not_after"))
+    ends = parse_time(served.get("not_after"))
     left = None if ends is None else ends - now
     if last.get("error"):
         expired = left is None or left.total_seconds() <= 0
@@ -225,10 +226,10 @@ def judge_renewal(state: Mapping[str, Any] | None, now: datetime) -> Iterator[Fi
             ("There is none that is valid." if left is None or expired else f"The one served ends in {left.days} days.")
             + next_one,
             _one_line(last.get("hint") or "`make certificate` shows all of it."),
-            causes=("tls.*", "certificate.placeholder"),
+            explains=("tls.*", "certificate.placeholder"),
         )
         return
-    yield well(
+    yield ok(
         "certificate.renewal",
         Hop.PROXY,
         f"The last attempt to obtain a certificate went well; the next look is at"
@@ -236,27 +237,78 @@ def judge_renewal(state: Mapping[str, Any] | None, now: datetime) -> Iterator[Fi
     )
 
 
-def judge_silence(silences: Mapping[str, float], wanted: float | None) -> Iterator[Finding]:
+def ask_authenticator(authenticator: Authenticator) -> tuple[str, ...]:
+    """Return a command for the proxy's container that asks as Nginx does, and writes the status of the answer."""
+    headers = {
+        "X-Original-URL": f"{authenticator.site}/",
+        "X-Original-Method": "GET",
+        "X-Forwarded-Method": "GET",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": authenticator.site.removeprefix("https://"),
+        "X-Forwarded-Uri": "/",
+    }
+    return (
+        *("curl", "--silent", "--show-error", "--globoff", "--output", "/dev/null", "--write-out", "%{http_code}"),
+        *("--max-time", f"{authenticator.timeout:g}"),
+        *(part for name, value in headers.items() for part in ("--header", f"{name}: {value}")),
+        authenticator.url,
+    )
+
+
+def judge_authenticator(authenticator: Authenticator, status: int, words: str) -> Finding:
+    """Say whether the authenticator decides about requests.
+
+    Args:
+        authenticator: which one.
+        status: of its answer; 0 where there is none.
+        words: why there is none.
+
+    """
+    if status in _DECISIONS:
+        return ok(
+            "proxy.authenticator",
+            Hop.PROXY,
+            f"The authenticator answers the proxy, {status} to a visitor without a name.",
+        )
+    answered = (
+        f"answers {status}, and only 2xx admits a request and 401 or 403 refuses one"
+        if status
+        else (f"does not answer the proxy within {_span(authenticator.timeout)}: {words}")
+    )
+    return Finding(
+        "proxy.authenticator",
+        Severity.FAILURE,
+        Hop.PROXY,
+        f"The authenticator at {authenticator.url} {answered}.",
+        "Every request is refused with 503, whether Open WebUI runs or not.",
+        "See that it runs, in a network that the proxy's container reaches, and that the URL is the one of its"
+        " decisions: /api/authz/auth-request of Authelia, /oauth2/auth of oauth2-proxy.",
+        setting="proxy.authentication.external.url",
+        explains=SEEN_FROM_OUTSIDE,
+    )
+
+
+def judge_silence(silences: Mapping[str, float], promised: float | None) -> Iterator[Finding]:
     """Say how long an answer may be silent, and which hop ends it first.
 
     Args:
         silences: hop -> seconds.
-        wanted: seconds that the settings promise.
+        promised: seconds that the settings promise.
 
     """
     if not silences:
         return
     hop, shortest = min(silences.items(), key=lambda item: item[1])
     listed = ", ".join(f"{name} {_span(seconds)}" for name, seconds in silences.items())
-    if wanted is not None and shortest < wanted:
+    if promised is not None and shortest < promised:
         yield Finding(
             "silence.own",
             Severity.WARNING,
             Hop.OUTER_PROXY,
-            f"{hop} ends an answer that is silent for {_span(shortest)}, and the proxy would wait {_span(wanted)}"
+            f"{hop} ends an answer that is silent for {_span(shortest)}, and the proxy would wait {_span(promised)}"
             f" (all: {listed}).",
             "A model that thinks longer than that is cut off with 504, and its answer is lost.",
-            f"Raise the idle timeout of {hop}, or lower proxy.timeouts.read, so that nobody waits for nothing.",
+            f"Raise the idle timeout of {hop}, or lower proxy.timeouts.read, so that clients do not wait in vain.",
             "proxy.timeouts.read",
         )
     elif shortest < _SHORT_OF_A_READ * 2:
@@ -271,7 +323,7 @@ def judge_silence(silences: Mapping[str, float], wanted: float | None) -> Iterat
             "30m",
         )
     else:
-        yield well("silence.own", Hop.PROXY, f"An answer may be silent for {_span(shortest)} ({listed}).")
+        yield ok("silence.own", Hop.PROXY, f"An answer may be silent for {_span(shortest)} ({listed}).")
 
 
 def _span(seconds: float) -> str:

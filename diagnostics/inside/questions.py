@@ -7,17 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from diagnostics.finding import Finding, Hop, Remedy, Severity, unknown, well
-from diagnostics.inside import application, containers, disks, proxy, services, streams
-from diagnostics.inside.access import Change, Inside, Made, SilentEngineError
-from diagnostics.inside.containers import Container, inside_of
-from diagnostics.question import Question
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, ok, unknown
+from open_webui_edge.diagnostics.inside import application, containers, disks, proxy, services, streams
+from open_webui_edge.diagnostics.inside.containers import Container, access_of
+from open_webui_edge.diagnostics.inside.deployment import Change, DeploymentAccess, ExpectedContainer, SilentEngineError
+from open_webui_edge.diagnostics.question import Question
+from open_webui_edge.diagnostics.subject import Subject
 
-_PROBE = Path(__file__).with_name("probe.py")
 _COMPARED = {0, 1}
 """Exit codes of sha256sum, the second where a file is gone; others mean that it is not there or gave no answer."""
 _SKEW = 5.0
@@ -36,7 +34,7 @@ _THROUGH_THE_ENGINE = (
 )
 _APPLICATION = "open-webui"
 _OF_PATIENCE = 0.25
-"""What one answer of somebody else's may take of it."""
+"""Share of it that a request to another service may take."""
 _OF_THE_PROXY = "nginx"
 
 
@@ -44,15 +42,17 @@ class NobodyToAskError(RuntimeError):
     """The container that would answer does not run; another finding says so."""
 
 
-def probe(inside: Inside, container: str, *arguments: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def probe(
+    inside: DeploymentAccess, container: str, *arguments: str, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Run our program in a container of the application, and return what it says.
 
     Raises:
         RuntimeError: it said nothing.
 
     """
-    told = {"patience": inside.patience * _OF_PATIENCE, **(given or {})}
-    program = f"INPUT = {told!r}\n{_PROBE.read_text(encoding='utf-8')}"
+    variables = {"patience": inside.patience * _OF_PATIENCE, **(given or {})}
+    program = f"INPUT = {variables!r}\n{inside.probe}"
     engine = inside.require()
     answer = engine.run(
         "exec", "-i", container, "python3", "-I", "-", *arguments, given=program, seconds=inside.patience + 20
@@ -61,10 +61,10 @@ def probe(inside: Inside, container: str, *arguments: str, given: Mapping[str, A
     try:
         return json.loads(last[0])
     except ValueError:
-        raise RuntimeError(f"asked from within {container}: {answer.words}") from None
+        raise RuntimeError(f"asked from within {container}: {answer.last_line}") from None
 
 
-def _facts(subject: Subject, name: str, replica: Made | None = None) -> dict[str, Any]:
+def _facts(subject: Subject, name: str, replica: ExpectedContainer | None = None) -> dict[str, Any]:
     """Return what a replica (the first, where none is named) found out about one thing; all is asked at once.
 
     Raises:
@@ -82,8 +82,8 @@ def _facts(subject: Subject, name: str, replica: Made | None = None) -> dict[str
     return facts
 
 
-def _ask_all(subject: Subject, replica: Made, first: bool) -> dict[str, Any]:  # noqa: FBT001 - a word would say no more
-    inside = inside_of(subject)
+def _ask_all(subject: Subject, replica: ExpectedContainer, first: bool) -> dict[str, Any]:  # noqa: FBT001 - a word would say no more
+    inside = access_of(subject)
     names = ["ready", "key"]
     if first:
         names += ["database", "models", "settings"]
@@ -100,10 +100,10 @@ def _ask_all(subject: Subject, replica: Made, first: bool) -> dict[str, Any]:  #
 
 
 def _from_application(subject: Subject, *arguments: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    return probe(inside_of(subject), _first(subject, _APPLICATION).name, *arguments, given=given)
+    return probe(access_of(subject), _first(subject, _APPLICATION).name, *arguments, given=given)
 
 
-def _first(subject: Subject, role: str) -> Made:
+def _first(subject: Subject, role: str) -> ExpectedContainer:
     there = containers.running(subject, role)
     if not there:
         raise NobodyToAskError(f"no container of the role {role} runs")
@@ -111,7 +111,7 @@ def _first(subject: Subject, role: str) -> Made:
 
 
 def _engine(subject: Subject) -> Iterator[Finding]:
-    inside = inside_of(subject)
+    inside = access_of(subject)
     if inside.engine is None:
         yield Finding(
             "engine.answers",
@@ -119,16 +119,16 @@ def _engine(subject: Subject) -> Iterator[Finding]:
             Hop.ENGINE,
             inside.silent or "The Docker engine does not answer.",
             "What runs there cannot be looked at, and no update can be made.",
-            "Start it, or mend the way to it; what was asked from outside still holds.",
-            causes=_THROUGH_THE_ENGINE,
+            "Start it, or fix the connection to it; results from outside are still valid.",
+            explains=_THROUGH_THE_ENGINE,
         )
         return
     version = inside.engine.must("version", "--format", "{{.Server.Version}}").strip()
-    yield well("engine.answers", Hop.ENGINE, f"Docker {version} answers at {inside.engine.address}.")
+    yield ok("engine.answers", Hop.ENGINE, f"Docker {version} answers at {inside.engine.address}.")
 
 
 def _settings(subject: Subject) -> Iterator[Finding]:
-    inside = inside_of(subject)
+    inside = access_of(subject)
     if inside.faults:
         yield Finding(
             "stack.settings",
@@ -136,16 +136,16 @@ def _settings(subject: Subject) -> Iterator[Finding]:
             Hop.HOST,
             f"The stack file cannot be read as settings: {'; '.join(inside.faults)}.",
             "The next update ends at once; what runs is from the last one that went well.",
-            "Mend the stack file; `make preview` says all its faults.",
+            "Fix the stack file; `make preview` lists all errors.",
         )
         return
-    yield well("stack.settings", Hop.HOST, "The stack file says nothing that cannot be.")
+    yield ok("stack.settings", Hop.HOST, "The stack file is valid.")
 
 
 def _up(subject: Subject) -> Iterator[Finding]:
-    inside = inside_of(subject)
+    inside = access_of(subject)
     if inside.made:
-        yield well("stack.up", Hop.HOST, f"The last update made {len(inside.made)} containers.")
+        yield ok("stack.up", Hop.HOST, f"The last update made {len(inside.made)} containers.")
         return
     yield Finding(
         "stack.up",
@@ -154,12 +154,12 @@ def _up(subject: Subject) -> Iterator[Finding]:
         f"The stack {inside.stack} is not up: its state holds no container.",
         "There is nothing that could answer.",
         f"`make up STACK={inside.stack}` brings it up.",
-        causes=("*",),
+        explains=("*",),
     )
 
 
 def _containers(subject: Subject) -> Iterator[Finding]:
-    inside = inside_of(subject)
+    inside = access_of(subject)
     there = containers.of(subject)
     engine = inside.require()
     yield from containers.judge(
@@ -171,15 +171,15 @@ def _containers(subject: Subject) -> Iterator[Finding]:
 
 
 def _drift(subject: Subject) -> Iterator[Finding]:
-    inside = inside_of(subject)
+    inside = access_of(subject)
     yield from containers.judge_drift(inside.made, containers.of(subject), lambda made: _remade(subject, made))
 
 
 def _files(subject: Subject) -> Iterator[Finding]:
-    inside = inside_of(subject)
+    inside = access_of(subject)
     engine, there = inside.require(), containers.of(subject)
-    found: dict[str, dict[str, str]] = {}
-    asked: list[Made] = []
+    results: dict[str, dict[str, str]] = {}
+    asked: list[ExpectedContainer] = []
     for one in inside.made:
         if not one.files or one.runs_once or not _runs(there, one):
             continue
@@ -189,12 +189,12 @@ def _files(subject: Subject) -> Iterator[Finding]:
             continue
         asked.append(one)
         sums = [line.split(maxsplit=1) for line in answer.output.splitlines()]
-        found[one.name] = {path.strip(): mark for mark, path in sums}
-    yield from application.judge_files(asked, found, lambda made: _remade(subject, made))
+        results[one.name] = {path.strip(): mark for mark, path in sums}
+    yield from application.judge_files(asked, results, lambda made: _remade(subject, made))
 
 
 def _memory(subject: Subject) -> Iterator[Finding]:
-    inside = inside_of(subject)
+    inside = access_of(subject)
     there = containers.of(subject)
     names = [one.name for one in inside.made if _runs(there, one)]
     used = containers.memory_used(inside.require(), names) if names else {}
@@ -202,21 +202,21 @@ def _memory(subject: Subject) -> Iterator[Finding]:
 
 
 def _disks(subject: Subject) -> Iterator[Finding]:
-    inside = inside_of(subject)
+    inside = access_of(subject)
     engine, there = inside.require(), containers.of(subject)
-    found: list[disks.Disk] = []
+    results: list[disks.Disk] = []
     for one in inside.made:
         if _runs(there, one) and one.role in disks.PLACES:
             for path in disks.PLACES[one.role]:
                 answer = engine.run("exec", one.name, "df", "-P", "-B1", path)
                 disk = disks.read(answer.output, f"{one.name}:{path}") if answer.code == 0 else None
                 if disk is not None:
-                    found.append(disk)
-    yield from disks.judge(disks.together(found), percent=inside.disk_percent)
+                    results.append(disk)
+    yield from disks.judge(disks.together(results), percent=inside.disk_percent)
 
 
 def _clock(subject: Subject) -> Iterator[Finding]:
-    engine = inside_of(subject).require()
+    engine = access_of(subject).require()
     began = time.time()
     said = engine.must("info", "--format", "{{.SystemTime}}").strip()
     ended = time.time()
@@ -235,7 +235,7 @@ def judge_clock(said: str, began: float, ended: float) -> Finding:
         return unknown("engine.clock", Hop.ENGINE, f"The engine says no time that can be read: {said}.")
     away = 0.0 if began - 1 <= there <= ended + 1 else there - ended
     if abs(away) < _SKEW:
-        return well("engine.clock", Hop.ENGINE, "The clock of the engine's host and this machine's agree.")
+        return ok("engine.clock", Hop.ENGINE, "The clock of the engine's host and this machine's agree.")
     return Finding(
         "engine.clock",
         Severity.FAILURE if abs(away) >= _SKEW_FATAL else Severity.WARNING,
@@ -247,12 +247,12 @@ def judge_clock(said: str, began: float, ended: float) -> Finding:
 
 
 def _database(subject: Subject) -> Iterator[Finding]:
-    inside = inside_of(subject)
+    inside = access_of(subject)
     yield from services.judge_database(_facts(subject, "database"), inside.database)
 
 
 def _redis(subject: Subject) -> Iterator[Finding]:
-    inside = inside_of(subject)
+    inside = access_of(subject)
     if inside.redis is None and not inside.of("redis"):
         return
     yield from services.judge_redis(_facts(subject, "store"), inside.redis)
@@ -305,24 +305,24 @@ def _replicas(subject: Subject) -> Iterator[Finding]:
 
 
 def _proxy_seen(subject: Subject) -> proxy.Seen:
-    inside = inside_of(subject)
+    inside = access_of(subject)
     name = _first(subject, _OF_THE_PROXY).name
 
     def ask() -> proxy.Seen:
         script = f"{inside.shell_functions}\n{proxy.SCRIPT}"
         output = inside.require().must("exec", "-i", name, "/bin/sh", "-s", given=script, seconds=inside.patience)
-        found = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+        results = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
         return proxy.Seen(
             **{
-                key: found.get(key, "")
+                key: results.get(key, "")
                 for key in (
                     *("in_force", "named", "served", "configuration", "certificate", "source", "pair"),
                     *("installed_serial", "served_serial", "refused"),
                 )
             },
-            workers=int(found.get("workers") or 0),
-            leaving=int(found.get("leaving") or 0),
-            state=_json(found.get("state", "")),
+            workers=int(results.get("workers") or 0),
+            leaving=int(results.get("leaving") or 0),
+            state=_json(results.get("state", "")),
         )
 
     return subject.once("inside.proxy", ask)
@@ -330,16 +330,16 @@ def _proxy_seen(subject: Subject) -> proxy.Seen:
 
 def _json(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        results = json.loads(text)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return results if isinstance(results, dict) else {}
 
 
 def _configuration(subject: Subject) -> Iterator[Finding]:
     yield from proxy.judge_configuration(
         _proxy_seen(subject),
-        inside_of(subject).configuration,
+        access_of(subject).configuration,
         lambda: _installed_anew(subject),
         _reload(subject),
     )
@@ -348,7 +348,7 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
 def _certificate(subject: Subject) -> Iterator[Finding]:
     yield from proxy.judge_certificate(
         _proxy_seen(subject),
-        inside_of(subject).certificate,
+        access_of(subject).certificate,
         lambda: _installed_anew(subject),
         _reload(subject),
     )
@@ -356,7 +356,7 @@ def _certificate(subject: Subject) -> Iterator[Finding]:
 
 def _installed_anew(subject: Subject) -> Remedy | None:
     """Return what has the stack's own configuration and certificate installed once more."""
-    inside = inside_of(subject)
+    inside = access_of(subject)
     remedy = _remade(subject, inside.of("nginx-installer"))
     if remedy is None:
         return None
@@ -374,10 +374,10 @@ def _reload(subject: Subject) -> Remedy:
     name = _first(subject, _OF_THE_PROXY).name
 
     def apply() -> str:
-        inside_of(subject).require().must(
+        access_of(subject).require().must(
             "exec", name, "nginx", "-s", "reload", "-c", "/etc/open-webui-edge/current/nginx.conf"
         )
-        return "Nginx was told to read what is in force"
+        return "Nginx was reloaded"
 
     return Remedy(f"docker exec {name} nginx -s reload", apply)
 
@@ -387,23 +387,34 @@ def _renewal(subject: Subject) -> Iterator[Finding]:
         yield from proxy.judge_renewal(_proxy_seen(subject).state, datetime.now(UTC))
 
 
+def _authenticator(subject: Subject) -> Iterator[Finding]:
+    inside = access_of(subject)
+    if inside.authenticator is None:
+        return
+    name = _first(subject, _OF_THE_PROXY).name
+    command = proxy.ask_authenticator(inside.authenticator)
+    answer = inside.require().run("exec", name, *command, seconds=inside.authenticator.timeout + 10)
+    status = answer.output.strip()
+    yield proxy.judge_authenticator(inside.authenticator, int(status) if status.isdigit() else 0, answer.last_line)
+
+
 def _silence(subject: Subject) -> Iterator[Finding]:
-    wanted = None if subject.expected is None else subject.expected.read_timeout
-    yield from proxy.judge_silence(inside_of(subject).silences, wanted)
+    promised = None if subject.expected is None else subject.expected.read_timeout
+    yield from proxy.judge_silence(access_of(subject).silences, promised)
 
 
 def _pending(subject: Subject) -> Iterator[Finding]:
-    inside = inside_of(subject)
+    inside = access_of(subject)
     if inside.pending is None or inside.faults:
         return
     changes = inside.pending()
     yield judge_pending(inside.stack, changes, _remade(subject, ()))
 
 
-def judge_pending(stack: str, changes: Sequence[Change], mend: Remedy | None) -> Finding:
+def judge_pending(stack: str, changes: Sequence[Change], remedy: Remedy | None) -> Finding:
     """Say what the next update would change."""
     if not changes:
-        return well("stack.pending", Hop.HOST, "What runs is what the stack file says: an update would change nothing.")
+        return ok("stack.pending", Hop.HOST, "What runs is what the stack file says: an update would change nothing.")
     listed = ", ".join(f"{change.kind} {change.name}" for change in changes[:6])
     more = f" and {len(changes) - 6} more" if len(changes) > 6 else ""  # noqa: PLR2004 - a line's worth
     return Finding(
@@ -413,12 +424,12 @@ def judge_pending(stack: str, changes: Sequence[Change], mend: Remedy | None) ->
         f"What runs is not what the stack file says: an update would {listed}{more}.",
         "The file was changed and not applied, or something was changed by hand.",
         f"`make preview STACK={stack}` shows it; `make up STACK={stack}` applies it.",
-        remedy=mend,
+        remedy=remedy,
     )
 
 
 def _instance(subject: Subject) -> Iterator[Finding]:
-    inside = inside_of(subject)
+    inside = access_of(subject)
     if inside.instance is None:
         return
     if inside.engine is None:
@@ -430,14 +441,14 @@ def _instance(subject: Subject) -> Iterator[Finding]:
             "Its containers cannot be looked at or updated; people may be answered all the same.",
             "Look at its state in the AWS console; platform.aws.instance.ssh_from must hold this machine's address.",
             "platform.aws.instance.ssh_from",
-            causes=("engine.answers",),
+            explains=("engine.answers",),
         )
         return
-    yield well("instance.reached", Hop.HOST, f"The instance {inside.instance} is reached over SSH.")
+    yield ok("instance.reached", Hop.HOST, f"The instance {inside.instance} is reached over SSH.")
 
 
 def _sign_in(subject: Subject) -> Iterator[Finding]:
-    if inside_of(subject).admin is None:
+    if access_of(subject).admin is None:
         yield unknown(
             "application.sign_in",
             Hop.APPLICATION,
@@ -449,7 +460,7 @@ def _sign_in(subject: Subject) -> Iterator[Finding]:
 
 def _session(subject: Subject) -> dict[str, Any]:
     """Return a session of the administrator; it is ended when all was asked."""
-    if inside_of(subject).admin is None:
+    if access_of(subject).admin is None:
         return {"fault": "the stack file names no open_webui.admin"}
     return subject.once("inside.session", lambda: _from_application(subject, "sign_in"))
 
@@ -472,10 +483,10 @@ def end_session(subject: Subject) -> None:
 def _stream(subject: Subject) -> Iterator[Finding]:
     session = _session(subject)
     if "token" not in session:
-        yield unknown("stream.buffered", Hop.PROXY, f"Not seen, because nobody could be signed in: {session['fault']}.")
+        yield unknown("stream.buffered", Hop.PROXY, f"Skipped, because the sign-in failed: {session['fault']}.")
         return
     if subject.expected is not None and subject.expected.authentication != "none":
-        yield unknown("stream.buffered", Hop.PROXY, "Not seen, because the proxy lets nobody in without a further key.")
+        yield unknown("stream.buffered", Hop.PROXY, "Skipped, because the proxy requires further authentication.")
         return
     token = session["token"]
     picks = _from_application(subject, "picks", given={"token": token})
@@ -497,7 +508,7 @@ def _client(subject: Subject) -> Iterator[Finding]:
     expected = subject.expected
     if expected is not None and expected.authentication != "none":
         return
-    inside = inside_of(subject)
+    inside = access_of(subject)
     engine = inside.require()
     mark = streams.ask_as_another(subject)
     deadline = time.monotonic() + 5
@@ -511,17 +522,17 @@ def _client(subject: Subject) -> Iterator[Finding]:
     yield streams.judge_client(lines, mark, trusted=trusted)
 
 
-def _remade(subject: Subject, made: Iterable[Made]) -> Remedy | None:
-    """Return what updates the stack, and makes some containers anew with it."""
-    inside = inside_of(subject)
+def _remade(subject: Subject, made: Iterable[ExpectedContainer]) -> Remedy | None:
+    """Return a remedy that updates the stack and recreates some containers."""
+    inside = access_of(subject)
     update, urns = inside.update, [one.urn for one in made if one.urn]
     if update is None or inside.faults:
         return None
-    anew = f", with {', '.join(one.name for one in made)} made anew" if urns else ""
-    return Remedy(f"pulumi up for the stack {inside.stack}{anew}", lambda: update(urns), asks=True)
+    recreated = f", with {', '.join(one.name for one in made)} recreated" if urns else ""
+    return Remedy(f"pulumi up for the stack {inside.stack}{recreated}", lambda: update(urns), asks=True)
 
 
-def _runs(there: Mapping[str, Container], made: Made) -> bool:
+def _runs(there: Mapping[str, Container], made: ExpectedContainer) -> bool:
     return made.name in there and there[made.name].runs
 
 
@@ -568,6 +579,7 @@ QUESTIONS: tuple[Question, ...] = (
     _question("proxy.configuration", Hop.PROXY, "configuration of Nginx", _configuration, seconds=60),
     _question("certificate.served", Hop.PROXY, "certificate in the volume", _certificate, seconds=60),
     _question("certificate.renewal", Hop.PROXY, "renewal of the certificate", _renewal, seconds=60),
+    _question("proxy.authenticator", Hop.PROXY, "authenticator", _authenticator, seconds=75),
     _question("silence.own", Hop.PROXY, "longest silent answer", _silence, needs=("stack.up",)),
     _question("application.ready", Hop.APPLICATION, "replicas", _replicas, seconds=60),
     _question("secret.key", Hop.APPLICATION, "secret key", _keys, seconds=60),

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from diagnostics.finding import Finding, Hop, Severity, noted, unknown, well
-from diagnostics.inside.access import Configured
-from diagnostics.inside.containers import EXPLAINS
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok, unknown
+from open_webui_edge.diagnostics.inside.containers import EXPLAINS
+from open_webui_edge.diagnostics.inside.deployment import Configured
 
 _NEARLY = 0.8
 """Of a limit of connections or memory."""
@@ -17,7 +17,7 @@ _TOO_MANY = 429
 _NOT_FOUND = 404
 _FAULTY = 500
 
-BEHIND_DATABASE, BEHIND_REDIS = EXPLAINS[Hop.DATABASE], EXPLAINS[Hop.REDIS]
+NEEDS_DATABASE, NEEDS_REDIS = EXPLAINS[Hop.DATABASE], EXPLAINS[Hop.REDIS]
 
 
 def judge_database(facts: Mapping[str, Any], configured: Configured | None) -> Iterator[Finding]:
@@ -26,20 +26,20 @@ def judge_database(facts: Mapping[str, Any], configured: Configured | None) -> I
         yield _database_fault(facts, configured)
         return
     if facts["kind"] == "sqlite":
-        yield well("database.answers", Hop.DATABASE, f"SQLite answers in the volume, with {facts['users']} account(s).")
+        yield ok("database.answers", Hop.DATABASE, f"SQLite answers in the volume, with {facts['users']} account(s).")
         return
     where = "its own" if configured is None else configured.url
-    yield well("database.answers", Hop.DATABASE, f"PostgreSQL {facts['version']} lets the application in ({where}).")
+    yield ok("database.answers", Hop.DATABASE, f"PostgreSQL {facts['version']} lets the application in ({where}).")
     if facts["read_only"]:
         yield Finding(
             "database.read_only",
             Severity.FAILURE,
             Hop.DATABASE,
             "PostgreSQL answers, and takes no writes: it is a standby, or was made read-only.",
-            "Nobody can sign in or save a chat.",
+            "Users can neither sign in nor save a chat.",
             "Name the primary in data.postgres.url, or free its disk if the provider made it read-only.",
             "data.postgres.url" if configured else None,
-            causes=BEHIND_DATABASE,
+            explains=NEEDS_DATABASE,
         )
     if facts["vectors_here"] and facts["vector"] is None:
         if facts["vector_available"] is None:
@@ -68,7 +68,7 @@ def judge_database(facts: Mapping[str, Any], configured: Configured | None) -> I
             "open_webui.environment.DATABASE_POOL_SIZE",
         )
     if facts["seconds"] > _SLOW:
-        yield noted(
+        yield note(
             "database.slow",
             Hop.DATABASE,
             f"A sign-in and a few short questions took {facts['seconds']:.1f} s.",
@@ -96,7 +96,7 @@ def _database_fault(facts: Mapping[str, Any], configured: Configured | None) -> 
         "disk": ("The disk below the database is full", "Free space, or enlarge the disk; then `make up`."),
         "name": (
             f"The name of {where} has no address",
-            "Mend the host in data.postgres.url, or the name server." if configured else own,
+            "Fix the host in data.postgres.url, or the name server." if configured else own,
         ),
         "damaged": (
             "The database's file is damaged",
@@ -106,7 +106,7 @@ def _database_fault(facts: Mapping[str, Any], configured: Configured | None) -> 
         facts["fault"],
         (
             f"{where} cannot be reached",
-            "Start it, or open the way to it (firewall, security group), or mend data.postgres.url."
+            "Start it, or allow the connection (firewall, security group), or fix data.postgres.url."
             if configured
             else own,
         ),
@@ -119,7 +119,7 @@ def _database_fault(facts: Mapping[str, Any], configured: Configured | None) -> 
         "Users, chats and settings are there: nothing works without it.",
         fix,
         setting,
-        causes=BEHIND_DATABASE,
+        explains=NEEDS_DATABASE,
     )
 
 
@@ -138,12 +138,12 @@ def judge_redis(facts: Mapping[str, Any], configured: Configured | None) -> Iter
             ),
             "full": (f"{where} takes no more clients", "Raise its maxclients, and set its timeout to 1800."),
             "loading": (f"{where} is still reading its data", "Wait a moment, and ask again."),
-            "name": (f"The name of {where} has no address", "Mend the host in data.redis.url." if configured else own),
+            "name": (f"The name of {where} has no address", "Fix the host in data.redis.url." if configured else own),
         }.get(
             facts["fault"],
             (
                 f"{where} cannot be reached",
-                "Start it, or open the way to it, or mend data.redis.url." if configured else own,
+                "Start it, or allow the connection, or fix data.redis.url." if configured else own,
             ),
         )
         yield Finding(
@@ -154,10 +154,10 @@ def judge_redis(facts: Mapping[str, Any], configured: Configured | None) -> Iter
             "Replicas share their sockets there, and who has signed out: the application is not ready without it.",
             fix,
             setting,
-            causes=BEHIND_REDIS,
+            explains=NEEDS_REDIS,
         )
         return
-    yield well("redis.answers", Hop.REDIS, f"{where} lets the application in, in {facts['seconds'] * 1000:.0f} ms.")
+    yield ok("redis.answers", Hop.REDIS, f"{where} lets the application in, in {facts['seconds'] * 1000:.0f} ms.")
     if facts.get("role") not in {None, "master"}:
         yield Finding(
             "redis.read_only",
@@ -167,7 +167,7 @@ def judge_redis(facts: Mapping[str, Any], configured: Configured | None) -> Iter
             "Sockets and sign-outs cannot be shared.",
             "Name the primary in data.redis.url.",
             setting,
-            causes=BEHIND_REDIS,
+            explains=NEEDS_REDIS,
         )
     if facts.get("writes_fail"):
         yield Finding(
@@ -190,7 +190,7 @@ def _redis_room(facts: Mapping[str, Any], configured: Configured | None) -> Iter
             Severity.WARNING,
             Hop.REDIS,
             f"Redis uses {memory >> 20} MiB of at most {limit >> 20} MiB.",
-            "When it is full it refuses to write: nobody is told of anything any more."
+            "When it is full it refuses to write, and replicas get no messages."
             if facts.get("policy") == "noeviction"
             else f"When it is full it throws things out ({facts.get('policy')}): sessions that had ended live again.",
             "Raise data.redis.memory and run `make up`." if configured is None else "Raise its maxmemory.",
@@ -230,7 +230,7 @@ def judge_models(facts: Mapping[str, Any]) -> Iterator[Finding]:
             Severity.WARNING,
             Hop.MODELS,
             "No model provider and no Ollama is configured.",
-            "People can sign in, and have nobody to ask.",
+            "Users can sign in, but have no model to ask.",
             "Add one: models.providers in the stack file, or Admin Panel, Settings, Connections.",
             "models.providers",
         )
@@ -239,8 +239,8 @@ def judge_models(facts: Mapping[str, Any]) -> Iterator[Finding]:
             "models.none",
             Severity.WARNING,
             Hop.MODELS,
-            "Whoever answers has no model.",
-            "People can sign in, and have nobody to ask.",
+            "The provider has no model.",
+            "Users can sign in, but have no model to ask.",
             "Load a model there (Ollama: `ollama pull`), or ask for one to be allowed for your key.",
         )
 
@@ -252,7 +252,7 @@ def judge_provider(facts: Mapping[str, Any], setting: str | None) -> Finding:  #
     where_url = f"{setting}.url" if setting else in_panel
     explains = ("stream.*", "models.none")
 
-    def trouble(seen: str, fix: str, key: str, severity: Severity = Severity.FAILURE) -> Finding:
+    def failure(seen: str, fix: str, key: str, severity: Severity = Severity.FAILURE) -> Finding:
         return Finding(
             "models.provider",
             severity,
@@ -261,14 +261,14 @@ def judge_provider(facts: Mapping[str, Any], setting: str | None) -> Finding:  #
             "Its models are missing from the list, or every question to one ends with an error.",
             fix,
             f"{setting}.{key}" if setting else None,
-            causes=explains,
+            explains=explains,
         )
 
     if "fault" in facts:
-        return trouble(*_unreached(facts, where_url))
+        return failure(*_unreached(facts, where_url))
     status = facts["status"]
     if facts.get("rather"):
-        return trouble(
+        return failure(
             f"has no list of models (it answers {status}{', and no JSON' if facts.get('odd') else ''}), and"
             f" {facts['rather']} has",
             f"Write {facts['rather']} as {where_url}.",
@@ -280,17 +280,17 @@ def judge_provider(facts: Mapping[str, Any], setting: str | None) -> Finding:  #
             if setting
             else f"write the right one {in_panel}"
         )
-        return trouble(
+        return failure(
             f"answers {status}: it does not accept the key that the application has",
             f"Give it the right key: {write}.",
             "api_key",
         )
     if status == _TOO_MANY:
-        return trouble("answers 429: too many requests, or nothing left to spend", "Look at your account there.", "url")
+        return failure("answers 429: too many requests, or nothing left to spend", "Look at your account there.", "url")
     if status >= _FAULTY:
-        return trouble(f"answers {status}: it has trouble of its own", "Look at its status page, or its log.", "url")
+        return failure(f"answers {status}: it has trouble of its own", "Look at its status page, or its log.", "url")
     if status == _NOT_FOUND or facts.get("odd"):
-        return trouble(
+        return failure(
             f"answers the question for its models with {status}{' and no JSON' if facts.get('odd') else ''}",
             f"Write the base URL of an OpenAI-compatible API as {where_url}, mostly one that ends in /v1. One that has"
             " no list of models works with the models named in the admin panel; then this may stay.",
@@ -298,8 +298,8 @@ def judge_provider(facts: Mapping[str, Any], setting: str | None) -> Finding:  #
             Severity.WARNING,
         )
     if status != _OK:
-        return trouble(f"answers {status}", f"Look at {where_url}.", "url")
-    return well("models.provider", Hop.MODELS, f"{url} takes the key, and has {facts['models']} model(s).")
+        return failure(f"answers {status}", f"Look at {where_url}.", "url")
+    return ok("models.provider", Hop.MODELS, f"{url} takes the key, and has {facts['models']} model(s).")
 
 
 def judge_ollama(facts: Mapping[str, Any]) -> Finding:
@@ -319,7 +319,7 @@ def judge_ollama(facts: Mapping[str, Any]) -> Finding:
             else fix,
             "models.ollama.mode" if on_host else "models.ollama.url",
             "none" if on_host else None,
-            causes=("stream.*", "models.none"),
+            explains=("stream.*", "models.none"),
         )
     if facts["status"] != _OK or facts.get("odd"):
         return Finding(
@@ -330,29 +330,32 @@ def judge_ollama(facts: Mapping[str, Any]) -> Finding:
             "Its models are missing from the list.",
             "Write the address of an Ollama, such as http://ollama.example.com:11434, without a path.",
             "models.ollama.url",
-            causes=("stream.*", "models.none"),
+            explains=("stream.*", "models.none"),
         )
-    return well("models.ollama", Hop.MODELS, f"Ollama at {url} has {facts['models']} model(s).")
+    return ok("models.ollama", Hop.MODELS, f"Ollama at {url} has {facts['models']} model(s).")
 
 
 def _unreached(facts: Mapping[str, Any], where: str) -> tuple[str, str, str]:
     words, host = facts["words"], facts.get("host") or "the host"
     seen, fix = {
-        "name": (f"has no address: {words}", f"Mend the name in {where}, or the engine's name server."),
+        "name": (f"has no address: {words}", f"Fix the name in {where}, or the engine's name server."),
         "tls": (
             f"shows a certificate that the application does not accept: {words}",
-            f"Mend the certificate of {host}, or write the name that it is for as {where}.",
+            f"Fix the certificate of {host}, or write its name in {where}.",
         ),
-        "silent": (f"does not answer in time: {words}", f"Open the way from the engine's host to {host} (firewall)."),
-        "refused": (f"takes no connection: {words}", f"Start what should listen there, or mend the port in {where}."),
-    }.get(facts["fault"], (f"cannot be reached: {words}", f"Open the way from the engine's host to {host}."))
+        "silent": (
+            f"does not answer in time: {words}",
+            f"Allow connections from the engine's host to {host} (firewall).",
+        ),
+        "refused": (f"accepts no connections: {words}", f"Start the service there, or fix the port in {where}."),
+    }.get(facts["fault"], (f"cannot be reached: {words}", f"Allow connections from the engine's host to {host}."))
     return seen, fix, "url"
 
 
 def judge_replicas(
     names: Sequence[str], answers: Mapping[str, Mapping[str, Any]], in_rotation: Iterable[str] | None
 ) -> Iterator[Finding]:
-    """Say which replicas are ready, and whether the proxy is told so.
+    """Report which replicas are ready, and whether the proxy knows.
 
     Args:
         names: of the replicas that run, as the network knows them.
@@ -374,10 +377,10 @@ def judge_replicas(
             f"{name} runs, and does not say that it is ready: {said}.",
             "Its start is not complete, or its database or Redis does not answer it.",
             "`make logs ROLE=open-webui` shows what it waits for.",
-            causes=EXPLAINS[Hop.APPLICATION] if len(names) == 1 else (),
+            explains=EXPLAINS[Hop.APPLICATION] if len(names) == 1 else (),
         )
     if not bad:
-        yield well("application.ready", Hop.APPLICATION, f"{len(names)} replica(s) say that they are ready.")
+        yield ok("application.ready", Hop.APPLICATION, f"{len(names)} replica(s) say that they are ready.")
     if in_rotation is None:
         return
     led = set(in_rotation)
@@ -388,9 +391,9 @@ def judge_replicas(
             Severity.FAILURE if not led else Severity.WARNING,
             Hop.PROXY,
             f"{', '.join(out)} is ready, and the proxy sends it nothing.",
-            "The others carry its share; with none in rotation nobody is answered.",
+            "The others carry its share; with none in rotation all requests fail.",
             "`docker restart` of the container readiness, which asks the replicas; `make logs ROLE=readiness` says what"
             " it found.",
         )
     elif led:
-        yield well("replicas.rotation", Hop.PROXY, f"{len(led)} of {len(names)} replicas get requests.")
+        yield ok("replicas.rotation", Hop.PROXY, f"{len(led)} of {len(names)} replicas get requests.")

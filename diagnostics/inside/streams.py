@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from diagnostics.finding import Finding, Hop, Severity, unknown, well
-from diagnostics.outside import sockets, wire
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, ok, unknown
+from open_webui_edge.diagnostics.outside import http_client, sockets
+from open_webui_edge.diagnostics.subject import Subject
 
 PROMPT = "Count to 30"
 SECONDS = 15.0
@@ -32,9 +32,9 @@ def over_sse(subject: Subject, token: str, model: str) -> dict[str, Any]:
     body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}).encode()
     moments: list[float] = []
     try:
-        with wire.connection(subject, context=_trusting(subject), seconds=SECONDS) as connected:
+        with http_client.connection(subject, context=_trusting(subject), seconds=SECONDS) as connected:
             began = time.monotonic()
-            answer = wire.begin(connected, "POST", _COMPLETIONS, _headers(subject, token, body), body)
+            answer = http_client.begin(connected, "POST", _COMPLETIONS, _headers(subject, token, body), body)
             if answer.status != http.client.OK:
                 return {"fault": f"the answer is {answer.status}", "moments": moments}
             while line := answer.readline():
@@ -137,13 +137,13 @@ def _question(model: str, message: str, session: str) -> dict[str, Any]:
 
 def _trusting(subject: Subject) -> ssl.SSLContext | None:
     """Return what checks the certificate: a session's token goes only to who a browser would trust."""
-    return wire.trusting(subject) if subject.scheme == "https" else None
+    return http_client.verified_context(subject) if subject.scheme == "https" else None
 
 
 def _headers(subject: Subject, token: str, body: bytes) -> list[tuple[str, str]]:
     return [
         ("Host", subject.authority),
-        ("User-Agent", wire.AGENT),
+        ("User-Agent", http_client.AGENT),
         ("Authorization", f"Bearer {token}"),
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(body))),
@@ -152,13 +152,13 @@ def _headers(subject: Subject, token: str, body: bytes) -> list[tuple[str, str]]
 
 def _api(subject: Subject, method: str, path: str, token: str, body: object = None) -> dict[str, Any]:
     content = b"" if body is None else json.dumps(body).encode()
-    with wire.connection(subject, context=_trusting(subject), seconds=SECONDS) as connected:
-        answer = wire.begin(connected, method, path, _headers(subject, token, content), content)
+    with http_client.connection(subject, context=_trusting(subject), seconds=SECONDS) as connected:
+        answer = http_client.begin(connected, method, path, _headers(subject, token, content), content)
         text = answer.read()
         if answer.status != http.client.OK:
-            raise wire.NoAnswerError(f"{method} {path.rpartition('/')[0]} is answered {answer.status}")
-    found = json.loads(text or b"{}")
-    return found if isinstance(found, dict) else {}
+            raise http_client.NoAnswerError(f"{method} {path.rpartition('/')[0]} is answered {answer.status}")
+    value = json.loads(text or b"{}")
+    return value if isinstance(value, dict) else {}
 
 
 def judge_stream(check: str, direct: Mapping[str, Any], proxied: Mapping[str, Any], model: str) -> Finding:
@@ -212,7 +212,7 @@ def judge_stream(check: str, direct: Mapping[str, Any], proxied: Mapping[str, An
             "Something between the browser and the application buffers. If it is this stack's Nginx, its configuration"
             " was changed by hand; one in front of it needs `proxy_buffering off` (or what it calls that).",
         )
-    return well(check, hop, f"Answers {way} come as they are written: {figures}.")
+    return ok(check, hop, f"Answers {way} come as they are written: {figures}.")
 
 
 def judge_client(lines: Sequence[str], mark: str, *, trusted: Sequence[str] = ()) -> Finding:
@@ -244,17 +244,17 @@ def judge_client(lines: Sequence[str], mark: str, *, trusted: Sequence[str] = ()
             hop,
             f"A request that claimed to come from {_FORGED} reached the application as that.",
             "Everybody can write any address into the audit log, and past limits that count by address.",
-            "Name in proxy.trusted_proxies only proxies that you run and that overwrite X-Forwarded-For; drop other"
+            "List in proxy.trusted_proxies only proxies that you run and that overwrite X-Forwarded-For; remove other"
             " ways to the application than this stack's proxy.",
             "proxy.trusted_proxies",
         )
-    return well(check, hop, "A client cannot claim another address: X-Forwarded-For of strangers is not believed.")
+    return ok(check, hop, "A client cannot claim another address: X-Forwarded-For of untrusted clients is ignored.")
 
 
 def ask_as_another(subject: Subject) -> str:
     """Send a request that claims another address; return what its path holds."""
     mark = f"doctor-{random.token_hex(8)}"
     claims = [("X-Forwarded-For", _FORGED), ("X-Real-IP", _FORGED), ("Forwarded", f"for={_FORGED}")]
-    # Nobody keeps an answer for this path.
-    wire.ask(subject, f"/api/v1/auths/?{mark}", headers=claims)
+    # No cache stores a response for this path.
+    http_client.ask(subject, f"/api/v1/auths/?{mark}", headers=claims)
     return mark

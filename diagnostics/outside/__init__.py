@@ -1,13 +1,13 @@
 """Questions that need nothing but a URL; they only read."""
 
-from diagnostics.outside import (
+from open_webui_edge.diagnostics.outside import (
     application,
     certificate,
     clock,
     cookies,
+    dns,
     headers,
     hops,
-    names,
     origins,
     ports,
     protocol,
@@ -15,10 +15,10 @@ from diagnostics.outside import (
     streams,
     upload,
 )
-from diagnostics.question import Question
+from open_webui_edge.diagnostics.question import Question
 
 QUESTIONS: tuple[Question, ...] = (
-    *names.QUESTIONS,
+    *dns.QUESTIONS,
     *ports.QUESTIONS,
     *certificate.QUESTIONS,
     *protocol.QUESTIONS,
@@ -32,4 +32,4 @@ QUESTIONS: tuple[Question, ...] = (
     *headers.QUESTIONS,
     *clock.QUESTIONS,
 )
-"""In the order of the way from a browser to an answer: of two troubles the earlier one comes first."""
+"""In the order of the hops from a browser to an answer: of two failures the earlier one comes first."""

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator
 
-from diagnostics.finding import Finding, Hop, Severity, noted, unknown, well
-from diagnostics.outside import hops, wire
-from diagnostics.question import Question
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok, unknown
+from open_webui_edge.diagnostics.outside import hops, http_client
+from open_webui_edge.diagnostics.question import Question
+from open_webui_edge.diagnostics.subject import Subject
 
 _OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _MISDIRECTED, _UNAVAILABLE = 200, 401, 403, 404, 421, 503
 _DEAD = {500, 502, 503, 521, 523, 530}
@@ -14,6 +14,8 @@ _SILENT = {504, 522, 524, 408}
 _HANDSHAKE_BEHIND = {525, 526}
 _BUSY = {429}
 _NO_CERTIFICATE = "No required SSL certificate"
+_AUTHENTICATOR = "authenticator"
+"""What this project's Nginx names in its 503 where no authenticator admits a request."""
 _PATIENCE = 12.0
 _REDIRECTS = range(300, 400)
 _DEPENDENTS = (
@@ -22,7 +24,7 @@ _DEPENDENTS = (
 )
 
 
-def version_of(answer: wire.Answer) -> str:
+def version_of(answer: http_client.Answer) -> str:
     """Return Open WebUI's version; "" where the answer is not from it."""
     version = answer.object().get("version")
     return version if answer.status == _OK and isinstance(version, str) else ""
@@ -31,15 +33,15 @@ def version_of(answer: wire.Answer) -> str:
 def configuration(subject: Subject) -> dict[str, object]:
     """Return what the application tells anybody of itself; {} where it tells nothing."""
     try:
-        return dict(wire.page(subject, "/api/config").object())
+        return dict(http_client.page(subject, "/api/config").object())
     except OSError:
         return {}
 
 
 def features(subject: Subject) -> dict[str, object]:
     """Return the switches in that."""
-    found = configuration(subject).get("features")
-    return found if isinstance(found, dict) else {}
+    config = configuration(subject).get("features")
+    return config if isinstance(config, dict) else {}
 
 
 def _answers(subject: Subject) -> Iterator[Finding]:
@@ -47,13 +49,15 @@ def _answers(subject: Subject) -> Iterator[Finding]:
         yield unknown("app.answers", Hop.PROXY, "The proxy asks for a client certificate, and the doctor has none.")
         return
     try:
-        answer = subject.once(("page", "/api/version"), lambda: wire.ask(subject, "/api/version", seconds=_PATIENCE))
-    except wire.NoAnswerError as fault:
+        answer = subject.once(
+            ("page", "/api/version"), lambda: http_client.ask(subject, "/api/version", seconds=_PATIENCE)
+        )
+    except http_client.NoAnswerError as fault:
         yield _says_nothing(subject, str(fault))
         return
     version = version_of(answer)
     if version:
-        yield well("app.answers", Hop.APPLICATION, f"Open WebUI {version}.")
+        yield ok("app.answers", Hop.APPLICATION, f"Open WebUI {version}.")
     else:
         yield _in_place_of_version(subject, answer)
 
@@ -67,7 +71,7 @@ def _says_nothing(subject: Subject, words: str) -> Finding:
         f"{subject.url}/api/version takes the question and does not answer: {words}.",
         "People see a page that loads for ever.",
         (
-            "Something on the way closes the connection: the error log of the proxy says who."
+            "A hop closes the connection: the error log of the proxy shows which."
             if closed
             else "The proxy waits for the application, and that does not answer even the smallest question: "
             "`make status` and `make logs ROLE=open-webui` (docker logs open-webui); it may wait for its database. "
@@ -75,11 +79,11 @@ def _says_nothing(subject: Subject, words: str) -> Finding:
             "leads to a wrong address waits as well: in Nginx `proxy_connect_timeout 5s;` tells the two apart."
         ),
         setting="proxy.timeouts.connect",
-        causes=_DEPENDENTS,
+        explains=_DEPENDENTS,
     )
 
 
-def _in_place_of_version(subject: Subject, answer: wire.Answer) -> Finding:  # noqa: PLR0911 - a table of statuses
+def _in_place_of_version(subject: Subject, answer: http_client.Answer) -> Finding:  # noqa: PLR0911 - a table of statuses
     who = hops.nearest(answer)
     status = answer.status
     if status == _UNAVAILABLE and (answer.header("Retry-After") or "maintenance" in answer.text.lower()):
@@ -89,7 +93,7 @@ def _in_place_of_version(subject: Subject, answer: wire.Answer) -> Finding:  # n
     if status in _SILENT:
         return _silent(answer, who)
     if status in _HANDSHAKE_BEHIND:
-        return _behind_certificate(answer)
+        return _upstream_certificate(answer)
     if status in {_UNAUTHORIZED, _FORBIDDEN} or status in _REDIRECTS or _NO_CERTIFICATE in answer.text:
         return _door(answer, who)
     if status == _MISDIRECTED:
@@ -99,26 +103,45 @@ def _in_place_of_version(subject: Subject, answer: wire.Answer) -> Finding:  # n
     return _other(subject, answer, who)
 
 
-def _page_in_its_place(subject: Subject, answer: wire.Answer) -> Finding:
+def _page_in_its_place(subject: Subject, answer: http_client.Answer) -> Finding:
     detail = answer.object().get("detail")
-    words = detail if isinstance(detail, str) else answer.words
-    wanted = "proxy.maintenance" in words or (subject.expected is not None and subject.expected.maintenance)
-    if wanted:
+    words = detail if isinstance(detail, str) else answer.excerpt
+    is_intended = "proxy.maintenance" in words or (subject.expected is not None and subject.expected.maintenance)
+    if is_intended:
         return Finding(
             "app.maintenance",
             Severity.WARNING,
             Hop.PROXY,
             "The maintenance page answers everybody.",
-            "Nobody can use the site meanwhile.",
+            "The site is unavailable meanwhile.",
             "Write proxy.maintenance: false and run `make up` when the work is done.",
             setting="proxy.maintenance",
             value="false",
-            causes=_DEPENDENTS,
+            explains=_DEPENDENTS,
         )
+    if _AUTHENTICATOR in words.lower():
+        return _without_authenticator(subject, answer, words)
     return _dead(subject, answer, hops.nearest(answer), words)
 
 
-def _dead(subject: Subject, answer: wire.Answer, who: str, words: str = "") -> Finding:
+def _without_authenticator(subject: Subject, answer: http_client.Answer, words: str) -> Finding:
+    return Finding(
+        "app.authenticator",
+        Severity.FAILURE,
+        Hop.PROXY,
+        f'The proxy answers {answer.status}, because the authenticator in front of Open WebUI does not ("{words}").',
+        "Every request is refused, whether Open WebUI runs or not.",
+        "Start the authenticator again. `make doctor` asks it from within the proxy's container, and each line of"
+        " `make logs ROLE=nginx` has its answer (`authenticator`): 502 is no connection, 504 no answer within"
+        " proxy.authentication.external.timeout, any other status its own."
+        if subject.of_a_stack
+        else "Start the authenticator (Authelia, oauth2-proxy …) again, and see that the proxy reaches it.",
+        setting="proxy.authentication.external.url",
+        explains=_DEPENDENTS,
+    )
+
+
+def _dead(subject: Subject, answer: http_client.Answer, who: str, words: str = "") -> Finding:
     return Finding(
         "app.dead",
         Severity.FAILURE,
@@ -134,11 +157,11 @@ def _dead(subject: Subject, answer: wire.Answer, who: str, words: str = "") -> F
         "3000), "
         "both in one Docker network; 127.0.0.1 inside a container is the container itself. In Caddy `reverse_proxy "
         "open-webui:8080`.",
-        causes=_DEPENDENTS,
+        explains=_DEPENDENTS,
     )
 
 
-def _silent(answer: wire.Answer, who: str) -> Finding:
+def _silent(answer: http_client.Answer, who: str) -> Finding:
     return Finding(
         "app.timeout",
         Severity.FAILURE,
@@ -149,14 +172,14 @@ def _silent(answer: wire.Answer, who: str) -> Finding:
         "that "
         "the proxy waits long enough: proxy.timeouts.read; "
         + hops.NGINX_LONGER
-        + ", in Caddy `transport http { response_header_timeout 30m }`. An address that nobody has gives 504 as well.",
+        + ", in Caddy `transport http { response_header_timeout 30m }`. An unused address gives 504 as well.",
         setting="proxy.timeouts.read",
         value="30m",
-        causes=_DEPENDENTS,
+        explains=_DEPENDENTS,
     )
 
 
-def _behind_certificate(answer: wire.Answer) -> Finding:
+def _upstream_certificate(answer: http_client.Answer) -> Finding:
     return Finding(
         "app.certificate-behind",
         Severity.FAILURE,
@@ -166,11 +189,11 @@ def _behind_certificate(answer: wire.Answer) -> Finding:
         'Give the server a certificate that Cloudflare takes for "Full (strict)": certificate.mode: lets-encrypt, or '
         "Cloudflare's origin certificate with certificate.mode: provided.",
         setting="certificate.mode",
-        causes=_DEPENDENTS,
+        explains=_DEPENDENTS,
     )
 
 
-def _door(answer: wire.Answer, who: str) -> Finding:
+def _door(answer: http_client.Answer, who: str) -> Finding:
     where = answer.header("Location")
     to = f", to {where.partition('?')[0]}" if where else ""
     if answer.header("CF-Mitigated"):
@@ -183,28 +206,28 @@ def _door(answer: wire.Answer, who: str) -> Finding:
     return unknown(
         "app.door",
         Hop.PROXY,
-        f"{who} answers {answer.status}{to}: another sign-in stands in front (Authelia, oauth2-proxy, basic …). "
+        f"{who} answers {answer.status}{to}: another authenticator is in front (Authelia, oauth2-proxy, basic …). "
         "What is "
         "behind it cannot be asked from outside.",
         "Programs that use Open WebUI's API with a key are stopped there as well.",
     )
 
 
-def _other_name(subject: Subject, answer: wire.Answer) -> Finding:
+def _other_name(subject: Subject, answer: http_client.Answer) -> Finding:
     return Finding(
         "app.name",
         Severity.FAILURE,
         Hop.PROXY,
-        f'The proxy does not serve the name {subject.name} ("{answer.words}").',
-        "Whoever comes by this name gets an error.",
+        f'The proxy does not serve the name {subject.name} ("{answer.excerpt}").',
+        "Users of this name get an error.",
         f"Add {subject.name} to site.aliases, or make it site.domain.",
         setting="site.aliases",
         value=subject.name,
-        causes=_DEPENDENTS,
+        explains=_DEPENDENTS,
     )
 
 
-def _other(subject: Subject, answer: wire.Answer, who: str) -> Finding:
+def _other(subject: Subject, answer: http_client.Answer, who: str) -> Finding:
     title = re.search(r"<title[^>]*>([^<]{1,80})", answer.text, re.IGNORECASE)
     shown = (
         f'a page "{" ".join(title[1].split())}"'
@@ -224,14 +247,14 @@ def _other(subject: Subject, answer: wire.Answer, who: str) -> Finding:
         "Open WebUI "
         "below a path does not work.",
         setting="site.domain",
-        causes=_DEPENDENTS,
+        explains=_DEPENDENTS,
     )
 
 
 def _configured(subject: Subject) -> Iterator[Finding]:
-    answer = wire.page(subject, "/api/config")
-    found = answer.object()
-    if answer.status != _OK or "features" not in found:
+    answer = http_client.page(subject, "/api/config")
+    config = answer.object()
+    if answer.status != _OK or "features" not in config:
         yield Finding(
             "app.config",
             Severity.FAILURE,
@@ -243,31 +266,31 @@ def _configured(subject: Subject) -> Iterator[Finding]:
             setting="proxy.locations",
         )
         return
-    if found.get("onboarding") is True and wire.is_loopback(subject):
-        yield noted(
+    if config.get("onboarding") is True and http_client.is_loopback(subject):
+        yield note(
             "app.unclaimed",
             Hop.APPLICATION,
-            "Nobody has an account yet: the first visitor becomes the administrator.",
+            "There is no account yet: the first visitor becomes the administrator.",
         )
         return
-    if found.get("onboarding") is True:
+    if config.get("onboarding") is True:
         yield Finding(
             "app.unclaimed",
             Severity.WARNING,
             Hop.APPLICATION,
-            "Nobody has an account yet: the first visitor becomes the administrator.",
-            "Whoever finds the address first owns the site.",
+            "There is no account yet: the first visitor becomes the administrator.",
+            "The first visitor owns the site.",
             "Create the account now, or set open_webui.admin.email (WEBUI_ADMIN_EMAIL and WEBUI_ADMIN_PASSWORD).",
             setting="open_webui.admin.email",
         )
         return
-    yield well("app.config", Hop.APPLICATION, f"{found.get('name') or 'Open WebUI'} tells what its page needs.")
+    yield ok("app.config", Hop.APPLICATION, f"{config.get('name') or 'Open WebUI'} tells what its page needs.")
 
 
 def _ready(subject: Subject) -> Iterator[Finding]:
-    answer = wire.page(subject, "/ready")
+    answer = http_client.page(subject, "/ready")
     if answer.status == _OK and answer.object().get("status") is True:
-        yield well(
+        yield ok(
             "app.ready",
             Hop.APPLICATION,
             "It reaches its database, and Redis where it has one. (A health check must GET /ready: HEAD is always "
@@ -278,7 +301,7 @@ def _ready(subject: Subject) -> Iterator[Finding]:
             "app.ready",
             Severity.FAILURE,
             Hop.APPLICATION,
-            f"It answers, and says that it is not ready ({answer.words or answer.status}).",
+            f"It answers, and says that it is not ready ({answer.excerpt or answer.status}).",
             "It still starts, or it does not reach its database or Redis: sign-ins and chats fail.",
             "`make logs ROLE=open-webui` says which (docker logs open-webui): look at data.postgres and data.redis "
             "(DATABASE_URL, REDIS_URL), and that both run.",
@@ -286,13 +309,13 @@ def _ready(subject: Subject) -> Iterator[Finding]:
         )
     elif answer.is_html or answer.status == _NOT_FOUND:
         # Any path that it does not know is its page to Open WebUI.
-        yield noted("app.ready", Hop.APPLICATION, "This release cannot say whether it is ready (0.12 and later can).")
+        yield note("app.ready", Hop.APPLICATION, "This release cannot say whether it is ready (0.12 and later can).")
     else:
         yield Finding(
             "app.ready",
             Severity.WARNING,
             Hop.PROXY,
-            f"/ready gives {answer.status} ({answer.words}).",
+            f"/ready gives {answer.status} ({answer.excerpt}).",
             "Health checks that ask for it take a well application for a sick one.",
             "Let the proxy pass /ready to Open WebUI unchanged.",
             setting="proxy.locations",

@@ -12,10 +12,10 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtensionOID, NameOID
 from OpenSSL import SSL
 
-from diagnostics.finding import Finding, Hop, Severity, noted, unknown, well
-from diagnostics.outside import wire
-from diagnostics.question import Question
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok, unknown
+from open_webui_edge.diagnostics.outside import http_client
+from open_webui_edge.diagnostics.question import Question
+from open_webui_edge.diagnostics.subject import Subject
 
 _SMALLEST_RSA = 2048
 _PUBLIC = (
@@ -81,12 +81,12 @@ def _served(subject: Subject) -> Served:
         return True
 
     context.set_ocsp_client_callback(keep)
-    with wire.dial(subject, subject.port) as plain:
+    with http_client.connect(subject, subject.port) as plain:
         # pyOpenSSL takes a socket that waits by itself.
         plain.settimeout(None)
-        plain.setsockopt(wire.socket.SOL_SOCKET, wire.socket.SO_RCVTIMEO, _seconds(wire.SECONDS))
+        plain.setsockopt(http_client.socket.SOL_SOCKET, http_client.socket.SO_RCVTIMEO, _seconds(http_client.SECONDS))
         connected = SSL.Connection(context, plain)
-        if not wire.is_address(subject.name):
+        if not http_client.is_address(subject.name):
             connected.set_tlsext_host_name(subject.name.encode("idna"))
         connected.request_ocsp()
         connected.set_connect_state()
@@ -117,15 +117,15 @@ def _in_words(fault: Exception) -> str:
 
 
 def _distrust(subject: Subject) -> str:
-    context = wire.trusting(subject)
+    context = http_client.verified_context(subject)
     context.check_hostname = False
     try:
-        with wire.connection(subject, context=context):
+        with http_client.connection(subject, context=context):
             return ""
     except ssl.SSLCertVerificationError as fault:
         return fault.verify_message
     except OSError as fault:
-        return wire.reason(fault)
+        return http_client.reason(fault)
 
 
 def _handshake(subject: Subject) -> Iterator[Finding]:
@@ -147,23 +147,23 @@ def _handshake(subject: Subject) -> Iterator[Finding]:
             _PLAIN_HTTP_FIX,
         )
         return
-    yield well("tls.handshake", Hop.PROXY, f"{shown.version} with a certificate from {_name(shown.leaf.issuer)}.")
+    yield ok("tls.handshake", Hop.PROXY, f"{shown.version} with a certificate from {_name(shown.leaf.issuer)}.")
 
 
 def _without_tls(subject: Subject) -> Finding:
-    if wire.is_loopback(subject):
-        return noted("tls.none", Hop.PROXY, "Plain HTTP, to this machine itself.")
+    if http_client.is_loopback(subject):
+        return note("tls.none", Hop.PROXY, "Plain HTTP, to this machine itself.")
     return Finding(
         "tls.none",
         Severity.WARNING,
         Hop.PROXY,
         f"{subject.url} is plain HTTP.",
-        "Passwords and chats can be read on the way, and browsers give such a page no microphone and no clipboard.",
+        "Passwords and chats are unencrypted, and browsers give such a page no microphone and no clipboard.",
         "Set certificate.mode and call it by https://. " + _PLAIN_HTTP_FIX
         if subject.of_a_stack
         else f"Give it a certificate. {_PLAIN_HTTP_FIX}",
         setting="certificate.mode",
-        causes=("cookies.*", "oauth.scheme"),
+        explains=("cookies.*", "oauth.scheme"),
     )
 
 
@@ -192,17 +192,17 @@ def _no_handshake(subject: Subject, words: str) -> Finding:
 
 def _speaks_plain_http(subject: Subject) -> bool:
     try:
-        return wire.ask(subject, "/", url=f"http://{subject.authority}").status > 0
+        return http_client.ask(subject, "/", url=f"http://{subject.authority}").status > 0
     except OSError:
         return False
 
 
 def _certificate(subject: Subject) -> Iterator[Finding]:
     if subject.scheme == "http":
-        yield well("tls.certificate", Hop.PROXY, "Without TLS there is none.")
+        yield ok("tls.certificate", Hop.PROXY, "Without TLS there is none.")
         return
     shown = served(subject)
-    trouble = [
+    findings = [
         *_dates(subject, shown),
         *_names(subject, shown.leaf),
         *_trust(subject, shown),
@@ -211,10 +211,10 @@ def _certificate(subject: Subject) -> Iterator[Finding]:
         *_transparency(shown),
         *_stapling(shown),
     ]
-    yield from trouble
-    if not any(finding.is_trouble for finding in trouble):
+    yield from findings
+    if not any(finding.is_trouble for finding in findings):
         left = _days(shown.leaf.not_valid_after_utc - datetime.now(UTC))
-        yield well(
+        yield ok(
             "tls.certificate",
             Hop.PROXY,
             f"For {', '.join(_subjects(shown.leaf))}, from {_name(shown.leaf.issuer)}, {left} days left, "
@@ -227,7 +227,7 @@ def _dates(subject: Subject, shown: Served) -> Iterator[Finding]:
     leaf = shown.leaf
     for certificate in shown.chain:
         mine = certificate is leaf
-        whose = "certificate" if mine else f"authority {_name(certificate.subject)} in its chain"
+        whose = "certificate" if mine else f"CA {_name(certificate.subject)} in its chain"
         if certificate.not_valid_after_utc < now:
             since = certificate.not_valid_after_utc.date()
             yield Finding(
@@ -238,7 +238,7 @@ def _dates(subject: Subject, shown: Served) -> Iterator[Finding]:
                 "Browsers show a warning instead of the site, and programs refuse to connect.",
                 _renewal(subject) if mine else f"Install the chain that the issuer gives out now{_RELOAD}.",
                 setting="certificate.mode",
-                causes=("tls.untrusted", "tls.days", "tls.incomplete"),
+                explains=("tls.untrusted", "tls.days", "tls.incomplete"),
             )
             return
         if certificate.not_valid_before_utc > now:
@@ -249,7 +249,7 @@ def _dates(subject: Subject, shown: Served) -> Iterator[Finding]:
                 f"The {whose} is only valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on.",
                 "Browsers show a warning instead of the site.",
                 "Set the clock of the machine that made it, and make it again; or the clock here is wrong.",
-                causes=("tls.untrusted", "tls.incomplete"),
+                explains=("tls.untrusted", "tls.incomplete"),
             )
             return
     lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
@@ -283,8 +283,8 @@ def _renewal(subject: Subject) -> str:
 
 def _names(subject: Subject, leaf: x509.Certificate) -> Iterator[Finding]:
     subjects = _subjects(leaf)
-    wanted = (subject.expected.names if subject.expected else ()) or (subject.name,)
-    missing = [name for name in dict.fromkeys((subject.name, *wanted)) if not _covers(subjects, name)]
+    names = (subject.expected.names if subject.expected else ()) or (subject.name,)
+    missing = [name for name in dict.fromkeys((subject.name, *names)) if not _covers(subjects, name)]
     if missing:
         listed = ", ".join(missing)
         yield Finding(
@@ -302,7 +302,7 @@ def _names(subject: Subject, leaf: x509.Certificate) -> Iterator[Finding]:
 
 
 def _covers(subjects: Sequence[str], name: str) -> bool:
-    if wire.is_address(name):
+    if http_client.is_address(name):
         return name in subjects
     _, _, parent = name.lower().partition(".")
     return any(each.lower() in {name.lower(), f"*.{parent}"} for each in subjects)
@@ -313,10 +313,10 @@ def _trust(subject: Subject, shown: Served) -> Iterator[Finding]:
     if not shown.distrust:
         own = bool(subject.trust) and subject.of_a_stack
         if own:
-            yield noted(
+            yield note(
                 "tls.own-authority",
                 Hop.PROXY,
-                f"It is signed by the stack's own authority, {_name(leaf.issuer)}.",
+                f"It is signed by the stack's own CA, {_name(leaf.issuer)}.",
                 "Browsers believe it once that is installed: `make trust-ca` on this machine.",
             )
         return
@@ -325,13 +325,13 @@ def _trust(subject: Subject, shown: Served) -> Iterator[Finding]:
             "tls.self-signed",
             Severity.FAILURE,
             Hop.PROXY,
-            "The certificate vouches for itself.",
+            "The certificate is self-signed.",
             "Browsers show a warning before the site, and programs refuse to connect.",
             "Get one from an issuer that browsers know: certificate.mode: lets-encrypt, or certbot or Caddy; for a "
             "machine without a public name install it on each device that uses the site.",
             setting="certificate.mode",
             value="lets-encrypt",
-            causes=("tls.untrusted",),
+            explains=("tls.untrusted",),
         )
         return
     if _is_incomplete(subject, shown):
@@ -341,9 +341,9 @@ def _trust(subject: Subject, shown: Served) -> Iterator[Finding]:
         "tls.untrusted",
         Severity.FAILURE,
         Hop.PROXY,
-        f"This machine does not know the authority {_name(shown.chain[-1].issuer)} ({shown.distrust}).",
+        f"This machine does not trust the CA {_name(shown.chain[-1].issuer)} ({shown.distrust}).",
         "Browsers that do not know it either show a warning instead of the site.",
-        "Install the authority's certificate on each device (`make trust-ca` for a stack's own; here: `--ca FILE`), "
+        "Install the CA certificate on each device (`make trust-ca` for a stack's own; here: `--ca FILE`), "
         "or get a certificate from an issuer that browsers know: certificate.mode: lets-encrypt.",
         setting="certificate.mode",
         value="lets-encrypt",
@@ -355,7 +355,7 @@ def _is_incomplete(subject: Subject, shown: Served) -> bool:
         return False
     trusted = x509.load_pem_x509_certificates(subject.trust.encode()) if subject.trust else []
     if any(one.subject == shown.leaf.issuer for one in trusted):
-        return False  # an authority of that name signed nothing here: it has a new key, or this is an old certificate
+        return False  # a CA of that name signed nothing here: it has a new key, or this is an old certificate
     issuer = _name(shown.leaf.issuer).lower()
     return bool(trusted) or _names_its_issuer(shown.leaf) or any(word in issuer for word in _PUBLIC)
 
@@ -373,13 +373,13 @@ def _incomplete(subject: Subject, leaf: x509.Certificate) -> Finding:
         else "Serve the whole chain: in Nginx `ssl_certificate …/fullchain.pem;` (not cert.pem); by hand, the site's "
         f"certificate first, then the one that signed it{_RELOAD}.",
         setting="certificate.provided.certificate",
-        causes=("tls.untrusted",),
+        explains=("tls.untrusted",),
     )
 
 
 def _chain(subject: Subject) -> Iterator[Finding]:
     if subject.scheme == "http":
-        yield well("tls.chain", Hop.PROXY, "Without TLS there is none.")
+        yield ok("tls.chain", Hop.PROXY, "Without TLS there is none.")
         return
     chain = served(subject).chain
     sorted_chain = _in_order(chain)
@@ -400,20 +400,20 @@ def _chain(subject: Subject) -> Iterator[Finding]:
         )
     elif extra:
         needless = ", ".join(_name(certificate.subject) for certificate in extra)
-        yield noted("tls.chain", Hop.PROXY, f"The chain has certificates that vouch for none in it: {needless}.")
+        yield note("tls.chain", Hop.PROXY, f"The chain contains unrelated certificates: {needless}.")
     else:
-        yield well("tls.chain", Hop.PROXY, f"In order: {' - '.join(sent)}.")
+        yield ok("tls.chain", Hop.PROXY, f"In order: {' - '.join(sent)}.")
 
 
 def _in_order(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
-    """Return those that vouch for the first one, each behind the one it signed."""
-    found = [chain[0]]
-    while not _signed_itself(found[-1]):
-        above = next((one for one in chain if one not in found and _signed(found[-1], one)), None)
+    """Return the first certificate and its issuers, each after the one that it signed."""
+    chain_in_order = [chain[0]]
+    while not _signed_itself(chain_in_order[-1]):
+        above = next((one for one in chain if one not in chain_in_order and _signed(chain_in_order[-1], one)), None)
         if above is None:
             break
-        found.append(above)
-    return found
+        chain_in_order.append(above)
+    return chain_in_order
 
 
 def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
@@ -460,7 +460,7 @@ def _expected_one(subject: Subject, leaf: x509.Certificate) -> Iterator[Finding]
         f"last (until {installed.not_valid_after_utc.date()})"
         + (", though it has the same key." if same_key else ", and its key is another."),
         "What was renewed is of no use until it is served.",
-        "Run `make up`, which installs it and reloads Nginx; if it stays so, another proxy stands in front.",
+        "Run `make up`, which installs it and reloads Nginx; if it stays so, another proxy is in front.",
         setting="certificate.mode",
     )
 
@@ -531,23 +531,23 @@ def _names_its_issuer(certificate: x509.Certificate) -> bool:
 
 
 def _subjects(certificate: x509.Certificate) -> list[str]:
-    found = _extension(certificate, ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
-    if not isinstance(found, x509.SubjectAlternativeName):
+    values = _extension(certificate, ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
+    if not isinstance(values, x509.SubjectAlternativeName):
         return []
     return [
-        *found.get_values_for_type(x509.DNSName),
-        *(str(address) for address in found.get_values_for_type(x509.IPAddress)),
+        *values.get_values_for_type(x509.DNSName),
+        *(str(address) for address in values.get_values_for_type(x509.IPAddress)),
     ]
 
 
 def _name(name: x509.Name) -> str:
     for oid in (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME):
-        found = name.get_attributes_for_oid(oid)
+        values = name.get_attributes_for_oid(oid)
         common = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-        if found:
-            organisation, own = str(found[0].value), str(common[0].value) if common else ""
+        if values:
+            organisation, own = str(values[0].value), str(common[0].value) if common else ""
             return organisation if own in {"", organisation} else f"{organisation} {own}"
-    return name.rfc4514_string() or "nobody"
+    return name.rfc4514_string() or "an unnamed issuer"
 
 
 def _key(certificate: x509.Certificate) -> str:

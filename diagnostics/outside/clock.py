@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from diagnostics.finding import Finding, Hop, Severity, noted, unknown, well
-from diagnostics.outside import wire
-from diagnostics.question import Question
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok, unknown
+from open_webui_edge.diagnostics.outside import http_client
+from open_webui_edge.diagnostics.question import Question
+from open_webui_edge.diagnostics.subject import Subject
 
 _WARN, _FAIL = 30.0, 300.0
 """Seconds: identity providers mostly forgive a minute, and certificates and sessions five."""
@@ -15,10 +15,10 @@ _WARN, _FAIL = 30.0, 300.0
 
 def _clock(subject: Subject) -> Iterator[Finding]:
     # Past any cache, which would show the hour when it was filled.
-    answer = wire.ask(subject, "/api/version", headers=[("Cache-Control", "no-cache")])
+    answer = http_client.ask(subject, "/api/version", headers=[("Cache-Control", "no-cache")])
     said = answer.all("Date")
     if not said or answer.header("Age"):
-        yield noted("clock.skew", Hop.HOST, "No answer tells the host's time.")
+        yield note("clock.skew", Hop.HOST, "No answer tells the host's time.")
         return
     try:
         there = parsedate_to_datetime(said[0])
@@ -30,7 +30,7 @@ def _clock(subject: Subject) -> Iterator[Finding]:
     skew = (there - here).total_seconds() + 0.5
     off = abs(skew) - answer.seconds / 2 - 0.5
     if off <= _WARN:
-        yield well("clock.skew", Hop.HOST, f"The clocks differ by less than {max(1, round(abs(skew)) + 1)} s.")
+        yield ok("clock.skew", Hop.HOST, f"The clocks differ by less than {max(1, round(abs(skew)) + 1)} s.")
         return
     direction = "ahead of" if skew > 0 else "behind"
     yield Finding(

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Iterator
 from urllib.parse import parse_qs, urlsplit
 
-from diagnostics.finding import Finding, Hop, Severity, noted, well
-from diagnostics.outside import wire
-from diagnostics.outside.application import configuration
-from diagnostics.question import Question
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok
+from open_webui_edge.diagnostics.outside import http_client
+from open_webui_edge.diagnostics.outside.application import configuration
+from open_webui_edge.diagnostics.question import Question
+from open_webui_edge.diagnostics.subject import Subject
 
 _SESSION = ("token", "owui-session", "oui-session", "oauth_id_token", "oauth_session_id")
-"""Cookies of Open WebUI with which somebody is somebody."""
+"""Cookies of Open WebUI that identify a user."""
 _REDIRECTS = range(300, 400)
 _MOST_PROVIDERS = 8
 
@@ -60,7 +60,7 @@ def _insecure(names: list[str]) -> list[Finding]:
             "A single request by plain HTTP gives the session to who listens.",
             "Set WEBUI_SESSION_COOKIE_SECURE=true and WEBUI_AUTH_COOKIE_SECURE=true for Open WebUI; a stack of this "
             "project "
-            "does so by itself. In Nginx `proxy_cookie_flags ~ secure samesite=lax;` adds it on the way.",
+            "does so by itself. In Nginx `proxy_cookie_flags ~ secure samesite=lax;` adds it in the proxy.",
             setting="WEBUI_SESSION_COOKIE_SECURE",
             value="true",
         )
@@ -78,7 +78,7 @@ def _readable(names: list[str]) -> list[Finding]:
             Hop.PROXY,
             f"The cookie {', '.join(others)} comes without HttpOnly.",
             "A script that gets into the page can carry the session away.",
-            "Something on the way drops it (in Nginx proxy_cookie_flags or a rewritten Set-Cookie): let it pass.",
+            "A hop removes it (in Nginx proxy_cookie_flags or a rewritten Set-Cookie): let it pass.",
         )
     ]
 
@@ -107,36 +107,38 @@ def _providers(subject: Subject) -> list[str]:
     return sorted(providers)[:_MOST_PROVIDERS] if isinstance(providers, dict) else []
 
 
-def _begun(subject: Subject, provider: str) -> wire.Answer:
-    return wire.page(subject, f"/oauth/{provider}/login")
+def _begun(subject: Subject, provider: str) -> http_client.Answer:
+    return http_client.page(subject, f"/oauth/{provider}/login")
 
 
 def _cookies(subject: Subject) -> Iterator[Finding]:
-    answers = [wire.page(subject), wire.page(subject, "/api/config")]
+    answers = [http_client.page(subject), http_client.page(subject, "/api/config")]
     answers += [_begun(subject, provider) for provider in _providers(subject)]
     lines = [line for answer in answers for line in answer.all("Set-Cookie")]
-    trouble = about_cookies(subject, lines)
-    yield from trouble
-    if trouble:
+    findings = about_cookies(subject, lines)
+    yield from findings
+    if findings:
         return
     seen = ", ".join(dict.fromkeys(_flags(line)[0] for line in lines))
     yield (
-        well("cookies.flags", Hop.APPLICATION, f"{seen}: nobody else reads them.")
+        ok("cookies.flags", Hop.APPLICATION, f"{seen}: no other site can read them.")
         if seen
-        else noted("cookies.flags", Hop.APPLICATION, "A stranger gets no cookie, so only a sign-in shows their flags.")
+        else note(
+            "cookies.flags", Hop.APPLICATION, "Without a sign-in there are no cookies, so their flags are unknown."
+        )
     )
 
 
 def _oauth(subject: Subject) -> Iterator[Finding]:
     providers = _providers(subject)
     if not providers:
-        yield well("oauth.redirect", Hop.APPLICATION, "No identity provider is configured.")
+        yield ok("oauth.redirect", Hop.APPLICATION, "No identity provider is configured.")
         return
     for provider in providers:
         yield _sent_back_to(subject, provider, _begun(subject, provider))
 
 
-def _sent_back_to(subject: Subject, provider: str, answer: wire.Answer) -> Finding:
+def _sent_back_to(subject: Subject, provider: str, answer: http_client.Answer) -> Finding:
     location = answer.header("Location")
     (target,) = parse_qs(urlsplit(location).query).get("redirect_uri", [""])[:1]
     if answer.status not in _REDIRECTS or not target:
@@ -144,8 +146,8 @@ def _sent_back_to(subject: Subject, provider: str, answer: wire.Answer) -> Findi
             "oauth.login",
             Severity.WARNING,
             Hop.APPLICATION,
-            f"Signing in by {provider} gives {answer.status} instead of the way to the provider.",
-            "Nobody can sign in that way.",
+            f"Signing in by {provider} gives {answer.status} instead of a redirect to the provider.",
+            "Sign-in fails that way.",
             "`make logs ROLE=open-webui` (docker logs open-webui) says why: mostly the provider's address "
             "(OPENID_PROVIDER_URL) is not reached from Open WebUI's container.",
             setting="open_webui.oidc",
@@ -178,7 +180,7 @@ def _sent_back_to(subject: Subject, provider: str, answer: wire.Answer) -> Findi
             f"the URL), in Caddy that is so by itself; or set WEBUI_URL=https://{subject.authority}.",
             setting="site.domain",
         )
-    return well("oauth.redirect", Hop.APPLICATION, f"{provider} sends people back to {target}.")
+    return ok("oauth.redirect", Hop.APPLICATION, f"{provider} sends people back to {target}.")
 
 
 QUESTIONS = (

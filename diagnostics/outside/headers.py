@@ -4,10 +4,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from diagnostics.finding import Finding, Hop, Severity, noted, well
-from diagnostics.outside import wire
-from diagnostics.question import Question
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok
+from open_webui_edge.diagnostics.outside import http_client
+from open_webui_edge.diagnostics.question import Question
+from open_webui_edge.diagnostics.subject import Subject
 
 _ONCE = (
     "Strict-Transport-Security",
@@ -34,14 +34,14 @@ def _once(subject: Subject) -> Iterator[Finding]:
     twice: dict[str, list[str]] = {}
     where: dict[str, str] = {}
     for path in _PATHS:
-        answer = wire.page(subject, path)
+        answer = http_client.page(subject, path)
         counted = Counter(name.lower() for name, _ in answer.headers)
         for name in _ONCE:
             if counted[name.lower()] > 1:
                 twice.setdefault(name, answer.all(name))
                 where.setdefault(name, path)
     if not twice:
-        yield well("headers.once", Hop.PROXY, "Each header comes once.")
+        yield ok("headers.once", Hop.PROXY, "Each header comes once.")
         return
     listed = "; ".join(f"{name}: {' and '.join(values)} ({where[name]})" for name, values in twice.items())
     differ = any(len(set(values)) > 1 for values in twice.values())
@@ -54,7 +54,8 @@ def _once(subject: Subject) -> Iterator[Finding]:
         "They contradict each other, and browsers choose differently."
         if differ
         else "Browsers take the first, or both, or neither.",
-        f"Say each in one place: drop {names} from proxy.headers, or from what else adds it: a proxy in front, or Open "
+        f"Say each in one place: remove {names} from proxy.headers, or from what else adds it: a proxy in front, or"
+        " Open "
         "WebUI's own variables (HSTS, XFRAME_OPTIONS, CONTENT_SECURITY_POLICY, REFERRER_POLICY, PERMISSIONS_POLICY, "
         f"CACHE_CONTROL). In Nginx `proxy_hide_header {next(iter(twice))};` beside the add_header.",
         setting="proxy.headers",
@@ -62,14 +63,14 @@ def _once(subject: Subject) -> Iterator[Finding]:
 
 
 def _policies(subject: Subject) -> Iterator[Finding]:
-    answer = wire.page(subject)
-    trouble = [*_script_policy(answer), *_permissions(answer), *_transport_security(subject, answer)]
-    yield from trouble
-    if not any(finding.is_trouble for finding in trouble):
-        yield well("headers.policies", Hop.PROXY, "No policy stops Open WebUI's page.")
+    answer = http_client.page(subject)
+    findings = [*_script_policy(answer), *_permissions(answer), *_transport_security(subject, answer)]
+    yield from findings
+    if not any(finding.is_trouble for finding in findings):
+        yield ok("headers.policies", Hop.PROXY, "No policy stops Open WebUI's page.")
 
 
-def _script_policy(answer: wire.Answer) -> Iterator[Finding]:
+def _script_policy(answer: http_client.Answer) -> Iterator[Finding]:
     for policy in answer.all("Content-Security-Policy"):
         scripts = _directive(policy, "script-src") or _directive(policy, "default-src")
         if scripts is not None and not any(word in scripts for word in ("'unsafe-inline'", "'nonce-", "'sha", "*")):
@@ -79,7 +80,7 @@ def _script_policy(answer: wire.Answer) -> Iterator[Finding]:
                 Hop.PROXY,
                 f"Content-Security-Policy allows no inline scripts (script-src {scripts}).",
                 "Open WebUI's page begins with one: people see a white page.",
-                "Add 'unsafe-inline' 'wasm-unsafe-eval' blob: to script-src, or drop the header; "
+                "Add 'unsafe-inline' 'wasm-unsafe-eval' blob: to script-src, or remove the header; "
                 "proxy.headers.content_security_policy has a policy that works, and mode: report-only to try one.",
                 setting="proxy.headers.content_security_policy.mode",
                 value="report-only",
@@ -105,7 +106,7 @@ def _directive(policy: str, name: str) -> str | None:
     return None
 
 
-def _permissions(answer: wire.Answer) -> Iterator[Finding]:
+def _permissions(answer: http_client.Answer) -> Iterator[Finding]:
     for policy in answer.all("Permissions-Policy"):
         if re.search(r"microphone=\(\s*\)", policy):
             yield Finding(
@@ -121,13 +122,13 @@ def _permissions(answer: wire.Answer) -> Iterator[Finding]:
             )
 
 
-def _transport_security(subject: Subject, answer: wire.Answer) -> Iterator[Finding]:
+def _transport_security(subject: Subject, answer: http_client.Answer) -> Iterator[Finding]:
     if subject.scheme == "http":
         return
-    found = answer.all("Strict-Transport-Security")
-    wanted = subject.expected.hsts if subject.expected else None
-    if not found:
-        if wanted:
+    values = answer.all("Strict-Transport-Security")
+    is_expected = subject.expected.hsts if subject.expected else None
+    if not values:
+        if is_expected:
             yield Finding(
                 "headers.hsts",
                 Severity.WARNING,
@@ -137,26 +138,26 @@ def _transport_security(subject: Subject, answer: wire.Answer) -> Iterator[Findi
                 "A proxy in front drops it: add Strict-Transport-Security there, or let it pass.",
                 setting="proxy.headers.hsts.enabled",
             )
-        elif wanted is None:
-            yield noted("headers.hsts", Hop.PROXY, "Strict-Transport-Security is not set; browsers try HTTP first.")
+        elif is_expected is None:
+            yield note("headers.hsts", Hop.PROXY, "Strict-Transport-Security is not set; browsers try HTTP first.")
         return
-    age = re.search(r"max-age\s*=\s*\"?(\d+)", found[0])
+    age = re.search(r"max-age\s*=\s*\"?(\d+)", values[0])
     if age is None:
         yield Finding(
             "headers.hsts",
             Severity.WARNING,
             Hop.PROXY,
-            f"Strict-Transport-Security has no max-age ({found[0]}), so browsers ignore it.",
+            f"Strict-Transport-Security has no max-age ({values[0]}), so browsers ignore it.",
             "They go on trying plain HTTP first.",
             "Write max-age=31536000.",
             setting="proxy.headers.hsts.max_age",
         )
     elif int(age[1]) < _A_DAY:
-        yield noted("headers.hsts", Hop.PROXY, f"Strict-Transport-Security lasts {age[1]} s only.")
+        yield note("headers.hsts", Hop.PROXY, f"Strict-Transport-Security lasts {age[1]} s only.")
 
 
-def _kept_page(subject: Subject) -> Iterator[Finding]:
-    answer = wire.page(subject)
+def _cached_page(subject: Subject) -> Iterator[Finding]:
+    answer = http_client.page(subject)
     control = answer.header("Cache-Control").lower()
     age = _number(answer.header("Age"))
     seconds = _seconds(control)
@@ -164,14 +165,14 @@ def _kept_page(subject: Subject) -> Iterator[Finding]:
     marks = " ".join(answer.header(name) for name in ("X-Cache", "CF-Cache-Status", "X-Cache-Status")).lower()
     hit = re.search(r"\bhit\b", marks)
     if (seconds and not {"no-cache", "no-store"} & set(re.split(r"[,\s]+", control))) or "immutable" in control:
-        seen = f"The page may be kept: Cache-Control: {answer.header('Cache-Control')}."
+        seen = f"The page may be cached: Cache-Control: {answer.header('Cache-Control')}."
     elif age > _STALE or (hit and not asked_anew):
-        seen = f"A proxy gives out a kept page (Age: {age}, {hit[0] if hit else 'no mark'})."
+        seen = f"A proxy serves a cached page (Age: {age}, {hit[0] if hit else 'no mark'})."
     elif not control and not answer.header("ETag") and not answer.header("Last-Modified"):
-        yield noted("cache.page", Hop.PROXY, "The page says nothing of how long it may be kept.")
+        yield note("cache.page", Hop.PROXY, "The page does not state how long it may be cached.")
         return
     else:
-        yield well("cache.page", Hop.PROXY, "The page is asked for anew each time.")
+        yield ok("cache.page", Hop.PROXY, "The page is revalidated each time.")
         return
     yield Finding(
         "cache.page",
@@ -186,8 +187,8 @@ def _kept_page(subject: Subject) -> Iterator[Finding]:
     )
 
 
-def _kept_error(subject: Subject) -> Iterator[Finding]:
-    answer = wire.ask(subject, _MISSING)
+def _cached_error(subject: Subject) -> Iterator[Finding]:
+    answer = http_client.ask(subject, _MISSING)
     control = answer.header("Cache-Control").lower()
     is_a_page = answer.is_html and answer.status == 200  # noqa: PLR2004  # Open WebUI's page in place of a file
     if "immutable" in control or (_seconds(control) or 0) > _STALE:
@@ -206,11 +207,11 @@ def _kept_error(subject: Subject) -> Iterator[Finding]:
             setting="proxy.cache",
         )
     else:
-        yield well("cache.missing-file", Hop.PROXY, "That a file is missing is kept by nobody.")
+        yield ok("cache.missing-file", Hop.PROXY, "No cache stores that a file is missing.")
 
 
-def _kept_answer(subject: Subject) -> Iterator[Finding]:
-    answer = wire.page(subject, "/api/config")
+def _cached_answer(subject: Subject) -> Iterator[Finding]:
+    answer = http_client.page(subject, "/api/config")
     control = answer.header("Cache-Control").lower()
     age = _number(answer.header("Age"))
     if age > _STALE or ("public" in control and (_seconds(control) or 0) > _STALE):
@@ -225,12 +226,12 @@ def _kept_answer(subject: Subject) -> Iterator[Finding]:
             setting="proxy.cache",
         )
     else:
-        yield well("cache.private", Hop.PROXY, "Answers of the API come from no cache.")
+        yield ok("cache.private", Hop.PROXY, "Answers of the API come from no cache.")
 
 
 def _seconds(control: str) -> int | None:
-    found = re.search(r"(?:s-maxage|max-age)\s*=\s*(\d+)", control)
-    return int(found[1]) if found else None
+    values = re.search(r"(?:s-maxage|max-age)\s*=\s*(\d+)", control)
+    return int(values[1]) if values else None
 
 
 def _number(text: str) -> int:
@@ -240,7 +241,7 @@ def _number(text: str) -> int:
 QUESTIONS = (
     Question("headers.once", Hop.PROXY, "each header once", ("app.answers",), _once),
     Question("headers.policies", Hop.PROXY, "policies for the page", ("app.answers",), _policies),
-    Question("cache.page", Hop.PROXY, "is the page kept", ("app.answers",), _kept_page),
-    Question("cache.missing-file", Hop.PROXY, "is a missing file kept", ("app.answers",), _kept_error),
-    Question("cache.private", Hop.PROXY, "are answers kept", ("app.answers",), _kept_answer),
+    Question("cache.page", Hop.PROXY, "is the page cached", ("app.answers",), _cached_page),
+    Question("cache.missing-file", Hop.PROXY, "is a missing file cached", ("app.answers",), _cached_error),
+    Question("cache.private", Hop.PROXY, "are answers cached", ("app.answers",), _cached_answer),
 )

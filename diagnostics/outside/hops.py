@@ -1,13 +1,13 @@
-"""Who stands on the way, as far as headers tell, and what is known of them."""
+"""Proxies between the browser and Open WebUI, as far as headers show them."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from diagnostics.finding import Finding, Hop, Severity, noted, well
-from diagnostics.outside import wire
-from diagnostics.question import Question
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok
+from open_webui_edge.diagnostics.outside import http_client
+from open_webui_edge.diagnostics.question import Question
+from open_webui_edge.diagnostics.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Product:
     websocket: str
     """How it lets a WebSocket pass."""
     silence: float | None = None
-    """Seconds for which an answer may be silent, unless somebody changed that."""
+    """Seconds for which an answer may be silent, unless it was configured otherwise."""
     longer: str = ""
     """How it waits longer."""
     upload: str = ""
@@ -132,7 +132,7 @@ PRODUCTS = (
 _SHORT = 60
 
 
-def seen_in(answer: wire.Answer) -> tuple[Product, ...]:
+def seen_in(answer: http_client.Answer) -> tuple[Product, ...]:
     """Return who left a mark in an answer's headers, the outermost first."""
     lines = [f"{name}: {value}".lower() for name, value in answer.headers]
     return tuple(product for product in PRODUCTS if any(re.search(product.sign, line) for line in lines))
@@ -140,50 +140,48 @@ def seen_in(answer: wire.Answer) -> tuple[Product, ...]:
 
 def on_the_way(subject: Subject) -> tuple[Product, ...]:
     """Return who left a mark in the answers to plain questions."""
-    found = [*seen_in(wire.page(subject)), *seen_in(wire.page(subject, "/api/version"))]
-    return tuple(product for product in PRODUCTS if product in found)
+    seen = [*seen_in(http_client.page(subject)), *seen_in(http_client.page(subject, "/api/version"))]
+    return tuple(product for product in PRODUCTS if product in seen)
 
 
-def nearest(answer: wire.Answer) -> str:
+def nearest(answer: http_client.Answer) -> str:
     """Say who answered: the name of a product, or what its header says."""
-    found = seen_in(answer)
-    return found[-1].name if found else answer.header("Server") or "an unnamed server"
+    seen = seen_in(answer)
+    return seen[-1].name if seen else answer.header("Server") or "an unnamed server"
 
 
-def websocket_advice(subject: Subject, *answers: wire.Answer) -> str:
-    """Say how WebSockets pass those who stand on the way."""
-    found = [*on_the_way(subject), *(product for answer in answers for product in seen_in(answer))]
-    words = list(dict.fromkeys(product.websocket for product in PRODUCTS if product in found))
-    if NGINX_WEBSOCKET not in words and not any(product.hop is Hop.PROXY for product in found):
+def websocket_advice(subject: Subject, *answers: http_client.Answer) -> str:
+    """Return how to let WebSockets pass the proxies in between."""
+    seen = [*on_the_way(subject), *(product for answer in answers for product in seen_in(answer))]
+    words = list(dict.fromkeys(product.websocket for product in PRODUCTS if product in seen))
+    if NGINX_WEBSOCKET not in words and not any(product.hop is Hop.PROXY for product in seen):
         words += [NGINX_WEBSOCKET, _CADDY]
     return "; ".join(words)
 
 
 def _patience(subject: Subject) -> Iterator[Finding]:
-    found = [product for product in on_the_way(subject) if product.silence is not None]
+    products = [product for product in on_the_way(subject) if product.silence is not None]
     expected = subject.expected
-    wanted = expected.read_timeout if expected else None
+    promised = expected.read_timeout if expected else None
     # A stack's own load balancer waits for as long as the stack's proxy does.
     own = {LOAD_BALANCER} if expected and expected.outer_proxy else set[Product]()
-    limits = [product for product in found if product not in own]
+    limits = [product for product in products if product not in own]
     if not limits:
-        yield well("silence.hops", Hop.PROXY, "No hop with a known limit left a mark; Nginx's default would be 60 s.")
+        yield ok("silence.hops", Hop.PROXY, "No hop with a known limit left a mark; Nginx's default would be 60 s.")
         return
     tightest = min(limits, key=lambda product: product.silence or 0)
     seconds = tightest.silence or 0
-    seen = (
-        f"{tightest.name} stands in front, which ends an answer after {seconds:g} s of silence unless that was raised."
-    )
-    if wanted is not None and wanted > seconds:
+    seen = f"{tightest.name} is in front, which ends an answer after {seconds:g} s of silence unless that was raised."
+    if promised is not None and promised > seconds:
         seen = (
-            f"{tightest.name} ends an answer after {seconds:g} s of silence, and proxy.timeouts.read is {wanted:g} s."
+            f"{tightest.name} ends an answer after {seconds:g} s of silence, and proxy.timeouts.read is {promised:g} s."
         )
     why = (
         "A model may think for minutes before its first word; API clients and file processing then get a 504 or 524. "
         "Chats in the browser come over the WebSocket, and go on."
     )
     if seconds > _SHORT:
-        yield noted("silence.hops", tightest.hop, seen, f"{why} To change: {tightest.longer}.")
+        yield note("silence.hops", tightest.hop, seen, f"{why} To change: {tightest.longer}.")
         return
     yield Finding(
         "silence.hops",

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator
 
-from diagnostics.finding import Finding, Hop, Severity, well
-from diagnostics.outside import wire
-from diagnostics.question import Question
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, ok
+from open_webui_edge.diagnostics.outside import http_client
+from open_webui_edge.diagnostics.question import Question
+from open_webui_edge.diagnostics.subject import Subject
 
 STRANGE = "https://doctor.invalid"
-"""An origin that nobody can have."""
+"""An origin that no site can have."""
 _PATH = "/api/config"
 _ALLOW, _CREDENTIALS = "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials"
 
 
-def _asked_from(subject: Subject, origin: str) -> tuple[wire.Answer, wire.Answer]:
+def _asked_from(subject: Subject, origin: str) -> tuple[http_client.Answer, http_client.Answer]:
     """Return the answers to a question and to the one that a browser asks beforehand."""
     preflight = [
         ("Origin", origin),
@@ -21,8 +21,8 @@ def _asked_from(subject: Subject, origin: str) -> tuple[wire.Answer, wire.Answer
         ("Access-Control-Request-Headers", "authorization,content-type"),
     ]
     return (
-        wire.ask(subject, _PATH, headers=[("Origin", origin)]),
-        wire.ask(subject, _PATH, method="OPTIONS", headers=preflight),
+        http_client.ask(subject, _PATH, headers=[("Origin", origin)]),
+        http_client.ask(subject, _PATH, method="OPTIONS", headers=preflight),
     )
 
 
@@ -43,12 +43,12 @@ def _strange(subject: Subject) -> Iterator[Finding]:
             Severity.WARNING,
             Hop.PROXY,
             "Any page of any site may call the API, though without the visitor's session (*).",
-            "Whoever knows a key can use it from any page; what is open to anybody is open to every page.",
+            "Any page can use a known key, and any page can call what needs no authentication.",
             _list_fix(subject),
             setting="proxy.cors.allowed_origins",
         )
         return
-    yield well("cors.strange", Hop.PROXY, "A page of another site may not call the API.")
+    yield ok("cors.strange", Hop.PROXY, "A page of another site may not call the API.")
 
 
 def _reflected(subject: Subject) -> Finding:
@@ -57,11 +57,11 @@ def _reflected(subject: Subject) -> Finding:
         Severity.FAILURE,
         Hop.APPLICATION,
         f"Any page of any site may call the API with the visitor's session: {STRANGE} is allowed, with credentials.",
-        "A page that somebody is lured to can read their chats and act in their name.",
+        "A malicious page can read a visitor's chats and act in their name.",
         _list_fix(subject),
         setting="proxy.cors.allowed_origins",
         value=subject.origin,
-        causes=("cors.*",),
+        explains=("cors.*",),
     )
 
 
@@ -74,7 +74,7 @@ def _contradiction(subject: Subject) -> Finding:
         "Browsers refuse this combination, so calls from other pages fail; it was meant to open everything.",
         _list_fix(subject),
         setting="proxy.cors.allowed_origins",
-        causes=("cors.*",),
+        explains=("cors.*",),
     )
 
 
@@ -88,23 +88,23 @@ def _list_fix(subject: Subject) -> str:
     return (
         f"Set CORS_ALLOW_ORIGIN={subject.origin} for Open WebUI (several with ; between; its default * allows "
         "everybody) and "
-        "restart it. Let the proxy add no CORS headers: in Nginx drop `add_header Access-Control-Allow-Origin "
+        "restart it. Let the proxy add no CORS headers: in Nginx remove `add_header Access-Control-Allow-Origin "
         "$http_origin`, in Caddy the same `header`."
     )
 
 
 def _own(subject: Subject) -> Iterator[Finding]:
     others = subject.expected.allowed_origins if subject.expected else ()
-    trouble: list[Finding] = []
+    findings: list[Finding] = []
     for origin in (subject.origin, *others):
         for answer in _asked_from(subject, origin):
-            trouble += _doubled(answer) or _missing(subject, origin, answer)
-    yield from {finding.check: finding for finding in trouble}.values()
-    if not trouble:
-        yield well("cors.allowed", Hop.PROXY, f"{', '.join((subject.origin, *others))} may call the API.")
+            findings += _doubled(answer) or _missing(subject, origin, answer)
+    yield from {finding.check: finding for finding in findings}.values()
+    if not findings:
+        yield ok("cors.allowed", Hop.PROXY, f"{', '.join((subject.origin, *others))} may call the API.")
 
 
-def _doubled(answer: wire.Answer) -> list[Finding]:
+def _doubled(answer: http_client.Answer) -> list[Finding]:
     allowed = answer.all(_ALLOW)
     if len(allowed) < 2 and "," not in answer.header(_ALLOW):  # noqa: PLR2004  # once is right
         return []
@@ -115,15 +115,15 @@ def _doubled(answer: wire.Answer) -> list[Finding]:
             Hop.PROXY,
             f"Access-Control-Allow-Origin comes twice: {' and '.join(allowed)}.",
             "Browsers refuse such an answer, so calls from other pages fail.",
-            "One of the two says it: Open WebUI does (CORS_ALLOW_ORIGIN), so drop the proxy's: in Nginx `add_header "
+            "One of the two says it: Open WebUI does (CORS_ALLOW_ORIGIN), so remove the proxy's: in Nginx `add_header "
             "Access-Control-Allow-Origin …`, or keep it and write `proxy_hide_header Access-Control-Allow-Origin;`.",
             setting="proxy.cors.allowed_origins",
-            causes=("cors.allowed", "headers.once"),
+            explains=("cors.allowed", "headers.once"),
         )
     ]
 
 
-def _missing(subject: Subject, origin: str, answer: wire.Answer) -> list[Finding]:
+def _missing(subject: Subject, origin: str, answer: http_client.Answer) -> list[Finding]:
     if origin in answer.all(_ALLOW) or "*" in answer.all(_ALLOW):
         return []
     # A page of the site itself needs no leave; only what was asked beforehand may not be refused.
@@ -145,6 +145,6 @@ def _missing(subject: Subject, origin: str, answer: wire.Answer) -> list[Finding
 
 
 QUESTIONS = (
-    Question("cors.strange", Hop.APPLICATION, "calls from a strange page", ("app.answers",), _strange),
+    Question("cors.strange", Hop.APPLICATION, "calls from a foreign origin", ("app.answers",), _strange),
     Question("cors.own", Hop.PROXY, "calls from its own page", ("app.answers",), _own),
 )

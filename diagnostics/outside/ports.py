@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
-from diagnostics.finding import Finding, Hop, Severity, noted, unknown, well
-from diagnostics.outside import wire
-from diagnostics.question import Question
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok, unknown
+from open_webui_edge.diagnostics.outside import http_client
+from open_webui_edge.diagnostics.question import Question
+from open_webui_edge.diagnostics.subject import Subject
 
 _HTTP, _HTTPS = 80, 443
 _MOST_REDIRECTS = 10
@@ -16,7 +16,7 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _LOOP_FIX = (
     "A proxy in front speaks plain HTTP to this one, which sends it back to https://. At Cloudflare choose SSL/TLS "
     "mode "
-    '"Full (strict)"; elsewhere have the inner proxy believe X-Forwarded-Proto instead of $scheme, or drop its '
+    '"Full (strict)"; elsewhere have the inner proxy believe X-Forwarded-Proto instead of $scheme, or remove its '
     "redirect "
     "(`return 301 https://…`) from the server that listens with TLS."
 )
@@ -25,11 +25,11 @@ _LOOP_FIX = (
 def _port(subject: Subject) -> Iterator[Finding]:
     where = subject.address or subject.name
     try:
-        wire.dial(subject, subject.port).close()
+        http_client.connect(subject, subject.port).close()
     except OSError as fault:
-        yield _closed(subject, where, wire.reason(fault))
+        yield _closed(subject, where, http_client.reason(fault))
     else:
-        yield well("port.open", Hop.HOST, f"{where} takes connections on port {subject.port}.")
+        yield ok("port.open", Hop.HOST, f"{where} takes connections on port {subject.port}.")
 
 
 def _closed(subject: Subject, where: str, words: str) -> Finding:
@@ -39,22 +39,23 @@ def _closed(subject: Subject, where: str, words: str) -> Finding:
             "tls.none",
             Severity.FAILURE,
             Hop.PROXY,
-            f"{where} takes no connection on port {subject.port} ({words}), and {plain} serves the site in clear.",
-            "Passwords and chats can be read on the way; browsers give such a page no microphone and no clipboard.",
+            f"{where} accepts no connections on port {subject.port} ({words}), and {plain} serves the site over plain"
+            " HTTP.",
+            "Passwords and chats are unencrypted; browsers give such a page no microphone and no clipboard.",
             "Set certificate.mode, and publish site.listen.https_port. With a proxy of your own: a server with `listen "
             "443 ssl;`, ssl_certificate and ssl_certificate_key in Nginx, or the bare name as the site in Caddy.",
             setting="certificate.mode",
-            causes=("port.http", "redirect.*"),
+            explains=("port.http", "redirect.*"),
         )
     refused = "refused" in words
-    behind_proxy = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"))
-    detour = " (HTTPS_PROXY is set here: the doctor goes straight, past that proxy.)" if behind_proxy else ""
+    is_proxied = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"))
+    detour = " (HTTPS_PROXY is set here: the doctor goes straight, past that proxy.)" if is_proxied else ""
     return Finding(
         "port.open",
         Severity.FAILURE,
         Hop.HOST,
-        f"{where} takes no connection on port {subject.port}: {words}.{detour}",
-        "Nobody reaches the site.",
+        f"{where} accepts no connections on port {subject.port}: {words}.{detour}",
+        "The site cannot be reached.",
         (
             "Nothing listens there: start the proxy (`make up`, `make status`), and see that site.listen.https_port "
             "is the port in the URL."
@@ -63,7 +64,7 @@ def _closed(subject: Subject, where: str, words: str) -> Finding:
             "group (site.allowed_from on AWS), and see that the name leads to this host."
         ),
         setting="site.listen",
-        causes=("port.http",),
+        explains=("port.http",),
     )
 
 
@@ -80,7 +81,7 @@ def _plain_url(subject: Subject) -> str | None:
 
 def _serves_in_clear(subject: Subject, url: str) -> bool:
     try:
-        return wire.ask(subject, "/", url=url).status not in _REDIRECTS
+        return http_client.ask(subject, "/", url=url).status not in _REDIRECTS
     except OSError:
         return False
 
@@ -91,7 +92,7 @@ class _Way:
 
     stations: tuple[str, ...]
     """The addresses that were asked, the first one first; the last one may be elsewhere and was not asked."""
-    answer: wire.Answer
+    answer: http_client.Answer
     loops: bool = False
 
     @property
@@ -112,7 +113,7 @@ def _follow(subject: Subject, url: str) -> _Way:
     while True:
         parts = urlsplit(stations[-1])
         query = f"?{parts.query}" if parts.query else ""
-        answer = wire.ask(subject, f"{parts.path or '/'}{query}", url=f"{parts.scheme}://{parts.netloc}")
+        answer = http_client.ask(subject, f"{parts.path or '/'}{query}", url=f"{parts.scheme}://{parts.netloc}")
         if answer.status not in _REDIRECTS or not answer.header("Location"):
             return _Way(tuple(stations), answer)
         target = urljoin(stations[-1], answer.all("Location")[0])
@@ -126,27 +127,27 @@ def _home(subject: Subject) -> Iterator[Finding]:
     way = _follow(subject, subject.url)
     target = urlsplit(way.end)
     if way.loops:
-        yield _in_a_circle(f"The site redirects in a circle: {way.shown}.", causes=("redirect.*",))
+        yield _in_a_circle(f"The site redirects in a circle: {way.shown}.", explains=("redirect.*",))
     elif target.hostname != subject.name:
         yield _led_away(subject, way)
     elif subject.scheme == "http" and target.scheme == "https":
-        yield noted("redirect.home", Hop.PROXY, f"It leads to https: ask {target.scheme}://{target.netloc} instead.")
+        yield note("redirect.home", Hop.PROXY, f"It leads to https: ask {target.scheme}://{target.netloc} instead.")
     elif target.scheme == "http" and subject.scheme == "https":
         yield Finding(
             "redirect.clear",
             Severity.FAILURE,
             Hop.PROXY,
             f"HTTPS leads to plain HTTP: {way.shown}.",
-            "Passwords and chats can be read on the way.",
+            "Passwords and chats are unencrypted.",
             "Turn it round: redirect http:// to https://, and set WEBUI_URL to https://. In Nginx, in the server that "
             "listens on 80: `return 308 https://$host$request_uri;`.",
             setting="site.domain",
         )
     else:
-        yield well("redirect.home", Hop.PROXY, f"{subject.url} answers itself.")
+        yield ok("redirect.home", Hop.PROXY, f"{subject.url} answers itself.")
 
 
-def _in_a_circle(seen: str, causes: tuple[str, ...] = ()) -> Finding:
+def _in_a_circle(seen: str, explains: tuple[str, ...] = ()) -> Finding:
     return Finding(
         "redirect.loop",
         Severity.FAILURE,
@@ -155,17 +156,17 @@ def _in_a_circle(seen: str, causes: tuple[str, ...] = ()) -> Finding:
         "Browsers give up with ERR_TOO_MANY_REDIRECTS.",
         _LOOP_FIX,
         setting="proxy.trusted_proxies",
-        causes=causes,
+        explains=explains,
     )
 
 
 def _led_away(subject: Subject, way: _Way) -> Finding:
     target = urlsplit(way.end)
     if _is_a_door(subject, target):
-        return noted("redirect.home", Hop.PROXY, f"Strangers are sent to {target.netloc}, to sign in there first.")
+        return note("redirect.home", Hop.PROXY, f"Strangers are sent to {target.netloc}, to sign in there first.")
     names = subject.expected.names if subject.expected else ()
     if target.hostname in names or _leads_to_itself(subject, way):
-        return noted(
+        return note(
             "redirect.home",
             Hop.PROXY,
             f"The site calls itself {target.scheme}://{target.netloc}, and sends everybody there.",
@@ -176,18 +177,18 @@ def _led_away(subject: Subject, way: _Way) -> Finding:
         Severity.FAILURE,
         Hop.PROXY,
         f"The site sends everybody to another host: {way.shown}.",
-        "Nobody gets to the site by its name; a sign-in or a WebSocket that begins here ends there.",
+        "The site cannot be reached by its name; a sign-in or a WebSocket that begins here ends there.",
         f"Redirect to {subject.name} itself: site.domain is the one name, and all site.aliases lead to it. In Nginx "
         "write "
         "`return 308 https://$host$request_uri;`, with $host or the right name, and see that the server_name matches.",
         setting="site.domain",
         value=subject.name,
-        causes=("redirect.*",),
+        explains=("redirect.*",),
     )
 
 
 def _is_a_door(subject: Subject, target: SplitResult) -> bool:
-    """Tell whether that is a sign-in in front of the site, which is told where to lead back to."""
+    """Tell whether that is a sign-in in front of the site, with the site's URL to return to."""
     if subject.expected is not None and subject.expected.authentication == "external":
         return True
     return subject.name in unquote(target.query)
@@ -202,15 +203,15 @@ def _leads_to_itself(subject: Subject, way: _Way) -> bool:
 def _redirect(subject: Subject) -> Iterator[Finding]:
     url = _plain_url(subject)
     if url is None:
-        yield well("redirect.http", Hop.PROXY, "It is not known where this site would answer plain HTTP.")
+        yield ok("redirect.http", Hop.PROXY, "It is not known where this site would answer plain HTTP.")
         return
     try:
         way = _follow(subject, url)
-    except wire.NoAnswerError as fault:
+    except http_client.NoAnswerError as fault:
         yield unknown("redirect.http", Hop.PROXY, f"{url} takes a connection and does not answer: {fault}.")
         return
     except OSError as fault:
-        yield _nothing_in_clear(subject, url, wire.reason(fault))
+        yield _nothing_in_clear(subject, url, http_client.reason(fault))
         return
     target = urlsplit(way.end)
     if way.loops:
@@ -218,14 +219,14 @@ def _redirect(subject: Subject) -> Iterator[Finding]:
     elif target.scheme == "http" and target.hostname == subject.name:
         yield _stays_in_clear(subject, url, way)
     elif target.hostname != subject.name and _is_a_door(subject, target):
-        yield well("redirect.http", Hop.PROXY, f"{way.stations[0]} leads to a sign-in at {target.netloc}.")
+        yield ok("redirect.http", Hop.PROXY, f"{way.stations[0]} leads to a sign-in at {target.netloc}.")
     elif target.hostname != subject.name and way.end.rstrip("/") != subject.url and not _alias(subject, way):
         yield Finding(
             "redirect.host",
             Severity.FAILURE,
             Hop.PROXY,
             f"Plain HTTP leads to another host: {way.shown}.",
-            "Whoever types the name without https:// ends up elsewhere.",
+            "Users who type the name without https:// end up elsewhere.",
             f"Redirect to https://{subject.authority}: site.domain names it; in Nginx write `return 308 "
             "https://$host$request_uri;` in the server that listens on 80.",
             setting="site.domain",
@@ -237,12 +238,12 @@ def _redirect(subject: Subject) -> Iterator[Finding]:
             Severity.FAILURE,
             Hop.PROXY,
             f"Plain HTTP leads to another port: {way.shown}.",
-            "Whoever types the name without https:// ends up where nobody answers.",
+            "Users who type the name without https:// get no response.",
             f"Redirect to https://{subject.authority} (site.listen.https_port).",
             setting="site.listen.https_port",
         )
     else:
-        yield well("redirect.http", Hop.PROXY, f"{way.shown}.")
+        yield ok("redirect.http", Hop.PROXY, f"{way.shown}.")
 
 
 def _alias(subject: Subject, way: _Way) -> bool:
@@ -256,29 +257,30 @@ def _nothing_in_clear(subject: Subject, url: str, words: str) -> Finding:
             "port.http",
             Severity.WARNING,
             Hop.HOST,
-            f"{url} takes no connection: {words}.",
-            "Whoever types the name without https:// gets nothing, and Let's Encrypt cannot check the name (http-01).",
+            f"{url} accepts no connections: {words}.",
+            "Users who type the name without https:// get no response, and Let's Encrypt cannot check the name"
+            " (http-01).",
             f"Open port {urlsplit(url).port or _HTTP} in the firewall, and see that the proxy publishes it "
             "(site.listen.http_port).",
             setting="site.listen.http_port",
         )
-    return noted(
+    return note(
         "port.http",
         Hop.HOST,
-        f"{url} takes no connection ({words}).",
+        f"{url} accepts no connections ({words}).",
         "Browsers try https:// first today; Let's Encrypt's http-01 needs that port.",
     )
 
 
 def _stays_in_clear(subject: Subject, url: str, way: _Way) -> Finding:
     if way.answer.status >= 400 and not subject.of_a_stack:  # noqa: PLR2004  # from there on it serves nothing
-        return noted("redirect.http", Hop.PROXY, f"{url} answers {way.answer.status}, and leads nowhere.")
+        return note("redirect.http", Hop.PROXY, f"{url} answers {way.answer.status}, and leads nowhere.")
     return Finding(
         "redirect.http",
         Severity.WARNING,
         Hop.PROXY,
-        f"{url} answers {way.answer.status} in clear instead of leading to https.",
-        "Whoever types the name without https:// signs in with a password that can be read on the way.",
+        f"{url} answers {way.answer.status} over plain HTTP instead of redirecting to https.",
+        "Users who type the name without https:// send their password unencrypted.",
         "Have every request by plain HTTP answered with a redirect. In Nginx, in the server that listens on 80: "
         "`return "
         "308 https://$host$request_uri;`. Caddy does so by itself.",

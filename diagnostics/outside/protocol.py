@@ -9,26 +9,26 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
 from h2.exceptions import ProtocolError
 
-from diagnostics.finding import Finding, Hop, Severity, noted, well
-from diagnostics.outside import wire
-from diagnostics.outside.names import addresses_of
-from diagnostics.question import Question
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok
+from open_webui_edge.diagnostics.outside import http_client
+from open_webui_edge.diagnostics.outside.addresses import addresses_of
+from open_webui_edge.diagnostics.question import Question
+from open_webui_edge.diagnostics.subject import Subject
 
 _SECONDS = 2.0
 _TRIES = 3
 _SMALLEST = 1200
 """Bytes that a first datagram of QUIC has at least (RFC 9000 section 14.1)."""
 _GREASE = 0x1A2A3A4A
-"""A version that nobody speaks (RFC 9000 section 15): the answer to it is the list of those that somebody does."""
+"""A version that no server supports (RFC 9000 section 15): the response lists the supported versions."""
 _VERSION_1 = 1
 
 
 def _two(subject: Subject) -> Iterator[Finding]:
     if subject.scheme == "http":
-        yield well("http.two", Hop.PROXY, "Browsers speak HTTP/2 over TLS only.")
+        yield ok("http.two", Hop.PROXY, "Browsers speak HTTP/2 over TLS only.")
         return
-    with wire.connection(subject, protocols=("h2", "http/1.1")) as connected:
+    with http_client.connection(subject, protocols=("h2", "http/1.1")) as connected:
         chosen = connected.selected_alpn_protocol()  # type: ignore[attr-defined]  # with https it is an SSLSocket
         if chosen != "h2":
             yield _no_http2(subject)
@@ -45,7 +45,7 @@ def _two(subject: Subject) -> Iterator[Finding]:
                 "Switch it off until it works: in Nginx `http2 off;`.",
             )
             return
-    yield well("http.two", Hop.PROXY, f"HTTP/2 is spoken; /api/version gives {status}.")
+    yield ok("http.two", Hop.PROXY, f"HTTP/2 is spoken; /api/version gives {status}.")
 
 
 def _no_http2(subject: Subject) -> Finding:
@@ -54,14 +54,14 @@ def _no_http2(subject: Subject) -> Finding:
     if subject.of_a_stack and subject.expected and subject.expected.http2:
         fix = "Nginx here offers it, so another proxy in front does not: switch HTTP/2 on there."
         return Finding("http.two", Severity.WARNING, Hop.OUTER_PROXY, seen, why, fix)
-    return noted("http.two", Hop.PROXY, seen, f"{why} In Nginx `http2 on;`; Caddy offers it by itself.")
+    return note("http.two", Hop.PROXY, seen, f"{why} In Nginx `http2 on;`; Caddy offers it by itself.")
 
 
 def _asked_over_http2(connected: socket.socket, authority: str) -> int:
     protocol = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
     protocol.initiate_connection()
     head = [(":method", "GET"), (":path", "/api/version"), (":scheme", "https"), (":authority", authority)]
-    protocol.send_headers(1, [*head, ("user-agent", wire.AGENT)], end_stream=True)
+    protocol.send_headers(1, [*head, ("user-agent", http_client.AGENT)], end_stream=True)
     connected.sendall(protocol.data_to_send())
     status = 0
     while True:
@@ -81,10 +81,10 @@ def _asked_over_http2(connected: socket.socket, authority: str) -> int:
 
 
 def _three(subject: Subject) -> Iterator[Finding]:
-    wanted = bool(subject.expected and subject.expected.http3)
-    offered = [value for value in wire.page(subject).all("Alt-Svc") if "h3" in value]
+    is_expected = bool(subject.expected and subject.expected.http3)
+    offered = [value for value in http_client.page(subject).all("Alt-Svc") if "h3" in value]
     if not offered:
-        if wanted:
+        if is_expected:
             yield Finding(
                 "http.three",
                 Severity.WARNING,
@@ -95,21 +95,21 @@ def _three(subject: Subject) -> Iterator[Finding]:
                 setting="proxy.http3",
             )
         else:
-            yield well("http.three", Hop.PROXY, "HTTP/3 is not offered.")
+            yield ok("http.three", Hop.PROXY, "HTTP/3 is not offered.")
         return
     port = _port_in(offered[0]) or subject.port
     versions = quic_versions(subject, port)
     if _VERSION_1 in versions:
-        yield well("http.three", Hop.PROXY, f"HTTP/3 is offered, and UDP port {port} speaks QUIC.")
+        yield ok("http.three", Hop.PROXY, f"HTTP/3 is offered, and UDP port {port} speaks QUIC.")
         return
     yield Finding(
         "http.three",
         Severity.WARNING,
         Hop.HOST,
-        f"HTTP/3 is offered ({offered[0]}), and nobody answers on UDP port {port}.",
+        f"HTTP/3 is offered ({offered[0]}), but there is no response on UDP port {port}.",
         "Browsers try it, wait, and fall back: the first page comes late.",
         f"Open UDP port {port} in the firewall or security group beside TCP, and publish it; or switch HTTP/3 off: "
-        "proxy.http3: false, in Nginx drop Alt-Svc and `listen … quic`.",
+        "proxy.http3: false, in Nginx remove Alt-Svc and `listen … quic`.",
         setting="proxy.http3",
         value="false",
     )
@@ -122,7 +122,7 @@ def _port_in(offer: str) -> int | None:
 
 
 def quic_versions(subject: Subject, port: int) -> tuple[int, ...]:
-    """Return the versions of QUIC that are spoken at a UDP port; none where nobody answers.
+    """Return the QUIC versions supported at a UDP port; none without a response.
 
     A datagram in a version that does not exist is answered with the list of those that do (RFC 9000 section 6): it says
     that QUIC is there and that UDP comes through, without a client for all of it.

@@ -1,7 +1,7 @@
 """Does the browser's WebSocket come through, step by step, and who stops it where it does not?
 
 Three troubles look the same on a page ("chat does nothing"): the Upgrade header that a hop drops, an origin that Open
-WebUI refuses, and nobody behind the proxy. Here each is a finding of its own.
+WebUI refuses, not a server behind the proxy. Here each is a finding of its own.
 """
 
 import http.client
@@ -28,11 +28,11 @@ from wsproto.events import (
 )
 from wsproto.utilities import ProtocolError
 
-from diagnostics.finding import Finding, Hop, Severity, noted, well
-from diagnostics.outside import hops, wire
-from diagnostics.outside.application import features
-from diagnostics.question import Question
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok
+from open_webui_edge.diagnostics.outside import hops, http_client
+from open_webui_edge.diagnostics.outside.application import features
+from open_webui_edge.diagnostics.question import Question
+from open_webui_edge.diagnostics.subject import Subject
 
 PATH = "/ws/socket.io/?EIO=4&transport=websocket"
 POLLING = "/ws/socket.io/?EIO=4&transport=polling"
@@ -50,10 +50,10 @@ _ORIGIN_FIX = (
 )
 
 
-class Refusal(Exception):  # noqa: N818  # it is an answer, though not the wanted one
+class Refusal(Exception):  # noqa: N818  # it is an answer, though not the expected one
     """The socket was not opened; `answer` is what came instead."""
 
-    def __init__(self, answer: wire.Answer) -> None:
+    def __init__(self, answer: http_client.Answer) -> None:
         """Keep the answer."""
         super().__init__(answer.status)
         self.answer = answer
@@ -102,9 +102,9 @@ def opened(
         OSError: there was none, or what came is none of this protocol.
 
     """
-    with wire.connection(subject, url=url, seconds=_SECONDS) as connected:
+    with http_client.connection(subject, url=url, seconds=_SECONDS) as connected:
         protocol = WSConnection(ConnectionType.CLIENT)
-        headers = [(b"User-Agent", wire.AGENT.encode())] + ([(b"Origin", origin.encode())] if origin else [])
+        headers = [(b"User-Agent", http_client.AGENT.encode())] + ([(b"Origin", origin.encode())] if origin else [])
         host = subject.authority if url is None else urlsplit(url).netloc
         connected.sendall(protocol.send(Request(host=host, target=path, extra_headers=headers)))
         events = _events(connected, protocol)
@@ -113,15 +113,15 @@ def opened(
             if isinstance(first, RejectConnection):
                 raise Refusal(_rejected(first, events))
             if not isinstance(first, AcceptConnection):
-                raise wire.NoAnswerError("what came is no answer to a handshake")
+                raise http_client.NoAnswerError("what came is no answer to a handshake")
             yield OpenSocket(connected, protocol, events)
             connected.sendall(protocol.send(CloseConnection(1000)))
         except StopIteration:
-            raise wire.NoAnswerError("the connection was closed without an answer") from None
+            raise http_client.NoAnswerError("the connection was closed without an answer") from None
         except TimeoutError as fault:
-            raise wire.NoAnswerError(f"nothing came within {_SECONDS:g} s") from fault
+            raise http_client.NoAnswerError(f"nothing came within {_SECONDS:g} s") from fault
         except ProtocolError as fault:
-            raise wire.NoAnswerError(f"what came is no WebSocket handshake ({fault})") from fault
+            raise http_client.NoAnswerError(f"what came is no WebSocket handshake ({fault})") from fault
 
 
 def _events(connected: socket, protocol: WSConnection) -> Generator[Event]:
@@ -138,7 +138,7 @@ def _events(connected: socket, protocol: WSConnection) -> Generator[Event]:
                 return
 
 
-def _rejected(first: RejectConnection, events: Generator[Event]) -> wire.Answer:
+def _rejected(first: RejectConnection, events: Generator[Event]) -> http_client.Answer:
     body = b""
     if first.has_body:
         try:
@@ -150,13 +150,13 @@ def _rejected(first: RejectConnection, events: Generator[Event]) -> wire.Answer:
         except (OSError, ProtocolError, http.client.HTTPException):
             pass  # the head says enough
     headers = tuple((bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in first.headers)
-    return wire.Answer(first.status_code, headers, body)
+    return http_client.Answer(first.status_code, headers, body)
 
 
-def polling(subject: Subject, origin: str | None = None, url: str | None = None) -> wire.Answer:
+def polling(subject: Subject, origin: str | None = None, url: str | None = None) -> http_client.Answer:
     """Ask what a browser asks that has no WebSocket."""
     headers = [("Origin", origin)] if origin else []
-    return wire.ask(subject, POLLING, headers=headers, url=url)
+    return http_client.ask(subject, POLLING, headers=headers, url=url)
 
 
 def _socket(subject: Subject) -> Iterator[Finding]:
@@ -165,12 +165,12 @@ def _socket(subject: Subject) -> Iterator[Finding]:
         return
     try:
         with opened(subject, origin=subject.origin) as channel:
-            yield well("websocket.upgrade", Hop.PROXY, "The handshake is answered with 101.")
-            yield well("websocket.origin", Hop.APPLICATION, f"Its own page's origin, {subject.origin}, is accepted.")
+            yield ok("websocket.upgrade", Hop.PROXY, "The handshake is answered with 101.")
+            yield ok("websocket.origin", Hop.APPLICATION, f"Its own page's origin, {subject.origin}, is accepted.")
             yield from _speaks(channel)
     except Refusal as refusal:
         yield _refused(subject, refusal.answer)
-    except wire.NoAnswerError as fault:
+    except http_client.NoAnswerError as fault:
         yield _unanswered(subject, fault)
 
 
@@ -198,11 +198,11 @@ def _speaks(channel: OpenSocket) -> Iterator[Finding]:
             Hop.PROXY,
             f"A WebSocket opens, and it is not Open WebUI's: it begins with {first[:40]!r}.",
             _WHY,
-            "Have the proxy pass /ws/ to Open WebUI: in Nginx a `location /ws/` with another proxy_pass is in the way.",
+            "Have the proxy pass /ws/ to Open WebUI: in Nginx a `location /ws/` with another proxy_pass overrides it.",
             setting="proxy.locations",
         )
         return
-    yield well(
+    yield ok(
         "websocket.open",
         Hop.APPLICATION,
         f"Engine.IO opens the session; it pings every {opening['pingInterval'] / 1000:g} s.",
@@ -223,43 +223,43 @@ def _speaks(channel: OpenSocket) -> Iterator[Finding]:
         )
         return
     if connected.startswith("40"):
-        yield well("websocket.connect", Hop.APPLICATION, "Socket.IO connects.")
+        yield ok("websocket.connect", Hop.APPLICATION, "Socket.IO connects.")
     else:
-        yield noted("websocket.connect", Hop.APPLICATION, f"Socket.IO wants an account first ({connected[:60]}).")
-    yield well("websocket.round-trip", Hop.APPLICATION, f"A ping is answered after {seconds * 1000:.0f} ms.")
+        yield note("websocket.connect", Hop.APPLICATION, f"Socket.IO wants an account first ({connected[:60]}).")
+    yield ok("websocket.round-trip", Hop.APPLICATION, f"A ping is answered after {seconds * 1000:.0f} ms.")
 
 
 def _opening(message: str) -> dict[str, Any] | None:
     """Read the first message of Engine.IO; None where it is another one."""
     try:
-        found = json.loads(message[1:]) if message.startswith("0") else None
+        value = json.loads(message[1:]) if message.startswith("0") else None
     except ValueError:
         return None
-    if not isinstance(found, dict) or not isinstance(found.get("sid"), str):
+    if not isinstance(value, dict) or not isinstance(value.get("sid"), str):
         return None
-    return found if isinstance(found.get("pingInterval"), int) else None
+    return value if isinstance(value.get("pingInterval"), int) else None
 
 
 def _short(fault: Exception) -> str:
     return "no answer in time" if isinstance(fault, TimeoutError) else str(fault) or type(fault).__name__
 
 
-def _unanswered(subject: Subject, fault: wire.NoAnswerError) -> Finding:
+def _unanswered(subject: Subject, fault: http_client.NoAnswerError) -> Finding:
     direct = _direct(subject)
-    told = f" Asked directly, {direct}." if direct else ""
+    direct_result = f" Asked directly, {direct}." if direct else ""
     return Finding(
         "websocket.timeout" if "within" in str(fault) else "websocket.broken",
         Severity.FAILURE,
         Hop.PROXY,
-        f"The WebSocket's handshake gets no answer: {fault}.{told} Plain questions are answered.",
+        f"The WebSocket's handshake gets no answer: {fault}.{direct_result} Plain questions are answered.",
         _WHY,
         "Something takes the handshake and does not pass it on: " + hops.websocket_advice(subject) + ".",
         setting="proxy.websocket",
-        causes=("websocket.*",),
+        explains=("websocket.*",),
     )
 
 
-def _refused(subject: Subject, answer: wire.Answer) -> Finding:
+def _refused(subject: Subject, answer: http_client.Answer) -> Finding:
     body = answer.text.lower()
     status = answer.status
     if status in _DEAD | _SILENT:
@@ -275,7 +275,7 @@ def _refused(subject: Subject, answer: wire.Answer) -> Finding:
     return _not_routed(subject, answer)
 
 
-def _dead(subject: Subject, answer: wire.Answer) -> Finding:
+def _dead(subject: Subject, answer: http_client.Answer) -> Finding:
     return Finding(
         "websocket.dead",
         Severity.FAILURE,
@@ -283,15 +283,15 @@ def _dead(subject: Subject, answer: wire.Answer) -> Finding:
         f"The WebSocket's handshake gives {answer.status} from {hops.nearest(answer)}, though Open WebUI answers plain "
         "questions.",
         _WHY,
-        "The proxy passes /ws/ to another address than the rest, where nobody answers: in Nginx the proxy_pass of "
+        "The proxy passes /ws/ to another address than the rest, which does not respond: in Nginx the proxy_pass of "
         "`location /ws/` must lead to the same server and port as `location /`"
         + (", and proxy.locations must not name /ws/." if subject.of_a_stack else "."),
         setting="proxy.locations",
-        causes=("websocket.*",),
+        explains=("websocket.*",),
     )
 
 
-def _redirected(answer: wire.Answer) -> Finding:
+def _redirected(answer: http_client.Answer) -> Finding:
     return Finding(
         "websocket.redirected",
         Severity.FAILURE,
@@ -301,11 +301,11 @@ def _redirected(answer: wire.Answer) -> Finding:
         "Let the site answer under the name that people type: site.domain; in Nginx no `return 301` in the server or "
         "location that has /ws/. A sign-in in front must let /ws/ pass for who is signed in.",
         setting="site.domain",
-        causes=("websocket.*",),
+        explains=("websocket.*",),
     )
 
 
-def _may_be_origin(subject: Subject, answer: wire.Answer) -> bool:
+def _may_be_origin(subject: Subject, answer: http_client.Answer) -> bool:
     """Tell whether the origin is the reason: the application says so, or the same handshake without one passes."""
     text = answer.text.lower()
     if _NOT_ACCEPTED in text or "origin may not connect" in text:
@@ -321,7 +321,7 @@ def _opens(subject: Subject, *, origin: str | None, url: str | None = None) -> b
         return False
 
 
-def _wrong_origin(subject: Subject, answer: wire.Answer) -> Finding:
+def _wrong_origin(subject: Subject, answer: http_client.Answer) -> Finding:
     name, port = subject.name, subject.port
     candidates = [
         f"http://{subject.authority}",
@@ -359,35 +359,35 @@ def _wrong_origin(subject: Subject, answer: wire.Answer) -> Finding:
         fix,
         setting=setting if subject.of_a_stack else "CORS_ALLOW_ORIGIN",
         value=subject.name if subject.of_a_stack else subject.origin,
-        causes=("websocket.*", "cors.allowed"),
+        explains=("websocket.*", "cors.allowed"),
     )
 
 
-def _forbidden(subject: Subject, answer: wire.Answer) -> Finding:
+def _forbidden(subject: Subject, answer: http_client.Answer) -> Finding:
     return Finding(
         "websocket.forbidden",
         Severity.FAILURE,
         Hop.PROXY,
         f"The WebSocket's handshake gives {answer.status} from {hops.nearest(answer)}, whatever its origin"
-        + (f' ("{answer.words}").' if answer.words else "."),
+        + (f' ("{answer.excerpt}").' if answer.excerpt else "."),
         _WHY,
         "A rule in front refuses it: a web application firewall, a sign-in proxy or an access list. Let /ws/ pass "
         "there; " + hops.websocket_advice(subject, answer) + ".",
         setting="proxy.authentication",
-        causes=("websocket.*",),
+        explains=("websocket.*",),
     )
 
 
-def _eaten(subject: Subject, answer: wire.Answer) -> Finding:
+def _eaten(subject: Subject, answer: http_client.Answer) -> Finding:
     by_own_nginx = "without the header upgrade" in answer.text.lower()
     direct = _direct(subject)
     names = [product.name for product in hops.on_the_way(subject)]
-    seen = f"The header Upgrade is lost on the way: the handshake gives {answer.status}"
-    seen += f' ("{_detail(answer)}").' if answer.words else "."
+    seen = f"A hop removes the header Upgrade: the handshake gives {answer.status}"
+    seen += f' ("{_detail(answer)}").' if answer.excerpt else "."
     if by_own_nginx:
         seen += " Nginx says so, so a hop in front of it dropped the header."
     elif names:
-        seen += f" On the way is {', then '.join(names)}."
+        seen += f" Hops: {', then '.join(names)}."
     if direct:
         seen += f" Asked directly, {direct}."
     others = tuple(product for product in hops.seen_in(answer) if product.hop is Hop.OUTER_PROXY)
@@ -405,13 +405,13 @@ def _eaten(subject: Subject, answer: wire.Answer) -> Finding:
         "(ENABLE_WEBSOCKET_SUPPORT=false) has browsers ask again and again.",
         setting="proxy.websocket.enabled" if by_own_nginx else None,
         value="false" if by_own_nginx else None,
-        causes=("websocket.*",),
+        explains=("websocket.*",),
     )
 
 
-def _detail(answer: wire.Answer) -> str:
+def _detail(answer: http_client.Answer) -> str:
     detail = answer.object().get("detail")
-    return (detail if isinstance(detail, str) else answer.words)[:120]
+    return (detail if isinstance(detail, str) else answer.excerpt)[:120]
 
 
 def _direct(subject: Subject) -> str:
@@ -429,7 +429,7 @@ def _direct(subject: Subject) -> str:
         return f"Open WebUI does not answer it either ({fault})"
 
 
-def _not_routed(subject: Subject, answer: wire.Answer) -> Finding:
+def _not_routed(subject: Subject, answer: http_client.Answer) -> Finding:
     kind = "a page" if answer.is_html else "something else"
     asked = polling(subject)
     compared = f"; the same by polling gives {asked.status}" + (" and a page." if asked.is_html else ".")
@@ -444,12 +444,12 @@ def _not_routed(subject: Subject, answer: wire.Answer) -> Finding:
         "{ proxy_pass http://open-webui:8080; }` "
         "(nothing behind the port), and " + hops.websocket_advice(subject, answer) + ".",
         setting="proxy.locations",
-        causes=("websocket.*",),
+        explains=("websocket.*",),
     )
 
 
 def _polls(subject: Subject) -> Iterator[Finding]:
-    """Walk the way of a browser without a WebSocket: every step must reach the replica of the first one."""
+    """Poll as a browser without a WebSocket does: every step must reach the replica of the first one."""
     first = polling(subject, subject.origin)
     if _NOT_ACCEPTED in first.text:
         yield _wrong_origin(subject, first)
@@ -460,7 +460,7 @@ def _polls(subject: Subject) -> Iterator[Finding]:
             "websocket.polling",
             Severity.FAILURE,
             Hop.PROXY,
-            f"WebSockets are switched off, and polling gives {first.status} ({first.words}).",
+            f"WebSockets are switched off, and polling gives {first.status} ({first.excerpt}).",
             _WHY,
             "Pass /ws/ to Open WebUI, or switch WebSockets on: proxy.websocket.enabled: true "
             "(ENABLE_WEBSOCKET_SUPPORT=true).",
@@ -471,20 +471,20 @@ def _polls(subject: Subject) -> Iterator[Finding]:
     session = opening["sid"]
     cookies = [("Cookie", value.partition(";")[0]) for value in first.all("Set-Cookie")]
     said = [("Origin", subject.origin), ("Content-Type", "text/plain;charset=UTF-8"), *cookies]
-    answer = wire.ask(subject, f"{POLLING}&sid={session}", method="POST", headers=said, body=b"40")
+    answer = http_client.ask(subject, f"{POLLING}&sid={session}", method="POST", headers=said, body=b"40")
     if answer.status != _OK:
         yield Finding(
             "websocket.sticky",
             Severity.FAILURE,
             Hop.PROXY,
-            f"Polling begins, and its second step gives {answer.status} ({answer.words}).",
+            f"Polling begins, and its second step gives {answer.status} ({answer.excerpt}).",
             _WHY + " With several replicas the second question reached another one.",
             "Lead a browser to the same replica each time: proxy.websocket.enabled: false does that here; in Nginx "
             "`ip_hash;` or `sticky cookie` in the upstream.",
             setting="proxy.websocket.enabled",
         )
         return
-    yield noted("websocket.polling", Hop.APPLICATION, "WebSockets are switched off; polling works.", "It costs more.")
+    yield note("websocket.polling", Hop.APPLICATION, "WebSockets are switched off; polling works.", "It costs more.")
 
 
 def _comparison(subject: Subject) -> Iterator[Finding]:
@@ -501,7 +501,7 @@ def _comparison(subject: Subject) -> Iterator[Finding]:
             setting="proxy.locations",
         )
     else:
-        yield well(
+        yield ok(
             "websocket.page",
             Hop.PROXY,
             f"Without Upgrade /ws/ gives {answer.status} ({_detail(answer)}), as it should.",

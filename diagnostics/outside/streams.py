@@ -1,6 +1,6 @@
 """Do the pieces of an answer arrive when they are made, and how long may it be silent?
 
-Both need an account: to a stranger Open WebUI streams nothing. Whoever has one (the doctor's own, inside a stack, or a
+Both need an account: without a sign-in Open WebUI streams nothing. An account (the doctor's own, inside a stack, or a
 token that was given) asks a model for a short answer; nothing of it is stored.
 """
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from diagnostics.finding import Finding, Hop, Severity, noted, unknown, well
-from diagnostics.outside import hops, wire
-from diagnostics.question import Question
-from diagnostics.subject import Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok, unknown
+from open_webui_edge.diagnostics.outside import hops, http_client
+from open_webui_edge.diagnostics.question import Question
+from open_webui_edge.diagnostics.subject import Subject
 
 PATH = "/api/chat/completions"
 _PROMPT = "Count to 10."
@@ -71,16 +71,16 @@ def timed(  # noqa: PLR0913 - keywords, each a part of a question
     content = json.dumps(body).encode()
     said = [
         ("Host", subject.authority if direct else asked.authority),
-        ("User-Agent", wire.AGENT),
+        ("User-Agent", http_client.AGENT),
         ("Authorization", f"Bearer {token or subject.token}"),
         ("Content-Type", "application/json"),
         ("Accept", "text/event-stream" if body.get("stream") else "application/json"),
         ("Content-Length", str(len(content))),
     ]
-    context = wire.trusting(asked) if asked.scheme == "https" else None
-    with wire.connection(asked, context=context, seconds=seconds) as connected:
+    context = http_client.verified_context(asked) if asked.scheme == "https" else None
+    with http_client.connection(asked, context=context, seconds=seconds) as connected:
         began = time.monotonic()
-        response = wire.begin(connected, "POST", path, said, content)
+        response = http_client.begin(connected, "POST", path, said, content)
         return _read(response, began)
 
 
@@ -91,7 +91,7 @@ def _read(response: http.client.HTTPResponse, began: float) -> Stream:
         try:
             piece = response.read1(1 << 16)
         except http.client.HTTPException as fault:
-            raise wire.NoAnswerError("the answer broke off") from fault
+            raise http_client.NoAnswerError("the answer broke off") from fault
         if not piece:
             break
         last = time.monotonic() - began
@@ -108,23 +108,23 @@ def judged(check: str, through: Stream, direct: Stream | None, subject: Subject)
         shown += f"; directly after {direct.first:.1f} s and {direct.last:.1f} s, {direct.pieces} pieces"
     span = (direct or through).last
     if span < _LEAST or (direct is not None and direct.share > _LUMP):
-        return noted(check, Hop.PROXY, f"The answer was too short to tell ({shown}).")
-    kept_back = through.share > _LUMP and (
+        return note(check, Hop.PROXY, f"The answer was too short to tell ({shown}).")
+    buffered = through.share > _LUMP and (
         direct is None or through.first - direct.first > _LUMP * (span - direct.first)
     )
-    if kept_back and direct is None and through.pieces > 3:  # noqa: PLR2004  # a model that thinks first and then streams
-        kept_back = False
-    if not kept_back:
-        return well(check, Hop.PROXY, f"Pieces arrive as they are made ({shown}).")
+    if buffered and direct is None and through.pieces > 3:  # noqa: PLR2004  # a model that thinks first and then streams
+        buffered = False
+    if not buffered:
+        return ok(check, Hop.PROXY, f"Pieces arrive as they are made ({shown}).")
     return Finding(
         check,
         Severity.FAILURE if direct is not None else Severity.WARNING,
         Hop.PROXY,
         f"A proxy keeps the answer back and passes it on in lumps ({shown}).",
-        "API clients see nothing for a long time and then everything at once; progress of uploads stands still.",
+        "API clients see nothing for a long time and then everything at once; the progress of uploads stops.",
         "Switch buffering off: in Nginx `proxy_buffering off;` in the location of /api/ (and no gzip for "
         "text/event-stream), in Caddy `flush_interval -1`; "
-        + "; ".join(f"{product.name} stands on the way" for product in hops.on_the_way(subject))
+        + "; ".join(f"{product.name} is in between" for product in hops.on_the_way(subject))
         + ". A stack's own Nginx does not buffer streams, so there a proxy in front does.",
         setting="proxy_buffering",
         value="off",
@@ -133,7 +133,7 @@ def judged(check: str, through: Stream, direct: Stream | None, subject: Subject)
 
 def models(subject: Subject) -> list[str]:
     """Return the models that the account may ask."""
-    answer = wire.ask(subject, "/api/models", with_token=True)
+    answer = http_client.ask(subject, "/api/models", with_token=True)
     listed = answer.object().get("data")
     return [str(each["id"]) for each in listed if "id" in each] if isinstance(listed, list) else []
 
@@ -145,24 +145,24 @@ def question(model: str, *, stream: bool = True) -> dict[str, Any]:
 
 def _unbuffered(subject: Subject) -> Iterator[Finding]:
     if not subject.token:
-        yield noted(
+        yield note(
             "stream.buffered",
             Hop.PROXY,
-            "Whether answers are kept back on the way is only seen with an account (--token-file).",
+            "Whether a hop buffers answers is only visible with an account (--token-file).",
         )
         return
-    found = models(subject)
-    if not found:
-        yield noted("stream.buffered", Hop.MODELS, "The account has no model, so no answer can be timed.")
+    names = models(subject)
+    if not names:
+        yield note("stream.buffered", Hop.MODELS, "The account has no model, so no answer can be timed.")
         return
-    body = question(found[0])
+    body = question(names[0])
     through = timed(subject, PATH, body)
     if through.status in _SILENT:
         yield _cut("stream.timeout", through)
         return
     if through.status != _OK:
         yield unknown(
-            "stream.buffered", Hop.MODELS, f"The model {found[0]} gives {through.status} instead of an answer."
+            "stream.buffered", Hop.MODELS, f"The model {names[0]} gives {through.status} instead of an answer."
         )
         return
     direct = timed(subject, PATH, body, direct=True) if subject.direct else None
@@ -172,16 +172,16 @@ def _unbuffered(subject: Subject) -> Iterator[Finding]:
 def _silence(subject: Subject) -> Iterator[Finding]:
     """Ask for a whole answer at once: while the model writes, not a byte comes."""
     if not subject.long:
-        yield well("silence.measured", Hop.PROXY, "Not measured; LONG=yes does, with an account.")
+        yield ok("silence.measured", Hop.PROXY, "Not measured; LONG=yes does, with an account.")
         return
     if not subject.token:
-        yield noted("silence.measured", Hop.PROXY, "How long an answer may be silent is only measured with an account.")
+        yield note("silence.measured", Hop.PROXY, "How long an answer may be silent is only measured with an account.")
         return
-    found = models(subject)
-    if not found:
-        yield noted("silence.measured", Hop.MODELS, "The account has no model, so no silence can be measured.")
+    names = models(subject)
+    if not names:
+        yield note("silence.measured", Hop.MODELS, "The account has no model, so no silence can be measured.")
         return
-    body = {**question(found[0], stream=False), "max_tokens": 4000}
+    body = {**question(names[0], stream=False), "max_tokens": 4000}
     body["messages"] = [{"role": "user", "content": "Write the numbers from 1 to 1000, each as a word on a line."}]
     began = time.monotonic()
     try:
@@ -192,11 +192,11 @@ def _silence(subject: Subject) -> Iterator[Finding]:
     if answer.status in _SILENT:
         yield _cut("silence.measured", answer)
     else:
-        yield well("silence.measured", Hop.PROXY, f"{answer.first:.0f} s of silence passed, and then the answer came.")
+        yield ok("silence.measured", Hop.PROXY, f"{answer.first:.0f} s of silence passed, and then the answer came.")
 
 
 def _cut(check: str, answer: Stream) -> Finding:
-    who = hops.nearest(wire.Answer(answer.status, answer.headers, answer.body))
+    who = hops.nearest(http_client.Answer(answer.status, answer.headers, answer.body))
     return _silence_ends(check, answer.last, f"{answer.status} from {who}")
 
 
@@ -211,7 +211,7 @@ def _silence_ends(check: str, seconds: float, words: str) -> Finding:
         "response_header_timeout 30m }`, at a load balancer its idle time-out.",
         setting="proxy.timeouts.read",
         value="30m",
-        causes=("silence.*",),
+        explains=("silence.*",),
     )
 
 

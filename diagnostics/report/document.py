@@ -2,7 +2,7 @@
 
 - `version`: of this shape. It grows when something that was there is no longer, or means another thing.
 - `url`, `asked_at` (UTC, ISO 8601), `seconds`.
-- `verdict`: `ok`, `warning` or `failure`; `exit_code`: 0, 1 or 2 likewise.
+- `verdict`: `ok`, `warning` or `failure`; `exit_code`: 0, 1 or 2 in the same order.
 - `findings`: the first one is what to begin with. Each has `check` (a name that stays), `severity` (`failure`,
   `warning`, `unknown`, `note`, `ok`), `hop` (`name`, `host`, `outer-proxy`, `proxy`, `application`, `database`,
   `redis`, `models`, `engine`), `question`, `seen`, `why`, `fix`, `setting` and `value` (or null),
@@ -11,8 +11,8 @@
 
 from typing import Any
 
-from diagnostics.finding import Finding
-from diagnostics.question import Diagnosis
+from open_webui_edge.diagnostics.finding import Finding
+from open_webui_edge.diagnostics.question import Diagnosis
 
 VERSION = 1
 _VERDICTS = ("ok", "warning", "failure")
@@ -30,7 +30,7 @@ def document(diagnosis: Diagnosis) -> dict[str, Any]:
         "findings": [
             {
                 **_plain(one.finding, diagnosis),
-                "explains": [{**_plain(other, diagnosis), "explains": []} for other in one.explains],
+                "explains": [{**_plain(other, diagnosis), "explains": []} for other in one.explained],
             }
             for one in diagnosis.ranked
         ],

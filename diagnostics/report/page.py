@@ -2,18 +2,18 @@
 
 from html import escape as escaped
 
-from diagnostics.finding import Finding, Severity
-from diagnostics.question import Diagnosis, Ranked
-from diagnostics.report.picture import picture
-from diagnostics.report.wording import HOPS, SEVERITIES, printable, verdict
+from open_webui_edge.diagnostics.finding import Finding, Severity
+from open_webui_edge.diagnostics.question import Diagnosis, Ranked
+from open_webui_edge.diagnostics.report.picture import picture
+from open_webui_edge.diagnostics.report.wording import HOPS, SEVERITIES, printable, verdict
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c2024; --faint: #5b6570; --line: #c9d0d6; --card: #f6f8f9;
-  --failure: #b3261e; --failure-paper: #fdeceb; --warning: #8a5a00; --warning-paper: #fff4dc; --well: #1d6b3a;
-  --well-paper: #e9f6ee; --unknown: #6b3fa0; --unknown-paper: #f3ecfb; }
+  --failure: #b3261e; --failure-paper: #fdeceb; --warning: #8a5a00; --warning-paper: #fff4dc; --ok: #1d6b3a;
+  --ok-paper: #e9f6ee; --unknown: #6b3fa0; --unknown-paper: #f3ecfb; }
 @media (prefers-color-scheme: dark) { :root { --paper: #15181b; --ink: #e8ebee; --faint: #a3adb7; --line: #414a52;
   --card: #1e2327; --failure: #ff8f87; --failure-paper: #3d1a18; --warning: #f0b849; --warning-paper: #36290d;
-  --well: #7fd49b; --well-paper: #14301f; --unknown: #c9a6f2; --unknown-paper: #2b2038; } }
+  --ok: #7fd49b; --ok-paper: #14301f; --unknown: #c9a6f2; --unknown-paper: #2b2038; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 72rem; padding: 1.5rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
@@ -24,7 +24,7 @@ svg text { font: 15px system-ui, sans-serif; text-anchor: middle; fill: var(--in
 svg text.state { font-size: 13px; fill: var(--faint); }
 svg rect { fill: var(--card); stroke: var(--line); stroke-width: 1.5; }
 svg .way { fill: none; stroke: var(--faint); stroke-width: 1.5; }
-svg .well rect { fill: var(--well-paper); stroke: var(--well); } svg .well .state { fill: var(--well); }
+svg .ok rect { fill: var(--ok-paper); stroke: var(--ok); } svg .ok .state { fill: var(--ok); }
 svg .silent rect { fill: none; stroke-dasharray: 5 4; } svg .way.silent { stroke-dasharray: 5 4; }
 svg .unknown rect { fill: var(--unknown-paper); stroke: var(--unknown); stroke-dasharray: 5 4; }
 svg .warning rect { fill: var(--warning-paper); stroke: var(--warning); stroke-width: 2.5; }
@@ -65,17 +65,17 @@ def page(diagnosis: Diagnosis) -> str:
         f"<h1>{url}</h1>\n"
         f'<p class="verdict">{_shown(verdict(diagnosis))}, asked on {when} in {diagnosis.seconds:.0f} s</p>\n'
         f'<div class="picture">{picture(diagnosis)}</div>\n'
-        f"{_section('What to do', cards)}{_list('Worth knowing', notes)}{_well(fine)}</body>\n</html>\n"
+        f"{_section('What to do', cards)}{_list('Worth knowing', notes)}{_passed(fine)}</body>\n</html>\n"
     )
 
 
 def _word(diagnosis: Diagnosis) -> str:
-    return ("Well", "Warnings", "Failures")[diagnosis.exit_code]
+    return ("OK", "Warnings", "Failures")[diagnosis.exit_code]
 
 
 def _section(title: str, cards: list[str]) -> str:
     if not cards:
-        return "<h2>Nothing to do</h2>\n<p>All questions that could be asked have good answers.</p>\n"
+        return "<h2>Nothing to do</h2>\n<p>All checks that could run passed.</p>\n"
     return f"<h2>{title}</h2>\n{''.join(cards)}"
 
 
@@ -87,8 +87,8 @@ def _card(one: Ranked) -> str:
         lines.append(("Setting", f"<code>{_shown(finding.setting + value)}</code>"))
     if finding.remedy:
         lines.append(("FIX=yes", _shown(finding.remedy.description)))
-    if one.explains:
-        lines.append(("Explains", "<br>".join(f"{_shown(each.check)}: {_shown(each.seen)}" for each in one.explains)))
+    if one.explained:
+        lines.append(("Explains", "<br>".join(f"{_shown(each.check)}: {_shown(each.seen)}" for each in one.explained)))
     said = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in lines if text)
     return (
         f'<article class="{finding.severity.value}"><h3><span class="word">{SEVERITIES[finding.severity]}</span>'
@@ -100,10 +100,10 @@ def _list(title: str, findings: list[Finding]) -> str:
     return f"<h2>{title}</h2>\n{_rows(findings)}" if findings else ""
 
 
-def _well(findings: list[Finding]) -> str:
+def _passed(findings: list[Finding]) -> str:
     if not findings:
         return ""
-    return f"<details><summary>{len(findings)} questions with good answers</summary>\n{_rows(findings)}</details>\n"
+    return f"<details><summary>{len(findings)} checks passed</summary>\n{_rows(findings)}</details>\n"
 
 
 def _rows(findings: list[Finding]) -> str:

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from html import escape
 
-from diagnostics.finding import Hop, Severity
-from diagnostics.question import Diagnosis
-from diagnostics.report.wording import HOPS
+from open_webui_edge.diagnostics.finding import Hop, Severity
+from open_webui_edge.diagnostics.question import Diagnosis
+from open_webui_edge.diagnostics.report.wording import HOPS
 
 _WIDTH, _HEIGHT, _GAP, _TOP, _ROW = 108, 64, 30, 92, 84
-_BEHIND = (Hop.DATABASE, Hop.REDIS, Hop.MODELS)
+_UPSTREAMS = (Hop.DATABASE, Hop.REDIS, Hop.MODELS)
 _WORDS = {
     Severity.FAILURE: "fails",
     Severity.WARNING: "warning",
     Severity.UNKNOWN: "unknown",
-    Severity.NOTE: "well",
-    Severity.OK: "well",
+    Severity.NOTE: "ok",
+    Severity.OK: "ok",
 }
-_SIGNS = {"fails": "\N{BALLOT X} ", "warning": "! ", "unknown": "? ", "well": "\N{CHECK MARK} "}
+_SIGNS = {"fails": "\N{BALLOT X} ", "warning": "! ", "unknown": "? ", "ok": "\N{CHECK MARK} "}
 _WORST_FIRST = (Severity.FAILURE, Severity.WARNING, Severity.UNKNOWN, Severity.NOTE, Severity.OK)
 
 
@@ -34,7 +34,7 @@ def picture(diagnosis: Diagnosis) -> str:
         boxes.append(_box(left, _TOP, names[hop], *states[hop]))
         lines.append(_arrow(left - _GAP, _TOP + _HEIGHT / 2, left, _TOP + _HEIGHT / 2, states[hop][1]))
     end = len(row) * (_WIDTH + _GAP) + _WIDTH
-    for number, hop in enumerate(_BEHIND):
+    for number, hop in enumerate(_UPSTREAMS):
         top = _TOP + (number - 1) * _ROW
         boxes.append(_box(end + 2 * _GAP, top, names[hop], *states[hop]))
         lines.append(_arrow(end, _TOP + _HEIGHT / 2, end + 2 * _GAP, top + _HEIGHT / 2, states[hop][1]))
@@ -53,7 +53,7 @@ def _is_drawn(hop: Hop, diagnosis: Diagnosis) -> bool:
         return True
     expected = diagnosis.subject.expected
     seen = any(
-        finding.hop is hop and not finding.because and finding.severity is not Severity.OK
+        finding.hop is hop and not finding.explained_by and finding.severity is not Severity.OK
         for finding in diagnosis.findings
     )
     return seen or bool(expected and expected.outer_proxy)
@@ -61,15 +61,15 @@ def _is_drawn(hop: Hop, diagnosis: Diagnosis) -> bool:
 
 def _states(diagnosis: Diagnosis) -> dict[Hop, tuple[str, str]]:
     """Return for each hop what is written in its box, and its class."""
-    found: dict[Hop, tuple[str, str]] = {}
+    states: dict[Hop, tuple[str, str]] = {}
     for hop in Hop:
         mine = [one.finding.severity for one in diagnosis.ranked if one.finding.hop is hop]
         if mine:
             worst = next(severity for severity in _WORST_FIRST if severity in mine)
-            found[hop] = (_WORDS[worst], "well" if worst in {Severity.OK, Severity.NOTE} else worst.value)
+            states[hop] = (_WORDS[worst], "ok" if worst in {Severity.OK, Severity.NOTE} else worst.value)
         else:
-            found[hop] = ("not asked", "silent")
-    return found
+            states[hop] = ("not asked", "silent")
+    return states
 
 
 def _box(  # noqa: PLR0913 - where, and what
@@ -95,5 +95,5 @@ def _arrow(left: float, from_top: float, right: float, to_top: float, kind: str)
 
 
 def _in_words(row: Sequence[Hop], states: dict[Hop, tuple[str, str]]) -> str:
-    said = [f"{HOPS[hop]} {states[hop][0]}" for hop in (*row, *_BEHIND)]
+    said = [f"{HOPS[hop]} {states[hop][0]}" for hop in (*row, *_UPSTREAMS)]
     return f"From the browser to an answer: {', '.join(said)}"

@@ -3,9 +3,9 @@
 import textwrap
 from collections.abc import Iterator
 
-from diagnostics.finding import Finding, Severity
-from diagnostics.question import Diagnosis, Ranked
-from diagnostics.report.wording import HOPS, SEVERITIES, printable, verdict
+from open_webui_edge.diagnostics.finding import Finding, Severity
+from open_webui_edge.diagnostics.question import Diagnosis, Ranked
+from open_webui_edge.diagnostics.report.wording import HOPS, SEVERITIES, printable, verdict
 
 _COLOURS = {
     Severity.FAILURE: "\x1b[1;31m",
@@ -44,10 +44,10 @@ def _block(one: Ranked, *, colour: bool, width: int) -> Iterator[str]:
         yield from _text("Setting", f"{finding.setting}{value}", width)
     if finding.remedy:
         yield from _text("FIX=yes", finding.remedy.description, width)
-    trouble = [other for other in one.explains if other.is_trouble]
-    for other in trouble:
+    troubles = [other for other in one.explained if other.is_trouble]
+    for other in troubles:
         yield from _text("so also", f"{other.check}: {other.seen}", width)
-    rest = [other.check for other in one.explains if not other.is_trouble]
+    rest = [other.check for other in one.explained if not other.is_trouble]
     if rest:
         yield from _text("so not asked", ", ".join(rest), width)
 

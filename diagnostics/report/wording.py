@@ -1,7 +1,7 @@
 """What all reports call things, and how a stranger's words get into them."""
 
-from diagnostics.finding import Hop, Severity
-from diagnostics.question import Diagnosis
+from open_webui_edge.diagnostics.finding import Hop, Severity
+from open_webui_edge.diagnostics.question import Diagnosis
 
 HOPS = {
     Hop.NAME: "name",
@@ -21,24 +21,28 @@ SEVERITIES = {
     Severity.NOTE: "NOTE",
     Severity.OK: "OK",
 }
-_PLURALS = {
+_COUNTED = {
     Severity.FAILURE: ("failure", "failures"),
     Severity.WARNING: ("warning", "warnings"),
-    Severity.UNKNOWN: ("unknown", "unknown"),
+    Severity.OK: ("passed", "passed"),
+    Severity.UNKNOWN: ("skipped", "skipped"),
     Severity.NOTE: ("note", "notes"),
 }
 
 
 def printable(text: str) -> str:
-    """Return text in which nothing moves a cursor, changes a colour or turns the line round, whoever wrote it."""
+    """Return text without characters that move the cursor, change colours or reverse the line."""
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def verdict(diagnosis: Diagnosis) -> str:
-    """Say in a few words how it is: 1 failure, 2 warnings, 30 well."""
+    """Return the number of findings by severity: 1 failure, 2 warnings, 30 passed, 4 skipped."""
     counted = dict.fromkeys(Severity, 0)
     for finding in diagnosis.findings:
-        if not finding.because:
+        if not finding.explained_by:
             counted[finding.severity] += 1
-    parts = [f"{counted[each]} {words[counted[each] != 1]}" for each, words in _PLURALS.items() if counted[each]]
-    return ", ".join([*parts, f"{counted[Severity.OK]} well"])
+    return ", ".join(
+        f"{counted[each]} {words[counted[each] != 1]}"
+        for each, words in _COUNTED.items()
+        if counted[each] or each is Severity.OK
+    )

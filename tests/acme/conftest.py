@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.images import ACME_TOOLS, CERTBOT, NGINX, ImageSource
+from open_webui_edge.settings.images import ACME_TOOLS, CERTBOT, NGINX, ImageSource
 from tests.acme.engine import docker, remove
 from tests.acme.issuer import BRIEF, HMAC_KEY, KEY_ID, NINETY_DAYS, Issuer, Names
 from tests.acme.site import Site

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from components.images import CERTBOT, ImageSource
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.settings.images import CERTBOT, ImageSource
 from tests.acme.engine import bring, docker, inside
 from tests.support import metadata_service
-from tests.support.waiting import wait_until
 
 _PROGRAM = """
 import fcntl, json, socket, struct, sys, threading
@@ -40,7 +40,7 @@ with open("keys.json") as keys, MetadataService.open("eu-central-1", json.load(k
 class Host:
     """As on an instance, the metadata service answers there, and the proxy is published at port 443.
 
-    The services are of this network alone: whoever is in another one reaches neither.
+    The services are of this network alone: containers of other networks reach neither.
     """
 
     def __init__(self, container: str, network: str, proxy: str, keys: dict[str, str]) -> None:

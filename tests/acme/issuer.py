@@ -11,9 +11,9 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from components.images import ACME_TOOLS
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.settings.images import ACME_TOOLS
 from tests.acme.engine import address_of, bring, docker, log_of
-from tests.support.waiting import wait_until
 
 KEY_ID, HMAC_KEY = "kid-1", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 NINETY_DAYS = {"default": {"description": "ninety days", "validityPeriod": 7776000}}
@@ -33,7 +33,7 @@ class Issuer:
     account_key: bool = False
     """Whether it takes only accounts that are bound to one of its own."""
     profiles: Mapping[str, Any] = field(default_factory=lambda: NINETY_DAYS)
-    """Whoever asks for none of several gets any of them."""
+    """A client that selects no profile gets any of several."""
 
     published: tuple[str, int] | None = None
     """Address and port of this machine by which containers of other networks reach it."""
@@ -104,7 +104,7 @@ class Issuer:
         return len(re.findall(r"Issued certificate serial", self.log()))
 
     def advise_to_renew_now(self, certificate: x509.Certificate) -> None:
-        """Tell whoever asks when to renew a certificate that it is time (ARI)."""
+        """Advise clients to renew a certificate now (ARI)."""
         window = {"suggestedWindow": {"start": "2020-01-01T00:00:00Z", "end": "2020-01-02T00:00:00Z"}}
         pem = certificate.public_bytes(Encoding.PEM).decode()
         document = {"certificate": pem, "ariResponse": json.dumps(window)}

@@ -7,8 +7,8 @@ import xml.etree.ElementTree as ET
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.acme.issuer import Names
-from tests.support.waiting import wait_until
 
 _SPACE = "{https://route53.amazonaws.com/doc/2013-04-01/}"
 _VERSION = "/2013-04-01"
@@ -66,15 +66,15 @@ class Route53:
 
     def texts(self) -> dict[str, list[str]]:
         """Return all TXT records of all zones."""
-        found: dict[str, list[str]] = {}
+        texts: dict[str, list[str]] = {}
         zones = ET.fromstring(self.ask("GET", f"{_VERSION}/hostedzone")[1])  # noqa: S314 - moto's own
         for zone in zones.iter(f"{_SPACE}Id"):
             records = ET.fromstring(self.ask("GET", f"{_VERSION}{zone.text}/rrset")[1])  # noqa: S314
             for record in records.iter(f"{_SPACE}ResourceRecordSet"):
                 if record.findtext(f"{_SPACE}Type") == "TXT":
                     name = record.findtext(f"{_SPACE}Name") or ""
-                    found[name] = [(value.text or "").strip('"') for value in record.iter(f"{_SPACE}Value")]
-        return found
+                    texts[name] = [(value.text or "").strip('"') for value in record.iter(f"{_SPACE}Value")]
+        return texts
 
     def tell_everybody(self) -> None:
         """Have the DNS server know all records."""

@@ -13,13 +13,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from components.certificates import certbot
-from components.certificates.obtain.pair import serial_of
-from components.images import CERTBOT, NGINX, ImageSource
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.components.certificates import certbot
+from open_webui_edge.runtime.certbot.key_pair import serial_of
+from open_webui_edge.runtime.contract import CONFIG_DIR
+from open_webui_edge.settings.images import CERTBOT, NGINX, ImageSource
 from tests.acme.engine import address_of, bring, docker, inside, log_of, remove
 from tests.acme.host import Host
 from tests.acme.issuer import Issuer, Names
-from tests.support.waiting import wait_until
 
 TIMING = {
     "shortest_check": 3,
@@ -59,7 +60,7 @@ class Site:
     """Certificate and key that Nginx begins with."""
     names_server: Names
     id: str = field(default_factory=lambda: secrets.token_hex(3))
-    kept_options: Sequence[str] = ()
+    volume_options: Sequence[str] = ()
     """How the engine makes the volume with account and certificate."""
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -68,13 +69,13 @@ class Site:
         self.volumes = {
             certbot.CERTIFICATES: f"ac-certificates-{self.id}",
             certbot.HOME: f"ac-letsencrypt-{self.id}",
-            certbot.GIVEN: f"ac-given-{self.id}",
+            CONFIG_DIR: f"ac-given-{self.id}",
         }
 
     def __enter__(self) -> Self:
         """Start Nginx with its placeholder."""
-        if self.kept_options:
-            docker("volume", "create", *self.kept_options, self.volumes[certbot.HOME])
+        if self.volume_options:
+            docker("volume", "create", *self.volume_options, self.volumes[certbot.HOME])
         self.start_nginx()
         return self
 
@@ -116,12 +117,12 @@ class Site:
             self.names_server.lead(name, self.address)
 
     def start(self, *, environment: Mapping[str, str] | None = None, host: Host | None = None) -> None:
-        """Run certbot's container as the component does, anew; on the network of a host, where there is one."""
+        """Run certbot's container as the component does, in a new container; on the network of a host if any."""
         self._create(environment or {}, self.network if host is None else f"container:{host.container}")
         docker("start", self.certbot)
 
     def start_with_clock(self, shift: str, tools: Issuer) -> None:
-        """Likewise, with another time of day; `tools` runs in an image that has the library for that."""
+        """Run certbot's container with another time of day; `tools` runs in an image that has the library for that."""
         _, library = inside(tools.container, "sh", "-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1")
         variables = {"LD_PRELOAD": "/opt/libfaketimeMT.so.1", "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         self._create(variables, self.network)
@@ -143,7 +144,7 @@ class Site:
             *(f"--env={key}={value}" for key, value in environment.items()),
             *(CERTBOT.reference(ImageSource.BUILT, None), "-c", certbot.RUN),
         )
-        bring(self.certbot, {**certbot.program(), f"{certbot.GIVEN}/settings.json": json.dumps(self.settings)})
+        bring(self.certbot, {**certbot.program(), f"{CONFIG_DIR}/settings.json": json.dumps(self.settings)})
 
     def health(self) -> tuple[bool, str]:
         """Run the health check; return whether it is well, and what it says."""
@@ -161,7 +162,7 @@ class Site:
 
     def assert_ordered(self, issuer: Issuer, count: int, *, since: int) -> None:
         """Assert how many orders there were; a run of certbot that refused nonces ended was repeated, order and all."""
-        repeated = self.log().count("refused a nonce again and again")
+        repeated = self.log().count("refused a nonce repeatedly")
         assert since + count <= issuer.orders() <= since + count + repeated
 
     def wait_until_well(self, *, deadline: float = 40) -> None:
@@ -181,8 +182,8 @@ class Site:
         """Wait until another certificate is served than the one with a serial number; return it."""
 
         def other() -> x509.Certificate | None:
-            found = self.served()
-            return found if serial_of(found) != other_than else None
+            served = self.served()
+            return served if serial_of(served) != other_than else None
 
         return self._wait(other, f"another certificate than {other_than}", deadline)
 
@@ -224,13 +225,13 @@ class Site:
         return _script(self.certbot, script)
 
     def in_nginx(self, script: str) -> str:
-        """Likewise in Nginx's."""
+        """Run a command in Nginx's container."""
         return _script(self.nginx, script)
 
     def forget_all_but_what_is_kept(self) -> None:
-        """Remove everything but the volume that a deployment keeps, and start Nginx anew."""
+        """Remove everything but the volume that a deployment keeps, and start a new Nginx."""
         remove(self.certbot, self.nginx)
-        docker("volume", "rm", self.volumes[certbot.CERTIFICATES], self.volumes[certbot.GIVEN])
+        docker("volume", "rm", self.volumes[certbot.CERTIFICATES], self.volumes[CONFIG_DIR])
         self.start_nginx()
         for name in self.settings["names"]:
             self.names_server.lead_nowhere(name)

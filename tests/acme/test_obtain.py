@@ -1,23 +1,26 @@
-"""The first certificate: from a placeholder to one that clients trust, whatever gets in between."""
+"""The first certificate: from a placeholder to one that clients trust, whatever gets in between.
+
+Some tests of interrupted and repeated attempts are marked long: others here end an attempt at another moment.
+"""
 
 from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from components.certificates import certbot
-from components.certificates.obtain.pair import serial_of
-from components.certificates.obtain.state import FIGURES, HERE
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.components.certificates import certbot
+from open_webui_edge.runtime.certbot.key_pair import serial_of
+from open_webui_edge.runtime.certbot.state import METRICS_FILE, TMP_COPY
 from tests.acme.conftest import World
 from tests.acme.engine import docker
 from tests.acme.issuer import HMAC_KEY, KEY_ID
 from tests.acme.site import OFFERED, TIMING, Site
-from tests.support.waiting import wait_until
 
 
 def fails(site: Site) -> int:
     """Return what Prometheus is told: whether the last attempt came to nothing."""
-    text = site.in_certbot(f"cat {FIGURES}")
+    text = site.in_certbot(f"cat {METRICS_FILE}")
     return int(text.splitlines()[-1].removeprefix("open_webui_edge_renewal_failing "))
 
 
@@ -62,7 +65,7 @@ def test_an_issuer_that_wants_to_know_whose_account_it_is_gets_told(site: Site, 
     refused = site.wait_for_failure("certificate.lets_encrypt.external_account")
     assert "external account binding" in refused["error"]
 
-    # The mended setting is tried at once, whatever was to be waited for.
+    # The corrected setting is tried at once, without the back-off.
     site.settings["issuers"] = [world.asked(world.second)]
     site.start()
     site.wait_until_well()
@@ -76,7 +79,7 @@ def test_a_refused_challenge_is_practised_before_it_is_asked_again(site: Site, w
     world.names.lead_nowhere("absent.example.test")
     orders, rehearsals = world.first.orders(), world.staging.orders()
     site.start()
-    refused = site.wait_for_failure("leads nowhere")
+    refused = site.wait_for_failure("has no A/AAAA record")
     assert (refused["kind"], refused["directory"]) == ("issue", world.first.directory)
     assert fails(site) == 1
     again = wait_until(
@@ -86,8 +89,8 @@ def test_a_refused_challenge_is_practised_before_it_is_asked_again(site: Site, w
     assert again[0]["directory"] == staging
     well, words = site.health()
     assert not well
-    assert "make an A record with this machine's public address" in words
-    assert "make an A record with this machine's public address" in site.log()
+    assert "create an A record with this machine's public address" in words
+    assert "create an A record with this machine's public address" in site.log()
     site.assert_ordered(world.first, 1, since=orders)
     assert world.staging.orders() > rehearsals
 
@@ -113,7 +116,7 @@ def test_a_server_that_answers_in_its_place_is_named(site: Site, world: World) -
 
 def test_a_closed_port_is_named(site: Site, world: World) -> None:
     site.wants("closed.example.test", issuers=[world.asked(world.first)])
-    # There is a machine, and nobody who answers there.
+    # A machine on which nothing answers.
     world.names.lead("closed.example.test", world.names.address)
     world.names.lead_nowhere("closed.example.test")
     world.names.lead("closed.example.test", world.names.address)
@@ -132,13 +135,13 @@ def test_a_name_that_the_issuer_refuses_is_named(site: Site, world: World) -> No
 def test_a_profile_that_the_issuer_does_not_have_is_named(site: Site, world: World) -> None:
     site.wants("profile.example.test", issuers=[world.asked(world.first, profile="tlsclient")])
     site.start()
-    site.wait_for_failure("certificate.lets_encrypt.profile must be one that it names")
+    site.wait_for_failure("certificate.lets_encrypt.profile must be one that it lists")
 
 
 def test_a_directory_that_nobody_vouches_for_is_named(site: Site, world: World) -> None:
     site.wants("doubtful.example.test", issuers=[{"directory": world.first.directory}])
     site.start()
-    refused = site.wait_for_failure("put the PEM of its CA into certificate.lets_encrypt.directory_ca")
+    refused = site.wait_for_failure("into certificate.lets_encrypt.directory_ca")
     assert "certificate verify failed" in refused["error"]
 
 
@@ -166,6 +169,7 @@ def test_an_issue_that_was_cut_off_goes_on_at_the_next_start(site: Site, world: 
     assert world.first.accounts() == accounts + 1
 
 
+@pytest.mark.long
 def test_files_that_were_left_unfinished_are_made_anew_under_the_same_name(site: Site, world: World) -> None:
     site.wants("unfinished.example.test", issuers=[world.asked(world.first)])
     site.start()
@@ -199,12 +203,12 @@ def test_restarts_burn_no_limit(site: Site, world: World) -> None:
     world.names.lead_nowhere("restarted.example.test")
     orders = world.first.orders()
     site.start()
-    site.wait_for_failure("leads nowhere")
+    site.wait_for_failure("has no A/AAAA record")
     for _ in range(3):
         docker("restart", site.certbot)
-        # Its own copy, which begins anew: it has decided what comes next.
+        # Its own copy, which starts from scratch: it has decided what comes next.
         wait_until(
-            lambda: '"next_attempt": "' in site.in_certbot(f"cat {HERE}"),
+            lambda: '"next_attempt": "' in site.in_certbot(f"cat {TMP_COPY}"),
             what="the restarted container",
             ignoring=(AssertionError,),
         )
@@ -221,7 +225,7 @@ def test_other_names_keep_the_old_certificate_until_the_new_one_is_there(site: S
     site.wants("old.example.test", "new.example.test", issuers=[world.asked(world.first)])
     world.names.lead_nowhere("new.example.test")
     site.start()
-    site.wait_for_failure("new.example.test leads nowhere")
+    site.wait_for_failure("new.example.test has no A/AAAA record")
     assert serial_of(site.served()) == before
     well, words = site.health()
     assert not well
@@ -233,6 +237,7 @@ def test_other_names_keep_the_old_certificate_until_the_new_one_is_there(site: S
     assert "revoke" not in world.first.log().lower()
 
 
+@pytest.mark.long
 def test_another_issuer_in_the_settings_is_asked_at_once(site: Site, world: World) -> None:
     site.wants("moved.example.test", issuers=[world.asked(world.staging, profile="default")])
     site.start()
@@ -244,6 +249,7 @@ def test_another_issuer_in_the_settings_is_asked_at_once(site: Site, world: Worl
     site.assert_trusted(world.first, "moved.example.test")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("when", ["under way", "waiting"])
 def test_it_ends_when_it_is_told_to(site: Site, world: World, when: str) -> None:
     site.wants("ending.example.test", issuers=[world.asked(world.first)])

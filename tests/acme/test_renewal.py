@@ -1,16 +1,19 @@
-"""A certificate that is served: renewed in time, and kept while that fails."""
+"""A certificate that is served: renewed in time, and kept while that fails.
+
+Tests that wait for several renewals, or for a wrong clock and a full disk to be reported, are marked long.
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 
-from components.certificates import certbot
-from components.certificates.obtain.pair import serial_of
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.components.certificates import certbot
+from open_webui_edge.runtime.certbot.key_pair import serial_of
 from tests.acme.conftest import World
 from tests.acme.engine import docker, inside
 from tests.acme.site import TIMING, Site
-from tests.support.waiting import wait_until
 
 OFTEN = {**TIMING, "shortest_check": 1}
 
@@ -31,24 +34,26 @@ def assert_still_served(site: Site, serial: str, *words: str) -> None:
     assert serial_of(site.served()) == serial
 
 
+@pytest.mark.long
 def test_short_lived_certificates_are_renewed_and_one_that_cannot_be_is_kept(site: Site, world: World) -> None:
     site.wants("brief.example.test", issuers=[world.asked(world.staging, profile="brief")], timing=OFTEN)
     first = served_since_issue(site)
     site.wait_until_served(other_than=first)
     world.names.lead_nowhere("brief.example.test")
-    site.wait_for_failure("leads nowhere")
+    site.wait_for_failure("has no A/AAAA record")
     # Not the second, perhaps: a renewal may have been under way when the name was lost.
-    kept = site.state()["serial"]
-    assert kept != first
-    assert_still_served(site, kept, "renewal at", "leads nowhere")
+    renewed = site.state()["serial"]
+    assert renewed != first
+    assert_still_served(site, renewed, "renewal at", "has no A/AAAA record")
     state = site.state()
-    assert (state["serial"], state["last_attempt"]["kind"]) == (kept, "renewal")
+    assert (state["serial"], state["last_attempt"]["kind"]) == (renewed, "renewal")
     assert state["attempts"] > 0
     world.names.lead("brief.example.test", site.address)
-    site.wait_until_served(other_than=kept)
+    site.wait_until_served(other_than=renewed)
     assert site.served().not_valid_after_utc > datetime.now(UTC)
 
 
+@pytest.mark.long
 def test_an_issuer_that_advises_to_renew_is_heard(site: Site, world: World) -> None:
     site.wants("advised.example.test", issuers=[world.asked(world.first)], timing={**TIMING, "shortest_check": 4})
     before = served_since_issue(site)
@@ -70,16 +75,17 @@ def test_an_issuer_that_is_down_costs_nothing_but_the_renewal(site: Site, world:
     try:
         site.start()
         site.wait_for_failure("cannot be reached from this container")
-        assert_still_served(site, before, "check this machine's way out (firewall, DNS)")
+        assert_still_served(site, before, "check this machine's internet access (firewall, DNS)")
     finally:
         world.first.come_back()
     site.wait_until_served(other_than=before)
     site.assert_trusted(world.first, "down.example.test")
 
 
+@pytest.mark.long
 def test_a_full_disk_is_said_and_burns_no_limit(new_site: Callable[..., Site], world: World) -> None:
     small = ("--driver=local", "--opt=type=tmpfs", "--opt=device=tmpfs", "--opt=o=size=6m")
-    site = new_site(kept_options=small)
+    site = new_site(volume_options=small)
     site.wants("full.example.test", issuers=[world.asked(world.staging, profile="brief")], timing=OFTEN)
     before = served_since_issue(site)
     orders = world.staging.orders()
@@ -92,6 +98,7 @@ def test_a_full_disk_is_said_and_burns_no_limit(new_site: Callable[..., Site], w
     assert site.state()["last_attempt"]["error"] is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shift", ["+400d", "-400d"])
 def test_a_wrong_clock_is_named(site: Site, world: World, shift: str) -> None:
     site.wants("clock.example.test", issuers=[world.asked(world.staging, profile="default")])
@@ -99,10 +106,10 @@ def test_a_wrong_clock_is_named(site: Site, world: World, shift: str) -> None:
     orders = world.first.orders()
     site.settings["issuers"] = [world.asked(world.first)]
     site.start_with_clock(shift, world.first)
-    failed = site.wait_for_failure("set the clock right (`timedatectl` shows it)")
+    failed = site.wait_for_failure("correct the clock (`timedatectl` shows it)")
     assert "certificate" in failed["error"]
-    assert "set the clock right" in site.health()[1]
-    assert "set the clock right" in site.log()
+    assert "correct the clock" in site.health()[1]
+    assert "correct the clock" in site.log()
     assert serial_of(site.served()) == before
     assert world.first.orders() == orders
 
@@ -133,7 +140,7 @@ def test_a_dry_run_says_whether_a_renewal_would_succeed(site: Site, world: World
     code, words = inside(site.certbot, *certbot.DRY_RUN)
     assert code == 1
     assert "the dry run failed" in words
-    assert "make an A record" in words
+    assert "create an A record" in words
     assert world.first.orders() == orders
     assert serial_of(site.served()) == before
     assert site.health()[0]
@@ -185,4 +192,4 @@ def test_an_issuer_that_has_forgotten_the_account_gets_a_new_one(site: Site, wor
     site.wants("forgotten.example.test", "more.example.test", issuers=[world.asked(world.second)])
     site.start()
     site.wait_until_served(other_than=before)
-    assert "a new one is made at the next attempt" in site.log()
+    assert "the next attempt creates a new one" in site.log()

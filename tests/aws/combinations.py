@@ -4,16 +4,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations, product
 
+from open_webui_edge.settings.aws import LoadBalancerKind
+
 
 class Network(StrEnum):
     NEW = "new"
     EXISTING = "existing"
-
-
-class Behind(StrEnum):
-    NONE = "none"
-    ALB = "alb"
-    NLB = "nlb"
 
 
 class Dns(StrEnum):
@@ -35,17 +31,17 @@ class Combination:
     """What a stack on AWS chooses."""
 
     network: Network
-    behind: Behind
+    load_balancer: LoadBalancerKind
     dns: Dns
     certificate: Certificate
 
     @property
     def is_legal(self) -> bool:
-        """An ALB ends TLS with a certificate of ACM, and nobody else can use one."""
-        return (self.certificate is Certificate.ACM) == (self.behind is Behind.ALB)
+        """An ALB terminates TLS with a certificate of ACM, which no other kind can use."""
+        return (self.certificate is Certificate.ACM) == (self.load_balancer is LoadBalancerKind.ALB)
 
     def __str__(self) -> str:
-        return f"{self.network} network, {self.behind}, {self.dns} zone, {self.certificate}"
+        return f"{self.network} network, {self.load_balancer}, {self.dns} zone, {self.certificate}"
 
     @property
     def label(self) -> str:
@@ -59,26 +55,26 @@ class Combination:
 
 
 EXAMPLES = {
-    "staging": Combination(Network.NEW, Behind.NONE, Dns.EXISTING, Certificate.LETS_ENCRYPT),
-    "production": Combination(Network.NEW, Behind.ALB, Dns.EXISTING, Certificate.ACM),
+    "staging": Combination(Network.NEW, LoadBalancerKind.NONE, Dns.EXISTING, Certificate.LETS_ENCRYPT),
+    "production": Combination(Network.NEW, LoadBalancerKind.ALB, Dns.EXISTING, Certificate.ACM),
 }
 """What the shipped examples choose."""
 
 BROUGHT_UP = [
-    Combination(Network.EXISTING, Behind.ALB, Dns.CREATED, Certificate.ACM),
-    Combination(Network.EXISTING, Behind.ALB, Dns.NONE, Certificate.ACM),
-    Combination(Network.NEW, Behind.NONE, Dns.CREATED, Certificate.SELF_SIGNED),
-    Combination(Network.EXISTING, Behind.NONE, Dns.NONE, Certificate.PROVIDED),
-    Combination(Network.NEW, Behind.NLB, Dns.CREATED, Certificate.PROVIDED),
-    Combination(Network.EXISTING, Behind.NLB, Dns.EXISTING, Certificate.SELF_SIGNED),
-    Combination(Network.NEW, Behind.NLB, Dns.NONE, Certificate.LETS_ENCRYPT),
+    Combination(Network.EXISTING, LoadBalancerKind.ALB, Dns.CREATED, Certificate.ACM),
+    Combination(Network.EXISTING, LoadBalancerKind.ALB, Dns.NONE, Certificate.ACM),
+    Combination(Network.NEW, LoadBalancerKind.NONE, Dns.CREATED, Certificate.SELF_SIGNED),
+    Combination(Network.EXISTING, LoadBalancerKind.NONE, Dns.NONE, Certificate.PROVIDED),
+    Combination(Network.NEW, LoadBalancerKind.NLB, Dns.CREATED, Certificate.PROVIDED),
+    Combination(Network.EXISTING, LoadBalancerKind.NLB, Dns.EXISTING, Certificate.SELF_SIGNED),
+    Combination(Network.NEW, LoadBalancerKind.NLB, Dns.NONE, Certificate.LETS_ENCRYPT),
 ]
 """With the examples they have every pair but those of a certificate with a zone or a network, for which there are
 more pairs than stacks: `PREVIEWED` has these."""
 
 LEGAL = [
     combination
-    for combination in (Combination(*choice) for choice in product(Network, Behind, Dns, Certificate))
+    for combination in (Combination(*choice) for choice in product(Network, LoadBalancerKind, Dns, Certificate))
     if combination.is_legal
 ]
 

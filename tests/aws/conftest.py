@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import aws_provider
-from bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.problem import ProblemError
 from tests.aws import stack_files
 from tests.aws.combinations import EXAMPLES
-from tests.aws.stacks import AT_ONCE, WANTED, ByName, Stacks
+from tests.aws.stacks import AT_ONCE, WANTED, ByName, Stacks, asked_of
+from tests.support.aws_provider import find
 from tests.support.cloud import Cloud, CloudStack, Programs, provider_on_path
 from tests.support.machine import lacks, pulumi_environment
 
@@ -37,7 +37,7 @@ def environment(nobodys_account: None) -> Mapping[str, str]:
     del nobodys_account
     engine = pulumi_environment()
     try:
-        found = aws_provider.find(engine)
+        found = find.find(engine)
     except ProblemError as problem:
         lacks(f"no AWS provider ({problem})")
     first = [Path(found.environment["PATH"])] if "PATH" in found.environment else []
@@ -51,8 +51,11 @@ def programs(environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session")
-def stacks(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stacks]:
-    """Every combination that is brought up, each in a cloud of its own."""
+def stacks(
+    request: pytest.FixtureRequest, programs: Programs, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stacks]:
+    """Every combination that a test asks for, brought up, each in a cloud of its own."""
+    names = sorted({params["name"] for params in asked_of(request)})
     with ExitStack() as clouds, ThreadPoolExecutor(AT_ONCE) as pool:
 
         def made(name: str) -> CloudStack:
@@ -66,7 +69,7 @@ def stacks(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iter
             stack.write()
             return stack
 
-        yield Stacks(dict(zip(WANTED, pool.map(made, WANTED), strict=True)))
+        yield Stacks(dict(zip(names, pool.map(made, names), strict=True)))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from tests.aws.combinations import Behind, Certificate, Combination, Dns, Network
+from open_webui_edge.settings.aws import LoadBalancerKind
+from tests.aws.combinations import Certificate, Combination, Dns, Network
 from tests.support.certificates import Issued, authority, server
 from tests.support.cloud import Cloud
 from tests.support.stack import ROOT
@@ -22,12 +23,12 @@ def config_of(combination: Combination, cloud: Cloud) -> dict[str, Any]:
     aws: dict[str, Any] = {
         "region": "eu-central-1",
         "instance": {"type": "t3.large", "ssh_from": [SSH_FROM]},
-        "load_balancer": {"kind": str(combination.behind)},
+        "load_balancer": {"kind": str(combination.load_balancer)},
     }
     if combination.network is Network.EXISTING:
-        aws["vpc"] = existing_network(cloud, behind=combination.behind)
+        aws["vpc"] = existing_network(cloud, load_balancer=combination.load_balancer)
     site: dict[str, Any] = {"domain": NAMES[0], "aliases": NAMES[1:]}
-    if combination.network is Network.EXISTING and combination.behind is not Behind.NONE:
+    if combination.network is Network.EXISTING and combination.load_balancer is not LoadBalancerKind.NONE:
         site["listen"] = {"ipv6": False}  # that network has none
     config: dict[str, Any] = {
         "platform": {"kind": "aws-vm", "aws": aws},
@@ -55,8 +56,8 @@ def config_of_example(name: str, cloud: Cloud) -> dict[str, Any]:
     return {**config, "images": {"source": "pulled"}}
 
 
-def existing_network(cloud: Cloud, *, behind: Behind) -> dict[str, Any]:
-    """Make a VPC with two public subnets, as somebody did long ago."""
+def existing_network(cloud: Cloud, *, load_balancer: LoadBalancerKind) -> dict[str, Any]:
+    """Create an existing VPC with two public subnets."""
     ec2 = cloud.client("ec2")
     vpc = ec2.create_vpc(CidrBlock=CIDR)["Vpc"]["VpcId"]
     subnets = [
@@ -68,7 +69,7 @@ def existing_network(cloud: Cloud, *, behind: Behind) -> dict[str, Any]:
     gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
     ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
     told = {"id": vpc, "public_subnets": subnets}
-    return told if behind is Behind.NONE else {**told, "cidr": CIDR}
+    return told if load_balancer is LoadBalancerKind.NONE else {**told, "cidr": CIDR}
 
 
 def existing_zone(cloud: Cloud) -> str:
@@ -87,7 +88,7 @@ def existing_certificate(cloud: Cloud) -> str:
 
 
 def provide(config: dict[str, Any], project: Path) -> None:
-    """Put a certificate of somebody's own into the project's folder, where the settings want one."""
+    """Write a user's own certificate to the project's folder, if the settings need one."""
     if config["certificate"]["mode"] != "provided":
         return
     issued = _issued()

@@ -1,8 +1,12 @@
-"""The stacks that the tests of this folder look at, and how several are worked on at once."""
+"""The stacks that the tests of this folder look at, and how several are worked on at once.
 
-from collections.abc import Callable, Mapping
+A stack takes minutes to come up. Every run brings up one, which has a network, a load balancer, DNS records and a
+certificate. The other combinations are marked long: tests/unit/aws checks the resources of each of them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 
@@ -15,7 +19,26 @@ U = TypeVar("U")
 AT_ONCE = 5
 """Stacks that are worked on at a time: each takes half a gigabyte."""
 WANTED: dict[str, Combination] = {**EXAMPLES, **{each.label: each for each in BROUGHT_UP}}
-ONE_OF_EACH = pytest.mark.parametrize("name", WANTED)
+ALWAYS = "production"
+"""The stack that is brought up in every run."""
+
+
+def each_of(names: Iterable[str]) -> pytest.MarkDecorator:
+    """Run a test with each of these stacks as `name`: in every run with one, in a long one with the others."""
+    long = pytest.mark.long
+    return pytest.mark.parametrize("name", [pytest.param(each, marks=() if each == ALWAYS else long) for each in names])
+
+
+ONE_OF_EACH = each_of(WANTED)
+
+
+def asked_of(request: pytest.FixtureRequest) -> list[Mapping[str, Any]]:
+    """Return the parameters of each test that uses a fixture and is to run."""
+    return [
+        item.callspec.params
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and request.fixturename in item.fixturenames
+    ]
 
 
 class ByName(dict[str, T]):

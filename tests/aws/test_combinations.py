@@ -5,11 +5,10 @@ import zlib
 from collections import Counter
 from typing import Any
 
-import pytest
-
+from open_webui_edge.settings.aws import LoadBalancerKind
 from tests.aws import stack_files
-from tests.aws.combinations import Behind, Certificate, Dns, Network
-from tests.aws.stacks import ONE_OF_EACH, WANTED, ByName, Stacks
+from tests.aws.combinations import Certificate, Dns, Network
+from tests.aws.stacks import ONE_OF_EACH, WANTED, ByName, Stacks, each_of
 from tests.support.cloud import CloudStack
 
 
@@ -23,7 +22,7 @@ def test_another_update_would_change_nothing(again: ByName[list[str]], name: str
     assert again[name] == []
 
 
-@pytest.mark.parametrize("name", [name for name, wanted in WANTED.items() if wanted.network is Network.NEW])
+@each_of([name for name, wanted in WANTED.items() if wanted.network is Network.NEW])
 def test_a_new_network_has_a_public_and_a_private_subnet_in_each_zone(stacks: Stacks, name: str) -> None:
     ec2 = stacks[name].cloud.client("ec2")
     of_network = [{"Name": "vpc-id", "Values": [_instance(stacks[name])["VpcId"]]}]
@@ -41,7 +40,7 @@ def test_a_new_network_has_a_public_and_a_private_subnet_in_each_zone(stacks: St
     assert _instance(stacks[name])["SubnetId"] in public
 
 
-@pytest.mark.parametrize("name", [name for name, wanted in WANTED.items() if wanted.network is Network.EXISTING])
+@each_of([name for name, wanted in WANTED.items() if wanted.network is Network.EXISTING])
 def test_a_network_that_somebody_brings_is_used_and_nothing_put_into_it(stacks: Stacks, name: str) -> None:
     stack = stacks[name]
     ec2, brought = stack.cloud.client("ec2"), stack.config["platform"]["aws"]["vpc"]
@@ -66,11 +65,11 @@ def test_nobody_reaches_the_instance_but_by_the_front_door(stacks: Stacks, name:
         if not rule["IsEgress"]
     }
     front = {
-        Behind.NONE: {(network, port) for network in ("0.0.0.0/0", "::/0") for port in (80, 443)},
-        Behind.ALB: {("the load balancer", 443)},
-        Behind.NLB: {("the load balancer", port) for port in (80, 443)},
+        LoadBalancerKind.NONE: {(network, port) for network in ("0.0.0.0/0", "::/0") for port in (80, 443)},
+        LoadBalancerKind.ALB: {("the load balancer", 443)},
+        LoadBalancerKind.NLB: {("the load balancer", port) for port in (80, 443)},
     }
-    assert ends == {*front[WANTED[name].behind], (stack_files.SSH_FROM, 22)}
+    assert ends == {*front[WANTED[name].load_balancer], (stack_files.SSH_FROM, 22)}
 
 
 @ONE_OF_EACH
@@ -91,7 +90,11 @@ def test_names_lead_to_what_is_in_front(stacks: Stacks, name: str) -> None:
     stack, wanted = stacks[name], WANTED[name]
     outputs, hosts = stack.outputs(), _hosts(stack)
     if wanted.dns is Dns.NONE:
-        kind, value = ("A", outputs["address"]) if wanted.behind is Behind.NONE else ("CNAME", outputs["load_balancer"])
+        kind, value = (
+            ("A", outputs["address"])
+            if wanted.load_balancer is LoadBalancerKind.NONE
+            else ("CNAME", outputs["load_balancer"])
+        )
         assert outputs["records"] == [{"name": host, "type": kind, "value": value} for host in hosts]
         return
     found = {
@@ -103,7 +106,7 @@ def test_names_lead_to_what_is_in_front(stacks: Stacks, name: str) -> None:
     }
     direct = {(host, "A"): outputs["address"] for host in hosts}
     aliased = {(host, kind): "alias" for host in hosts for kind in ("A", "AAAA")}
-    if wanted.behind is Behind.NONE:
+    if wanted.load_balancer is LoadBalancerKind.NONE:
         assert found == direct
     else:
         # The network that was there before has no IPv6.
@@ -127,7 +130,7 @@ def test_who_may_issue_certificates_is_said_where_the_stack_keeps_the_zone(stack
     assert said == (issuers.get(wanted.certificate, set()) if wanted.dns is not Dns.NONE else set())
 
 
-@pytest.mark.parametrize("name", [name for name, wanted in WANTED.items() if wanted.behind is Behind.ALB])
+@each_of([name for name, wanted in WANTED.items() if wanted.load_balancer is LoadBalancerKind.ALB])
 def test_an_application_load_balancer_ends_tls_and_speaks_https_with_the_instance(stacks: Stacks, name: str) -> None:
     stack = stacks[name]
     elb = stack.cloud.client("elbv2")
@@ -153,7 +156,7 @@ def test_an_application_load_balancer_ends_tls_and_speaks_https_with_the_instanc
     assert set(closed.values()) == {True}
 
 
-@pytest.mark.parametrize("name", [name for name, wanted in WANTED.items() if wanted.behind is Behind.NLB])
+@each_of([name for name, wanted in WANTED.items() if wanted.load_balancer is LoadBalancerKind.NLB])
 def test_a_network_load_balancer_passes_both_ports_on_with_the_clients_address(stacks: Stacks, name: str) -> None:
     elb = stacks[name].cloud.client("elbv2")
     (balancer,) = elb.describe_load_balancers()["LoadBalancers"]
@@ -165,7 +168,7 @@ def test_a_network_load_balancer_passes_both_ports_on_with_the_clients_address(s
         assert attributes["proxy_protocol_v2.enabled"] == "true"
 
 
-@pytest.mark.parametrize("name", [name for name in WANTED if name != "staging"])
+@each_of([name for name in WANTED if name != "staging"])
 def test_the_data_volume_is_backed_up_and_alarms_are_heard(stacks: Stacks, name: str) -> None:
     stack = stacks[name]
     backup = stack.cloud.client("backup")

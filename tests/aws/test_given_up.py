@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from open_webui_edge.cli.stack import unprotected_state
 from tests.support.cloud import Cloud, CloudStack, Programs
 
 PROGRAM = Path(__file__).parent / "programs" / "kept.py"
@@ -55,9 +56,10 @@ def test_a_zone_that_the_stack_is_to_forget_stays_and_so_does_what_is_in_it(stac
     assert stack.steps() == []
 
 
-def test_who_removes_the_data_removes_vault_and_role(stack: CloudStack) -> None:
-    set_(stack, "data", {"keep": False})
-    stack.up().succeeded()
+def test_who_removes_the_data_removes_vault_and_role(stack: CloudStack, tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    file.write_text(unprotected_state(stack.pulumi("stack", "export", "--stack", stack.name).succeeded().output))
+    stack.pulumi("stack", "import", "--stack", stack.name, "--file", str(file)).succeeded()
     stack.destroy().succeeded()
     assert stack.cloud.client("backup").list_backup_vaults()["BackupVaultList"] == []
     assert [role for role in roles(stack) if "backup" in role] == []

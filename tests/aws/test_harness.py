@@ -1,4 +1,7 @@
-"""Whether these tests can be believed: a cloud and a provider that do what the real ones do."""
+"""Whether these tests can be believed: a cloud and a provider that do what the real ones do.
+
+Marked long: the result changes with the provider and the stand-in cloud, not with this project.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.cloud import Cloud, CloudStack, Programs
+
+pytestmark = pytest.mark.long
 
 SMALL = Path(__file__).parent / "programs" / "small.py"
 

@@ -24,7 +24,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from components.aws.host import aws_request
+from open_webui_edge.runtime.instance import aws_request
 from tests.support.certificates import authority, server
 from tests.support.cloud import REGION, Cloud
 from tests.support.metadata_service import MetadataService
@@ -157,7 +157,7 @@ def test_a_parameter_without_a_key_is_no_key(account: Cloud, tmp_path: Path) -> 
 
 
 @contextmanager
-def front_door(*, days: int, behind_a_load_balancer: bool, tmp_path: Path) -> Generator[str]:
+def front_door(*, days: int, uses_proxy_protocol: bool, tmp_path: Path) -> Generator[str]:
     """Serve a certificate; return the port."""
     issued = server(["chat.example.com"], authority("Test issuing", authority("Test root")), days=(-1, days))
     (tmp_path / "chain.pem").write_text(issued.chain_pem)
@@ -173,7 +173,7 @@ def front_door(*, days: int, behind_a_load_balancer: bool, tmp_path: Path) -> Ge
                 except OSError:
                     return
                 with connection:
-                    if behind_a_load_balancer and connection.recv(15) != b"PROXY UNKNOWN\r\n":
+                    if uses_proxy_protocol and connection.recv(15) != b"PROXY UNKNOWN\r\n":
                         continue
                     try:
                         with context.wrap_socket(connection, server_side=True) as secured:
@@ -208,20 +208,20 @@ def published(cloud: Cloud, stack: str) -> dict[str, float]:
     return values
 
 
-@pytest.mark.parametrize("behind_a_load_balancer", [False, True])
-def test_disk_and_certificate_are_published(account: Cloud, tmp_path: Path, *, behind_a_load_balancer: bool) -> None:
-    stack = f"measured-{behind_a_load_balancer}"
+@pytest.mark.parametrize("uses_proxy_protocol", [False, True])
+def test_disk_and_certificate_are_published(account: Cloud, tmp_path: Path, *, uses_proxy_protocol: bool) -> None:
+    stack = f"measured-{uses_proxy_protocol}"
     with (
-        front_door(days=30, behind_a_load_balancer=behind_a_load_balancer, tmp_path=tmp_path) as port,
+        front_door(days=30, uses_proxy_protocol=uses_proxy_protocol, tmp_path=tmp_path) as port,
         instance(account) as environment,
     ):
         ended = run("metrics.py", **{**environment, "STACK": stack, "HTTPS_PORT": port})
     assert ended.returncode == 0, ended.stderr
-    found = published(account, stack)
+    metrics = published(account, stack)
     usage = shutil.disk_usage("/")
-    assert found["disk_used_percent"] == pytest.approx(100 * usage.used / (usage.used + usage.free), abs=2)
-    assert found["certificate_days_left"] == pytest.approx(30, abs=0.1)
-    assert set(found) == {"disk_used_percent", "certificate_days_left"}
+    assert metrics["disk_used_percent"] == pytest.approx(100 * usage.used / (usage.used + usage.free), abs=2)
+    assert metrics["certificate_days_left"] == pytest.approx(30, abs=0.1)
+    assert set(metrics) == {"disk_used_percent", "certificate_days_left"}
 
 
 def test_what_cannot_be_measured_is_said_and_the_rest_published(account: Cloud) -> None:

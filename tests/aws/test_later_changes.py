@@ -1,6 +1,9 @@
 """What a changed setting does to a stack that is up: a file a case, and no case loses data.
 
 Behind the tests that look at what came about: what other combinations need is brought into the clouds here.
+
+Every run previews the changes that could lose data or open a port, from the one stack that it brings up. The others are
+marked long: each takes one more preview.
 """
 
 import copy
@@ -16,7 +19,7 @@ import yaml
 
 from tests.aws import stack_files
 from tests.aws.combinations import PREVIEWED, Combination, nearest
-from tests.aws.stacks import WANTED, ByName, Stacks
+from tests.aws.stacks import ALWAYS, WANTED, ByName, Stacks, asked_of
 from tests.support.case_files import CASES, SEPARATOR, case_files
 from tests.support.cloud import CloudStack, Refused, Step, type_and_name
 
@@ -32,46 +35,11 @@ LOST = {"delete", "replace", "create-replacement", "delete-replaced"}
 
 
 CASES_HERE = case_files("changed")
+IN_EVERY_RUN = {
+    *("backup-off", "data-volume-larger", "instance-with-an-arm-processor", "no-load-balancer-any-more"),
+    *("other-network", "other-region", "ssh-from-one-more-network"),
+}
 Found = list[Step] | Refused
-
-
-@pytest.fixture(scope="module")
-def changed(stacks: Stacks, again: ByName[list[str]]) -> Mapping[str, Found]:
-    """What an update would do in each case, and after each change to another combination.
-
-    Those of one stack come one after the other, since they change its file; several stacks at a time.
-    """
-    del again
-    by_stack: dict[str, dict[str, Change]] = defaultdict(dict)
-    for path in CASES_HERE:
-        case = _case(path)
-        by_stack[case["stack"]][path.stem] = partial(_set, case["set"])
-    for wanted in PREVIEWED:
-        by_stack[_start(wanted)][wanted.label] = partial(_choose, wanted)
-
-    def of(stack: CloudStack) -> dict[str, Found]:
-        return {label: _after(stack, change) for label, change in by_stack[stack.name].items()}
-
-    return {label: found for each in stacks.each(of).values() for label, found in each.items()}
-
-
-@pytest.mark.parametrize("path", CASES_HERE, ids=lambda path: path.stem)
-def test_a_changed_setting_does_what_the_case_says(changed: Mapping[str, Found], path: Path, *, update: bool) -> None:
-    text, _, expected = path.read_text().partition(SEPARATOR)
-    told = "".join(f"{line}\n" for line in _told(changed[path.stem]))
-    if update:
-        path.write_text(f"{text}{SEPARATOR}{told}")
-    else:
-        assert told == expected
-
-
-@pytest.mark.parametrize("wanted", PREVIEWED, ids=lambda wanted: wanted.label)
-def test_every_other_combination_is_a_change_that_loses_no_data(
-    changed: Mapping[str, Found], wanted: Combination
-) -> None:
-    found = changed[wanted.label]
-    assert not isinstance(found, Refused), found.words
-    assert _lost(found) == []
 
 
 def _case(path: Path) -> dict[str, Any]:
@@ -81,6 +49,59 @@ def _case(path: Path) -> dict[str, Any]:
 def _start(wanted: Combination) -> str:
     (name,) = [name for name, each in WANTED.items() if each == nearest(wanted)]
     return name
+
+
+def _marks(path: Path) -> Sequence[pytest.MarkDecorator]:
+    return () if path.stem in IN_EVERY_RUN else (pytest.mark.long,)
+
+
+@pytest.fixture(scope="module")
+def changed(request: pytest.FixtureRequest, stacks: Stacks, again: ByName[list[str]]) -> Mapping[str, Found]:
+    """What an update would do in each case, and after each change to another combination, that is asked for.
+
+    Those of one stack come one after the other, since they change its file; several stacks at a time.
+    """
+    del again
+    by_stack: dict[str, dict[str, Change]] = defaultdict(dict)
+    for params in asked_of(request):
+        if "path" in params:
+            by_stack[params["name"]][params["path"].stem] = partial(_set, _case(params["path"])["set"])
+        else:
+            by_stack[params["name"]][params["wanted"].label] = partial(_choose, params["wanted"])
+
+    def of(stack: CloudStack) -> dict[str, Found]:
+        return {label: _after(stack, change) for label, change in by_stack[stack.name].items()}
+
+    return {label: found for each in stacks.each(of).values() for label, found in each.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [pytest.param(_case(path)["stack"], path, marks=_marks(path), id=path.stem) for path in CASES_HERE],
+)
+def test_a_changed_setting_does_what_the_case_says(
+    changed: Mapping[str, Found], name: str, path: Path, *, update: bool
+) -> None:
+    assert name == ALWAYS or path.stem not in IN_EVERY_RUN, "every run brings up one stack"
+    text, _, expected = path.read_text().partition(SEPARATOR)
+    told = "".join(f"{line}\n" for line in _told(changed[path.stem]))
+    if update:
+        path.write_text(f"{text}{SEPARATOR}{told}")
+    else:
+        assert told == expected
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("name", "wanted"), [pytest.param(_start(wanted), wanted, id=wanted.label) for wanted in PREVIEWED]
+)
+def test_every_other_combination_is_a_change_that_loses_no_data(
+    changed: Mapping[str, Found], name: str, wanted: Combination
+) -> None:
+    assert _start(wanted) == name
+    found = changed[wanted.label]
+    assert not isinstance(found, Refused), found.words
+    assert _lost(found) == []
 
 
 def _after(stack: CloudStack, change: Change) -> Found:

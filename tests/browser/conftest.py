@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import FIRST_KEY, answered_by, bridge_address, engine, model_server, workshop
-from tests.support.model_server import ModelServer
+from open_webui_edge.benchmarks.model_server import ModelServer
+from tests.integration.conftest import (
+    FIRST_KEY,
+    answered_by,
+    bare_engine,
+    bridge_address,
+    engine,
+    model_server,
+    workshop,
+)
 from tests.support.stack import StackUnderTest, Workshop
 
-__all__ = ["bridge_address", "engine", "model_server", "workshop"]
+__all__ = ["bare_engine", "bridge_address", "engine", "model_server", "workshop"]
 
 
 @dataclass(frozen=True)

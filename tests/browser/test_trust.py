@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Error
 
-from bootstrap import places
+from open_webui_edge.benchmarks.browser import open_webui_page
+from open_webui_edge.bootstrap import paths
 from tests.browser.conftest import RunningDeployment
-from tests.support.browser import open_webui_page
 from tests.support.stack import Ended
+
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def make(deployment: RunningDeployment, target: str, home: Path) -> Ended:
         HOME=str(home),
         XDG_DATA_HOME=str(home / "data"),
         # What takes minutes to make is this machine's.
-        XDG_CACHE_HOME=str(places.cache().parent),
+        XDG_CACHE_HOME=str(paths.cache().parent),
     )
 
 

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from components import images
-from components.images import ImageSource
+from open_webui_edge.benchmarks.model_server import ModelServer
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import ImageSource
 from tests.diagnostics.house import House, origins
 from tests.diagnostics.stand_in import StandIn
 from tests.nginx.application import ADMIN, ADMIN_PASSWORD, PORT, Application
 from tests.nginx.conftest import image, network_and_gateway
 from tests.nginx.nginx_under_test import PATIENCE
 from tests.support.machine import image_here
-from tests.support.model_server import ModelServer
 
 _UP = 300.0
 """Seconds until the application must be up: all other tests of this folder are lost without it."""

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.images import NGINX, ImageSource
-from diagnostics.subject import Subject
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.diagnostics.subject import Subject
+from open_webui_edge.settings.images import NGINX, ImageSource
 from tests.nginx.name_server import NameServer
 from tests.support.certificates import Issued, authority, pem, rsa_key, server
-from tests.support.waiting import wait_until
 
 FOLDER = Path(__file__).parent / "deployments"
 NAME = "chat.example.com"
@@ -63,16 +63,16 @@ class Deployment:
     number: int
 
     @property
-    def told(self) -> Mapping[str, list[str]]:
+    def directives(self) -> Mapping[str, list[str]]:
         """What the comments at its top say: word -> values."""
-        found: dict[str, list[str]] = {}
+        values: dict[str, list[str]] = {}
         for word, value in re.findall(r"^# (\w+): (.+)$", self.text, re.MULTILINE):
-            found.setdefault(word, []).append(value)
-        return found
+            values.setdefault(word, []).append(value)
+        return values
 
     def says(self, word: str, otherwise: str = "") -> str:
         """Return what is said once at most."""
-        return self.told.get(word, [otherwise])[0]
+        return self.directives.get(word, [otherwise])[0]
 
     def port(self, which: int = 0) -> int:
         """Return one of its ports: 0 for HTTPS, 1 for plain HTTP, others for what it likes."""

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from diagnostics import outside
-from diagnostics.finding import Hop
-from diagnostics.question import Diagnosis, diagnose
-from diagnostics.subject import Expectations, Subject
+from open_webui_edge.diagnostics import outside
+from open_webui_edge.diagnostics.finding import Hop
+from open_webui_edge.diagnostics.question import Diagnosis, diagnose
+from open_webui_edge.diagnostics.subject import Expectations, Subject
 from tests.diagnostics.conftest import signed_in
 from tests.diagnostics.house import NAME, Deployment, House
-from tests.diagnostics.test_broken_deployments import told
+from tests.diagnostics.test_broken_deployments import summary
 from tests.nginx.application import PORT, Application
 from tests.nginx.conftest import UPSTREAM, Workshop, workshop_in
 from tests.nginx.nginx_under_test import NginxUnderTest, settings_of
@@ -81,7 +81,7 @@ def expected(*addresses: str, **others: object) -> Expectations:
 
 
 @contextmanager
-def behind_a_load_balancer(
+def with_load_balancer(
     workshop: Workshop, application: Application, upgrade: str
 ) -> Iterator[tuple[House, NginxUnderTest]]:
     """The rendered Nginx in HTTP mode, and before it what ends TLS as an Application Load Balancer does."""
@@ -117,8 +117,8 @@ def subject_of(house: House, **others: object) -> Subject:
 
 
 def assert_well(diagnosis: Diagnosis) -> None:
-    assert diagnosis.exit_code == 0, told(diagnosis)
-    assert not [finding for finding in diagnosis.findings if finding.severity == "unknown"], told(diagnosis)
+    assert diagnosis.exit_code == 0, summary(diagnosis)
+    assert not [finding for finding in diagnosis.findings if finding.severity == "unknown"], summary(diagnosis)
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +142,10 @@ def test_own_nginx_that_is_well_gives_no_trouble(plain: NginxUnderTest, workshop
     subject = known(plain, workshop, expected=expected(address_of(plain), http3=True))
     diagnosis = diagnose(subject, outside.QUESTIONS)
     assert_well(diagnosis)
-    found = {finding.check: finding.seen for finding in diagnosis.findings}
-    assert found["http.three"] == "HTTP/3 is offered, and UDP port 443 speaks QUIC."
-    assert found["upload.size"] == "A file of 1 GiB passes."
-    assert found["redirect.http"] == f"http://{NAME}/ -> https://{NAME}/."
+    seen = {finding.check: finding.seen for finding in diagnosis.findings}
+    assert seen["http.three"] == "HTTP/3 is offered, and UDP port 443 speaks QUIC."
+    assert seen["upload.size"] == "A file of 1 GiB passes."
+    assert seen["redirect.http"] == f"http://{NAME}/ -> https://{NAME}/."
 
 
 def test_own_nginx_that_a_stranger_asks_about_gives_no_trouble(plain: NginxUnderTest, workshop: Workshop) -> None:
@@ -155,14 +155,14 @@ def test_own_nginx_that_a_stranger_asks_about_gives_no_trouble(plain: NginxUnder
 def test_own_nginx_behind_a_load_balancer_that_is_well_gives_no_trouble(
     workshop: Workshop, application: Application
 ) -> None:
-    with behind_a_load_balancer(workshop, application, UPGRADE) as (house, _):
+    with with_load_balancer(workshop, application, UPGRADE) as (house, _):
         assert_well(diagnose(subject_of(house), outside.QUESTIONS))
 
 
 def test_load_balancer_that_drops_upgrade_is_blamed_and_not_the_nginx_behind_it(
     workshop: Workshop, application: Application
 ) -> None:
-    with behind_a_load_balancer(workshop, application, "") as (house, _):
+    with with_load_balancer(workshop, application, "") as (house, _):
         first, *_ = diagnose(subject_of(house), outside.QUESTIONS).ranked
     assert (first.finding.check, first.finding.hop) == ("websocket.upgrade", Hop.OUTER_PROXY)
     assert "a hop in front of it dropped the header" in first.finding.seen
@@ -203,7 +203,7 @@ def test_promised_http_3_that_no_datagram_reaches_is_a_warning(plain: NginxUnder
 def test_report_of_a_real_deployment_holds_nothing_secret(
     plain: NginxUnderTest, workshop: Workshop, tmp_path: Path
 ) -> None:
-    from diagnostics.command_line import report  # noqa: PLC0415 - it alone is asked here
+    from open_webui_edge.diagnostics.command_line import report  # noqa: PLC0415 - it alone is asked here
 
     subject = known(plain, workshop, token="a token that nobody may read")
     file = tmp_path / "doctor.html"

@@ -7,10 +7,10 @@ import docker
 import docker.errors
 import pytest
 
-from bootstrap import aws_provider
-from bootstrap.problem import ProblemError
-from components import images
-from components.images import INSTANCE, ImageSource
+from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import INSTANCE, ImageSource
+from tests.support.aws_provider import find
 from tests.support.cloud import provider_on_path
 from tests.support.machine import lacks, pulumi_environment
 
@@ -34,7 +34,7 @@ def environment_of_deployments() -> Mapping[str, str]:
     engine_with(*(image.reference(ImageSource.BUILT, None) for image in built))
     environment = pulumi_environment()
     try:
-        found = aws_provider.find(environment)
+        found = find.find(environment)
     except ProblemError as problem:
         lacks(f"no AWS provider ({problem})")
     first = [Path(found.environment["PATH"])] if "PATH" in found.environment else []

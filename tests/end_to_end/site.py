@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from open_webui_edge.benchmarks.model_server import MODEL, ModelServer
+from open_webui_edge.benchmarks.open_webui_client import Answer, OpenWebUIClient
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.end_to_end.instance.hardware import Hardware
 from tests.end_to_end.instance.machine import Machine
 from tests.support.cloud import REGION, Cloud, CloudStack
-from tests.support.model_server import MODEL, ModelServer
-from tests.support.open_webui_client import Answer, OpenWebUIClient
 from tests.support.stack import Ended, Workshop, end
-from tests.support.waiting import wait_until
 
 DOMAIN = "chat.example.com"
 ALIAS = "www.chat.example.com"
 EMAIL = "admin@example.com"
 KEY = "sk-a-tests-own"
-_PATIENCE = "_FIRST_START = 900"
+_FIRST_START_TIMEOUT = "_FIRST_START_TIMEOUT = 900"
 READY = "/run/open-webui-edge/ready"
 
 
@@ -85,8 +85,8 @@ class Site:
         """Update with less patience for a new instance, in seconds, than a person would have."""
         program = self.folder / "components/deployment.py"
         text = program.read_text()
-        assert text.count(_PATIENCE) == 1
-        program.write_text(text.replace(_PATIENCE, f"_FIRST_START = {within}"))
+        assert text.count(_FIRST_START_TIMEOUT) == 1
+        program.write_text(text.replace(_FIRST_START_TIMEOUT, f"_FIRST_START_TIMEOUT = {within}"))
         try:
             return self.up().failed()
         finally:

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from components.images import BENCH_TOOLS
-from components.reverse_proxy.rendering import HEALTH_OF_LOAD_BALANCER
+from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.components.reverse_proxy.rendering import HEALTH_OF_LOAD_BALANCER
+from open_webui_edge.settings.images import BENCH_TOOLS
 from tests.acme.engine import inside
 from tests.end_to_end.conftest import engine_with
 from tests.end_to_end.instance.balancer import Balancer
 from tests.end_to_end.site import ALIAS, DOMAIN, Site, chat
 from tests.support.certificates import authority, server
-from tests.support.open_webui_client import OpenWebUIClient
 from tests.support.stack import NO_CHANGE
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.long
 FORGED = {"X-Forwarded-For": "6.6.6.6", "X-Real-IP": "6.6.6.6", "X-Forwarded-Proto": "http", "Forwarded": "for=6.6.6.6"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.images import ACME_TOOLS, CERTBOT, ImageSource
+from open_webui_edge.settings.images import ACME_TOOLS, CERTBOT, ImageSource
 from tests.acme.engine import remove
 from tests.acme.issuer import Issuer, Names
 from tests.acme.route53 import Route53

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from components import images
-from components.aws import cloud_init
-from components.images import ImageSource
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.components.aws import cloud_init
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import ImageSource
 from tests.acme.engine import inside
 from tests.end_to_end.instance.hardware import Hardware
 from tests.end_to_end.instance.machine import Machine
 from tests.support.cloud import Cloud
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.long
 READY = "/run/open-webui-edge/ready"

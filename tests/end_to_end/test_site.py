@@ -1,4 +1,7 @@
-"""From nothing to a chat on an instance: the real provider, a machine that boots, and ssh as the only way there."""
+"""From nothing to a chat on an instance: the real provider, a machine that boots, and ssh as the only way there.
+
+Marked long: it boots an instance. tests/aws runs the provider, and tests/integration/test_ssh.py a stack over ssh.
+"""
 
 import json
 import stat
@@ -8,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from components import images
-from components.images import ImageSource
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import ImageSource
 from tests.end_to_end.instance.machine import Machine
 from tests.end_to_end.site import DOMAIN, EMAIL, READY, Site
 from tests.support.stack import NO_CHANGE, StackUnderTest
-from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.long
 
 TOKEN = "curl -sS -m 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token"
 HOST_KEY = "/etc/ssh/open-webui-edge_host_ed25519_key"
@@ -61,7 +66,6 @@ def test_no_container_reaches_the_metadata_service(site: Site) -> None:
         assert code == NEVER_ANSWERED, f"{container['Name']}: {said}"
 
 
-@pytest.mark.long
 def test_user_data_that_runs_again_keeps_the_chats(site: Site) -> None:
     machine = site.machine
     chat = site.chat().chat_id
@@ -75,7 +79,6 @@ def test_user_data_that_runs_again_keeps_the_chats(site: Site) -> None:
     assert NO_CHANGE.search(site.up().succeeded().output)
 
 
-@pytest.mark.long
 def test_a_larger_instance_has_the_same_chats(site: Site) -> None:
     chat, address = site.chat().chat_id, site.address
     site.set("platform.aws.instance.type", "t3.xlarge")
@@ -85,7 +88,6 @@ def test_a_larger_instance_has_the_same_chats(site: Site) -> None:
     assert NO_CHANGE.search(site.up().succeeded().output)
 
 
-@pytest.mark.long
 def test_another_instance_has_the_same_volume_and_chats(site: Site) -> None:
     chat, address, before = site.chat().chat_id, site.address, site.machine
     identity = file_system(before)
@@ -97,7 +99,6 @@ def test_another_instance_has_the_same_volume_and_chats(site: Site) -> None:
     assert NO_CHANGE.search(site.up().succeeded().output)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("trouble", "memory"), [("cables pulled", "3GiB"), ("instance frozen", "3500MiB")])
 def test_an_update_that_lost_its_connection_is_finished_by_the_next(site: Site, trouble: str, memory: str) -> None:
     chat, machine = site.chat().chat_id, site.machine
@@ -112,7 +113,6 @@ def test_an_update_that_lost_its_connection_is_finished_by_the_next(site: Site, 
     assert NO_CHANGE.search(site.up().succeeded().output)
 
 
-@pytest.mark.long
 def test_what_is_done_day_by_day_works_on_an_instance(site: Site, tmp_path: Path) -> None:
     kept, folder = {site.chat().chat_id, *site.chats()}, tmp_path / "backups"
     site.make("backup", TO=str(folder)).succeeded()
@@ -120,7 +120,7 @@ def test_what_is_done_day_by_day_works_on_an_instance(site: Site, tmp_path: Path
     assert later in site.chats()
     site.make("restore", FROM="latest", YES="1").succeeded()
     assert set(site.chats()) == kept
-    assert "is whole, and Open WebUI comes up with it" in site.make("backup-verify").succeeded().output
+    assert "is complete, and Open WebUI starts with it" in site.make("backup-verify").succeeded().output
 
     # What it says first, of a name that nobody's DNS knows, is true.
     said = site.make("doctor", JSON="yes").failed().output
@@ -130,7 +130,6 @@ def test_what_is_done_day_by_day_works_on_an_instance(site: Site, tmp_path: Path
     assert {"engine", "application"} <= {one["hop"] for one in findings if one["severity"] == "ok"}
 
 
-@pytest.mark.long
 def test_a_backup_of_an_instance_is_restored_on_another_platform(site: Site, tmp_path: Path) -> None:
     kept, folder, key = {site.chat().chat_id, *site.chats()}, tmp_path / "backups", tmp_path / "key"
     site.make("backup", TO=str(folder)).succeeded()
@@ -147,12 +146,11 @@ def test_a_backup_of_an_instance_is_restored_on_another_platform(site: Site, tmp
             assert {chat["id"] for chat in client.chats()} == kept
 
 
-@pytest.mark.long
 def test_what_is_down_comes_back_with_its_chats(site: Site) -> None:
     chat, before = site.chat().chat_id, site.machine
     volumes = set(site.hardware.disks)
     down = site.make("down").succeeded()
-    assert "What is kept, and costs: the data volume" in down.output
+    assert "Still there, and billed: the data volume" in down.output
     ec2 = site.stack.cloud.client("ec2")
     assert ec2.describe_addresses()["Addresses"] == []
     kept = {volume["VolumeId"] for volume in ec2.describe_volumes()["Volumes"]}
@@ -163,7 +161,6 @@ def test_what_is_down_comes_back_with_its_chats(site: Site) -> None:
     assert chat in site.chats()
 
 
-@pytest.mark.long
 def test_an_instance_that_is_gone_is_made_anew_and_has_the_chats(site: Site) -> None:
     chat, before = site.chat().chat_id, site.machine
     site.stack.cloud.client("ec2").terminate_instances(InstanceIds=[before.instance_id])
@@ -175,7 +172,6 @@ def test_an_instance_that_is_gone_is_made_anew_and_has_the_chats(site: Site) -> 
     assert NO_CHANGE.search(site.up().succeeded().output)
 
 
-@pytest.mark.long
 def test_who_removes_the_data_too_leaves_nothing_even_if_the_instance_is_gone(site: Site) -> None:
     before = site.machine
     cloud = site.stack.cloud
@@ -188,12 +184,11 @@ def test_who_removes_the_data_too_leaves_nothing_even_if_the_instance_is_gone(si
     assert [name for name in parameters if not name.startswith("/aws/")] == []
 
 
-@pytest.mark.long
 def test_a_new_instance_is_waited_for_whatever_is_wrong_with_it(deployable: Mapping[str, str], tmp_path: Path) -> None:
     with Site.open(tmp_path, deployable, "e2e-late") as site:
         site.hardware.held = True
         output = site.up_failing(within=5).output
-        assert "was not ready within 5 seconds. What was waited for last is TCP port 22." in output
+        assert "Timed out after 5 s: TCP port 22 of" in output
 
         # Somebody else answers at its address.
         site.hardware.held = False
@@ -202,14 +197,14 @@ def test_a_new_instance_is_waited_for_whatever_is_wrong_with_it(deployable: Mapp
         wait_until(lambda: ready(machine), what="the instance to be ready", deadline=900, every=1)
         machine.do(f"rm {HOST_KEY}; ssh-keygen -q -t ed25519 -N '' -f {HOST_KEY}; systemctl restart ssh")
         output = site.up_failing(within=30).output
-        assert "What was waited for last is the SSH login." in output
+        assert "Timed out after 30 s: the SSH login of" in output
         assert "has another host key than" in output
         machine.do("systemctl stop docker.socket docker.service && systemctl restart open-webui-edge-boot.service")
         wait_until(lambda: ready(machine), what="the instance to be ready", deadline=900, every=1)
 
         machine.do("systemctl stop docker.socket docker.service")
         output = site.up_failing(within=30).output
-        assert "What was waited for last is the Docker engine." in output
+        assert "Timed out after 30 s: the Docker engine of" in output
 
         with site.updating(r"waiting for the Docker engine of ssh://admin@") as update:
             machine.do("systemctl start docker.socket docker.service")

@@ -8,29 +8,35 @@ import docker
 import docker.errors
 import pytest
 
-from components import images
-from components.images import ImageSource
+from open_webui_edge.benchmarks.model_server import ModelServer
+from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import ImageSource
 from tests.support.machine import lacks, pulumi_environment
-from tests.support.model_server import ModelServer
-from tests.support.open_webui_client import OpenWebUIClient
 from tests.support.stack import StackUnderTest, Workshop
 
 
 @pytest.fixture(scope="session")
-def engine() -> docker.DockerClient:
-    """The Docker engine of this machine, with the images built."""
+def bare_engine() -> docker.DockerClient:
+    """The Docker engine of this machine, whatever images it has."""
     try:
         client = docker.from_env()
         client.ping()
     except docker.errors.DockerException:
         lacks("no Docker engine that answers")
+    return client
+
+
+@pytest.fixture(scope="session")
+def engine(bare_engine: docker.DockerClient) -> docker.DockerClient:
+    """The Docker engine of this machine, with the images built."""
     for image in (images.NGINX, images.open_webui(images.OPEN_WEBUI_VERSION)):
         name = image.reference(ImageSource.BUILT, None)
         try:
-            client.images.get(name)
+            bare_engine.images.get(name)
         except docker.errors.ImageNotFound:
             lacks(f"no image {name}")
-    return client
+    return bare_engine
 
 
 @pytest.fixture(scope="session")
@@ -41,9 +47,9 @@ def workshop(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
-def bridge_address(engine: docker.DockerClient) -> str:
+def bridge_address(bare_engine: docker.DockerClient) -> str:
     """The address of this machine that containers know as host.docker.internal."""
-    (network, *_) = engine.networks.get("bridge").attrs["IPAM"]["Config"]
+    (network, *_) = bare_engine.networks.get("bridge").attrs["IPAM"]["Config"]
     # Older engines name the gateway only where somebody chose it; it is the network's first address then.
     return network.get("Gateway") or str(next(ipaddress.ip_network(network["Subnet"]).hosts()))
 

@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
+from open_webui_edge.benchmarks.open_webui_client import OpenWebUIError
 from tests.integration.conftest import ADMIN_PASSWORD
-from tests.support.open_webui_client import OpenWebUIError
 from tests.support.stack import StackUnderTest
 
 EMAIL = "admin@example.com"
@@ -65,8 +65,11 @@ def test_a_made_one_is_shown_once_on_the_terminal_and_is_in_no_log(chat: StackUn
     [
         (["PASSWORD=hunter22"], "A password on a command line can be read by others"),
         (["PASSWORD=stdin"], "PASSWORD: is too short; write at least 8 characters"),
-        ([], "The new password would be shown once, on a terminal, and this is none"),
-        (["ACCOUNT=nobody@example.com", "PASSWORD=stdin"], "nobody@example.com is no administrator there; these are: "),
+        ([], "A generated password is shown once, on a terminal, and there is none"),
+        (
+            ["ACCOUNT=nobody@example.com", "PASSWORD=stdin"],
+            "nobody@example.com is not an administrator; administrators: ",
+        ),
         (["STACK=it-nobody", "PASSWORD=stdin"], "No Open WebUI of the stack it-nobody runs"),
     ],
     ids=["argv", "short", "no terminal", "nobody", "no stack"],

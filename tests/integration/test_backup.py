@@ -12,13 +12,13 @@ import docker.errors
 import pytest
 from docker.models.containers import Container
 
-from components import images
-from components.images import ImageSource
+from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import ImageSource
 from tests.integration.test_make import Checkout, settings
 from tests.support.machine import lacks, pulumi_environment
-from tests.support.open_webui_client import OpenWebUIClient
 from tests.support.stack import Ended, StackUnderTest
-from tests.support.waiting import wait_until
 
 ADMIN = "admin@example.com"
 NOTES = b"Nginx reads it from top to bottom.\n" * 1000
@@ -130,13 +130,13 @@ def test_a_second_backup_brings_into_the_folder_what_is_new_alone(saved: Saved, 
 def test_a_folder_with_something_else_stays_as_it_is(saved: Saved, checkout: Checkout, tmp_path: Path) -> None:
     (tmp_path / "thesis.odt").write_text("mine")
     said = checkout.make("backup", saved.stack.name, TO=str(tmp_path)).failed().output
-    assert f"TO={tmp_path} holds something else (thesis.odt); name a folder that is empty" in said
+    assert f"TO={tmp_path} contains other files (thesis.odt); use a folder that is empty" in said
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.odt"]
 
 
 def test_without_a_name_a_restore_lists_the_backups(saved: Saved, checkout: Checkout) -> None:
     said = checkout.make("restore", saved.stack.name).failed().output
-    assert "FROM=… says what to restore: latest, one of these" in said
+    assert "FROM=… is missing; use latest, one of these" in said
     assert re.search(r"^ {4}[0-9a-f]{8}  [-0-9]+ [0-9:]+  users 1, chats 1, messages 0, files 1$", said, re.MULTILINE)
 
 
@@ -193,7 +193,9 @@ def test_backups_of_before_outlive_one_that_is_killed(saved: Saved, checkout: Ch
 
 def at_work(stack: StackUnderTest, data: str) -> Container | None:
     """Return the container in which restic reads the data, once it does."""
-    for one in stack.engine.containers.list(filters={"label": [f"stack={stack.name}", "role=backup-task"]}):
+    for one in stack.engine.containers.list(
+        filters={"label": [f"stack={stack.name}", "role=backup-task"]}, ignore_removed=True
+    ):
         try:
             reads = any(mount.get("Name") == data for mount in one.attrs["Mounts"])
             if reads and any("restic backup" in " ".join(row) for row in one.top()["Processes"] or ()):
@@ -223,7 +225,7 @@ def test_a_restore_brings_back_the_state_of_then_and_asks_before(saved: Saved, c
         client.create_chat("made afterwards")
         later = upload(client, b"made afterwards")
     asked = checkout.make("restore", saved.stack.name, FROM="latest").failed().output
-    assert "A restore replaces data: it asks first, and nobody is there to answer; YES=1 answers" in asked
+    assert "A restore replaces data: confirmation is needed and there is no terminal; set YES=1" in asked
     checkout.make("restore", saved.stack.name, FROM="latest", YES="1").succeeded()
     saved.holds(saved.stack)
     assert later not in saved.stack.read("open-webui", "find", "/app/backend/data")
@@ -238,7 +240,7 @@ def test_a_folder_restores_into_another_stack_where_sessions_go_on(
     file.write_text(saved.stack.outputs()["backup_password"])
     said = checkout.make("restore", away.name, FROM=str(saved.folder), KEY_FILE=str(file), YES="1").succeeded().output
     saved.holds(away)
-    assert "it stands encrypted in the stack's file (open_webui.secret_key)" in said
+    assert "it is encrypted in the stack's file (open_webui.secret_key)" in said
     assert "secure:" in away.file.read_text()
 
 
@@ -246,11 +248,13 @@ def test_verify_brings_the_newest_up_and_finds_a_damaged_pack(saved: Saved, chec
     said = checkout.make("backup-verify", saved.stack.name).succeeded().output
     assert re.search(r"^users +1 +1$", said, re.MULTILINE)
     assert re.search(r"^files +1 +1$", said, re.MULTILINE)
-    assert "is whole, and Open WebUI comes up with it." in said
+    assert "is complete, and Open WebUI starts with it." in said
     packs = "find /repository/restic/data -type f"
     script = f"for pack in $({packs}); do chmod 600 $pack; printf damaged | dd conv=notrunc of=$pack; done"
     saved.stack.read("backup", "sh", "-c", script)
     said = checkout.make("backup-verify", saved.stack.name).failed().output
     assert "Checking the repository failed" in said
-    left = saved.stack.engine.containers.list(all=True, filters={"label": [f"stack={saved.stack.name}"]})
+    left = saved.stack.engine.containers.list(
+        all=True, filters={"label": [f"stack={saved.stack.name}"]}, ignore_removed=True
+    )
     assert {one.labels["role"] for one in left} == {"nginx", "nginx-installer", "open-webui", "backup", "backup-copy"}

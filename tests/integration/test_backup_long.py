@@ -13,12 +13,12 @@ import docker
 import docker.errors
 import pytest
 
+from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.integration.test_backup import ADMIN
 from tests.integration.test_make import Checkout, settings
 from tests.support.machine import pulumi_environment
-from tests.support.open_webui_client import OpenWebUIClient
 from tests.support.stack import StackUnderTest, end, free_port
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.long
 _MESSAGES = 10_000
@@ -179,7 +179,7 @@ def starts_by_hand(stack: StackUnderTest) -> bool:
     application.start()
 
     def told() -> str:
-        if b"refused: a restore was cut short, and the data is half of then" in application.logs()[before:]:
+        if b"refused: an interrupted restore left the data inconsistent" in application.logs()[before:]:
             return "refused"
         application.reload()
         return "runs" if application.attrs["State"]["Health"]["Status"] == "healthy" else ""
@@ -190,7 +190,9 @@ def starts_by_hand(stack: StackUnderTest) -> bool:
 def kill(restore: subprocess.Popen[str], stack: StackUnderTest) -> None:
     """Kill a restore with all that it has started."""
     end(restore)
-    for one in stack.engine.containers.list(filters={"label": [f"stack={stack.name}", "role=backup-task"]}):
+    for one in stack.engine.containers.list(
+        filters={"label": [f"stack={stack.name}", "role=backup-task"]}, ignore_removed=True
+    ):
         with suppress(docker.errors.APIError):
             one.kill()
 
@@ -221,12 +223,12 @@ def test_a_restore_that_was_killed_is_brought_to_its_end(checkout: Checkout, dat
         wait_until(moment, what="the moment", deadline=120, every=0.01)
         kill(restore, stack)
         refused = checkout.make("backup", name).failed().output
-        assert "was cut (make restore without FROM brings it to its end); no backup until then" in refused
-        # Who starts it by hand is told what to do; nobody works with what is half of then and half of now.
+        assert "was interrupted (make restore without FROM finishes it); no backup until then" in refused
+        # A start by hand reports what to do; no container works on inconsistent data.
         if starts_by_hand(stack):
             assert (volume / ".open-webui-edge-restore/in-place").exists()
         said = checkout.make("restore", name).succeeded().output
-        assert f"The restore that was cut short is at its end, and {name} runs." in said
+        assert f"The interrupted restore is complete, and {name} runs." in said
         found = titles(stack)
         if database == "postgres":
             assert found == ({"then"} if in_place else {"then", "now"})
@@ -244,7 +246,7 @@ def test_a_restore_that_was_killed_is_brought_to_its_end(checkout: Checkout, dat
         checkout.make("restore", name, FROM="before", YES="1").succeeded()
         assert titles(stack) == {"then", "before the last one"}
         said = checkout.make("restore", name, FROM="before", YES="1").failed().output
-        assert f"FROM=before puts back what an unfinished restore has replaced, and {name} has none" in said
+        assert f"FROM=before rolls back an interrupted restore, and {name} has none" in said
 
 
 _REVISION = """

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import certificate
-from bootstrap.certificate import Wanted
-from bootstrap.engine import Engine
+from open_webui_edge.bootstrap.engine import Engine
+from open_webui_edge.cli import certificate
+from open_webui_edge.cli.certificate import CertificateConfig
 from tests.support.certificates import Issued, authority, server
 
 LOCAL = Engine("unix:///nobody", "a test", ("false",))
@@ -48,6 +48,6 @@ def test_it_is_asked_by_name_and_says_first_who_it_is_where_that_is_wanted(tmp_p
     with listening(issued, tmp_path, preamble=preamble) as port:
         bindings = [{"HostIp": "0.0.0.0", "HostPort": str(port)}]
         container = {"Name": "/edge-nginx", "NetworkSettings": {"Ports": {"443/tcp": bindings}}}
-        shown, how = certificate.served(LOCAL, container, Wanted.by(settings))
+        shown, how = certificate.served(LOCAL, container, CertificateConfig.from_settings(settings))
     assert shown == issued.certificate
     assert how == f"served at 127.0.0.1:{port}"

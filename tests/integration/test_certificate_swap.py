@@ -1,4 +1,8 @@
-"""A certificate changes in a stack that is in use: nobody loses a request, and the proxy goes on."""
+"""A certificate changes in a stack that is in use: no request is lost, and the proxy goes on.
+
+Marked long: tests/nginx/test_certificates.py swaps certificates under load with Nginx alone. Only this file shows it
+with Pulumi and a whole stack.
+"""
 
 import json
 import ssl
@@ -8,9 +12,11 @@ import httpx
 import pytest
 from cryptography import x509
 
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.support.load import Http1, Http2, Load, SocketIo
 from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop, free_port
-from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

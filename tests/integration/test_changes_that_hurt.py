@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient, OpenWebUIError
 from tests.integration.conftest import ADMIN_PASSWORD
-from tests.support.open_webui_client import OpenWebUIClient, OpenWebUIError
 from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop, free_port
 
 pytestmark = pytest.mark.long
@@ -80,9 +80,7 @@ def test_a_rotated_secret_key_costs_sessions_and_nothing_else(stack: StackUnderT
         assert new.user()["role"] == "admin"
         assert new.request("GET", "/api/v1/functions/id/kept/valves")["word"] == "MARK4f1d"
     assert _valves(stack) != encrypted
-    assert "1 records that an earlier secret key had encrypted are written anew" in (
-        stack.container("open-webui").logs().decode()
-    )
+    assert "re-encrypted 1 records with the current secret key" in (stack.container("open-webui").logs().decode())
     assert NO_CHANGE.search(stack.up().succeeded().output)
 
 

@@ -1,4 +1,7 @@
-"""What the proxy does in a real deployment: sockets, streams, files that are kept and files that never are."""
+"""What the proxy does in a real deployment: sockets, streams, files that are kept and files that never are.
+
+Tests that stop the application or update the stack are marked long: tests/nginx does both without Open WebUI.
+"""
 
 import re
 from collections.abc import Iterator
@@ -8,10 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from components.docker.engine import Engine
-from tests.support.open_webui_client import OpenWebUIClient
+from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.engine.engine import Engine
 from tests.support.stack import StackUnderTest, free_port
-from tests.support.waiting import wait_until
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml", "Accept-Encoding": "gzip"}
 
@@ -87,6 +90,7 @@ def test_a_private_file_is_never_kept(chat: StackUnderTest, admin: OpenWebUIClie
     assert b"private" not in stranger.content
 
 
+@pytest.mark.long
 def test_what_is_kept_is_given_out_while_the_application_is_down(chat: StackUnderTest, visitor: httpx.Client) -> None:
     path = chunk_of(visitor)
     whole = visitor.get(path).content
@@ -156,6 +160,7 @@ def test_metrics_are_for_the_host_alone_and_outlive_a_killed_proxy(side: StackUn
     assert not [name for name in side.owned("networks") if "metrics" in name]
 
 
+@pytest.mark.long
 def test_ipv6_is_published_only_where_the_engine_shows_who_comes(chat: StackUnderTest) -> None:
     shown = Engine(None).shows_ipv6_clients()
     chat.config["site"]["listen"]["address"] = "0.0.0.0"
@@ -164,8 +169,8 @@ def test_ipv6_is_published_only_where_the_engine_shows_who_comes(chat: StackUnde
         output = chat.up().succeeded().output
         chat.wait_until_ready()
         why = (
-            "Nothing is published on ::: this Docker engine would show every IPv6 client under its own gateway's"
-            " address. Docker 27 and later show the client's; site.listen.ipv6: false says that none is wanted."
+            "Nothing is published on ::: behind this Docker engine every IPv6 client has the gateway's address. Docker"
+            " 27 and later preserve the client's; site.listen.ipv6: false hides this message."
         )
         assert (why in " ".join(output.split())) is not shown, output
         ports = chat.container("nginx").attrs["NetworkSettings"]["Ports"]

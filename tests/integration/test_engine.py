@@ -1,4 +1,7 @@
-"""A Docker engine that goes away in the middle of an update, and comes back."""
+"""A Docker engine that goes away in the middle of an update, and comes back.
+
+Marked long: it starts a second engine. test_update.py also kills an update, with the engine still there.
+"""
 
 import json
 import os
@@ -17,15 +20,17 @@ import docker.errors
 import pytest
 import requests
 
-from components import images
-from components.docker.arrival import take_images
-from components.docker.engine import Engine
-from components.docker.ssh import SshAccess
-from components.images import ImageSource
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.components.docker.waiting import transfer_images
+from open_webui_edge.engine.engine import Engine
+from open_webui_edge.engine.ssh import SshAccess
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import ImageSource
 from tests.support.machine import lacks
 from tests.support.ssh_server import ssh_server
 from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop
-from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.long
 
 NAMESPACE = "edge-it-engine"
 _NO_ANSWER = (docker.errors.DockerException, requests.RequestException, OSError)
@@ -114,7 +119,7 @@ class SecondEngine:
         try:
             if self.process is None:
                 self.start()
-            for container in self.client.containers.list(all=True):
+            for container in self.client.containers.list(all=True, ignore_removed=True):
                 container.remove(force=True)
             self.end(signal.SIGTERM)
         finally:
@@ -247,13 +252,15 @@ def test_what_an_engine_lacks_is_sent_to_it_over_ssh(
         access.write()
         said: list[str] = []
         try:
-            take_images(
+            transfer_images(
                 Engine(access.host, ssh_options=access.options),
                 [there, only_here],
                 Engine(second_engine.address),
                 said.append,
             )
-            assert engine.images.get(only_here).id == second_engine.client.images.get(only_here).id
+            # Its id is another where one of the engines has containerd's store.
+            sent, source = (one.images.get(only_here).attrs["RootFS"] for one in (engine, second_engine.client))
+            assert sent == source
             assert said[-1].startswith(f"sent the image {only_here} to {server.address}: ")
             assert there not in " ".join(said)
         finally:

@@ -13,14 +13,14 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from bootstrap.engine import chosen
-from bootstrap.importing import command
-from bootstrap.importing.old import AskedEngine, OldContainer
-from components import images
-from components.images import ImageSource
-from tests.support.open_webui_client import OpenWebUIClient
+from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.bootstrap.engine import resolve
+from open_webui_edge.cli.importing import command
+from open_webui_edge.cli.importing.engine_facts import DockerFacts, ExistingContainer
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import ImageSource
 from tests.support.stack import NO_CHANGE, Ended, StackUnderTest, Workshop, free_port
-from tests.support.waiting import wait_until
 
 IMAGE = images.open_webui(images.OPEN_WEBUI_VERSION).reference(ImageSource.BUILT, None)
 OLD = "it-import-old"
@@ -75,7 +75,7 @@ def _started(engine: docker.DockerClient, port: int) -> Container:
 
 
 def _forget(engine: docker.DockerClient) -> None:
-    for container in engine.containers.list(all=True, filters={"name": f"^{OLD}$"}):
+    for container in engine.containers.list(all=True, filters={"name": f"^{OLD}$"}, ignore_removed=True):
         container.remove(force=True)
     for volume in engine.volumes.list(filters={"name": VOLUME}):
         volume.remove(force=True)
@@ -127,7 +127,7 @@ def test_an_old_deployment_is_adopted_and_left_whole(workshop: Workshop, old: Ol
         assert NO_CHANGE.search(stack.up().succeeded().output)
 
         down = workshop.run("make", "down", f"STACK={stack.name}", "DATA=delete", "YES=1").succeeded().output
-        assert f"The volume {VOLUME} (data.volume), with its users and chats, belongs to who made it and stays." in down
+        assert f"The volume {VOLUME} (data.volume), with its users and chats, is yours and is not deleted." in down
         assert not stack.owned("volumes")
         assert _people(stack.engine) == sorted(PASSWORDS)
     finally:
@@ -156,17 +156,17 @@ def test_a_stopped_container_still_gives_its_key_and_its_release(engine: docker.
             ("/app", "package.json", b'{"version": "0.11.4"}'),
         ):
             container.put_archive(folder, _archive(name, content))
-        asked = AskedEngine(chosen(), None)
-        (found,) = [one for one in asked.containers() if one.name == "it-import-stopped"]
-        assert not found.running
-        inside = asked.inside(found)
+        asked = DockerFacts(resolve(), None)
+        (existing,) = [one for one in asked.containers() if one.name == "it-import-stopped"]
+        assert not existing.running
+        inside = asked.facts_of(existing)
         assert (inside.secret_key, inside.version) == ("MARK6b1f-a-key-of-old", "0.11.4")
     finally:
         container.remove(force=True)
 
 
 def test_a_container_that_is_gone_gives_nothing() -> None:
-    inside = AskedEngine(chosen(), None).inside(OldContainer("it-import-nowhere", IMAGE))
+    inside = DockerFacts(resolve(), None).facts_of(ExistingContainer("it-import-nowhere", IMAGE))
     assert (inside.secret_key, inside.version, inside.administrator) == (None, None, None)
 
 
@@ -187,7 +187,7 @@ def test_a_folder_becomes_a_volume_by_the_commands_of_the_report(engine: docker.
     (tmp_path / "compose.yaml").write_text(
         f"services:\n  chat:\n    image: {IMAGE}\n    user: '1000'\n    volumes: ['./our data:/app/backend/data']\n"
     )
-    _, said = command.translated(["compose.yaml"], tmp_path, "it-import-folder", AskedEngine(chosen(), None))
+    _, said = command.translate(["compose.yaml"], tmp_path, "it-import-folder", DockerFacts(resolve(), None))
     unwrapped = re.sub(r"\n  (?! )", " ", said)
     commands = re.findall(r"docker (?:volume create|run --rm) [^\n]*", unwrapped)
     try:

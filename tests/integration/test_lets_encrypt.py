@@ -1,6 +1,9 @@
 """A stack whose certificate comes from a real ACME server: first update, renewal, other modes, removal and return.
 
 The issuer is on a network of its own and asks the stack's published port 80, as the internet would.
+
+Marked long: changes of the mode, a removal and what a browser and testssl say of it. tests/acme runs the same issuer,
+certbot and Nginx without Pulumi.
 """
 
 import secrets
@@ -15,17 +18,17 @@ import docker
 import pytest
 from cryptography import x509
 
-from components.images import ACME_TOOLS, CERTBOT, ImageSource
+from open_webui_edge.benchmarks.browser import ARTEFACTS, open_webui_page
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.settings.images import ACME_TOOLS, CERTBOT, ImageSource
 from tests.acme.engine import docker as docker_client
 from tests.acme.engine import remove
 from tests.acme.issuer import Issuer, Names
-from tests.support.browser import ARTEFACTS, open_webui_page
 from tests.support.certificates import authority, pem, server
 from tests.support.load import Handshakes, Http1, Http2, Load, SocketIo
 from tests.support.machine import lacks
 from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop, free_port
 from tests.support.tls_grade import grade
-from tests.support.waiting import wait_until
 
 NAMES = ["chat.example.test", "www.chat.example.test"]
 RESOLVE = dict.fromkeys(NAMES, "127.0.0.1")
@@ -66,12 +69,9 @@ class Site:
         return self.stack.container("nginx").attrs["State"]["Health"]["Log"][-1]["Output"]
 
 
-@pytest.fixture(scope="module")
-def world(engine: docker.DockerClient, bridge_address: str) -> Iterator[tuple[Issuer, Issuer, Names]]:
-    """A strict ACME server that containers of every network reach, another to practise at, and their DNS."""
-    for image in (ACME_TOOLS, CERTBOT.reference(ImageSource.BUILT, None)):
-        if not engine.images.list(name=image):
-            lacks(f"no image {image}")
+@contextmanager
+def acme_world(bridge_address: str) -> Iterator[tuple[Issuer, Issuer, Names]]:
+    """Run two ACME servers and the DNS server that they ask, on a network of their own, until the block ends."""
     network = f"it-acme-{secrets.token_hex(3)}"
     root = authority("Who vouches for the directory")
     directory = server([bridge_address], root)
@@ -97,6 +97,16 @@ def world(engine: docker.DockerClient, bridge_address: str) -> Iterator[tuple[Is
     finally:
         remove(names.container, issuer.container, staging.container)
         docker_client("network", "rm", network)
+
+
+@pytest.fixture(scope="module")
+def world(engine: docker.DockerClient, bridge_address: str) -> Iterator[tuple[Issuer, Issuer, Names]]:
+    """A strict ACME server that containers of every network reach, another to practise at, and their DNS."""
+    for image in (ACME_TOOLS, CERTBOT.reference(ImageSource.BUILT, None)):
+        if not engine.images.list(name=image):
+            lacks(f"no image {image}")
+    with acme_world(bridge_address) as world:
+        yield world
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +154,17 @@ def wanted_of_the_issuer(site: Site) -> None:
     site.stack.write()
 
 
+@pytest.fixture
+def certified(site: Site) -> Site:
+    """The stack with a certificate of the issuer, also where the tests that bring it were not selected."""
+    if "certificate" not in site.stack.config:
+        for name in NAMES:
+            site.names.lead(name, site.address)
+        wanted_of_the_issuer(site)
+        site.stack.up().succeeded()
+    return site
+
+
 def test_what_stands_in_the_way_fails_the_update_and_nobody_else(site: Site) -> None:
     own, proxy = site.served(), site.stack.container("nginx").id
     for name in NAMES:
@@ -155,7 +176,8 @@ def test_what_stands_in_the_way_fails_the_update_and_nobody_else(site: Site) -> 
     assert "edge-it-acme-certbot is unhealthy" in failed.output
     said = " ".join(failed.output.split())
     for name in NAMES:
-        assert f"The name {name} leads nowhere: make an A record with this machine's public address" in said, said
+        hint = f"The name {name} has no A/AAAA record: create an A record with this machine's public address"
+        assert hint in said, said
     assert site.served() == own
     assert site.stack.container("nginx").id == proxy
 
@@ -180,9 +202,13 @@ def test_the_next_update_begins_anew_and_brings_the_certificate(site: Site) -> N
     wait_until(lambda: "days" in site.health() and NAMES[0] in site.health(), what="the health check's words")
 
 
-def test_a_browser_trusts_it(site: Site) -> None:
+@pytest.mark.long
+@pytest.mark.alone
+def test_a_browser_trusts_it(certified: Site) -> None:
     arguments = ["--host-resolver-rules=MAP *.example.test 127.0.0.1"]
-    with open_webui_page(f"https://{NAMES[0]}:{site.stack.https_port}", ca_file=site.root, arguments=arguments) as page:
+    with open_webui_page(
+        f"https://{NAMES[0]}:{certified.stack.https_port}", ca_file=certified.root, arguments=arguments
+    ) as page:
         page.open(page.url)
         page.page.locator("input[type=password]").wait_for()
 
@@ -216,32 +242,34 @@ def test_a_person_sees_it_and_can_practise_a_renewal(site: Site) -> None:
     assert site.issuer.orders() == orders
 
 
-def test_modes_change_in_both_directions_and_no_order_is_spent(site: Site) -> None:
-    issued, orders = site.served(), site.issuer.orders()
-    certificate = site.stack.config.pop("certificate")
-    with site.load() as load:
-        site.stack.write()
-        site.stack.up().succeeded()
-        assert site.served() != issued
-        site.stack.config["certificate"] = certificate
-        site.stack.write()
-        site.stack.up().succeeded()
+@pytest.mark.long
+def test_modes_change_in_both_directions_and_no_order_is_spent(certified: Site) -> None:
+    issued, orders = certified.served(), certified.issuer.orders()
+    certificate = certified.stack.config.pop("certificate")
+    with certified.load() as load:
+        certified.stack.write()
+        certified.stack.up().succeeded()
+        assert certified.served() != issued
+        certified.stack.config["certificate"] = certificate
+        certified.stack.write()
+        certified.stack.up().succeeded()
         asked = load.requests
         wait_until(lambda: load.requests > asked + 100, what="requests over the certificate from before")
     assert load.failures == [], str(load)
-    assert site.served() == issued
-    assert (site.issuer.orders(), site.issuer.accounts()) == (orders, 1)
+    assert certified.served() == issued
+    assert (certified.issuer.orders(), certified.issuer.accounts()) == (orders, 1)
 
 
-def test_what_was_removed_comes_back_with_its_account_and_certificate(site: Site) -> None:
-    issued, orders = site.served(), site.issuer.orders()
-    stack = site.stack
+@pytest.mark.long
+def test_what_was_removed_comes_back_with_its_account_and_certificate(certified: Site) -> None:
+    issued, orders = certified.served(), certified.issuer.orders()
+    stack = certified.stack
     stack.pulumi("destroy", "--yes", "--skip-preview", "--exclude-protected", "--stack", stack.name).succeeded()
     assert stack.owned("containers") == []
     assert [volume for volume in stack.owned("volumes") if volume.endswith("-letsencrypt")]
     stack.up().succeeded()
-    assert site.served() == issued
-    assert (site.issuer.orders(), site.issuer.accounts()) == (orders, 1)
+    assert certified.served() == issued
+    assert (certified.issuer.orders(), certified.issuer.accounts()) == (orders, 1)
 
 
 def test_no_secret_of_the_certificate_is_where_others_can_read_it(site: Site) -> None:
@@ -251,12 +279,8 @@ def test_no_secret_of_the_certificate_is_where_others_can_read_it(site: Site) ->
 
 
 @pytest.mark.long
-def test_testssl_grades_it_a_plus(engine: docker.DockerClient, site: Site) -> None:
-    for name in NAMES:
-        site.names.lead(name, site.address)
-    wanted_of_the_issuer(site)
-    site.stack.up().succeeded()
-    url = f"https://{NAMES[0]}:{site.stack.https_port}"
-    found = grade(engine, url, ca_file=site.root, artefacts=ARTEFACTS, name="it-acme-grader")
+def test_testssl_grades_it_a_plus(engine: docker.DockerClient, certified: Site) -> None:
+    url = f"https://{NAMES[0]}:{certified.stack.https_port}"
+    found = grade(engine, url, ca_file=certified.root, artefacts=ARTEFACTS, name="it-acme-grader")
     assert (found.grade, found.reasons) == ("A+", []), found.output
     assert found.findings["cert_chain_of_trust"] == "passed.", found.output

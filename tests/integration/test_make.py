@@ -1,4 +1,7 @@
-"""What a person does with `make`, in a home of their own: up, look, down, up again, and what it says when it cannot."""
+"""What a person does with `make`, in a home of their own: up, look, down, up again, and what it says when it cannot.
+
+Tests that bring up one more stack are marked long.
+"""
 
 import json
 import os
@@ -8,7 +11,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,101 +18,17 @@ import docker
 import pytest
 import yaml
 
-from bootstrap import places
-from components import images
-from components.images import ImageSource
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import ImageSource
+from open_webui_edge.settings.recorded_state import renamed
 from tests.support.case_files import CASES, read_case
+from tests.support.checkout import Checkout, settings
 from tests.support.machine import lacks, pulumi_environment
-from tests.support.stack import NO_CHANGE, Ended, StackUnderTest, Workshop, free_port
-from tests.support.waiting import wait_until
+from tests.support.stack import NO_CHANGE, Ended, StackUnderTest, Workshop
 
-_NOT_OURS = ("PULUMI_", "XDG_", "MAKE", "MFLAGS", "BOOTSTRAP_")
-_ASKED = {"STACK", "DATA", "YES", "ROLE", "FOLLOW"}
 _NOBODY_LISTENS = 9
 """The port of a protocol that nobody speaks any more (RFC 863)."""
-
-
-@dataclass
-class Checkout:
-    """A copy of the program, and a person whose home holds nothing yet but the toolchain's cache."""
-
-    workshop: Workshop
-    home: Path
-
-    @classmethod
-    def at(cls, directory: Path) -> "Checkout":
-        """Copy the program below `directory`."""
-        home = directory / "home"
-        home.mkdir(parents=True)
-        inherited = {
-            key: value for key, value in os.environ.items() if key not in _ASKED and not key.startswith(_NOT_OURS)
-        }
-        environment = {
-            **inherited,
-            "HOME": str(home),
-            "XDG_CONFIG_HOME": str(home / "configuration"),
-            "XDG_DATA_HOME": str(home / "data"),
-            # What takes minutes to make is this machine's.
-            "XDG_CACHE_HOME": str(places.cache().parent),
-            "NO_COLOR": "1",
-        }
-        return cls(Workshop(Workshop.at(directory, {}).directory, environment), home)
-
-    @property
-    def passphrase(self) -> Path:
-        """The file that opens the secrets of this person's stacks."""
-        return self.home / "configuration/open-webui-edge/passphrase"
-
-    def make(self, target: str, stack: str, **variables: str) -> Ended:
-        """Run `make`, with nobody there to answer a question."""
-        return Workshop(self.workshop.directory, {**self.workshop.environment, **variables}).run(
-            "make", target, f"STACK={stack}"
-        )
-
-    def make_answering(self, answer: str, target: str, stack: str, **variables: str) -> Ended:
-        """Run `make` at a terminal where a person types `answer`."""
-        person, terminal = os.openpty()
-        try:
-            os.write(person, f"{answer}\n".encode())
-            ended = subprocess.run(  # noqa: S603 - the test's own words
-                ["make", target, f"STACK={stack}"],  # noqa: S607 - whichever is first on PATH
-                cwd=self.workshop.directory,
-                env={**self.workshop.environment, **variables},
-                stdin=terminal,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=120,
-                check=False,
-            )
-        finally:
-            os.close(person)
-            os.close(terminal)
-        return Ended(ended.returncode, ended.stdout)
-
-    def in_shell(self, line: str, stack: str, **variables: str) -> Ended:
-        """Run a line in a shell that has evaluated `make env`."""
-        script = f'eval "$(make -s env 2>/dev/null)"; {line}'
-        environment = {**self.workshop.environment, "STACK": stack, **variables}
-        return Workshop(self.workshop.directory, environment).run("bash", "-c", script)
-
-    def write(self, stack: str, config: dict[str, Any], *, as_example: bool = False) -> Path:
-        """Write a stack's file, or the example that it is made from."""
-        file = f"examples/{stack}.yaml" if as_example else f"Pulumi.{stack}.yaml"
-        path = self.workshop.directory / "stacks" / file
-        topics = {f"open-webui-edge:{topic}": settings for topic, settings in config.items()}
-        path.write_text(yaml.safe_dump({"config": topics}))
-        return path
-
-    def stack(self, name: str, config: dict[str, Any]) -> StackUnderTest:
-        """Return a stack of this person's, to look at and to remove."""
-        return StackUnderTest(self._with_pulumi, name, config)
-
-    @cached_property
-    def _with_pulumi(self) -> Workshop:
-        ended = self.workshop.run("bash", "-c", 'eval "$(make -s env 2>/dev/null)" && env -0').succeeded()
-        environment = dict(entry.split("=", 1) for entry in ended.output.split("\0") if "=" in entry)
-        return Workshop(self.workshop.directory, environment)
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +36,6 @@ def checkout(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFacto
     del engine
     pulumi_environment()  # builds the toolchain, or says that it cannot
     return Checkout.at(tmp_path_factory.mktemp("checkout"))
-
-
-def settings(**topics: Any) -> dict[str, Any]:
-    """Return settings with ports that nobody has."""
-    listen = {"http_port": free_port(), "https_port": free_port()}
-    return {"site": {"listen": listen}, "models": {"ollama": {"mode": "none"}}, **topics}
 
 
 @pytest.fixture(scope="module")
@@ -229,9 +141,58 @@ def test_logs_shows_what_one_role_wrote(stack: StackUnderTest, checkout: Checkou
 
 
 def test_plain_pulumi_works_in_a_shell_that_evaluated_make_env(stack: StackUnderTest, checkout: Checkout) -> None:
-    # The last `make` for a stack selected it.
     up = checkout.in_shell("pulumi up --yes --skip-preview --non-interactive", stack.name).succeeded()
     assert NO_CHANGE.search(up.output), up.output
+
+
+@pytest.mark.long
+def test_a_shell_stays_with_its_stack_whatever_make_does_for_others(stack: StackUnderTest, checkout: Checkout) -> None:
+    with a_new_stack(checkout, "it-make-beside") as beside:
+        others = (
+            f"make preview STACK={beside.name} && ! make status STACK={beside.name} && make -s env STACK={beside.name}"
+        )
+        shown = "pulumi stack --show-name && pulumi preview --non-interactive"
+        pinned = checkout.in_shell(f"({others}) >/dev/null 2>&1 && {shown}", stack.name).succeeded()
+        assert pinned.output.splitlines()[0] == stack.name
+        assert NO_CHANGE.search(pinned.output), pinned.output
+        # And another terminal with what was selected there; `--stack` overrules the pin.
+        unpinned = f"unset PULUMI_STACK; pulumi stack select {beside.name} && make preview && pulumi stack --show-name"
+        assert checkout.in_shell(unpinned, stack.name).succeeded().output.splitlines()[-1] == beside.name
+        overruled = f"pulumi stack --show-name --stack {beside.name}"
+        assert checkout.in_shell(overruled, stack.name).succeeded().output.strip() == beside.name
+
+
+def test_a_renamed_stack_is_left_as_it_is_until_it_has_its_name_back(stack: StackUnderTest, checkout: Checkout) -> None:
+    other = f"{stack.name}-renamed"
+    before = {name: stack.engine.containers.get(name).id for name in stack.owned("containers")}
+    stack.pulumi("stack", "rename", other, "--stack", stack.name).succeeded()
+    try:
+        refused = [checkout.make(target, other, DATA=data, YES="1") for target, data in RENAMED]
+        refused.append(checkout.in_shell("pulumi up --yes --skip-preview --non-interactive", other))
+        said = renamed(other, stack.name)
+        assert [said in ended.failed().output for ended in refused] == [True] * len(refused)
+    finally:
+        # As the message says.
+        checkout.in_shell(f"pulumi stack rename --stack {other} {stack.name}", other).succeeded()
+    assert {name: stack.engine.containers.get(name).id for name in stack.owned("containers")} == before
+    assert NO_CHANGE.search(checkout.make("up", stack.name).succeeded().output)
+
+
+RENAMED = [("up", ""), ("preview", ""), ("backup", ""), ("down", ""), ("down", "delete")]
+"""What `make` is asked to do with a renamed stack, and DATA."""
+
+
+def test_no_setting_lets_go_of_the_data(stack: StackUnderTest, checkout: Checkout) -> None:
+    before = stack.file.read_text()
+    document = yaml.safe_load(before)
+    document["config"]["open-webui-edge:data"] = {"keep": False}
+    stack.file.write_text(yaml.safe_dump(document))
+    try:
+        up = checkout.make("up", stack.name).succeeded()
+    finally:
+        stack.file.write_text(before)
+    assert NO_CHANGE.search(up.output), up.output
+    assert f"stacks/{stack.file.name}: data.keep: is deprecated and has no effect" in up.output
 
 
 def test_preview_says_what_up_would_change(stack: StackUnderTest, checkout: Checkout) -> None:
@@ -276,12 +237,12 @@ def test_deleting_data_asks_and_another_answer_than_its_name_deletes_nothing(
     down_and_up.up.succeeded()
     before = (stack.owned("containers"), stack.owned("volumes"))
     asked = checkout.make_answering("yes", "down", stack.name, DATA="delete").failed()
-    assert f"Type {stack.name} to go on" in asked.output
+    assert f"Type {stack.name} to continue" in asked.output
     assert "nothing was deleted" in asked.output
     unasked = checkout.make("down", stack.name, DATA="delete").failed()
-    assert "nobody is there to answer; YES=1 answers for automation" in unasked.output
+    assert "needs confirmation and there is no terminal; set YES=1 to confirm" in unasked.output
     misspelt = checkout.make("down", stack.name, DATA="deleted").failed()
-    assert "DATA=deleted says nothing" in misspelt.output
+    assert "invalid DATA=deleted; use DATA=delete to delete the data too, or omit it" in misspelt.output
     assert (stack.owned("containers"), stack.owned("volumes")) == before
     with stack.client() as client:
         assert client.ready()
@@ -299,6 +260,7 @@ def test_deleting_data_deletes_it_when_its_name_is_typed(
     assert stack.file.read_text() == before
 
 
+@pytest.mark.long
 def test_deleting_data_deletes_it_after_a_plain_down_too(checkout: Checkout) -> None:
     name = "it-make-data"
     config = settings(images={"source": "built"})
@@ -341,8 +303,8 @@ def test_a_port_taken_by_another_program_is_one_sentence(checkout: Checkout) -> 
     with a_new_stack(checkout, "it-make-port") as stack:
         port = stack.https_port
         said = (
-            f"stacks/Pulumi.it-make-port.yaml: site.listen.https_port: {port} on 127.0.0.1 cannot be listened on: "
-            f"another program does (`ss -ltnp 'sport = :{port}'` names it)"
+            f"stacks/Pulumi.it-make-port.yaml: site.listen.https_port: {port} on 127.0.0.1 is not available: "
+            f"another program listens there (`ss -ltnp 'sport = :{port}'` names it)"
         )
         with socket.create_server(("127.0.0.1", port)):
             by_make = checkout.make("up", stack.name).failed()
@@ -398,7 +360,7 @@ def test_a_wrong_passphrase_is_one_sentence(checkout: Checkout, passphrase: Path
             by_pulumi = checkout.in_shell("pulumi up --yes --non-interactive", stack.name).failed()
         finally:
             passphrase.write_text(right)
-        assert f"The passphrase in the file {passphrase} is not the one that this stack was made with" in by_make.output
+        assert f"The passphrase in the file {passphrase} is not this stack's" in by_make.output
         assert "incorrect passphrase" in by_pulumi.output
         assert _resources(stack) == []
 
@@ -486,4 +448,6 @@ def _resources(stack: StackUnderTest) -> list[str]:
     if "no stack named" in exported.output:
         return []
     resources = json.loads(exported.succeeded().output)["deployment"].get("resources") or []
-    return [resource["urn"] for resource in resources if resource["type"] != "pulumi:pulumi:Stack"]
+    # And the way to the state itself, which the program reads before all else.
+    own = {"pulumi:pulumi:Stack", "pulumi:providers:pulumi"}
+    return [resource["urn"] for resource in resources if resource["type"] not in own]

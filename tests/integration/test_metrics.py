@@ -1,4 +1,7 @@
-"""A site that is watched: what real traffic becomes in Prometheus, on the status page, and in Grafana's queries."""
+"""A site that is watched: what real traffic becomes in Prometheus, on the status page, and in Grafana's queries.
+
+Marked long: it watches a stack for minutes. Rules, counts and published ports have tests of their own.
+"""
 
 import asyncio
 import json
@@ -18,14 +21,16 @@ import httpx
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from components import images
-from components.images import ImageSource
+from open_webui_edge.benchmarks.browser import ARTEFACTS, chromium
+from open_webui_edge.benchmarks.model_server import ModelServer, count_to
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import ImageSource
 from tests.integration.conftest import ADMIN_PASSWORD, FIRST_KEY, answered_by
-from tests.support.browser import ARTEFACTS, chromium
 from tests.support.machine import lacks
-from tests.support.model_server import ModelServer, count_to
 from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop, free_port
-from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.long
 
 DASHBOARD = Path(__file__).parent.parent.parent / "docs/grafana/open-webui-edge.json"
 PREFIX = "open_webui_edge"
@@ -171,6 +176,7 @@ def picture(page: Page, name: str) -> None:
     page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
 
 
+@pytest.mark.alone
 def test_page_says_where_nothing_was_counted_yet(watched: Watched, page: Page) -> None:
     watched.wait_for(f"min({PREFIX}:replica_ready)")
     refreshed(page).get_by_text("1 of 1").wait_for()
@@ -245,6 +251,7 @@ def test_every_query_of_the_dashboard_finds_something(visited: Watched) -> None:
         wait_until(lambda query=query: visited.series(query), what=f"a series for {query}", deadline=30)
 
 
+@pytest.mark.alone
 def test_every_query_of_the_page_finds_something(visited: Watched, page: Page) -> None:
     of_page: list[str] = page.evaluate(
         """() => [...TILES.flatMap((tile) => [tile.query, tile.of].filter(Boolean)),
@@ -256,6 +263,7 @@ def test_every_query_of_the_page_finds_something(visited: Watched, page: Page) -
         wait_until(lambda query=query: visited.series(query), what=f"a series for {query}", deadline=30)
 
 
+@pytest.mark.alone
 def test_page_draws_it_all_in_light_and_dark(visited: Watched, page: Page) -> None:
     complaints: list[str] = []
     asked: list[str] = []
@@ -267,6 +275,7 @@ def test_page_draws_it_all_in_light_and_dark(visited: Watched, page: Page) -> No
     refreshed(page)
     page.wait_for_function("!document.getElementById('charts').textContent.includes('nothing counted yet')")
     assert page.locator("section.chart svg path").count() > 12
+    assert page.locator("[data-alert]").evaluate_all("alerts => alerts.map((one) => one.dataset.alert)") == []
     assert page.get_by_text("Nothing is wrong: none of 15 rules finds anything.").is_visible()
     assert page.locator("[data-container='open-webui-1']").inner_text().split("\t")[1] == "ready"
     tile = page.locator("[data-title='Certificate ends in'] b")
@@ -286,6 +295,7 @@ def test_page_draws_it_all_in_light_and_dark(visited: Watched, page: Page) -> No
     }
 
 
+@pytest.mark.alone
 def test_alert_is_on_the_page_and_told_to_the_alertmanager(visited: Watched, page: Page, inbox: Inbox) -> None:
     with visited.stack.client() as client:
         client.sign_in("admin@example.com", ADMIN_PASSWORD)
@@ -309,20 +319,28 @@ def test_alert_is_on_the_page_and_told_to_the_alertmanager(visited: Watched, pag
     assert set(told[0]["annotations"]) == {"summary", "description", "action"}
 
 
+@pytest.mark.alone
 def test_page_shows_who_does_not_answer(visited: Watched, page: Page) -> None:
-    counter = visited.stack.container("mtail")
+    counter = visited.stack.container("request-counter")
     counter.stop(timeout=1)
     try:
+        # Nginx waits for no reader.
+        with visited.stack.client() as client:
+            assert client.ready()
         alert = page.locator("[data-alert='NothingCounted']")
         wait_until(lambda: refreshed(page) and alert.count() == 1, what="the alert on the page", deadline=60, every=1)
         assert alert.get_attribute("data-state") == "pending"
-        assert "Read what it said (make logs ROLE=mtail), then: make up." in alert.inner_text()
-        assert page.locator("[data-container='mtail']").inner_text().split("\t")[1] == "does not answer"
+        assert "Read what it said (make logs ROLE=request-counter), then: make up." in alert.inner_text()
+        assert page.locator("[data-container='request-counter']").inner_text().split("\t")[1] == "does not answer"
     finally:
         counter.start()
     visited.wait_for('up{job="requests"}')
+    with visited.stack.client() as client:
+        assert client.ready()
+    visited.wait_for(f'sum({PREFIX}_requests_total{{location="health"}})')
 
 
+@pytest.mark.alone
 def test_page_says_when_prometheus_is_away_and_comes_back_by_itself(visited: Watched, page: Page) -> None:
     server = visited.stack.container("prometheus")
     before = visited.value(f"max_over_time(count({PREFIX}_requests_total)[5m:1s])")
@@ -344,12 +362,13 @@ def test_page_says_when_prometheus_is_away_and_comes_back_by_itself(visited: Wat
 
 def test_only_the_owner_of_the_host_reads_it(visited: Watched) -> None:
     published = {
-        name: visited.stack.container(name).attrs["NetworkSettings"]["Ports"] for name in ("prometheus", "mtail")
+        name: visited.stack.container(name).attrs["NetworkSettings"]["Ports"]
+        for name in ("prometheus", "request-counter")
     }
     assert {binding["HostIp"] for bindings in published["prometheus"].values() for binding in bindings or ()} == {
         "127.0.0.1"
     }
-    assert not any(published["mtail"].values())
+    assert not any(published["request-counter"].values())
     # A page of somebody else's that its owner looks at learns nothing, and nobody changes anything.
     stranger = visited.http.get("/api/v1/query", params={"query": "up"}, headers={"Origin": "https://evil.example.com"})
     assert not [name for name in stranger.headers if name.lower().startswith("access-control-allow-origin")]
@@ -373,7 +392,7 @@ def test_it_goes_as_it_came_and_nobody_notices(visited: Watched) -> None:
     stack.write()
     stack.up().succeeded()
     assert {role: stack.container(role).id for role in ids} == ids
-    assert not [name for name in stack.owned("containers") if name.endswith(("mtail", "prometheus"))]
+    assert not [name for name in stack.owned("containers") if name.endswith(("request-counter", "prometheus"))]
     assert not [name for name in stack.owned("volumes") if "prometheus" in name]
     assert "status_page" not in stack.outputs()
     stack.config["monitoring"] = monitoring

@@ -1,4 +1,7 @@
-"""People sign in at a provider: a real one, a real browser, and the application behind the proxy."""
+"""People sign in at a provider: a real one, a real browser, and the application behind the proxy.
+
+Tests that restart the provider are marked long: in neither of them could a stranger sign in.
+"""
 
 import json
 from collections.abc import Generator, Iterator
@@ -8,10 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Cookie
 
-from tests.support.browser import OpenWebUIPage, open_webui_page
+from open_webui_edge.benchmarks.browser import OpenWebUIPage, open_webui_page
+from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient, OpenWebUIError
 from tests.support.certificates import authority
 from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider
-from tests.support.open_webui_client import OpenWebUIClient, OpenWebUIError
 from tests.support.stack import StackUnderTest, Workshop, free_port
 
 HOST = "host.docker.internal"
@@ -19,7 +22,7 @@ HOST = "host.docker.internal"
 BUTTON = "Continue with Example Inc."
 COOKIE_MAX = 4096
 """Bytes of name and value: browsers drop what is larger (RFC 6265 section 6.1)."""
-AWAY = "Your identity provider cannot be asked at the moment."
+AWAY = "Your identity provider does not answer."
 FAILED = "Sign-in with your identity provider failed."
 PROHIBITED = "You do not have permission to access this resource."
 PEOPLE = {
@@ -93,6 +96,7 @@ def here(request: pytest.FixtureRequest, stack: StackUnderTest, provider: OidcPr
         provider.start()
 
 
+@pytest.mark.alone
 def test_a_stack_comes_up_with_a_provider_that_is_not_there_yet(stack: StackUnderTest, provider: OidcProvider) -> None:
     assert provider.away
     with browser(stack, provider) as page:
@@ -102,6 +106,7 @@ def test_a_stack_comes_up_with_a_provider_that_is_not_there_yet(stack: StackUnde
         assert page.page.url.startswith(f"{stack.url}/auth")
 
 
+@pytest.mark.alone
 def test_a_new_person_is_signed_in_under_https_and_out_again(stack: StackUnderTest, provider: OidcProvider) -> None:
     with browser(stack, provider) as page:
         continue_with_the_company(page)
@@ -127,6 +132,7 @@ def test_a_new_person_is_signed_in_under_https_and_out_again(stack: StackUnderTe
         assert cookies.keys().isdisjoint(_cookies(page, stack))
 
 
+@pytest.mark.alone
 def test_the_administrator_s_address_is_the_administrator_s_account(
     stack: StackUnderTest, provider: OidcProvider
 ) -> None:
@@ -137,6 +143,7 @@ def test_the_administrator_s_address_is_the_administrator_s_account(
         assert _seen(page, stack) == ("admin@example.com", "admin", "Admin")
 
 
+@pytest.mark.alone
 def test_who_may_not_come_in_is_told_so(stack: StackUnderTest, provider: OidcProvider) -> None:
     refused = {"mallory": PROHIBITED, "stranger": FAILED, "Deny": FAILED}
     with browser(stack, provider) as page:
@@ -149,6 +156,8 @@ def test_who_may_not_come_in_is_told_so(stack: StackUnderTest, provider: OidcPro
             assert "token" not in _cookies(page, stack), who
 
 
+@pytest.mark.alone
+@pytest.mark.long
 def test_a_wrong_client_secret_is_said_to_the_person_and_to_the_log(
     stack: StackUnderTest, provider: OidcProvider
 ) -> None:
@@ -168,6 +177,8 @@ def test_a_wrong_client_secret_is_said_to_the_person_and_to_the_log(
     assert CLIENT_SECRET not in log
 
 
+@pytest.mark.alone
+@pytest.mark.long
 def test_a_provider_that_goes_away_leaves_those_who_are_signed_in_alone(
     stack: StackUnderTest, provider: OidcProvider
 ) -> None:
@@ -201,7 +212,9 @@ def _cookies(page: OpenWebUIPage, stack: StackUnderTest) -> dict[str | None, Coo
 
 def continue_with_the_company(page: OpenWebUIPage) -> None:
     page.open(f"{page.url}/auth")
-    page.page.get_by_role("button", name=BUTTON).click()
+    button = page.page.get_by_role("button", name=BUTTON)
+    page.wait_for(button, what=f"the sign-in page of {page.url}")
+    button.click()
     page.page.wait_for_url(lambda url: not url.rstrip("/").endswith("/auth"))
 
 

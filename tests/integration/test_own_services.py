@@ -1,4 +1,7 @@
-"""Two replicas on a PostgreSQL and a Redis that somebody else runs: used, kept secret, and wrongly named."""
+"""Two replicas on an external PostgreSQL and Redis: used, kept secret, and wrongly named.
+
+Marked long: test_replicas.py runs the same application with the stack's own PostgreSQL and Redis.
+"""
 
 import json
 from collections.abc import Iterator
@@ -10,14 +13,16 @@ import docker
 import pytest
 from docker.models.containers import Container, ExecResult
 
-from components import images
-from components.images import ImageSource
+from open_webui_edge.benchmarks.model_server import ModelServer, count_to
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import ImageSource
 from tests.integration.conftest import ADMIN_PASSWORD, FIRST_KEY, answered_by
 from tests.support.load import Http1, Load
 from tests.support.machine import lacks
-from tests.support.model_server import ModelServer, count_to
 from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop, free_port
-from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.long
 
 PASSWORDS = {"postgres": "MARK3d7a@db/:?#%25", "redis": "MARK8b2f@re/:?#%25"}
 """What means something in a URL is in each; the first eight characters are the same in every spelling."""
@@ -25,7 +30,6 @@ PASSWORDS = {"postgres": "MARK3d7a@db/:?#%25", "redis": "MARK8b2f@re/:?#%25"}
 _POSTGRES = """
 install -d -o 999 -g 999 /data /run/postgresql
 exec setpriv --reuid=999 --regid=999 --clear-groups /bin/sh -euc '
-    PATH=$PATH:/usr/lib/postgresql/18/bin
     printf %s "$GIVEN" | initdb --pgdata=/data/db --username=keeper --pwfile=/dev/stdin --auth-local=trust
     echo "host all all all scram-sha-256" >> /data/db/pg_hba.conf
     echo "CREATE DATABASE people;" | postgres --single -D /data/db postgres

@@ -2,42 +2,33 @@
 
 Nginx is the real one. Ollama's image cannot be had everywhere, and Open WebUI's takes a registry on a small machine a
 minute to swallow and half a minute to give back: small ones stand in for both, with the parts that a stack relies on.
+
+Marked long: it fills a registry. test_pulling.py tests how a pull fails, and unit tests check how images are pinned.
 """
 
 import io
 import json
-import shutil
-import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import docker
 import docker.errors
-import httpx
 import pytest
 from docker.models.images import Image as EngineImage
 
-from components import images
-from components.images import Image, ImageSource
-from tests.support.machine import lacks
-from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop, free_port
-from tests.support.waiting import wait_until
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import Image, ImageSource
+from tests.support.registry import Registry, registry_in
+from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop
+
+pytestmark = pytest.mark.long
 
 OPEN_WEBUI = images.open_webui(images.OPEN_WEBUI_VERSION)
 _BUILT_NGINX = images.NGINX.reference(ImageSource.BUILT, None)
 
 _REMOTE_IMAGE = "docker:index/remoteImage:RemoteImage"
-
-_CONFIGURATION = """
-version: 0.1
-log: {{accesslog: {{disabled: false}}}}
-storage: {{filesystem: {{rootdirectory: {directory}/data}}}}
-http: {{addr: "127.0.0.1:{port}"}}
-"""
 
 _SERVER = """
 user root; daemon off; pid /run/stand-in.pid; error_log /dev/stderr;
@@ -73,50 +64,11 @@ _COMMANDS: Mapping[Image, dict[str, Any]] = {
 }
 
 
-@dataclass
-class Registry:
-    """A registry on loopback, which an engine trusts without a certificate."""
-
-    engine: docker.DockerClient
-    address: str
-    log: Path
-
-    def push(self, image: Image, content: EngineImage) -> str:
-        """Publish an image under its official path and tag, and forget it here; return its digest."""
-        name = image.reference(ImageSource.PULLED, self.address)
-        repository, _, tag = name.rpartition(":")
-        content.tag(repository, tag)
-        try:
-            for event in self.engine.images.push(repository, tag, stream=True, decode=True):
-                assert "error" not in event, event
-            (digest,) = self.engine.images.get(name).attrs["RepoDigests"][-1:]
-        finally:
-            self.engine.images.remove(name)
-        return digest.rpartition("@")[2]
-
-
 @pytest.fixture(scope="module")
-def registry(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    program = shutil.which("docker-registry")
-    if program is None:
-        lacks("no docker-registry")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     directory = tmp_path_factory.mktemp("registry")
-    address = f"127.0.0.1:{free_port()}"
-    configuration = directory / "configuration.yaml"
-    configuration.write_text(_CONFIGURATION.format(directory=directory, port=address.rpartition(":")[2]))
-    log = directory / "log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen([program, "serve", str(configuration)], stdout=stream, stderr=stream)  # noqa: S603 - the test's own words
-    try:
-        wait_until(
-            lambda: httpx.get(f"http://{address}/v2/").status_code == 200,
-            what=f"the registry at {address}; its log: {log}",
-            ignoring=(httpx.TransportError,),
-        )
-        yield Registry(engine, address, log)
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+    with registry_in(directory / "data", directory / "log") as registry:
+        yield registry
 
 
 def derived(engine: docker.DockerClient, files: Mapping[str, str], configuration: Mapping[str, Any]) -> EngineImage:
@@ -136,21 +88,21 @@ def derived(engine: docker.DockerClient, files: Mapping[str, str], configuration
 
 
 @pytest.fixture(scope="module")
-def digests(registry: Registry) -> Iterator[dict[str, str]]:
+def digests(engine: docker.DockerClient, registry: Registry) -> Iterator[dict[str, str]]:
     """What the registry holds: role -> digest."""
-    found = {images.NGINX.role: registry.push(images.NGINX, registry.engine.images.get(_BUILT_NGINX))}
+    found = {images.NGINX.role: registry.push(engine, images.NGINX, engine.images.get(_BUILT_NGINX))}
     for image, files in _STAND_INS.items():
-        stand_in = derived(registry.engine, files, _COMMANDS[image])
+        stand_in = derived(engine, files, _COMMANDS[image])
         # With its last name its content goes: what runs afterwards was pulled.
-        found[image.role] = registry.push(image, stand_in)
+        found[image.role] = registry.push(engine, image, stand_in)
         with pytest.raises(docker.errors.ImageNotFound):
-            registry.engine.images.get(stand_in.id or "")
+            engine.images.get(stand_in.id or "")
     yield found
-    for image in registry.engine.images.list():
+    for image in engine.images.list():
         for name in [*image.attrs["RepoTags"], *image.attrs["RepoDigests"]]:
             if name.startswith(registry.address):
                 with suppress(docker.errors.ImageNotFound):  # the digest goes with the last tag
-                    registry.engine.images.remove(name)
+                    engine.images.remove(name)
 
 
 @pytest.fixture(scope="module")
@@ -177,14 +129,15 @@ def test_images_are_pulled_from_the_registry_and_their_digests_stand_in_the_stat
         name = image.reference(ImageSource.PULLED, registry.address)
         digest = digests[image.role]
         (outputs,) = (found for found in _remote_images(stack) if found["name"] == name)
-        assert outputs["repoDigest"] == f"{name.rpartition(':')[0]}@{digest}"
+        # The repository in it is any one that the engine knows the same content by.
+        assert outputs["repoDigest"].rpartition("@")[2] == digest
         assert f"/v2/{image.repository}/manifests/{image.tag} " in asked
 
 
 def test_every_container_runs_by_the_id_of_its_image(stack: StackUnderTest, registry: Registry) -> None:
     for role, image in {"nginx": images.NGINX, "open-webui": OPEN_WEBUI, "ollama": images.OLLAMA}.items():
         container = stack.container(role)
-        pulled = registry.engine.images.get(image.reference(ImageSource.PULLED, registry.address))
+        pulled = stack.engine.images.get(image.reference(ImageSource.PULLED, registry.address))
         assert container.attrs["Config"]["Image"] == container.attrs["Image"] == pulled.id
 
 
@@ -202,10 +155,10 @@ def test_a_new_image_under_the_same_tag_replaces_nothing(
 ) -> None:
     name = OPEN_WEBUI.reference(ImageSource.PULLED, registry.address)
     before = stack.container("open-webui").id
-    newer = derived(registry.engine, {**_STAND_INS[OPEN_WEBUI], "newer": ""}, _COMMANDS[OPEN_WEBUI])
-    assert registry.push(OPEN_WEBUI, newer) != digests[OPEN_WEBUI.role]
+    newer = derived(stack.engine, {**_STAND_INS[OPEN_WEBUI], "newer": ""}, _COMMANDS[OPEN_WEBUI])
+    assert registry.push(stack.engine, OPEN_WEBUI, newer) != digests[OPEN_WEBUI.role]
     repository, _, tag = name.rpartition(":")
-    pulled = registry.engine.images.pull(repository, tag=tag)
+    pulled = stack.engine.images.pull(repository, tag=tag)
     assert pulled.id == newer.id
     assert NO_CHANGE.search(stack.up().succeeded().output)
     assert stack.container("open-webui").id == before
@@ -216,12 +169,55 @@ def test_a_name_that_was_cleaned_up_is_pulled_again_and_replaces_nothing(
 ) -> None:
     name = OPEN_WEBUI.reference(ImageSource.PULLED, registry.address)
     before = stack.container("open-webui").id
-    registry.engine.images.remove(name)
+    stack.engine.images.remove(name)
     stack.up().succeeded()
     # What the name means by now is another image.
-    assert registry.engine.images.get(name).id != stack.container("open-webui").attrs["Image"]
+    assert stack.engine.images.get(name).id != stack.container("open-webui").attrs["Image"]
     assert stack.container("open-webui").id == before
     assert NO_CHANGE.search(stack.up().succeeded().output)
+
+
+def test_a_corrected_image_under_the_same_tag_comes_by_make_pull_and_the_next_update(
+    stack: StackUnderTest, registry: Registry, digests: dict[str, str]
+) -> None:
+    assert digests
+    # Whatever the tests before this one published.
+    pull(stack)
+    stack.up().succeeded()
+    before = _ids(stack)
+    old = stack.container("ollama").attrs["Image"]
+    corrected = derived(stack.engine, {**_STAND_INS[images.OLLAMA], "corrected": ""}, _COMMANDS[images.OLLAMA])
+    registry.push(stack.engine, images.OLLAMA, corrected)
+    # Publishing it made this engine forget the name.
+    name = images.OLLAMA.reference(ImageSource.PULLED, registry.address)
+    stack.engine.images.get(old).tag(*name.rsplit(":", 1))
+    assert NO_CHANGE.search(stack.up().succeeded().output)
+
+    said = pull(stack)
+
+    assert f"{name}: newer, " in said
+    for image in (images.NGINX, OPEN_WEBUI):
+        assert f"{image.reference(ImageSource.PULLED, registry.address)}: the same, " in said
+    assert "`make up STACK=it-registry` replaces the containers that run a newer image: ollama.\n" in said
+    # Nothing that runs was touched, and asking a second time says the same.
+    assert _ids(stack) == before
+    assert pull(stack).splitlines()[-1] == said.splitlines()[-1]
+
+    stack.up().succeeded()
+    after = _ids(stack)
+    assert {role for role in before if before[role] != after[role]} == {"ollama"}
+    assert stack.container("ollama").attrs["Image"] == stack.engine.images.get(name).id != old
+    assert NO_CHANGE.search(stack.up().succeeded().output)
+    assert "it-registry runs the newest images; " in pull(stack)
+
+
+def pull(stack: StackUnderTest) -> str:
+    """Return what `make pull` said."""
+    return stack.workshop.run("make", "--no-print-directory", "pull", f"STACK={stack.name}").succeeded().output
+
+
+def _ids(stack: StackUnderTest) -> dict[str, str | None]:
+    return {role: stack.container(role).id for role in ("nginx", "open-webui", "ollama")}
 
 
 def _answer(stack: StackUnderTest, *command: str) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Three replicas with PostgreSQL and Redis: shared, rolled, killed, hung, and never two versions on one database."""
+"""Three replicas with PostgreSQL and Redis: shared, rolled, killed, hung, and never two versions on one database.
+
+Every run tests what replicas share, keep and hide. Tests that wait for a replica or update all three are marked long:
+unit tests check the rules by which they wait and roll.
+"""
 
 import threading
 import time
@@ -14,16 +18,17 @@ import docker
 import pytest
 import socketio
 
-from components import images
-from components.images import ImageSource
+from open_webui_edge.benchmarks.browser import ARTEFACTS, OpenWebUIPage, open_webui_page
+from open_webui_edge.benchmarks.model_server import ModelServer, count_to
+from open_webui_edge.benchmarks.open_webui_client import Answer, OpenWebUIClient
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.runtime import delivery
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import ImageSource
 from tests.integration.conftest import ADMIN_PASSWORD, FIRST_KEY, answered_by
-from tests.support.browser import ARTEFACTS, OpenWebUIPage, open_webui_page
 from tests.support.load import Http1, Http2, Load
 from tests.support.machine import lacks
-from tests.support.model_server import ModelServer, count_to
-from tests.support.open_webui_client import Answer, OpenWebUIClient
-from tests.support.stack import NO_CHANGE, ROOT, StackUnderTest, Workshop
-from tests.support.waiting import wait_until
+from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop
 
 REPLICAS = ("open-webui", "open-webui-2", "open-webui-3")
 
@@ -112,6 +117,7 @@ def said_by(stack: StackUnderTest, role: str) -> str:
     return stack.container(role).logs().decode(errors="replace")
 
 
+@pytest.mark.long
 def test_an_update_that_changes_nothing_says_so(three: StackUnderTest) -> None:
     assert NO_CHANGE.search(three.up().succeeded().output)
     assert sorted(three.outputs()["containers"]["open-webui"]) == [f"edge-{three.name}-{role}" for role in REPLICAS]
@@ -176,6 +182,8 @@ def _listen(client: OpenWebUIClient, listening: threading.Event, stop: threading
     return list(seen_so_far)
 
 
+@pytest.mark.alone
+@pytest.mark.long
 def test_a_person_sees_in_a_second_browser_what_another_replica_writes(
     three: StackUnderTest, model_server: ModelServer
 ) -> None:
@@ -227,6 +235,7 @@ def _sockets_at(stack: StackUnderTest, role: str) -> int:
     return counts[-1]
 
 
+@pytest.mark.long
 def test_a_changed_setting_rolls_without_a_lost_request_or_a_cut_answer(
     three: StackUnderTest, model_server: ModelServer, token: str
 ) -> None:
@@ -286,6 +295,7 @@ def test_a_killed_replica_costs_no_request_and_is_used_again(three: StackUnderTe
     assert load.failures == begun, str(load)
 
 
+@pytest.mark.long
 def test_a_replica_that_hangs_gets_no_new_requests_after_10_seconds(three: StackUnderTest) -> None:
     hung = three.container("open-webui-3")
     number = three.read("open-webui-3", "cat", "/run/open-webui-edge/inside/process")
@@ -335,6 +345,7 @@ def _unread(stack: StackUnderTest, role: str) -> int:
     )
 
 
+@pytest.mark.long
 def test_neither_the_proxy_nor_who_asks_for_it_must_be_there_first(three: StackUnderTest) -> None:
     with Load(three.url, three.ca_file, Http1(connections=2, every=0.02)) as load:
         three.container("readiness").restart()
@@ -385,7 +396,7 @@ def test_no_secret_is_where_others_can_read_it(three: StackUnderTest) -> None:
 
 
 def test_a_database_of_another_major_version_is_left_alone(engine: docker.DockerClient) -> None:
-    script = (ROOT / "components/postgres.sh").read_text()
+    script = delivery.program("services/postgres.sh")
     prepare = "mkdir -p /var/lib/postgresql/17/docker && echo 17 > /var/lib/postgresql/17/docker/PG_VERSION"
     container = engine.containers.create(
         images.POSTGRES.reference(ImageSource.BUILT, None),
@@ -401,6 +412,7 @@ def test_a_database_of_another_major_version_is_left_alone(engine: docker.Docker
         container.remove(force=True, v=True)
 
 
+@pytest.mark.long
 def test_another_version_never_meets_the_old_one(three: StackUnderTest) -> None:
     name = images.open_webui("0.12.4").reference(ImageSource.BUILT, None)
     repository, _, tag = name.rpartition(":")

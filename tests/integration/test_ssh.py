@@ -1,4 +1,7 @@
-"""The same stack on an engine that is reached over ssh."""
+"""The same stack on an engine that is reached over ssh.
+
+Tests that wait for a machine are marked long: unit tests check the same waits with a clock of their own.
+"""
 
 import contextlib
 import itertools
@@ -9,13 +12,13 @@ from pathlib import Path
 import docker
 import pytest
 
-from components.docker.arrival import wait_until_answers
-from components.docker.engine import Engine, EngineError
-from components.docker.ssh import SshAccess
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.components.docker.waiting import wait_until_engine_answers
+from open_webui_edge.engine.engine import Engine, EngineError
+from open_webui_edge.engine.ssh import SshAccess
 from tests.support.machine import pulumi_environment
 from tests.support.ssh_server import KNOWN_HOSTS, make_key, ssh_agent, ssh_server
 from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop
-from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -65,6 +68,7 @@ def test_an_unknown_host_key_is_refused_in_the_words_of_ssh(ssh_host: str, tmp_p
         stack.remove()
 
 
+@pytest.mark.long
 def test_a_host_key_of_the_settings_is_all_that_is_needed_to_know_a_host(
     engine: docker.DockerClient, tmp_path: Path
 ) -> None:
@@ -88,7 +92,7 @@ def test_a_host_key_of_the_settings_is_all_that_is_needed_to_know_a_host(
 
             host["host_key"] = make_key(tmp_path / "other")
             stack.write()
-            refused = f"{server.address} has another host key than platform.docker.host_key says (ED25519 SHA256:"
+            refused = f"{server.address} has another host key than the one in platform.docker.host_key (ED25519 SHA256:"
             for ended in (stack.up(), workshop.run("make", "status", "STACK=it-ssh-key")):
                 assert refused in ended.failed().output
 
@@ -102,11 +106,31 @@ def test_a_host_key_of_the_settings_is_all_that_is_needed_to_know_a_host(
             shutil.rmtree(workshop.directory / ".ssh")
             workshop.run("make", "-s", "env", "STACK=it-ssh-key").succeeded()
             assert NO_CHANGE.search(stack.up().succeeded().output)
+
+            former, host["host"] = server.address, server.move()
+            stack.write()
+            moved = workshop.run("make", "preview", "STACK=it-ssh-key").succeeded().output
+            assert (
+                f"The engine of it-ssh-key moved from {former} to {server.address} (platform.docker.host); it is the"
+                " same engine, so nothing else changes."
+            ) in moved
+            assert NO_CHANGE.search(moved), moved
+            assert NO_CHANGE.search(stack.up().succeeded().output)
+
+            # It need not be reached by ssh any more.
+            del stack.config["platform"]
+            stack.write()
+            assert NO_CHANGE.search(workshop.run("make", "preview", "STACK=it-ssh-key").succeeded().output)
+            stack.config["platform"] = {"docker": {**host, "host": server.move()}}
+            stack.write()
+            workshop.run("make", "down", "STACK=it-ssh-key").succeeded()
+            assert stack.owned("containers") == []
         finally:
             stack.remove()
     assert (KNOWN_HOSTS.read_bytes() if KNOWN_HOSTS.exists() else None) == before
 
 
+@pytest.mark.long
 def test_a_machine_that_is_only_just_being_set_up_is_waited_for(
     engine: docker.DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +158,7 @@ def test_a_machine_that_is_only_just_being_set_up_is_waited_for(
 
         seconds = itertools.count(step=11)
         said: list[str] = []
-        wait_until_answers(reached, 600, said.append, clock=lambda: next(seconds), pause=pause)
+        wait_until_engine_answers(reached, 600, said.append, clock=lambda: next(seconds), pause=pause)
         for words, line in zip(
             [
                 ("TCP port", "Connection refused"),
@@ -148,28 +172,28 @@ def test_a_machine_that_is_only_just_being_set_up_is_waited_for(
             assert all(word in line for word in words), line
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    ("further", "lets_in", "words"),
+    ("further", "lets_in", "step", "reason"),
     [
-        ("", False, "What was waited for last is the SSH login. It came to: root@127.0.0.1: Permission denied"),
+        ("", False, "the SSH login", "root@127.0.0.1: Permission denied"),
         (
             "SetEnv DOCKER_HOST=unix:///nowhere.sock",
             True,
-            (
-                "What was waited for last is the Docker engine. It came to: Cannot connect to the Docker daemon at"
-                " unix:///nowhere.sock. Is the docker daemon running?"
-            ),
+            "the Docker engine",
+            "Cannot connect to the Docker daemon at unix:///nowhere.sock. Is the docker daemon running?",
         ),
     ],
-    ids=["nobody is let in", "no engine"],
+    ids=["login refused", "no engine"],
 )
 def test_a_machine_that_never_comes_up_is_waited_for_no_longer_than_allowed(  # noqa: PLR0913, PLR0917 - a table
     engine: docker.DockerClient,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     further: str,
-    lets_in: bool,  # noqa: FBT001 - likewise
-    words: str,
+    lets_in: bool,  # noqa: FBT001 - a column of the table
+    step: str,
+    reason: str,
 ) -> None:
     del engine
     monkeypatch.chdir(tmp_path)
@@ -179,8 +203,8 @@ def test_a_machine_that_never_comes_up_is_waited_for_no_longer_than_allowed(  # 
         access = SshAccess("prod", server.address, server.host_key, server.client_key)
         access.write()
         with pytest.raises(EngineError) as late:
-            wait_until_answers(Engine(access.host, ssh_options=access.options), 1, print)
-    assert str(late.value).startswith(f"{server.address} was not ready within 1 seconds. {words}")
+            wait_until_engine_answers(Engine(access.host, ssh_options=access.options), 1, print)
+    assert str(late.value).startswith(f"Timed out after 1 s: {step} of {server.address} not reachable ({reason}")
 
 
 def _tunnels(host: str) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from components.docker.engine import Engine, EngineError
-from components.docker.ssh import SshAccess, ssh_options
+from open_webui_edge.engine.engine import Engine, EngineError
+from open_webui_edge.engine.ssh import SshAccess, ssh_options
 from tests.support.ssh_server import KNOWN_HOSTS, SshServer, make_key, ssh_agent, ssh_server
 
 
@@ -23,7 +23,7 @@ def server(tmp_path: Path) -> Iterator[SshServer]:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project's folder, likewise, in which the test works as the program does."""
+    """A project's folder, in which the test works as the program does."""
     folder = tmp_path / "my project"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -107,8 +107,9 @@ def test_another_host_key_ends_it_in_a_sentence_that_names_the_setting(
     with pytest.raises(EngineError) as refused:
         Engine(there.host, ssh_options=there.options).facts()
     assert str(refused.value) == (
-        f"{server.address} has another host key than platform.docker.host_key says (ED25519 {shown}); if it was"
-        " set up anew, take the key from there (/etc/ssh/ssh_host_ed25519_key.pub), else somebody stands between."
+        f"{server.address} has another host key than the one in platform.docker.host_key (ED25519 {shown}); if it was"
+        " installed again, copy its new key (/etc/ssh/ssh_host_ed25519_key.pub), else another machine may be"
+        " intercepting the connection."
     )
     assert known_before() == before
 

@@ -1,4 +1,7 @@
-"""How a stranger who is paid to find fault grades the deployment's TLS."""
+"""How a stranger who is paid to find fault grades the deployment's TLS.
+
+Marked long: testssl takes minutes. tests/nginx/test_tls.py tests protocols and ciphers one by one.
+"""
 
 from collections.abc import Iterator
 
@@ -6,12 +9,14 @@ import docker
 import docker.errors
 import pytest
 
-from components.images import BENCH_TOOLS
-from tests.support.browser import ARTEFACTS
+from open_webui_edge.benchmarks.browser import ARTEFACTS
+from open_webui_edge.settings.images import BENCH_TOOLS
 from tests.support.certificates import authority, server
 from tests.support.machine import lacks
 from tests.support.stack import StackUnderTest, Workshop
 from tests.support.tls_grade import grade
+
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""A stack by the real engine: what an update gives, changes, refuses and mends."""
+"""A stack by the real engine: what an update gives, changes, refuses and mends.
+
+Tests are marked long if they repeat an update that another test makes, or if unit tests check the same rule.
+"""
 
 import json
 import statistics
@@ -8,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from open_webui_edge.benchmarks.model_server import ModelServer, count_to
+from open_webui_edge.benchmarks.open_webui_client import Answer, OpenWebUIClient, OpenWebUIError
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.integration.conftest import ADMIN_PASSWORD, FIRST_KEY
 from tests.support.load import Http1, Http2, Load, SocketIo
-from tests.support.model_server import ModelServer, count_to
-from tests.support.open_webui_client import Answer, OpenWebUIClient, OpenWebUIError
 from tests.support.stack import NO_CHANGE, StackUnderTest, end
-from tests.support.waiting import wait_until
 
 SECOND_KEY = "sk-second"
 
@@ -38,6 +41,7 @@ def test_tokens_arrive_one_by_one(admin: OpenWebUIClient, model_server: ModelSer
     assert answer.deltas[0].at < sent[-1].at, "the first token came after the last was sent"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["chat_over_socket", "chat_over_sse"])
 def test_the_proxy_costs_less_than_20_ms_to_the_first_token(
     chat: StackUnderTest, admin: OpenWebUIClient, model_server: ModelServer, way: str
@@ -81,7 +85,7 @@ def test_a_refused_configuration_leaves_the_old_one_serving_and_fails_until_mend
             for _ in range(2):
                 output = chat.up().failed().output
                 assert 'unknown directive "this_is_no_directive"' in output
-                assert "the one before is still served" in output
+                assert "the previous one is still active" in output
         assert load.failures == [], str(load)
         assert _served_configuration(chat) == served
         # What it comes back with is the last good one.
@@ -93,6 +97,7 @@ def test_a_refused_configuration_leaves_the_old_one_serving_and_fails_until_mend
     assert NO_CHANGE.search(chat.up().succeeded().output)
 
 
+@pytest.mark.long
 def test_a_proxy_that_was_removed_by_hand_comes_back_with_its_configuration(chat: StackUnderTest) -> None:
     served = _served_configuration(chat)
     chat.container("nginx").remove(force=True)
@@ -113,6 +118,7 @@ def test_an_application_that_was_removed_by_hand_comes_back_with_its_data(
     assert chat_id in {saved["id"] for saved in admin.chats()}
 
 
+@pytest.mark.long
 def test_a_container_that_an_interrupted_update_left_behind_is_replaced(chat: StackUnderTest) -> None:
     # The engine has it, the state does not: what a killed update leaves.
     left = chat.container("nginx-installer")
@@ -127,7 +133,10 @@ def test_a_killed_update_is_followed_by_one_that_works(chat: StackUnderTest) -> 
     chat.write()
     before = chat.container("open-webui").id
     update = chat.workshop.start("pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", chat.name)
-    wait_until(lambda: before not in {c.id for c in chat.engine.containers.list(all=True)}, what="the old to go")
+    wait_until(
+        lambda: before not in {c.id for c in chat.engine.containers.list(all=True, ignore_removed=True)},
+        what="the old to go",
+    )
     end(update)
     chat.pulumi("cancel", "--yes", "--stack", chat.name)
     chat.up().succeeded()
@@ -136,6 +145,7 @@ def test_a_killed_update_is_followed_by_one_that_works(chat: StackUnderTest) -> 
         assert client.request("GET", "/api/config")["name"].startswith("Interrupted")
 
 
+@pytest.mark.long
 def test_a_changed_key_reaches_the_provider(
     chat: StackUnderTest, admin: OpenWebUIClient, model_server: ModelServer
 ) -> None:
@@ -152,6 +162,7 @@ def test_a_changed_key_reaches_the_provider(
         model_server.keys = {FIRST_KEY}
 
 
+@pytest.mark.long
 def test_what_the_admin_panel_changed_stays_unless_the_stack_says_it(
     chat: StackUnderTest, admin: OpenWebUIClient
 ) -> None:
@@ -204,6 +215,8 @@ def test_no_secret_is_in_a_file_that_others_can_read(chat: StackUnderTest, role:
     assert chat.read(role, *readable.split()).split() == []
 
 
+@pytest.mark.alone
+@pytest.mark.long
 def test_a_moved_tag_replaces_nothing(chat: StackUnderTest) -> None:
     name = "open-webui-edge/nginx:1.30-debian-2"
     ours = chat.engine.images.get(name)
@@ -220,6 +233,7 @@ def test_a_moved_tag_replaces_nothing(chat: StackUnderTest) -> None:
             chat.engine.images.remove(moved)
 
 
+@pytest.mark.long
 def test_an_update_fails_until_its_containers_are_healthy(side: StackUnderTest) -> None:
     side.config["open_webui"] = {"environment": {"VECTOR_DB": "pgvector"}}
     side.write()
@@ -228,7 +242,7 @@ def test_an_update_fails_until_its_containers_are_healthy(side: StackUnderTest) 
         output = side.up().failed().output
         assert "edge-it-side-open-webui ended with exit code" in output
         assert "Pgvector requires setting PGVECTOR_DB_URL" in output, output
-        assert output.count("Its last words") == 1, "the reason stands there twice"
+        assert output.count("Its log ends with") == 1, "the reason stands there twice"
         assert f"make logs STACK={side.name} ROLE=open-webui" in output
         assert time.monotonic() - began < 120
     del side.config["open_webui"]
@@ -237,6 +251,7 @@ def test_an_update_fails_until_its_containers_are_healthy(side: StackUnderTest) 
     side.wait_until_ready()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["chat_over_socket", "chat_over_sse"])
 def test_an_application_that_is_to_end_completes_its_answers_first(
     chat: StackUnderTest, admin: OpenWebUIClient, model_server: ModelServer, way: str

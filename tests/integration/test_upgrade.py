@@ -20,29 +20,28 @@ import httpx
 import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
-from bootstrap import console
-from bootstrap.engine import chosen
-from bootstrap.images import Wanted as BuildWanted
-from bootstrap.images import ensure
-from components import images
-from components.images import OPEN_WEBUI_VERSION, ImageSource
+from open_webui_edge.benchmarks.browser import ARTEFACTS, OpenWebUIPage, open_webui_page
+from open_webui_edge.benchmarks.model_server import ModelServer, count_to
+from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient, OpenWebUIError
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.bootstrap import console
+from open_webui_edge.bootstrap.engine import resolve
+from open_webui_edge.bootstrap.images import RequiredImages, ensure
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import OPEN_WEBUI_VERSION, ImageSource
 from tests.integration.conftest import ADMIN_PASSWORD, FIRST_KEY, answered_by
-from tests.support.browser import ARTEFACTS, OpenWebUIPage, open_webui_page
 from tests.support.machine import lacks, pulumi_environment
-from tests.support.model_server import ModelServer, count_to
-from tests.support.open_webui_client import OpenWebUIClient, OpenWebUIError
 from tests.support.recorded_states import program_of
 from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop, end
-from tests.support.waiting import wait_until
 
 OLD = OPEN_WEBUI_VERSION
 FINE, CRASHING, HANGING, BREAKING = "0.12.91", "0.12.92", "0.12.93", "0.12.94"
-PACKAGE = "/usr/local/lib/python3.11/dist-packages/open_webui"
-# What it prints is what a later migration has to follow.
+# What it prints is where the migrations of an image are, and what a later one has to follow.
 HEAD = """
-import ast, pathlib, sys
+import ast, importlib.util, pathlib
 own, before = set(), set()
-for path in pathlib.Path(sys.argv[1], "migrations/versions").glob("*.py"):
+folder = pathlib.Path(importlib.util.find_spec("open_webui").origin).parent / "migrations/versions"
+for path in folder.glob("*.py"):
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, (ast.Assign, ast.AnnAssign)):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
@@ -51,7 +50,7 @@ for path in pathlib.Path(sys.argv[1], "migrations/versions").glob("*.py"):
                 names = {value} if isinstance(value, str) else set(value or ())
                 (own if target.id == "revision" else before).update(names)
 (head,) = own - before
-print(head)
+print(folder, head)
 """
 MIGRATION = """
 from alembic import op
@@ -96,12 +95,12 @@ def built(engine: docker.DockerClient, version: str, base: str, files: dict[str,
 def versions(engine: docker.DockerClient) -> Iterator[None]:
     """Later versions than the real one: one that works, and others that do not."""
     base = name_of(OLD)
-    words = ["python3", "-c", HEAD, PACKAGE]
-    head = engine.containers.run(base, words, entrypoint=[], remove=True).decode().strip()
+    words = ["python3", "-c", HEAD]
+    folder, head = engine.containers.run(base, words, entrypoint=[], remove=True).decode().split()
 
     def migration(name: str, body: str) -> dict[str, str]:
         text = MIGRATION.format(revision=name, head=head, body=body)
-        return {f"{PACKAGE}/migrations/versions/{name}.py": text}
+        return {f"{folder}/{name}.py": text}
 
     start = "/app/backend/start.sh"
     recipes: dict[str, dict[str, str]] = {
@@ -212,8 +211,8 @@ def test_a_version_that_crashes_gives_way_to_the_old_one_with_all_that_was_there
     before = stack.container("open-webui").id
     name_version(stack, CRASHING)
     output = stack.up().failed().output
-    assert f"open_webui.version: {CRASHING} did not come up: the application ended with exit code 3" in output
-    assert f"The data is as {OLD} left it." in output
+    assert f"open_webui.version: {CRASHING} did not become ready: the application ended with exit code 3" in output
+    assert f"The data was rolled back to {OLD}." in output
     assert f"{OLD} runs again." in output
     assert "the last words of a version that crashes" in output
     assert stack.container("open-webui").id == before
@@ -303,7 +302,7 @@ def earlier(engine: docker.DockerClient) -> str:
     """A real release of the series before, built as the program builds all of them."""
     del engine
     with console.step(f"Open WebUI {EARLIER}") as step:
-        ensure(chosen(), BuildWanted(version=EARLIER, source=ImageSource.BUILT), step)
+        ensure(resolve(), RequiredImages(version=EARLIER, source=ImageSource.BUILT), step)
     return EARLIER
 
 
@@ -365,6 +364,7 @@ def read_release_notes(page: OpenWebUIPage) -> None:
         page.page.get_by_role("button", name="Okay, Let's Go!").click(timeout=20_000)
 
 
+@pytest.mark.alone
 @pytest.mark.long
 @pytest.mark.parametrize("services", SERVICES.values(), ids=SERVICES)
 def test_a_real_release_takes_over_the_data_of_the_one_before_under_load(
@@ -493,7 +493,7 @@ def test_a_stack_from_before_upgrades_were_guarded_is_guarded_at_once(
         stack.workshop.take()
         name_version(stack, CRASHING)
         output = stack.up().failed().output
-        assert f"open_webui.version: {CRASHING} did not come up: the application ended with exit code 3" in output
+        assert f"open_webui.version: {CRASHING} did not become ready: the application ended with exit code 3" in output
         runs_again = wait_until(lambda: titles(stack), what=earlier, deadline=120, ignoring=(OpenWebUIError,))
         assert runs_again == {"made by the old program"}
         assert asked_for_version(stack) == earlier
@@ -532,7 +532,7 @@ def test_a_database_is_as_it_was_after_a_version_that_fails(
     before = titles(three)
     name_version(three, version, timeout=timeout)
     output = three.up().failed().output
-    assert f"open_webui.version: {version} did not come up: {why}. The data is as {OLD} left it." in output
+    assert f"open_webui.version: {version} did not become ready: {why}. The data was rolled back to {OLD}." in output
     assert f"{OLD} runs again." in output
     # Until the proxy has heard that its replicas are ready again, visitors see the page that comes back.
     assert wait_until(lambda: titles(three), what="the old version", deadline=20, ignoring=(OpenWebUIError,)) == before

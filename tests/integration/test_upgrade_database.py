@@ -9,27 +9,27 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from components import images
-from components.images import ImageSource
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.runtime import delivery
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import ImageSource
 from tests.support.stack import ROOT
-from tests.support.waiting import wait_until
 
 # As the administrator of a server would make one, whose users are not all alike.
 POSTGRES = """
 install -d -o 999 -g 999 /data /run/postgresql
 exec setpriv --reuid=999 --regid=999 --clear-groups /bin/sh -euc '
-    PATH=$PATH:/usr/lib/postgresql/18/bin
     initdb --pgdata=/data/db --username=owner --auth=trust
     echo "host all all all trust" >> /data/db/pg_hba.conf
     echo "CREATE DATABASE chats;" | postgres --single -D /data/db postgres
     echo "CREATE ROLE guest LOGIN;" | postgres --single -D /data/db postgres
     exec postgres -D /data/db -c listen_addresses="*" -c fsync=off'
 """
-WHY_NOT = """
+COPY_REFUSAL = """
 import os, sys
 sys.path.insert(0, "/srv")
 import upgrade
-print(upgrade.Postgres(os.environ["DATABASE_URL"]).why_not_copied())
+print(upgrade.Postgres(os.environ["DATABASE_URL"]).copy_refusal())
 """
 
 
@@ -53,7 +53,7 @@ def postgres(engine: docker.DockerClient) -> Iterator[Container]:
 
 
 def inside(engine: docker.DockerClient, postgres: Container, user: str, *command: str) -> tuple[int, str]:
-    """Run Python in Open WebUI's own image, beside what its launcher has there."""
+    """Run Python in Open WebUI's own image, next to what its launcher has there."""
     address = postgres.attrs["NetworkSettings"]["IPAddress"]
     container = engine.containers.create(
         images.open_webui(images.OPEN_WEBUI_VERSION).reference(ImageSource.BUILT, None),
@@ -65,8 +65,13 @@ def inside(engine: docker.DockerClient, postgres: Container, user: str, *command
     try:
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
-            for path in (ROOT / "components/upgrade.py", ROOT / "tests/support/power_loss.py"):
-                archive.add(path, path.name)
+            for name, text in {
+                "upgrade.py": delivery.program("open_webui/upgrade.py"),
+                "power_loss.py": (ROOT / "tests/support/power_loss.py").read_text(),
+            }.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(text.encode())
+                archive.addfile(entry, io.BytesIO(text.encode()))
         container.put_archive("/srv", packed.getvalue())
         container.start()
         code = container.wait(timeout=600)["StatusCode"]
@@ -85,7 +90,7 @@ def test_no_chat_is_lost_wherever_the_power_goes(engine: docker.DockerClient, po
 def test_a_user_that_may_not_copy_the_database_is_told_what_to_ask_for(
     engine: docker.DockerClient, postgres: Container
 ) -> None:
-    code, said = inside(engine, postgres, "guest", "-c", WHY_NOT)
+    code, said = inside(engine, postgres, "guest", "-c", COPY_REFUSAL)
     assert (code, said.strip()) == (
         0,
         (

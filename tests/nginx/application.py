@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.nginx.nginx_under_test import PATIENCE, Answer, answer_of, send_head
-from tests.support.waiting import wait_until
 
 PORT = 8080
 ADMIN, ADMIN_PASSWORD = "admin@example.com", "an invented password"

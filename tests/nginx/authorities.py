@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from stacks.values import is_ip_address
+from open_webui_edge.settings.values import is_ip_address
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from components.images import NGINX, ImageSource
-from stacks.settings import StackSettings
-from tests.nginx.backend import EchoBackend
+from open_webui_edge.benchmarks.echo_backend import EchoBackend
+from open_webui_edge.settings.images import NGINX, ImageSource
+from open_webui_edge.settings.stack import StackSettings
 from tests.nginx.name_server import NameServer
 from tests.nginx.nginx_under_test import NginxUnderTest, network, settings_of
 from tests.nginx.offers import Offers
@@ -156,7 +156,7 @@ def backend(shared_backend: EchoBackend) -> EchoBackend:
 
 @pytest.fixture
 def nginx(shared_nginx: NginxUnderTest, backend: EchoBackend) -> Iterator[NginxUnderTest]:
-    """Nginx with a backend; whoever makes it complain fails."""
+    """Nginx with a backend; a test fails if Nginx logs an alert."""
     del backend
     before = len(shared_nginx.said_so_far())
     yield shared_nginx

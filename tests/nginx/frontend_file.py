@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from multidict import CIMultiDict
 
-from tests.nginx.backend import Handler
+from open_webui_edge.benchmarks.echo_backend import Handler
 
 TAG = '"a-tag"'
 ENCODINGS = ("br", "zstd", "gzip")
@@ -49,5 +49,5 @@ class FrontendFile:
         return web.Response(status=self.status, headers=headers, body=self.body(encoding))
 
     def body(self, encoding: str) -> bytes:
-        """Return what it answers in an encoding, "" for none; nobody here decodes it."""
+        """Return what it answers in an encoding, "" for none; it is not decoded."""
         return f"{self.content} in {encoding or 'no'} encoding".encode()

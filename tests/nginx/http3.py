@@ -25,7 +25,7 @@ def ask_over_http3(  # noqa: PLR0913 - keywords, each a part of a request
     headers: Headers = (),
     body: bytes = b"",
 ) -> Answer:
-    """Ask once over a new connection; raises TimeoutError where nobody answers."""
+    """Ask once over a new connection; raises TimeoutError without an answer."""
     head = [(":method", method), (":scheme", "https"), (":authority", authority or nginx.domain), (":path", path)]
     return asyncio.run(_ask(nginx, [*head, *headers], body))
 

@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.x509.oid import NameOID
 
-from components.reverse_proxy.rendering import render_configuration
-from components.reverse_proxy.scripts import (
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.components.reverse_proxy.rendering import render_configuration
+from open_webui_edge.runtime.nginx.scripts import (
     CACHE,
     CAPABILITIES,
     CERTIFICATES,
@@ -33,17 +34,19 @@ from components.reverse_proxy.scripts import (
     HEALTH,
     INSTALL,
     METRICS,
+    PORTS,
+    PORTS_FOR_IPV6,
     START,
     TMPFS,
 )
-from stacks.settings import PROJECT, StackSettings, read_settings
-from stacks.values import is_ip_address
-from tests.support.waiting import wait_until
+from open_webui_edge.settings.reading import PROJECT, read_settings
+from open_webui_edge.settings.stack import StackSettings
+from open_webui_edge.settings.values import is_ip_address
 
 PATIENCE = 10.0
 """Seconds without a byte after which a client gives up."""
 
-_HTTP, _HTTPS = 80, 443
+_HTTP, _HTTPS = PORTS
 _SHELL = ("/bin/sh", "-c")
 _WORDS = 300
 """Characters of a command that are quoted when it fails."""
@@ -172,7 +175,7 @@ class NginxUnderTest:
         self._install(settings)
 
     def restart(self, *, kill: bool = False) -> None:
-        """End it, gently or not, and run it anew; its ports are others then."""
+        """End it, gently or not, and start it again; its ports change."""
         if kill:
             _docker("kill", self.name)
             _docker("start", self.name)
@@ -259,7 +262,7 @@ class NginxUnderTest:
         TLS too.
         """
         if port is None:
-            published = (self.http_port, self.https_port) if address is None else (_HTTP, _HTTPS)
+            published = (self.http_port, self.https_port) if address is None else _ports_at(address)
             port = published[scheme == "https"]
         with socket.create_connection((address or "127.0.0.1", port), timeout=patience) as plain:
             plain.sendall(preamble)
@@ -490,6 +493,10 @@ def _docker(*arguments: str, given: bytes | None = None) -> str:
     return ended.stdout.decode()
 
 
+def _ports_at(address: str) -> tuple[int, int]:
+    return PORTS_FOR_IPV6 if ":" in address else PORTS
+
+
 @contextmanager
 def network(*, ipv6: bool = False) -> Iterator[tuple[str, str]]:
     """Make a network, and hand out its name and this machine's IPv4 address in it."""
@@ -498,8 +505,10 @@ def network(*, ipv6: bool = False) -> Iterator[tuple[str, str]]:
     prefix = f"fd{secrets.token_hex(1)}:{secrets.token_hex(2)}:{secrets.token_hex(2)}::/64"
     _docker("network", "create", *(["--ipv6", f"--subnet={prefix}"] if ipv6 else []), name)
     try:
-        (addresses, *_) = json.loads(_docker("network", "inspect", "--format={{json .IPAM.Config}}", name))
-        yield name, addresses["Gateway"]
+        families = json.loads(_docker("network", "inspect", "--format={{json .IPAM.Config}}", name))
+        # Engines list the two families in no fixed order.
+        (gateway,) = (family["Gateway"] for family in families if ":" not in family["Subnet"])
+        yield name, gateway
     finally:
         _docker("network", "rm", name)
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from components.certificates.obtain.pair import serial_of
-from components.reverse_proxy.scripts import CERTIFICATES
+from open_webui_edge.runtime.certbot.key_pair import serial_of
+from open_webui_edge.runtime.nginx.scripts import CERTIFICATES
 from tests.nginx.authorities import Issued
 
 _CHALLENGES = "webroot/.well-known/acme-challenge"

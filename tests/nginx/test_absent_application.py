@@ -2,17 +2,17 @@
 
 import pytest
 
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.nginx.conftest import SITE, UPSTREAM, StartBackend, Workshop
 from tests.nginx.nginx_under_test import NginxUnderTest, settings_of
-from tests.support.waiting import wait_until
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
-@pytest.fixture(params=["no such name", "nobody listens"])
+@pytest.fixture(params=["no such name", "port closed"])
 def lonely(request: pytest.FixtureRequest, workshop: Workshop, free_port: int) -> NginxUnderTest:
     """Nginx before an application that was never there."""
-    if request.param == "nobody listens":
+    if request.param == "port closed":
         workshop.names.addresses[UPSTREAM] = workshop.gateway
     return workshop.nginx(settings_of(site=SITE), port=free_port)
 
@@ -42,7 +42,7 @@ def test_nginx_starts_alone_says_so_and_finds_the_application_when_it_comes(
     socket = lonely.ask_upgrade("/ws/socket.io/", [("Upgrade", "websocket"), ("Connection", "Upgrade")])
     assert socket.status == 503
     assert lonely.ask("/api/x", method="POST", body=b"{}").status == 503
-    # A line about an error quotes the request; not where that has a code which signs somebody in.
+    # Error lines quote the request, but not one with an authorization code.
     assert "hunter22" not in lonely.error_log() + lonely.access_log()
 
     start_backend(free_port)

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.nginx.backend import EchoBackend, dies
+from open_webui_edge.benchmarks.echo_backend import EchoBackend, dies
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop, port_free_at, workshop_in
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, network, send_head, settings_of
+from tests.nginx.silent_authenticator import ADMITS, TROUBLE, SilentAuthenticator
 from tests.support.load import Http1, Http2, Load
-from tests.support.waiting import wait_until
 
 NEVER_TWICE = ["POST", "PATCH"]
 METHODS = ["GET", "HEAD", "DELETE", *NEVER_TWICE]
+_QUICK = 0.5
+"""Seconds in which whatever waits for no connection is answered; the kernel gives up a connection after three."""
 
 
 @dataclass
@@ -60,13 +63,33 @@ def second_address() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def authenticator(network_and_gateway: tuple[str, str]) -> Iterator[SilentAuthenticator]:
+    """One that says yes, unless a test has it say something else."""
+    _, gateway = network_and_gateway
+    with SilentAuthenticator(gateway) as made:
+        yield made
+
+
+GUARDED = "with an authenticator"
+WITH_AND_WITHOUT = pytest.mark.parametrize("replicated", [None, GUARDED], indirect=True, ids=["open", GUARDED])
+
+
+@pytest.fixture(scope="module")
 def replicated(
-    image: str, network_and_gateway: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+    image: str,
+    network_and_gateway: tuple[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    authenticator: SilentAuthenticator,
+    request: pytest.FixtureRequest,
 ) -> Iterator[tuple[Workshop, NginxUnderTest]]:
     """Nginx that has two replicas to choose from, when they are there."""
     name, gateway = network_and_gateway
+    external = {"url": f"http://{authenticator.address}:{authenticator.port}/check", "timeout": "2s"}
+    guarded = {"authentication": {"mode": "external", "external": external}}
+    proxy = guarded if getattr(request, "param", None) == GUARDED else {}
     for workshop in workshop_in(image, name, gateway, tmp_path_factory.mktemp("replicas")):
-        yield workshop, workshop.nginx(settings_of(site=SITE), port=port_free_at(gateway), replicas=2)
+        settings = settings_of(site=SITE, proxy=proxy)
+        yield workshop, workshop.nginx(settings, port=port_free_at(gateway), replicas=2)
 
 
 @pytest.fixture
@@ -198,7 +221,7 @@ def test_a_name_server_that_does_not_know_yet_costs_nothing(pair: Pair) -> None:
 
 @contextmanager
 def nobody_at(pair: Pair, *hosts: int) -> Iterator[tuple[str, ...]]:
-    """Give addresses of the network that nobody has; the other replica has more under way than is asked meanwhile."""
+    """Return unused addresses of the network; the other replica has more under way than is asked meanwhile."""
     pair.first.stop()
     pair.known(pair.second.address)
     with ExitStack() as under_way:
@@ -209,26 +232,56 @@ def nobody_at(pair: Pair, *hosts: int) -> Iterator[tuple[str, ...]]:
         yield tuple(f"{pair.first.address.rsplit('.', 1)[0]}.{host}" for host in hosts)
 
 
+def left_waiting(pair: Pair, pool: ThreadPoolExecutor) -> list[Future[Answer]]:
+    """Ask until a request waits for a connection, and return what was asked; the last one waits."""
+    asked: list[Future[Answer]] = []
+
+    def waits() -> bool:
+        asked.append(pool.submit(pair.nginx.ask, "/api/headers"))
+        return not wait([asked[-1]], _QUICK).done
+
+    wait_until(waits, what="a request that waits for a connection", deadline=5, every=0.1)
+    return asked
+
+
+@WITH_AND_WITHOUT
 def test_replica_that_takes_no_connection_and_leaves_the_name_costs_nothing_that_may_be_asked_twice(pair: Pair) -> None:
     with nobody_at(pair, 250) as (gone,), ThreadPoolExecutor(max_workers=16) as pool:
         pair.known(gone, pair.second.address)
-        probes: list[Future[Answer]] = []
-
-        def waits() -> bool:
-            probes.append(pool.submit(pair.nginx.ask, "/api/headers"))
-            return not wait([probes[-1]], 0.2).done
-
-        wait_until(waits, what="a request that waits for a connection", deadline=5, every=0.1)
+        probes = left_waiting(pair, pool)
         asked = {method: pool.submit(pair.nginx.ask, "/api/headers", method=method) for method in METHODS}
-        elsewhere = [pool.submit(pair.nginx.ask, path) for path in ("/health", "/api/version", "/api/version")]
+        paths = ["/api/version", "/api/version", "/static/headers", "/cache/headers", "/headers"]
+        # Who asks for its health need not be known to the authenticator, by which a second try would pass.
+        guarded = pair.nginx.settings.proxy.authentication.external is not None
+        elsewhere = [pool.submit(pair.nginx.ask, path) for path in ([] if guarded else ["/health"]) + paths]
         pair.known(pair.second.address)
     statuses = {method: future.result().status for method, future in asked.items()}
-    assert [future.result().status for future in elsewhere] == [200, 200, 200]
+    assert {future.result().status for future in elsewhere} == {200}
     assert statuses == dict.fromkeys(METHODS, 200) | dict.fromkeys(NEVER_TWICE, 503)
     assert pair.second.requests.count("GET /api/headers") == len(probes) + 1
     line = pair.nginx.line_about(asked["GET"].result())
     assert line["upstream"].startswith(f"{gone}:{pair.first.port}")
     assert line["upstream"].endswith(f" : {pair.second.address}:{pair.second.port}")
+
+
+@pytest.mark.parametrize("replicated", [GUARDED], indirect=True)
+@pytest.mark.parametrize(("trouble", "host"), [("401", 240), ("refused", 241)])
+def test_second_try_needs_a_yes_of_its_own(
+    pair: Pair, authenticator: SilentAuthenticator, trouble: str, host: int
+) -> None:
+    does, status = TROUBLE[trouble]
+    # Another address each time: the kernel remembers for a while that one leads nowhere.
+    with nobody_at(pair, host) as (gone,), ThreadPoolExecutor(max_workers=16) as pool:
+        pair.known(gone, pair.second.address)
+        asked = left_waiting(pair, pool)
+        before = pair.second.requests.count("GET /api/headers")
+        authenticator.become(does)
+        pair.known(pair.second.address)
+        waited = asked[-1].result()
+    authenticator.become(ADMITS)
+    assert waited.status == status
+    assert pair.second.requests.count("GET /api/headers") == before
+    assert f"{gone}:{pair.first.port}" in pair.nginx.line_about(waited)["upstream"]
 
 
 def test_what_fails_again_is_answered_with_the_page(pair: Pair) -> None:
@@ -237,7 +290,7 @@ def test_what_fails_again_is_answered_with_the_page(pair: Pair) -> None:
 
         def waits() -> Future[Answer] | None:
             asked = pool.submit(pair.nginx.ask, "/headers", headers=[("Accept", "text/html")])
-            return None if wait([asked], 0.2).done else asked
+            return None if wait([asked], _QUICK).done else asked
 
         first = wait_until(waits, what="a request that waits for a connection", deadline=5, every=0.1)
         pair.known(going)

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from aiohttp import web
 
-from tests.nginx.backend import PATIENCE, EchoBackend, dies
+from open_webui_edge.benchmarks.echo_backend import PATIENCE, EchoBackend, dies
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.nginx.conftest import SITE, UPSTREAM, StartBackend, Variants, Workshop
 from tests.nginx.frontend_file import TAG, FrontendFile
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, settings_of
-from tests.support.waiting import wait_until
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 VARY = "Accept-Encoding, Origin"
@@ -210,7 +210,7 @@ def test_part_of_a_file(  # noqa: PLR0913, PLR0917 - a row of a table
     if begins is not None:
         assert answer.body.decode() == (begins if status == 206 else f"{HUNDRED} in no encoding")
         assert answer.header("Cache-Control") == IMMUTABLE
-    # The whole was asked for, and is kept, unless nobody wanted anything of it.
+    # Nginx requests and caches the whole file, unless the client accepts none of it.
     assert nginx.ask(path).body == file.body("")
     assert len(file.asked) == (2 if status == 416 and not kept else 1)
     assert not [head for head in file.asked if "range" in head]
@@ -309,7 +309,7 @@ def test_what_is_too_old_is_given_out_while_it_is_asked_for_anew(
         return web.Response(text="new", headers={"Content-Type": "text/javascript"})
 
     file.instead = new
-    # The application does not answer until this test lets it, and nobody waits for it.
+    # The application does not answer until this test lets it, and no client waits for it.
     wait_until(lambda: _status_of(nginx, path) == "STALE", what="an answer that is too old", every=0.05)
     for _ in range(3):
         answer = nginx.ask(path)
@@ -391,7 +391,7 @@ def test_what_everybody_asks_first_is_kept_for_a_moment(nginx: NginxUnderTest, b
 
 
 def test_configuration_is_at_most_a_second_old(nginx: NginxUnderTest, backend: EchoBackend) -> None:
-    # It says whether somebody may sign up.
+    # It tells whether sign-up is open.
     made: list[float] = []
 
     async def numbered(_: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""What is somebody's is answered to nobody else, whatever path and headers it comes with."""
+"""A user's response is never served to another user, whatever the path and headers."""
 
 import json
 import posixpath
@@ -8,8 +8,8 @@ from urllib.parse import unquote
 import pytest
 from aiohttp import web
 
-from stacks.proxy import FRONTEND_PATHS
-from tests.nginx.backend import EchoBackend
+from open_webui_edge.benchmarks.echo_backend import EchoBackend
+from open_webui_edge.settings.proxy import FRONTEND_PATHS
 from tests.nginx.conftest import SITE, Variants
 from tests.nginx.frontend_file import FrontendFile
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest
@@ -177,7 +177,7 @@ DECEIVING = [
     "/_app/immutable/../version.json",
     "/_app/immutable;/../../api/v1/auths/",
     "/_app/immutable/%c0%ae%c0%ae/api/v1/auths/",
-    # The frontend's path, reached from somebody's.
+    # The frontend's path, reached through a private one.
     "/api/v1/auths/..%2f..%2f..%2fstatic/a.css",
     "/api/v1/auths/../../../static/a.css",
     "/api/v1/auths/%2e%2e/%2e%2e/%2e%2e/static/a.css",

@@ -11,15 +11,15 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from components.certificates.obtain.pair import serial_of
-from components.reverse_proxy.scripts import CERTIFICATES, DIRECTORY, INSTALL, METRICS
+from open_webui_edge.benchmarks.echo_backend import EchoBackend
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.runtime.certbot.key_pair import serial_of
+from open_webui_edge.runtime.nginx.scripts import CERTIFICATES, DIRECTORY, INSTALL, METRICS
 from tests.nginx.authorities import Issued, issue
-from tests.nginx.backend import EchoBackend
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop, workshop_in
 from tests.nginx.nginx_under_test import DockerError, NginxUnderTest, settings_of
 from tests.nginx.offers import Offers, docker
 from tests.support.load import Handshakes, Http1, Http2, Load, WebSocketEcho
-from tests.support.waiting import wait_until
 
 HOSTS = ["localhost", "127.0.0.1", "chat.example.com", "2001:db8::1"]
 DAY = 24 * 60 * 60
@@ -63,7 +63,7 @@ def shared_proxy(
 
 @pytest.fixture
 def proxy(shared_proxy: NginxUnderTest) -> Iterator[NginxUnderTest]:
-    """Nginx that serves what is offered; whoever makes it complain fails."""
+    """Nginx that serves the published certificate; a test fails if Nginx logs an alert."""
     before = len(shared_proxy.said_so_far())
     yield shared_proxy
     shared_proxy.assert_nothing_serious_in(shared_proxy.said_so_far()[before:])
@@ -91,15 +91,15 @@ def wait_until_served(nginx: NginxUnderTest, issued: Issued) -> None:
     wait_for_serial(nginx, issued.certificate.serial_number)
 
 
-def wait_for_serial(nginx: NginxUnderTest, wanted: int) -> None:
-    wait_until(lambda: served(nginx) == wanted, what=f"the certificate {wanted:X}", every=0.05, ignoring=(OSError,))
+def wait_for_serial(nginx: NginxUnderTest, expected: int) -> None:
+    wait_until(lambda: served(nginx) == expected, what=f"the certificate {expected:X}", every=0.05, ignoring=(OSError,))
 
 
 def wait_for_words(nginx: NginxUnderTest, words: str) -> str:
-    def found() -> str:
+    def line_with_words() -> str:
         return next((line for line in nginx.said_so_far().splitlines() if words in line), "")
 
-    return wait_until(found, what=f"{words!r} in the log", every=0.05)
+    return wait_until(line_with_words, what=f"{words!r} in the log", every=0.05)
 
 
 def test_a_placeholder_is_served_until_the_first_certificate_is_offered(
@@ -134,7 +134,7 @@ class Broken:
     lasts: timedelta = timedelta(days=1)
 
 
-STRANGER = issue("Somebody else")
+STRANGER = issue("Another site")
 BROKEN = {
     "key of another certificate": Broken("key values mismatch", {"private_key": STRANGER.private_key_pem}),
     "garbage": Broken("no start line", {"certificate": "garbage\n"}),
@@ -175,7 +175,7 @@ def test_a_broken_offer_is_complained_of_once_and_served_when_it_is_mended(
     issued = leaf(authority)
     name = serial_of(issued.certificate)
     for _ in range(3):
-        # Looked at anew each time: the files are others.
+        # Read again each time: the files change.
         offers.offer(issued, certificate="")
         wait_for_words(proxy, f"the one offered in {name} is not taken")
     offers.offer(issued)
@@ -324,7 +324,7 @@ def small_volume(image: str) -> Iterator[str]:
     name = f"nginx-under-test-small-{secrets.token_hex(4)}"
     size = ("--opt=type=tmpfs", "--opt=device=tmpfs", "--opt=o=size=1m")
     docker("volume", "create", *size, name)
-    # It is empty as soon as nobody uses it.
+    # It is empty as soon as it is unused.
     docker("run", "--detach", f"--name={name}", f"--volume={name}:/held", "--init", image, "sleep", "infinity")
     yield name
     docker("rm", "--force", name)
@@ -344,18 +344,18 @@ def test_what_is_left_is_said_by_health_log_and_numbers(
     nginx = serve_offers(workshop, shared_backend, offers, authority, warn_before=14 * DAY)
     for days, warned in ((14, False), (13, True), (0, True)):
         issued = leaf(authority, lasts=timedelta(days=days, minutes=5))
-        wanted_name = offers.offer(issued)
-        wait_for_words(nginx, f"the one offered in {wanted_name} is served")
+        expected_name = offers.offer(issued)
+        wait_for_words(nginx, f"the one offered in {expected_name} is served")
         healthy, words = nginx.health()
         assert healthy, "a warning is no outage"
         ok = f"ok, but a warning: the certificate has {days} days left, fewer than 14: localhost, "
         assert words.startswith(ok if warned else f"ok: the certificate has {days} days left: localhost, ")
-        wanted = {
+        expected = {
             "expiry_timestamp_seconds": issued.certificate.not_valid_after_utc.timestamp(),
             "days_left": days,
             "warning": warned,
         }
-        wait_until(lambda wanted=wanted: numbers(nginx) == wanted, what=f"the numbers {wanted}")
+        wait_until(lambda expected=expected: numbers(nginx) == expected, what=f"the numbers {expected}")
         wait_for_words(nginx, f"[{'warn' if warned else 'notice'}] certificate: {days} days left")
 
 
@@ -385,8 +385,8 @@ def test_behind_the_proxy_protocol_the_certificate_is_known_too(
     workshop: Workshop, shared_backend: EchoBackend, offers: Offers, authority: Issued
 ) -> None:
     offers.withdraw()
-    behind = {"proxy_protocol": True, "trusted_proxies": [f"{workshop.gateway}/32"]}
-    nginx = workshop.nginx(settings_of(site=SITE, proxy=behind), port=shared_backend.port, offers=offers)
+    behind_a_balancer = {"proxy_protocol": True, "trusted_proxies": [f"{workshop.gateway}/32"]}
+    nginx = workshop.nginx(settings_of(site=SITE, proxy=behind_a_balancer), port=shared_backend.port, offers=offers)
     name = offers.offer(leaf(authority, lasts=timedelta(days=90, minutes=1)))
     wait_for_words(nginx, f"the one offered in {name} is served")
     assert nginx.health()[1].startswith("ok: the certificate has 90 days left: localhost, ")

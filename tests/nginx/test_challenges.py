@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.nginx.backend import EchoBackend
+from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop, workshop_in
 from tests.nginx.nginx_under_test import NginxUnderTest, settings_of
 from tests.nginx.offers import Offers
 
 NAMES = ["localhost", "127.0.0.1", "chat.example.com", "2001:db8::1"]
-# In the certificate, but served by somebody else.
+# In the certificate, but served by another server.
 ELSEWHERE = "mail.example.com"
 TOKEN = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
 LONG = "-_aZ09" * 20

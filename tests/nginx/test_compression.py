@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
-from tests.nginx.backend import PATIENCE, EchoBackend
+from open_webui_edge.benchmarks.echo_backend import PATIENCE, EchoBackend
 from tests.nginx.conftest import Variants
 from tests.nginx.frontend_file import FrontendFile
 from tests.nginx.nginx_under_test import NginxUnderTest

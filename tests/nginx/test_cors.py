@@ -4,7 +4,7 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
-from tests.nginx.backend import EchoBackend
+from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from tests.nginx.conftest import Variants
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, send_head
 
@@ -186,7 +186,7 @@ def test_socket_of_an_allowed_page_or_a_program_passes(
             None,
         ),
     ],
-    ids=["nobody", "two"],
+    ids=["none", "two"],
 )
 def test_who_may_show_the_site_in_a_frame(variants: Variants, origins: list[str], policy: str, old: str | None) -> None:
     nginx = variants.of(proxy={**PROXY, "embedding": {"allowed_origins": origins}})

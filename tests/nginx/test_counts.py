@@ -1,34 +1,29 @@
 """What is written of each request for the counts, and what Nginx tells Prometheus of itself."""
 
 import asyncio
-import re
 import uuid
 from collections.abc import Iterator
 
 import aiohttp
 import pytest
 
-from components.monitoring.rendering import counting
-from components.reverse_proxy.rendering import METRICS_PORT
-from components.reverse_proxy.scripts import METRICS
-from tests.nginx.backend import EchoBackend
+from open_webui_edge.benchmarks.echo_backend import EchoBackend
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.components.reverse_proxy.rendering import METRICS_PORT
+from open_webui_edge.runtime.nginx.scripts import METRICS
+from open_webui_edge.runtime.open_webui.request_counter import LINE, LOCATIONS
 from tests.nginx.conftest import Variants, Workshop
 from tests.nginx.frontend_file import FrontendFile
 from tests.nginx.nginx_under_test import PATIENCE, NginxUnderTest, settings_of
 from tests.nginx.test_log import HOSTILE
-from tests.support.waiting import wait_until
 
 LOG = f"{METRICS}/requests.log"
 COUNTED = {"prometheus": {"enabled": True}}
-# What mtail looks for, as Python writes it.
-PATTERN = re.compile(
-    next(line for line in counting().splitlines() if line.startswith("/^"))[1:].rpartition("/ {")[0].replace(r"\/", "/")
-)
 
 
 @pytest.fixture
 def counted(variants: Variants) -> Iterator[NginxUnderTest]:
-    """Nginx that writes for the counts; whoever makes it complain fails."""
+    """Nginx that writes for the counts; a test fails if Nginx logs an alert."""
     nginx = variants.of(monitoring=COUNTED, proxy={"locations": {"/docs/": {}, "/robots.txt": {}, "/a(b)*+'!~/": {}}})
     before = len(nginx.said_so_far())
     yield nginx
@@ -36,10 +31,10 @@ def counted(variants: Variants) -> Iterator[NginxUnderTest]:
 
 
 def lines(nginx: NginxUnderTest) -> list[dict[str, str]]:
-    """Read what was written; every line is one that mtail reads, or this fails."""
+    """Read what was written; every line is one that counts, or this fails."""
     found: list[dict[str, str]] = []
     for line in nginx.run_inside(f"cat {LOG}").splitlines():
-        match = PATTERN.match(line)
+        match = LINE.fullmatch(line)
         assert match is not None, line
         found.append(match.groupdict())
     return found
@@ -95,6 +90,7 @@ def test_place_of_a_request_is_one_of_few_words(counted: NginxUnderTest, backend
     found = after(counted, before, len(places))
     # Nginx has several workers, each of which writes when it likes.
     assert sorted(line["location"] for line in found) == sorted(places.values())
+    assert set(places.values()) == set(LOCATIONS)
     assert {line["kind"] for line in found} == {"answer"}
 
 
@@ -157,7 +153,7 @@ def test_what_the_cache_did_is_counted_for_each_file(counted: NginxUnderTest, ba
         assert counted.ask(path).status == 200
     found = after(counted, before, 3, location="frontend")
     assert sorted(line["cache"] for line in found) == ["HIT", "HIT", "MISS"]
-    # A file from the cache waited for nobody.
+    # A file from the cache has no upstream time.
     assert sorted(line["first_byte"] == "-" for line in found) == [False, True, True]
 
 
@@ -182,7 +178,7 @@ def test_nginx_says_how_its_container_is(counted: NginxUnderTest) -> None:
     assert said["certificate_days_left"] >= 0
     assert said["container_memory_bytes"] > 1 << 20
     assert said["container_start_time_seconds"] > 1_700_000_000
-    # Nobody obtains certificates here, so nothing is said of renewals.
+    # Without certbot there are no metrics of renewals.
     assert "renewal_failing" not in said
 
 

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived, dies
 from tests.nginx.authorities import Issued, issue
-from tests.nginx.backend import EchoBackend, arrived, dies
 from tests.nginx.conftest import Variants, Workshop
 from tests.nginx.frontend_file import FrontendFile
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, send_head
@@ -141,7 +141,7 @@ async def echo_through(nginx: NginxUnderTest, context: ssl.SSLContext, **headers
 
 
 class Authenticator:
-    """Lets in whoever has its cookie, says who that is, and remembers what it was asked."""
+    """Admits clients with its cookie, sets their identity, and records its requests."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, str]] = []

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.nginx.backend import EchoBackend
+from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from tests.nginx.conftest import SITE, NginxWith
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, send_head
 
@@ -20,8 +20,8 @@ PROGRAMS = {
     "the API, by a browser": ("/api/break", BROWSER),
     "Ollama": ("/ollama/break", "*/*"),
     "OpenAI": ("/openai/break", "*/*"),
-    "whoever wants JSON": ("/break", JSON),
-    "whoever wants JSON or anything": ("/oauth/break", f"{JSON}, text/plain, */*"),
+    "accepts JSON": ("/break", JSON),
+    "accepts JSON or anything": ("/oauth/break", f"{JSON}, text/plain, */*"),
     "an API's error by its path, however it is written": ("//api/%62reak", "*/*"),
 }
 PERSONS = {
@@ -201,6 +201,6 @@ def assert_page(answer: Answer, heading: str, *, refreshed: bool) -> None:
 
 
 def assert_comes_back(answer: Answer, *, after: str) -> None:
-    """Whoever was refused knows when to come again, and nothing in between keeps the refusal."""
+    """A refused client learns when to retry, and no cache stores the refusal."""
     assert answer.header("Retry-After") == after
     assert answer.header("Cache-Control") == "no-store"

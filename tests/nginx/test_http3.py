@@ -4,7 +4,7 @@ import ssl
 
 import pytest
 
-from tests.nginx.backend import EchoBackend, arrived
+from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
 from tests.nginx.conftest import SITE, NginxWith, Workshop
 from tests.nginx.http3 import ask_over_http3
 from tests.nginx.nginx_under_test import NginxUnderTest

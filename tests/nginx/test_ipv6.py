@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.nginx.backend import EchoBackend, arrived
+from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop, workshop_in
 from tests.nginx.nginx_under_test import NginxUnderTest, network, settings_of
-from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +25,11 @@ def backend_there(dual_stack: Workshop) -> Iterator[EchoBackend]:
         yield backend
 
 
-@pytest.fixture(scope="module", params=[[], ["fd00::/8"]], ids=["nobody trusted", "IPv6 trusted"])
+@pytest.fixture(scope="module", params=[[], ["fd00::/8"]], ids=["no trusted proxy", "IPv6 trusted"])
 def nginx_on_ipv6(request: pytest.FixtureRequest, dual_stack: Workshop, backend_there: EchoBackend) -> NginxUnderTest:
     settings = settings_of(site=SITE, proxy={"trusted_proxies": request.param})
     made = dual_stack.nginx(settings, port=backend_there.port, ipv6=True)
-    # Until the kernel knows that nobody else has it (RFC 4862 section 5.4), an address is not used.
+    # The kernel uses an address after duplicate address detection (RFC 4862 section 5.4).
     wait_until(lambda: _is_ours(made.ipv6_gateway), what="this machine's IPv6 address", ignoring=(OSError,))
     return made
 
@@ -45,7 +45,7 @@ def test_client_s_ipv6_address_reaches_the_application_and_the_log(nginx_on_ipv6
     said = "2001:db8::6666"
     answer = nginx.ask("/api/headers", address=nginx.ipv6_address, headers=[("X-Forwarded-For", said)])
     found = arrived(answer.body)
-    # This machine's own address in the network: nobody translated it.
+    # This machine's own address in the network, without NAT.
     assert ":" in nginx.ipv6_gateway
     client = said if nginx.settings.proxy.trusted_proxies else nginx.ipv6_gateway
     assert (found["x-forwarded-for"], found["x-real-ip"]) == ([client], [client])

@@ -9,7 +9,7 @@ import h2.connection
 import h2.events
 import pytest
 
-from tests.nginx.backend import EchoBackend
+from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from tests.nginx.nginx_under_test import NginxUnderTest
 from tests.nginx.test_tls import only
 

@@ -1,4 +1,4 @@
-"""Behind a load balancer of AWS: what it asks, what it says of clients, and what nobody else can say in its place."""
+"""Behind a load balancer of AWS: its health check, the client addresses it passes, and forged ones."""
 
 import asyncio
 import http.client
@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from components.reverse_proxy.rendering import HEALTH_OF_LOAD_BALANCER
-from tests.nginx.backend import EchoBackend, arrived
+from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
+from open_webui_edge.components.reverse_proxy.rendering import HEALTH_OF_LOAD_BALANCER
 from tests.nginx.conftest import UPSTREAM, Workshop
 from tests.nginx.nginx_under_test import Answer, DockerError, NginxUnderTest, settings_of
 from tests.nginx.test_proxy_protocol import version_1, version_2
@@ -106,7 +106,7 @@ def test_the_load_balancer_is_told_that_all_is_well_whatever_the_host(
 @pytest.mark.parametrize("line", [b"HTTP/1.0\r\n\r\n", b"HTTP/1.1\r\nHost: 10.20.1.5\r\nConnection: close\r\n\r\n"])
 def test_it_asks_without_a_name_in_tls_and_perhaps_without_a_host(alb: NginxUnderTest, line: bytes) -> None:
     context = ssl.create_default_context()
-    # As it does: the certificate is signed by nobody that it knows.
+    # Like an ALB, which does not verify the certificate.
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with (
         socket.create_connection(("127.0.0.1", alb.https_port), timeout=10) as plain,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.nginx.backend import EchoBackend, arrived
+from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop
 from tests.nginx.nginx_under_test import NginxUnderTest, certificate_for, settings_of
 from tests.nginx.test_sockets import HANDSHAKE, echo_of
-from tests.support.waiting import wait_until
 
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 MINE = [("Cookie", "token=mine"), ("Authorization", "Bearer mine")]
@@ -196,7 +196,7 @@ def further(with_locations: NginxUnderTest, backend: EchoBackend) -> NginxUnderT
         ("/dropped/a/headers", "/a/headers"),
         ("/exact?q=1", "/base/headers?q=1"),
         ("/exact-kept?q=1", "/exact-kept?q=1"),
-        # Nobody's but Open WebUI's.
+        # Open WebUI's own.
         ("/exact/headers", "/exact/headers"),
         ("/keptheaders", "/keptheaders"),
     ],
@@ -289,7 +289,7 @@ def test_location_takes_as_much_as_it_says(further: NginxUnderTest, path: str, s
 
 
 def test_tls_of_another_service_is_verified(further: NginxUnderTest) -> None:
-    # A name that nobody has asked for yet is looked up first.
+    # A new name is resolved first.
     wait_until(lambda: further.ask("/tls/x").status == 200, what="the other service through Nginx", deadline=15)
     assert further.ask("/tls/x?q=1").body == b"known.test/there/x?q=1"
     for path in ("/tls-of-a-stranger/x", "/tls-of-another-name/x"):

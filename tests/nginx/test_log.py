@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.nginx.backend import EchoBackend, arrived
+from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.nginx.conftest import Variants
 from tests.nginx.frontend_file import FrontendFile
 from tests.nginx.nginx_under_test import PATIENCE, NginxUnderTest
-from tests.support.waiting import wait_until
 
 SECRET = "hunter22"
 FIELDS = {
@@ -133,7 +133,7 @@ def test_identity_of_a_request_is_the_same_everywhere(nginx: NginxUnderTest, pat
     answer = nginx.ask(path, headers=[("X-Request-ID", "0" * 32)])
     identity = answer.header("X-Request-ID") or ""
     assert re.fullmatch(r"[0-9a-f]{32}", identity)
-    # Nobody in front is trusted here.
+    # No proxy in front is trusted here.
     assert identity != "0" * 32
     assert line_with(nginx, "request_id", identity)["status"] == str(answer.status)
     if not path.startswith("/static/"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.nginx.backend import EchoBackend
+from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from tests.nginx.nginx_under_test import NginxUnderTest
 
 # What the settings say; the port that the test's Nginx is published at is another.

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.nginx.backend import EchoBackend, arrived
+from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, settings_of
 from tests.nginx.test_sockets import HANDSHAKE

@@ -13,17 +13,17 @@ import pytest
 import socketio
 from socketio.exceptions import ConnectionError as SocketRefusedError
 
-from components import images
-from components.images import ImageSource
-from stacks.proxy import FRONTEND_PATHS
+from open_webui_edge.benchmarks.model_server import ModelServer, count_to
+from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import ImageSource
+from open_webui_edge.settings.proxy import FRONTEND_PATHS
 from tests.nginx.application import ADMIN, ADMIN_PASSWORD, PORT, Application
 from tests.nginx.conftest import UPSTREAM, Workshop, workshop_in
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, settings_of
 from tests.nginx.test_security_headers import SECURITY
 from tests.support.machine import image_here
-from tests.support.model_server import ModelServer, count_to
-from tests.support.open_webui_client import OpenWebUIClient
-from tests.support.waiting import wait_until
 
 ORIGIN = "https://localhost:8443"
 IMMUTABLE = "public, max-age=31536000, immutable"

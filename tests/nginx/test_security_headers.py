@@ -1,11 +1,11 @@
-"""Security headers: each exactly once on every answer, whoever made it and whatever the application says."""
+"""Security headers: each exactly once on every response, whatever its source."""
 
 import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
-from components.reverse_proxy.headers import HIDDEN_HEADERS
-from tests.nginx.backend import EchoBackend
+from open_webui_edge.benchmarks.echo_backend import EchoBackend
+from open_webui_edge.components.reverse_proxy.headers import STRIPPED_RESPONSE_HEADERS
 from tests.nginx.conftest import Variants
 from tests.nginx.frontend_file import FrontendFile
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, send_head
@@ -36,7 +36,7 @@ def strict(variants: Variants, backend: EchoBackend) -> NginxUnderTest:
 
 async def contradicts(request: web.Request) -> web.StreamResponse:
     await request.read()
-    headers = CIMultiDict((name, "the application's own") for name in HIDDEN_HEADERS for _ in range(2))
+    headers = CIMultiDict((name, "the application's own") for name in STRIPPED_RESPONSE_HEADERS for _ in range(2))
     headers.add("Server", "uvicorn/0.30")
     folder, _, name = request.path.rpartition("/")
     status = int(name) if folder.endswith("/status") else 200
@@ -92,7 +92,7 @@ ASKED = {
     "405": (405, "TRACE", "/", []),
     "421": (421, "GET", "/", [("Host", "evil.example.com")]),
     "501": (501, "POST", "/api/x", [("Transfer-Encoding", "gzip")]),
-    "503 where nobody answers": (503, "GET", "/api/die", []),
+    "503 without an answer": (503, "GET", "/api/die", []),
     "503 for a person": (503, "GET", "/die", [("Accept", "text/html")]),
 }
 

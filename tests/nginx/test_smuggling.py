@@ -8,7 +8,7 @@ import h2.connection
 import h2.events
 import pytest
 
-from tests.nginx.backend import EchoBackend, arrived
+from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
 from tests.nginx.nginx_under_test import NginxUnderTest
 
 # Whatever is read as a second request asks for this.

@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from tests.nginx.backend import EchoBackend
+from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from tests.nginx.nginx_under_test import NginxUnderTest, answer_of, send_head
 
 STREAMS = ["text/event-stream", "text/event-stream; charset=utf-8", "application/x-ndjson", "text/plain"]

@@ -13,11 +13,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from stacks.settings import StackSettings
-from tests.nginx.backend import EchoBackend
+from open_webui_edge.benchmarks.echo_backend import EchoBackend
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.settings.stack import StackSettings
 from tests.nginx.conftest import SITE, UPSTREAM, NginxWith, StartBackend, Workshop
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, send_head, settings_of
-from tests.support.waiting import wait_until
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 MEBIBYTE = 1 << 20
@@ -46,14 +46,14 @@ class Ended:
 
 @pytest.fixture(scope="module")
 def hasty(nginx_with: NginxWith, shared_workshop: Workshop) -> NginxUnderTest:
-    """Nginx that has no time. At an address where nobody is it looks for another service."""
-    nobody = ip_network(f"{shared_workshop.gateway}/24", strict=False)[-2]
+    """Nginx that has no time. It looks for another service at an unused address."""
+    unused = ip_network(f"{shared_workshop.gateway}/24", strict=False)[-2]
     return nginx_with(
         site=SITE,
         proxy={
             "timeouts": TIMEOUTS,
             "limits": {"max_upload": "64MiB", "request_header": "16KiB", "answer_header": "8KiB"},
-            "locations": {"/nowhere/": {"url": f"http://{nobody}"}},
+            "locations": {"/nowhere/": {"url": f"http://{unused}"}},
         },
     )
 

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from tests.nginx.backend import EchoBackend
+from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from tests.nginx.conftest import SITE, Workshop
 from tests.nginx.nginx_under_test import NginxUnderTest, settings_of
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.nginx.backend import EchoBackend, arrived
+from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
 from tests.nginx.conftest import SITE, NginxWith, Workshop
 from tests.nginx.nginx_under_test import NginxUnderTest
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from stacks.settings import encrypted_paths
+from open_webui_edge.settings.reading import encrypted_paths
 
 CASES = Path(__file__).parent.parent / "cases"
 SEPARATOR = "----\n"

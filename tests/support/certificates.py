@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from stacks.values import is_ip_address
+from open_webui_edge.settings.values import is_ip_address
 
 Key = Any
 """Whatever signs: the kinds have no name in common that all of them fit."""

@@ -17,8 +17,8 @@ from typing import Any, Self
 import boto3
 import yaml
 
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.support.stack import ROOT, Ended, Workshop, free_port
-from tests.support.waiting import wait_until
 
 REGION = "eu-central-1"
 # Where no other tests look for a port: these run beside them.

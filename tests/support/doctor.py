@@ -10,17 +10,18 @@ from typing import Self
 
 import pytest
 
-from bootstrap import examination, places
-from bootstrap import stack as stacks
-from bootstrap.doctor import without_secrets
-from bootstrap.pulumi_cli import PulumiCLI
-from bootstrap.stack import Stack
-from diagnostics import inside, outside
-from diagnostics.finding import Finding
-from diagnostics.inside.questions import end_session
-from diagnostics.question import Diagnosis, Question, diagnose
-from diagnostics.report import document, page, table
-from diagnostics.subject import Subject
+from open_webui_edge.bootstrap import paths
+from open_webui_edge.bootstrap.pulumi_cli import PulumiCLI
+from open_webui_edge.cli import doctor_subject
+from open_webui_edge.cli import stack as stacks
+from open_webui_edge.cli.doctor import without_secrets
+from open_webui_edge.cli.stack import Stack
+from open_webui_edge.diagnostics import inside, outside
+from open_webui_edge.diagnostics.finding import Finding
+from open_webui_edge.diagnostics.inside.questions import end_session
+from open_webui_edge.diagnostics.question import Diagnosis, Question, diagnose
+from open_webui_edge.diagnostics.report import document, page, table
+from open_webui_edge.diagnostics.subject import Subject
 from tests.support.stack import StackUnderTest
 
 # From outside only what tells whether anybody gets in.
@@ -59,7 +60,7 @@ class Doctor:
         executable = shutil.which("pulumi", path=environment["PATH"])
         assert executable is not None
         target = Stack(self.stack.name, PulumiCLI(Path(executable), "test", {}), dict(environment))
-        self.subject = examination.subject_of(target)
+        self.subject = doctor_subject.subject_of(target)
         return self
 
     def look(self, questions: Sequence[Question] = QUICK) -> Diagnosis:
@@ -97,6 +98,6 @@ def causes(diagnosis: Diagnosis) -> list[Finding]:
 def at_home(stack: StackUnderTest) -> Iterator[None]:
     """Have the program's own modules look for stack files in the workshop."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(places, "CHECKOUT", stack.workshop.directory)
+        patch.setattr(paths, "CHECKOUT", stack.workshop.directory)
         patch.setattr(stacks, "FOLDER", stack.workshop.directory / "stacks")
         yield

@@ -1,18 +1,28 @@
-"""Settings that nobody thought of: strategies read off the models, so that a new setting takes part by itself."""
+"""Generated settings: strategies read off the models, so that a new setting takes part by itself.
+
+As a program it writes examples: a seed and their number are its arguments.
+"""
 
 import json
+import os
 import string
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
+import hypothesis
+import yaml
 from annotated_types import Ge, Le
-from hypothesis import reject
+from hypothesis import HealthCheck, Phase, reject
 from hypothesis import strategies as st
 from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
 
-from stacks.aws import (
+from open_webui_edge.settings.aws import (
     AwsSettings,
     InstanceSettings,
     InstanceType,
@@ -26,8 +36,8 @@ from stacks.aws import (
     VpcSettings,
     WebAclArn,
 )
-from stacks.faults import SettingsError
-from stacks.proxy import (
+from open_webui_edge.settings.faults import SettingsError
+from open_webui_edge.settings.proxy import (
     AuthenticationMode,
     AuthenticationSettings,
     ClientCertificateSettings,
@@ -35,9 +45,10 @@ from stacks.proxy import (
     LocationSettings,
     ProxySettings,
 )
-from stacks.settings import PROJECT, StackSettings, read_settings
-from stacks.site import ListenSettings, SiteSettings
-from stacks.values import (
+from open_webui_edge.settings.reading import PROJECT, read_settings
+from open_webui_edge.settings.site import ListenSettings, SiteSettings
+from open_webui_edge.settings.stack import StackSettings
+from open_webui_edge.settings.values import (
     HeaderName,
     HeaderValue,
     Host,
@@ -329,3 +340,57 @@ def stack_files(draw: st.DrawFn) -> tuple[Tree, StackSettings]:
         return tree, read(tree)
     except SettingsError:
         reject()
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a stack file may say, and where it runs."""
+
+    tree: Tree
+    replicas: int
+    ipv6: bool
+
+    def as_case(self, said: str) -> str:
+        """Write it as a file below tests/cases/generated; `said` are Nginx's words."""
+        config = {f"{PROJECT}:{topic}": value for topic, value in self.tree.items()}
+        document = {"config": config, "replicas": self.replicas, "ipv6": self.ipv6}
+        return f"{yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)}----\n{said}"
+
+
+def examples(seed: int, count: int) -> list[Example]:
+    """Return examples: the same for the same seed.
+
+    They are made by a program of its own, because what Hypothesis draws depends on which modules of the project are
+    loaded, and so on which tests run.
+    """
+    written = subprocess.run(  # noqa: S603 - this very file
+        [sys.executable, "-m", "tests.support.generated_settings", str(seed), str(count)],
+        cwd=Path(__file__).parent.parent.parent,
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+    return [Example(**one) for one in json.loads(written)]
+
+
+def _write_examples(seed: int, count: int) -> None:
+    made: list[dict[str, Any]] = []
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @hypothesis.given(stack_files(), st.integers(1, 3), st.booleans())
+    def collect(file: tuple[Tree, StackSettings], replicas: int, ipv6: bool) -> None:  # noqa: FBT001 - hypothesis gives it
+        made.append({"tree": file[0], "replicas": replicas, "ipv6": ipv6})
+
+    collect()
+    json.dump(made, sys.stdout)
+
+
+if __name__ == "__main__":
+    _write_examples(*map(int, sys.argv[1:]))

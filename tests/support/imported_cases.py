@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from bootstrap.importing.found import Publication
-from bootstrap.importing.old import Inside, OldContainer
+from open_webui_edge.cli.importing.engine_facts import ContainerFacts, ExistingContainer
+from open_webui_edge.cli.importing.old_deployment import Publication
 from tests.support.case_files import CASES, SEPARATOR
 
 _FILE = "==> "
@@ -60,13 +60,13 @@ class InventedEngine:
     """An engine that says what a case says."""
 
     def __init__(self, said: dict[str, Any]) -> None:
-        self.silent: str = said.get("silent", "")
+        self.ping_error: str = said.get("silent", "")
         self.local: bool = said.get("local", True)
         self._said = said
 
-    def containers(self) -> Sequence[OldContainer]:
+    def containers(self) -> Sequence[ExistingContainer]:
         return [
-            OldContainer(
+            ExistingContainer(
                 name=name,
                 image=one.get("image", "ghcr.io/open-webui/open-webui:main"),
                 running=one.get("running", True),
@@ -82,8 +82,8 @@ class InventedEngine:
     def volumes(self) -> Sequence[str]:
         return [name for one in self.containers() for name in one.volumes.values()] + self._said.get("volumes", [])
 
-    def inside(self, container: OldContainer) -> Inside:
-        return Inside(**self._said["containers"][container.name].get("inside", {}))
+    def facts_of(self, container: ExistingContainer) -> ContainerFacts:
+        return ContainerFacts(**self._said["containers"][container.name].get("inside", {}))
 
     def is_free(self, address: str, port: int, /) -> bool:
         del address

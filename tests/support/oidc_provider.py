@@ -17,8 +17,8 @@ from typing import Any, Self
 
 import httpx
 
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.support.certificates import Issued, key_pem, rsa_key, server
-from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 CLIENT_ID = "open-webui of the company"

@@ -1,7 +1,7 @@
 """Loses the power at any moment of a change of version, and looks at what is left; needs nothing but the change itself.
 
-Runs in a container as well, beside a copy of components/upgrade.py: `power_loss.py FOLDER` with DATABASE_URL set tries
-every moment on that database, and prints how many there were.
+Runs in a container as well, beside a copy of runtime/open_webui/upgrade.py: `power_loss.py FOLDER` with
+DATABASE_URL set tries every moment on that database, and prints how many there were.
 """
 
 import json
@@ -53,7 +53,7 @@ def power_goes(upgrade: ModuleType, after: int) -> Iterator[Callable[[], bool]]:
         (upgrade.shutil, "copy2"),
         (upgrade.shutil, "rmtree"),
         (upgrade, "_sync"),
-        (upgrade, "_see_it_work"),
+        (upgrade, "_test_start"),
         (upgrade.Sqlite, "copy"),
         (upgrade.Postgres, "_ask"),
         (upgrade.Upgrade, "_migrate"),
@@ -107,7 +107,7 @@ def main(folder: Path) -> None:
         "INSERT INTO alembic_version VALUES ('first')",
         "INSERT INTO chat SELECT 'chat ' || number FROM generate_series(1, 100) AS number",
     )
-    old.settle(first=True).let_go()
+    old.prepare(first=True).release()
     before, databases = what_is_there(), ask("SELECT datname FROM pg_database ORDER BY datname")
     moments = 0
     for ends in (works, crashes):
@@ -115,7 +115,7 @@ def main(folder: Path) -> None:
         while reached:
             with (
                 patch.object(upgrade.Upgrade, "_migrate", spoil),
-                patch.object(upgrade, "_see_it_work", ends),
+                patch.object(upgrade, "_test_start", ends),
                 patch.object(upgrade.signal, "signal"),
                 power_goes(upgrade, moment) as went,
             ):
@@ -123,8 +123,8 @@ def main(folder: Path) -> None:
             reached = went()
             # And again, while that is undone.
             with power_goes(upgrade, moment % 11):
-                old.settle(first=True).let_go()
-            old.settle(first=True).let_go()
+                old.prepare(first=True).release()
+            old.prepare(first=True).release()
             assert what_is_there() == before, f"after the power went at moment {moment}"
             assert upgrade.Journal.read(folder / "data") == upgrade.Journal(version=OLD)
             left = ask("SELECT datname FROM pg_database ORDER BY datname")
@@ -132,7 +132,7 @@ def main(folder: Path) -> None:
             assert not [*(folder / "data/open-webui-edge-snapshots").glob("*")], f"after moment {moment}"
             moment += 1
         moments += moment
-    print(json.dumps({"moments": moments}))  # noqa: T201 - what is read by whoever started it
+    print(json.dumps({"moments": moments}))  # noqa: T201 - the test reads it
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.support.machine import lacks
 from tests.support.stack import free_port
-from tests.support.waiting import wait_until
 
 KNOWN_HOSTS = Path("~/.ssh/known_hosts").expanduser()
 """The user's: ssh takes the home that the system knows, not $HOME."""
@@ -56,6 +56,13 @@ class SshServer:
         configuration = str(here / "sshd_config")
         self.process = subprocess.Popen([server, "-D", "-f", configuration], stderr=subprocess.DEVNULL)  # noqa: S603 - the test's own words
         wait_until((here / "sshd.pid").exists, what="sshd")
+
+    def move(self) -> str:
+        """Have it listen on another port and nowhere else, and return its address there."""
+        self.stop()
+        self.port = free_port()
+        self.start()
+        return self.address
 
     def stop(self) -> None:
         """End it; connections go on."""

@@ -18,15 +18,18 @@ import docker
 import yaml
 from docker.models.containers import Container
 
+from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient
+from open_webui_edge.benchmarks.waiting import wait_until
 from tests.support.certificates import Issued
-from tests.support.open_webui_client import OpenWebUIClient
-from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 _PROGRAM = (
-    *("Makefile", "Pulumi.yaml", "__main__.py", "bootstrap", "components", "diagnostics", "stacks"),
+    *("Makefile", "Pulumi.yaml", "__main__.py", "open_webui_edge", "bootstrap", "cli", "components", "diagnostics"),
+    *("engine", "runtime", "settings", "stacks"),
     *("requirements.txt", "requirements-aws.txt"),
 )
+PASSPHRASE = "a test's own"
+"""What opens the secrets of the tests' stacks, the recorded ones among them."""
 _UP_SECONDS = 1800
 _PORTS = iter(random.sample(range(20000, 30000), 10000))
 NO_CHANGE = re.compile(r"Resources:\n +\d+ unchanged\n")
@@ -83,7 +86,7 @@ class Workshop:
         state = directory / "state"
         state.mkdir()
         passphrase = directory / "passphrase"
-        passphrase.write_text("a test's own")
+        passphrase.write_text(PASSPHRASE)
         passphrase.chmod(0o600)
         kept = {key: value for key, value in environment.items() if not key.startswith("PULUMI_CONFIG_PASSPHRASE")}
         return cls(
@@ -96,6 +99,12 @@ class Workshop:
                 "NO_COLOR": "1",
             },
         )
+
+    def wait_for_no_health(self) -> Self:
+        """Have its updates end as soon as their containers are made, and return it."""
+        with (self.directory / "engine/engine.py").open("a") as program:
+            program.write("\n\nEngine.wait_until_healthy = lambda *_, **__: None\n")
+        return self
 
     def take(self, program: Path = ROOT) -> None:
         """Replace the program by another version of it, as a person does who pulls; the stack files stay."""
@@ -140,7 +149,7 @@ def _copy(program: Path, project: Path) -> None:
         source = program / name
         if source.is_dir():
             ignored = shutil.ignore_patterns("__pycache__", "Pulumi.*.yaml")
-            shutil.copytree(source, project / name, ignore=ignored, dirs_exist_ok=True)
+            shutil.copytree(source, project / name, symlinks=True, ignore=ignored, dirs_exist_ok=True)
         elif source.exists():
             shutil.copy2(source, project / name)
 

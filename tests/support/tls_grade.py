@@ -10,7 +10,7 @@ from pathlib import Path
 import docker
 from docker.models.containers import Container
 
-from components.images import BENCH_TOOLS
+from open_webui_edge.settings.images import BENCH_TOOLS
 
 _DEADLINE = 480
 """Seconds; it makes some thousand connections, one after another."""

@@ -1,7 +1,7 @@
 """What must hold for everything on AWS, whatever is added: read from the graph and from the SDK.
 
 A resource that may carry tags must, one that may be encrypted must be; the lists below name what is allowed, so that
-what is new is a fault until somebody has looked at it.
+what is new is a fault until it was reviewed.
 """
 
 import importlib
@@ -28,7 +28,7 @@ _WITHOUT_A_NAME = {
 _ENCRYPTED_BY_DEFAULT = {"Vault", "LogGroup", "Parameter", "Topic"}
 """With AWS's own key, where none is named; what a topic says ends in a mail (components/aws/alarms.py)."""
 _MADE_ANEW = {"edge-certificate-key"}
-"""Keys that nobody knows others by: the stack's own authority signs the next one."""
+"""Keys that no client pins: the stack's CA signs the next one."""
 
 
 def faults(graph: Graph) -> list[str]:

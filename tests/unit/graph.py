@@ -10,9 +10,9 @@ import pulumi
 from google.protobuf import struct_pb2
 from pulumi.runtime import mocks, rpc
 
-from components.docker.engine import Engine
-from components.docker.ssh import SshAccess
-from components.docker.trial import VersionChange
+from open_webui_edge.components.docker.upgrade_trial import VersionChange
+from open_webui_edge.engine.engine import Engine
+from open_webui_edge.engine.ssh import SshAccess
 
 STACK = "unit"
 PROJECT = "open-webui-edge"
@@ -316,10 +316,11 @@ def graph_of(  # noqa: PLR0913 - keywords, each a thing of its own
     with (
         patch.object(Engine, "restart_unhealthy"),
         patch.object(Engine, "wait_until_healthy", wait_until_healthy),
-        patch.object(Engine, "remade_after", return_value=None),
+        patch.object(Engine, "replaces_incomplete", return_value=None),
+        patch.object(Engine, "identity", return_value="ENGINE"),
         patch.object(Engine, "shows_ipv6_clients", return_value=shows_ipv6_clients),
-        patch("components.deployment.once_answering", _answering),
-        patch.object(VersionChange, "is_wanted", return_value=False),
+        patch("open_webui_edge.components.deployment.wait_for_engine", _answering),
+        patch.object(VersionChange, "needs_upgrade", return_value=False),
     ):
         try:
             run()

@@ -11,11 +11,16 @@ import pulumi
 import pulumi_tls as tls
 import pytest
 
-from components.docker import arrival
-from components.docker.arrival import ImagesToTake, once_answering, take_images, wait_until_answers
-from components.docker.engine import Engine, EngineError
-from components.docker.ownership import Ownership
-from components.docker.ssh import SshAccess
+from open_webui_edge.components.docker import waiting
+from open_webui_edge.components.docker.ownership import Ownership
+from open_webui_edge.components.docker.waiting import (
+    ImageTransfer,
+    transfer_images,
+    wait_for_engine,
+    wait_until_engine_answers,
+)
+from open_webui_edge.engine.engine import Engine, EngineError
+from open_webui_edge.engine.ssh import SshAccess
 from tests.unit.graph import UNKNOWN, Graph, graph_of
 
 HOST = "ssh://admin@192.0.2.7"
@@ -25,15 +30,15 @@ REFUSED_KEY = (
 
 
 class Machine:
-    """One that answers as it is told, and a clock that only goes on while somebody waits."""
+    """One that answers as it is told, and a clock that only advances while the program waits."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: list[str | None]) -> None:
         self.now = 0.0
         self.asked: list[str] = []
         self._answers = {name: iter(given) for name, given in answers.items()}
-        monkeypatch.setattr(arrival, "refusal_of_port", lambda host, port: self._answer("port", f"{host}:{port}"))
+        monkeypatch.setattr(waiting, "port_error", lambda host, port: self._answer("port", f"{host}:{port}"))
         monkeypatch.setattr(
-            arrival,
+            waiting,
             "ask_over_ssh",
             lambda host, options, command: self._answer(
                 "engine" if "docker" in command else "login", f"{' '.join(options)} {host} {command}"
@@ -46,7 +51,9 @@ class Machine:
 
     def wait(self, timeout: float = 60, engine: Engine | None = None) -> list[str]:
         said: list[str] = []
-        wait_until_answers(engine or engine_at_host(), timeout, said.append, clock=lambda: self.now, pause=self._pause)
+        wait_until_engine_answers(
+            engine or engine_at_host(), timeout, said.append, clock=lambda: self.now, pause=self._pause
+        )
         return said
 
     def _pause(self, seconds: float) -> None:
@@ -80,35 +87,38 @@ def test_port_login_and_engine_are_waited_for_in_that_order_and_each_once_it_is_
 
 
 @pytest.mark.parametrize(
-    ("answers", "words"),
+    ("answers", "step", "reason"),
     [
-        ({"port": always("Connection refused")}, "TCP port 22. It came to: Connection refused"),
+        ({"port": always("Connection refused")}, "TCP port 22", "Connection refused"),
         (
             {"port": [None], "login": always("admin@192.0.2.7: Permission denied (publickey).")},
-            "the SSH login. It came to: admin@192.0.2.7: Permission denied (publickey).",
+            "the SSH login",
+            "admin@192.0.2.7: Permission denied (publickey).",
         ),
         (
             {"port": [None], "login": always(REFUSED_KEY)},
+            "the SSH login",
             (
-                "the SSH login. It came to: ssh://admin@192.0.2.7 has another host key than this stack's state says"
-                " (ED25519 SHA256:Ab); if it was set up anew, take the key from there"
-                " (/etc/ssh/ssh_host_ed25519_key.pub), else somebody stands between."
+                "ssh://admin@192.0.2.7 has another host key than the one in this stack's state"
+                " (ED25519 SHA256:Ab); if it was installed again, copy its new key"
+                " (/etc/ssh/ssh_host_ed25519_key.pub), else another machine may be intercepting the connection."
             ),
         ),
         (
             {"port": [None], "login": [None], "engine": always("Is the docker daemon running?")},
-            "the Docker engine. It came to: Is the docker daemon running?",
+            "the Docker engine",
+            "Is the docker daemon running?",
         ),
     ],
-    ids=["nobody listens", "nobody is let in", "another host key", "no engine"],
+    ids=["port closed", "login refused", "another host key", "no engine"],
 )
-def test_the_deadline_says_what_was_waited_for_last_and_what_came_of_it(
-    answers: dict[str, list[str | None]], words: str, monkeypatch: pytest.MonkeyPatch
+def test_a_timeout_names_the_last_step_and_its_error(
+    answers: dict[str, list[str | None]], step: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Machine(monkeypatch, **answers)
     with pytest.raises(EngineError) as late:
         machine.wait(timeout=30)
-    assert str(late.value) == f"{HOST} was not ready within 30 seconds. What was waited for last is {words}"
+    assert str(late.value) == f"Timed out after 30 s: {step} of {HOST} not reachable ({reason})"
     assert 30 < machine.now < 34
 
 
@@ -150,7 +160,7 @@ def test_only_the_images_that_are_missing_are_sent() -> None:
     here = FakeEngine("unix:///here.sock", {"nginx:1": "amd64", "app:1": "amd64"})
     there = FakeEngine("unix:///there.sock", {"nginx:1": "amd64"})
     said: list[str] = []
-    take_images(there, ["nginx:1", "app:1"], here, said.append, clock=lambda: 0)
+    transfer_images(there, ["nginx:1", "app:1"], here, said.append, clock=lambda: 0)
     assert there.loaded == [b"app:1" + b"!" * (1 << 20)]
     assert said == [
         "sending the image app:1 to unix:///there.sock: some 3 MiB",
@@ -181,7 +191,7 @@ def test_only_the_images_that_are_missing_are_sent() -> None:
 def test_nothing_is_sent_where_one_image_cannot_be(images: dict[str, str], words: str) -> None:
     there = FakeEngine("unix:///there.sock", {})
     with pytest.raises(EngineError) as refused:
-        take_images(there, ["nginx:1", "app:1"], FakeEngine("unix:///here.sock", images), print)
+        transfer_images(there, ["nginx:1", "app:1"], FakeEngine("unix:///here.sock", images), print)
     assert str(refused.value) == words
     assert there.loaded == []
 
@@ -196,14 +206,14 @@ def test_who_could_not_read_an_image_is_named_and_not_who_was_to_get_it() -> Non
     image = SimpleNamespace(attrs={"Architecture": "amd64", "Size": 1}, save=broken)
     here.client.images.get.side_effect = lambda _: image
     with pytest.raises(EngineError, match=r"The Docker engine at unix:///here\.sock does not answer.*the disk is gone"):
-        take_images(there, ["app:1"], here, print)
+        transfer_images(there, ["app:1"], here, print)
 
 
 def test_of_an_engine_that_nobody_knows_yet_nothing_is_asked() -> None:
     engine = Engine(None, known=False)
     assert not engine.known
-    assert engine.remade_after("edge-unit-nginx") is None
-    with pytest.raises(EngineError, match="is not known before its machine is made"):
+    assert engine.replaces_incomplete("edge-unit-nginx") is None
+    with pytest.raises(EngineError, match="is not known before its machine is created"):
         engine.facts()
     assert engine.bind(HOST) == HOST
     assert engine.known
@@ -216,11 +226,11 @@ class SilentEngine(Engine):
         super().__init__(HOST, known=known)
         self.asked = 0
 
-    def remade_after(self, name: str) -> str | None:
+    def replaces_incomplete(self, name: str) -> str | None:
         """Count the attempts."""
         del name
         self.asked += 1
-        raise EngineError("nobody there")
+        raise EngineError("no answer")
 
 
 def claims(engine: Engine) -> list[Any]:
@@ -259,8 +269,8 @@ def arriving(engine: Engine, *, preview: bool, address: str | None = HOST, image
         access = pulumi.Output.all(host, private).apply(
             lambda known: SshAccess("unit", known[0], "ssh-ed25519 A", known[1])
         )
-        taken = ImagesToTake(["app:1"], Engine("unix:///here.sock")) if images else None
-        return {"address": once_answering(engine, access, timeout=600, images=taken)}
+        taken = ImageTransfer(["app:1"], Engine("unix:///here.sock")) if images else None
+        return {"address": wait_for_engine(engine, access, timeout=600, images=taken)}
 
     return graph_of(program, preview=preview)
 
@@ -271,10 +281,14 @@ def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     done: list[str] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        arrival, "wait_until_answers", lambda engine, timeout, _: done.append(f"waited {timeout} s for {engine.host}")
+        waiting,
+        "wait_until_engine_answers",
+        lambda engine, timeout, _: done.append(f"waited {timeout} s for {engine.host}"),
     )
     monkeypatch.setattr(
-        arrival, "take_images", lambda engine, names, source, _: done.append(f"{names}: {source.host} -> {engine.host}")
+        waiting,
+        "transfer_images",
+        lambda engine, names, source, _: done.append(f"{names}: {source.host} -> {engine.host}"),
     )
     return done
 
@@ -308,6 +322,6 @@ def test_a_preview_waits_for_nobody(steps: list[str]) -> None:
 def test_a_machine_that_does_not_come_ends_the_update(steps: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     del steps
     late = MagicMock(side_effect=EngineError("was not ready"))
-    monkeypatch.setattr(arrival, "wait_until_answers", late)
+    monkeypatch.setattr(waiting, "wait_until_engine_answers", late)
     with pytest.raises(pulumi.RunError, match="was not ready"):
         arriving(Engine(None, known=False), preview=False)

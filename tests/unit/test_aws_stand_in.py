@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from bootstrap.toolchain.aws import protocol, sdk, values
-from bootstrap.toolchain.aws.shape import Form, Shape
+from tests.support.aws_provider import protocol, sdk, values
+from tests.support.aws_provider.shape import Form, Shape
 
 
 @pytest.mark.parametrize(

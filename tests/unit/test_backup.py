@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
-from bootstrap.backup.found import line
-from bootstrap.backup.restoring import release
-from bootstrap.backup.saving import require_own_folder, sent
-from bootstrap.problem import ProblemError
-from components import launch, upgrade
-from components.backup import data
-from components.backup.component import DATABASE, KEEP, service_of
-from stacks.backup import BackupSettings, RepositoryKind, S3Settings
+from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.cli.backup.restore import release
+from open_webui_edge.cli.backup.save import repository_files, require_own_folder
+from open_webui_edge.cli.backup.snapshots import line
+from open_webui_edge.runtime import delivery
+from open_webui_edge.runtime.backup import files
+from open_webui_edge.runtime.open_webui import launch, upgrade
+from open_webui_edge.settings.backup import BackupSettings, RepositoryKind, S3Settings
+from open_webui_edge.settings.data import libpq_service
 from tests.support.machine import lacks
 
 MIDNIGHT = 1_790_000_000 - 1_790_000_000 % 86400
@@ -44,7 +45,7 @@ def test_the_next_one_is_at_its_time_of_day(shell: str, at: str, now: int, left:
     if shutil.which(words[0]) is None:
         lacks("no busybox here, whose shell the official image has")
     script = tmp_path / "keep.sh"
-    script.write_text(KEEP.read_text().replace("given=/run/open-webui-edge", f"given={tmp_path}"))
+    script.write_text(delivery.program("backup/restic.sh").replace("config=/run/open-webui-edge", f"config={tmp_path}"))
     (tmp_path / "repository").write_text("/repository")
     ended = subprocess.run(  # noqa: S603 - the test's own words
         [*words, "-eu", str(script), "seconds_until", at, str(MIDNIGHT + now)],
@@ -56,8 +57,8 @@ def test_the_next_one_is_at_its_time_of_day(shell: str, at: str, now: int, left:
 
 
 def test_no_script_holds_a_secret_in_an_argument() -> None:
-    for script in (KEEP, DATABASE):
-        words = [line for line in script.read_text().splitlines() if not line.startswith("#")]
+    for name in ("restic.sh", "database.sh"):
+        words = [line for line in delivery.program(f"backup/{name}").splitlines() if not line.startswith("#")]
         assert not [line for line in words if "--password" in line or "postgresql://" in line]
 
 
@@ -72,12 +73,12 @@ def test_no_script_holds_a_secret_in_an_argument() -> None:
     ],
 )
 def test_a_database_is_found_by_a_file_of_libpq(url: str, expected: str) -> None:
-    assert service_of(url) == expected
+    assert libpq_service(url) == expected
 
 
 def test_a_line_cannot_be_smuggled_into_that_file() -> None:
-    with pytest.raises(ValueError, match="holds the end of a line"):
-        service_of("postgresql://u:p%0Ahost=evil@db/d")
+    with pytest.raises(ValueError, match="contains a line break"):
+        libpq_service("postgresql://u:p%0Ahost=evil@db/d")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ class Volume:
 
     def fill(self, name: str, *uploads: str) -> None:
         """Make its database, its vectors and these uploads say `name`."""
-        with closing(sqlite3.connect(self.data / data.DATABASE)) as connection, connection:
+        with closing(sqlite3.connect(self.data / files.DATABASE)) as connection, connection:
             connection.execute("PRAGMA journal_mode=WAL")
             for table in ("user", "chat", "chat_message", "file"):
                 connection.execute(f'CREATE TABLE IF NOT EXISTS "{table}" (id TEXT)')
@@ -127,7 +128,7 @@ class Volume:
 
     def state(self) -> tuple[str, str]:
         """Return what its database and its vectors say."""
-        with closing(sqlite3.connect(self.data / data.DATABASE)) as connection:
+        with closing(sqlite3.connect(self.data / files.DATABASE)) as connection:
             (name,) = connection.execute('SELECT id FROM "user"').fetchone()
         return name, (self.data / "vector_db" / "segment" / "data_level0.bin").read_text()
 
@@ -136,7 +137,7 @@ class Volume:
 
     def stage(self) -> None:
         """Lay beside the data what a backup of it holds, as restic would."""
-        new = self.data / data.STAGING / "new"
+        new = self.data / files.STAGING / "new"
         shutil.copytree(self.data / "uploads", new / "data" / "uploads")
         shutil.copytree(self.copy, new / "copy")
         lines = [
@@ -149,19 +150,19 @@ class Volume:
 @pytest.fixture
 def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Volume:
     made = Volume(tmp_path)
-    monkeypatch.setattr(data, "DATA", made.data)
-    monkeypatch.setattr(data, "COPY", made.copy)
-    monkeypatch.setattr(data, "GIVEN", tmp_path)
-    monkeypatch.setattr(data, "version", lambda: "0.12.4")
+    monkeypatch.setattr(files, "DATA", made.data)
+    monkeypatch.setattr(files, "COPY", made.copy)
+    monkeypatch.setattr(files, "CONFIG", tmp_path)
+    monkeypatch.setattr(files, "version", lambda: "0.12.4")
     return made
 
 
 def test_a_copy_has_what_a_writer_has_not_finished_with(volume: Volume) -> None:
     volume.fill("then")
-    with closing(sqlite3.connect(volume.data / data.DATABASE)) as writer:
+    with closing(sqlite3.connect(volume.data / files.DATABASE)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("INSERT INTO chat VALUES ('never committed')")
-        data.copy()
+        files.copy()
     assert json.loads((volume.copy / "manifest.json").read_text()) == {
         "format": 1,
         "database": "sqlite",
@@ -175,69 +176,69 @@ def test_a_copy_has_what_a_writer_has_not_finished_with(volume: Volume) -> None:
 def test_the_secret_key_is_in_a_copy_that_is_encrypted_alone(volume: Volume, tmp_path: Path) -> None:
     volume.fill("then")
     (tmp_path / "secret_key").write_text("hunter22")
-    data.copy()
+    files.copy()
     assert (volume.copy / "secret_key").stat().st_mode & 0o777 == 0o600
     (tmp_path / "secret_key").unlink()
-    data.copy()
+    files.copy()
     assert not (volume.copy / "secret_key").exists()
 
 
 def test_a_restore_brings_back_then_and_nothing_of_now(volume: Volume) -> None:
     _staged(volume)
-    data.check()
-    data.swap()
-    data.finish()
+    files.check()
+    files.swap()
+    files.finish()
     assert volume.state() == ("then", "then")
     assert volume.uploads() == {"old", "both"}
-    assert not (volume.data / data.STAGING).exists()
+    assert not (volume.data / files.STAGING).exists()
 
 
 def test_what_was_replaced_comes_back(volume: Volume) -> None:
     _staged(volume)
-    data.swap()
+    files.swap()
     assert volume.state() == ("then", "then")
-    data.undo()
+    files.undo()
     assert volume.state() == ("now", "now")
     assert volume.uploads() >= {"both", "new"}
     assert (volume.data / "uploads" / "both").read_text() == "content of both"
-    assert not (volume.data / data.STAGING).exists()
+    assert not (volume.data / files.STAGING).exists()
 
 
 def test_the_snapshots_that_a_journal_names_are_of_its_own_volume(volume: Volume) -> None:
-    journal = volume.data / data.JOURNAL
+    journal = volume.data / files.JOURNAL
     theirs = {"version": "0.11.4", "attempt": None, "kept": {"database": "theirs"}, "unwanted": [{"name": "theirs"}]}
     ours = {"version": "0.12.9", "attempt": None, "kept": {"database": "ours"}, "unwanted": []}
     _staged(volume)
-    (volume.data / data.STAGING / "new" / "data" / data.JOURNAL).write_text(json.dumps(theirs))
+    (volume.data / files.STAGING / "new" / "data" / files.JOURNAL).write_text(json.dumps(theirs))
     journal.write_text(json.dumps(ours))
-    data.swap()
+    files.swap()
     # The version is that of the image which made the backup.
     assert json.loads(journal.read_text()) == {**ours, "version": "0.12.4"}
-    data.undo()
+    files.undo()
     assert json.loads(journal.read_text()) == ours
 
 
 @pytest.mark.parametrize("name", ["report ", "back\\slash", "two\nlines", " leading"])
 def test_an_upload_of_any_name_is_found_again(volume: Volume, name: str) -> None:
     volume.fill("then", name)
-    data.copy()
+    files.copy()
     volume.stage()
-    listed = volume.data / data.STAGING / "new" / "copy" / "uploads.sha256"
+    listed = volume.data / files.STAGING / "new" / "copy" / "uploads.sha256"
     listed.write_text(
         subprocess.run(
             ["find", "uploads", "-type", "f", "-exec", "sha256sum", "{}", "+"],  # noqa: S607
             cwd=volume.data, check=True, capture_output=True, text=True,
         ).stdout
     )  # fmt: skip
-    data.check()
-    data.swap()
-    data.finish()
+    files.check()
+    files.swap()
+    files.finish()
     assert volume.uploads() == {name}
 
 
 def _staged(volume: Volume) -> None:
     volume.fill("then", "old", "both")
-    data.copy()
+    files.copy()
     volume.stage()
     (volume.data / "uploads" / "old").unlink()
     volume.fill("now", "new")
@@ -275,11 +276,11 @@ def power_for(changes: int) -> Iterator[list[str]]:
 
 def ended() -> None:
     """Do what `make restore` does first."""
-    if data.unfinished() == "forwards":
-        data.settle()
-        data.finish()
+    if files.progress() == "forwards":
+        files.commit()
+        files.finish()
     else:
-        data.undo()
+        files.undo()
 
 
 def assert_nothing_is_left(volume: Volume) -> None:
@@ -289,138 +290,138 @@ def assert_nothing_is_left(volume: Volume) -> None:
 @pytest.mark.parametrize("changes", range(_MOST_CHANGES))
 def test_a_restore_that_is_cut_short_leaves_all_of_then_or_all_of_now(changes: int, volume: Volume) -> None:
     _staged(volume)
-    brought_in = done = False
+    swapped_in = done = False
     with power_for(changes), suppress(KilledError):
-        data.swap()
-        brought_in = True
-        data.finish()
+        files.swap()
+        swapped_in = True
+        files.finish()
         done = True
-    assert done or data.unfinished() == "forwards" or not brought_in or not (volume.data / data.STAGING).exists()
-    # Nobody works with what is to be undone, or is half of each.
-    assert launch.is_half_restored(volume.data) == (bool(data.unfinished()) and not brought_in)
+    assert done or files.progress() == "forwards" or not swapped_in or not (volume.data / files.STAGING).exists()
+    # Open WebUI does not start on data that is inconsistent or to be rolled back.
+    assert launch.is_half_restored(volume.data) == (bool(files.progress()) and not swapped_in)
     ended()
     assert not launch.is_half_restored(volume.data)
     then = volume.state() == ("then", "then")
-    assert then or (not brought_in and volume.state() == ("now", "now"))
-    # What nobody knows may stay, and what somebody knows may not go.
+    assert then or (not swapped_in and volume.state() == ("now", "now"))
+    # Unknown files may stay, and known ones must not be deleted.
     assert volume.uploads() >= ({"old", "both"} if then else {"both", "new"})
     assert not done or volume.uploads() == {"old", "both"}
     assert_nothing_is_left(volume)
-    assert (volume.data / data.JOURNAL).exists() == then
+    assert (volume.data / files.JOURNAL).exists() == then
 
 
 @pytest.mark.parametrize("changes", range(_MOST_CHANGES))
 def test_an_undoing_that_is_cut_short_leaves_all_of_now(changes: int, volume: Volume) -> None:
-    (volume.data / data.JOURNAL).write_text('{"version": "0.12.3"}')
+    (volume.data / files.JOURNAL).write_text('{"version": "0.12.3"}')
     _staged(volume)
-    data.swap()
+    files.swap()
     with power_for(changes), suppress(KilledError):
-        data.undo()
-    # Before the first change nobody has said yet that it is to go back.
-    assert data.unfinished() == ("forwards" if changes == 0 else "back") or changes > 1
-    assert launch.is_half_restored(volume.data) == (data.unfinished() == "back")
-    (data.undo if changes == 0 else ended)()
+        files.undo()
+    # Before the first change no rollback is recorded.
+    assert files.progress() == ("forwards" if changes == 0 else "back") or changes > 1
+    assert launch.is_half_restored(volume.data) == (files.progress() == "back")
+    (files.undo if changes == 0 else ended)()
     assert volume.state() == ("now", "now")
     assert volume.uploads() >= {"both", "new"}
-    assert json.loads((volume.data / data.JOURNAL).read_text()) == {"version": "0.12.3"}
+    assert json.loads((volume.data / files.JOURNAL).read_text()) == {"version": "0.12.3"}
     assert_nothing_is_left(volume)
 
 
 def test_these_cuts_reach_beyond_the_last_change(volume: Volume) -> None:
     _staged(volume)
     with power_for(_MOST_CHANGES) as made:
-        data.swap()
-        data.finish()
+        files.swap()
+        files.finish()
     assert 10 < len(made) < _MOST_CHANGES
     _staged(volume)
     with power_for(_MOST_CHANGES) as made:
-        data.swap()
+        files.swap()
         swapped = len(made)
-        data.undo()
+        files.undo()
     assert 10 < len(made) - swapped < _MOST_CHANGES
 
 
 def test_a_backup_that_was_never_read_whole_leaves_no_trace(volume: Volume) -> None:
     _staged(volume)
     # As a full disk, or a kill, leaves it.
-    (volume.data / data.STAGING / "new" / "copy" / "manifest.json").write_text("")
-    assert not data.unfinished()
-    data.undo()
+    (volume.data / files.STAGING / "new" / "copy" / "manifest.json").write_text("")
+    assert not files.progress()
+    files.undo()
     assert volume.state() == ("now", "now")
     assert_nothing_is_left(volume)
 
 
 def test_what_a_failed_start_wrote_of_versions_goes_with_what_it_was_about(volume: Volume) -> None:
     ours = {"version": "0.12.4", "attempt": None, "kept": {"name": "ours"}, "unwanted": []}
-    journal = volume.data / data.JOURNAL
+    journal = volume.data / files.JOURNAL
     journal.write_text(json.dumps(ours))
     _staged(volume)
-    data.swap()
+    files.swap()
     # Its snapshot is of the backup's data: who took it for ours would lose those of now.
     journal.write_text(json.dumps({**ours, "version": "0.11.4", "attempt": {"name": "of then"}}))
-    data.undo()
+    files.undo()
     assert json.loads(journal.read_text()) == ours
 
 
 def test_no_dump_of_a_database_stays_in_the_volume(volume: Volume) -> None:
     _staged(volume)
-    data.merge("0123456789abcdef")
+    files.merge("0123456789abcdef")
     for end in ("", ".new", ".sql", ".first", ".last"):
-        (volume.data / data.STAGING / "old" / f"database.dump{end}").write_text("everything in clear")
-    data.undo()
+        (volume.data / files.STAGING / "old" / f"database.dump{end}").write_text("everything in clear")
+    files.undo()
     assert not [path for path in volume.data.rglob("*") if "dump" in path.name]
 
 
 def test_what_was_written_after_a_cut_restore_is_not_undone(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = {"version": "0.12.3", "attempt": None, "kept": None, "unwanted": []}
-    journal = volume.data / data.JOURNAL
+    journal = volume.data / files.JOURNAL
     journal.write_text(json.dumps(ours))
     _staged(volume)
     rename = Path.replace
 
     def replace(self: Path, target: Path) -> Path:
-        if target == volume.data / data.DATABASE:
+        if target == volume.data / files.DATABASE:
             raise KilledError
         return rename(self, target)
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", replace)
         with pytest.raises(KilledError):
-            data.swap()
-    assert data.unfinished() == "merging"
+            files.swap()
+    assert files.progress() == "merging"
     # Open WebUI goes on, is updated, and is killed itself.
     later = {**ours, "version": "0.12.5"}
     journal.write_text(json.dumps(later))
-    writer = sqlite3.connect(volume.data / data.DATABASE)
+    writer = sqlite3.connect(volume.data / files.DATABASE)
     writer.execute("PRAGMA journal_mode=WAL")
     writer.execute("INSERT INTO chat VALUES ('weeks later')")
     writer.commit()
-    copied = {end: (volume.data / f"{data.DATABASE}{end}").read_bytes() for end in ("", "-wal")}
+    copied = {end: (volume.data / f"{files.DATABASE}{end}").read_bytes() for end in ("", "-wal")}
     writer.close()
     for end, content in copied.items():
-        (volume.data / f"{data.DATABASE}{end}").write_bytes(content)
+        (volume.data / f"{files.DATABASE}{end}").write_bytes(content)
     ended()
-    with closing(sqlite3.connect(volume.data / data.DATABASE)) as connection:
+    with closing(sqlite3.connect(volume.data / files.DATABASE)) as connection:
         assert connection.execute("SELECT id FROM chat").fetchall() == [("weeks later",)]
     assert json.loads(journal.read_text()) == later
-    assert not data.unfinished()
+    assert not files.progress()
 
 
 def test_a_journal_that_was_not_there_is_not_there_after_an_undone_restore(volume: Volume) -> None:
     _staged(volume)
-    data.swap()
-    assert json.loads((volume.data / data.JOURNAL).read_text())["version"] == "0.12.4"
-    data.undo()
-    assert not (volume.data / data.JOURNAL).exists()
+    files.swap()
+    assert json.loads((volume.data / files.JOURNAL).read_text())["version"] == "0.12.4"
+    files.undo()
+    assert not (volume.data / files.JOURNAL).exists()
 
 
 def test_an_upload_with_another_content_is_no_backup(volume: Volume) -> None:
     _staged(volume)
-    staged = volume.data / data.STAGING / "new" / "data" / "uploads"
+    staged = volume.data / files.STAGING / "new" / "data" / "uploads"
     (staged / "old").write_text("something else")
     (staged / "both").unlink()
-    with pytest.raises(ValueError, match="uploads/both is missing; uploads/old has another content"):
-        data.check()
+    with pytest.raises(ValueError, match="uploads/both is missing; uploads/old has different content"):
+        files.check()
 
 
 @pytest.mark.parametrize(("older", "newer"), [("0.9.10", "0.12.4"), ("0.12.4", "0.12.10"), ("0.12.4", "1.0.0")])
@@ -440,25 +441,25 @@ def test_a_folder_for_backups_is_empty_or_holds_backups(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     require_own_folder(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ProblemError, match="is no folder"):
+    with pytest.raises(ProblemError, match="is not a folder"):
         require_own_folder(tmp_path / "file")
-    with pytest.raises(ProblemError, match=r"holds something else \(file\)"):
+    with pytest.raises(ProblemError, match=r"contains other files \(file\)"):
         require_own_folder(tmp_path)
 
 
 def test_a_folder_without_backups_is_told_from_one_with(tmp_path: Path) -> None:
-    with pytest.raises(ProblemError, match="holds no backups: there is no file named config"):
-        sent(tmp_path)
+    with pytest.raises(ProblemError, match="contains no backups: the file `config`"):
+        repository_files(tmp_path)
     (tmp_path / "config").write_text("")
     (tmp_path / "data" / "00").mkdir(parents=True)
     (tmp_path / "data" / "00" / "0011").write_text("")
     (tmp_path / "data" / "00" / "0012.new").write_text("cut short")
-    assert list(sent(tmp_path)) == ["data/00/0011", "config"]
+    assert list(repository_files(tmp_path)) == ["data/00/0011", "config"]
 
 
 def test_what_an_upgrade_keeps_for_itself_is_in_no_backup_by_either_script() -> None:
-    assert data.JOURNAL == upgrade.JOURNAL
-    assert {upgrade.SNAPSHOTS, upgrade.LOCK} <= set(data.LEFT_OUT)
-    script = DATABASE.read_text()
+    assert files.JOURNAL == upgrade.JOURNAL
+    assert {upgrade.SNAPSHOTS, upgrade.LOCK} <= set(files.EXCLUDED)
+    script = delivery.program("backup/database.sh")
     assert all(f" {path}" in script for path in (upgrade.SNAPSHOTS, upgrade.LOCK))
-    assert upgrade.JOURNAL in KEEP.read_text()
+    assert upgrade.JOURNAL in delivery.program("backup/restic.sh")

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from stacks.certificate import LETS_ENCRYPT, LETS_ENCRYPT_STAGING, CertificateMode
-from stacks.settings import StackSettings, read_settings
+from open_webui_edge.settings.certificate import LETS_ENCRYPT, LETS_ENCRYPT_STAGING, CertificateMode
+from open_webui_edge.settings.reading import read_settings
+from open_webui_edge.settings.stack import StackSettings
 
 ANOTHER = "https://ca.example.com/acme/directory"
 ACCOUNT = {"key_id": "kid-1", "hmac_key": "c29tZXRoaW5nIGxvbmcgZW5vdWdo"}
@@ -40,13 +41,13 @@ def test_who_chooses_lets_encrypt_need_say_no_more() -> None:
     certificate = settings({"mode": "lets-encrypt"}).certificate
     assert certificate.lets_encrypt.directory_in_use == LETS_ENCRYPT
     assert certificate.lets_encrypt.directory_for_dry_runs == LETS_ENCRYPT_STAGING
-    assert certificate.trusted
+    assert certificate.is_trusted
 
 
 def test_staging_is_trusted_by_nobody() -> None:
     certificate = acme(staging=True).certificate
     assert certificate.lets_encrypt.directory_in_use == LETS_ENCRYPT_STAGING
-    assert not certificate.trusted
+    assert not certificate.is_trusted
 
 
 def test_another_issuer_is_tried_at_its_staging_directory_where_it_has_one() -> None:
@@ -73,8 +74,8 @@ def test_zerossl_is_taken_with_an_external_account() -> None:
 
 def test_no_secret_is_in_what_settings_print() -> None:
     provided = {"certificate_file": "a.pem", "private_key": "hunter22", "passphrase": "correct-horse"}
-    brought = settings({"mode": "provided", "provided": provided})
-    assert brought.certificate.mode is CertificateMode.PROVIDED
-    assert brought.certificate.trusted
-    for text in (repr(brought), repr(acme(directory=ANOTHER, external_account=ACCOUNT))):
+    provided_settings = settings({"mode": "provided", "provided": provided})
+    assert provided_settings.certificate.mode is CertificateMode.PROVIDED
+    assert provided_settings.certificate.is_trusted
+    for text in (repr(provided_settings), repr(acme(directory=ANOTHER, external_account=ACCOUNT))):
         assert not {"hunter22", "correct-horse", ACCOUNT["hmac_key"]} & set(text.split("'"))

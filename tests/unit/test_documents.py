@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from stacks.documents import DOCUMENTS, _model_of, example, schema, settings_of  # pyright: ignore[reportPrivateUsage]
-from stacks.settings import StackSettings
+from open_webui_edge.settings import images
+from open_webui_edge.settings.documents import DOCUMENTS, _model_of, example, schema, settings_of  # pyright: ignore[reportPrivateUsage]
+from open_webui_edge.settings.stack import StackSettings
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -15,6 +16,19 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_committed_document_is_what_the_settings_say(name: str) -> None:
     assert (ROOT / name).read_text() == DOCUMENTS[name](), "run: make docs"
+
+
+def test_operations_says_of_every_pulled_image_what_becomes_of_its_tag() -> None:
+    pulled = [image for image in vars(images).values() if isinstance(image, images.Image)]
+    rows = {
+        (name.strip(), row.split("|")[2].strip().strip("`"))
+        for row in (ROOT / "docs/operations.md").read_text().splitlines()
+        if row.startswith("| ") and row.count("|") == 5
+        for name in row.split("|")[1].partition("(")[0].split(",")
+    }
+    assert len(pulled) > 7
+    for image in (*pulled, images.open_webui(images.OPEN_WEBUI_VERSION)):
+        assert (image.repository.removeprefix("library/"), image.tag) in rows, image
 
 
 def test_example_is_a_valid_stack() -> None:

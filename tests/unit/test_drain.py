@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from components import launch, running_tasks, upgrade
-from tests.support.waiting import wait_until
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.runtime import delivery
+from open_webui_edge.runtime.open_webui import launch, upgrade
+from tests.support.delivered import deliver
 
 # What uvicorn and Open WebUI do: serve until SIGTERM, with a dictionary of tasks; here a file says which there are.
 APPLICATION = """
@@ -61,7 +63,8 @@ class Launched:
             "snapshot": True,
         }
         (given / "environment.json").write_text(json.dumps(environment))
-        (given / "inside/sitecustomize.py").write_text(Path(running_tasks.__file__).read_text())
+        (given / "inside/sitecustomize.py").write_text(delivery.program("open_webui/task_reporter.py"))
+        launcher = deliver(given, "open_webui/launch.py", "open_webui/upgrade.py")
         data = directory / "data"
         data.mkdir()
         upgrade.Journal(version="0.12.4").write(data)
@@ -71,7 +74,7 @@ class Launched:
         (package / "tasks.py").write_text("tasks = {}")
         (directory / "application.py").write_text(APPLICATION)
         self.process = subprocess.Popen(  # noqa: S603 - our own
-            [sys.executable, launch.__file__, str(given), sys.executable, "application.py"],
+            [sys.executable, str(launcher), str(given), sys.executable, "application.py"],
             cwd=directory,
             stdout=subprocess.PIPE,
             text=True,
@@ -138,9 +141,9 @@ def _signals_as_before() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_signals_as_before")
 def test_an_application_that_does_not_end_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "_FORCED", 0.3)
+    monkeypatch.setattr(launch, "_KILL_AFTER", 0.3)
     deaf = tmp_path / "deaf"
-    application = launch.Application([sys.executable, "-c", DEAF, str(deaf)], tmp_path, drain=0.1, announced=False)
+    application = launch.Application([sys.executable, "-c", DEAF, str(deaf)], tmp_path, drain=0.1, is_probed=False)
 
     def tell() -> None:
         wait_until(deaf.exists, what="an application that ignores what it is told")
@@ -160,7 +163,7 @@ def test_an_application_that_ends_by_itself_ends_the_launcher(launched: Launched
 @pytest.mark.usefixtures("_signals_as_before")
 def test_what_an_earlier_start_left_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / "process").write_text("1")
-    application = launch.Application([sys.executable, "-c", ""], tmp_path, drain=1, announced=False)
+    application = launch.Application([sys.executable, "-c", ""], tmp_path, drain=1, is_probed=False)
     assert application.run() == 0
     assert application.running() == set()
 
@@ -173,7 +176,7 @@ def test_services_that_are_not_there_yet_are_waited_for(monkeypatch: pytest.Monk
         asked.append(address)
         return refusals.pop(0)
 
-    monkeypatch.setattr(launch, "refusal", refusal)
+    monkeypatch.setattr(launch, "connection_error", refusal)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:p@postgres:5433/x")
     monkeypatch.setenv("REDIS_URL", "redis://:p@redis")
@@ -182,8 +185,8 @@ def test_services_that_are_not_there_yet_are_waited_for(monkeypatch: pytest.Monk
 
 
 def test_a_service_that_never_comes_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "refusal", lambda _: "refused")
-    monkeypatch.setattr(launch, "_SERVICES", -1)
+    monkeypatch.setattr(launch, "connection_error", lambda _: "refused")
+    monkeypatch.setattr(launch, "_SERVICES_TIMEOUT", -1)
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:hunter22@postgres/x")
     with pytest.raises(SystemExit, match="DATABASE_URL: nothing accepts connections at postgres:5432") as ended:
         launch.wait_for_services({})
@@ -193,9 +196,9 @@ def test_a_service_that_never_comes_is_named_without_its_password(monkeypatch: p
 def test_a_service_of_somebody_else_s_must_let_the_application_in(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(launch, "refusal", lambda address: None if address[0] == "db" else "refused")
-    monkeypatch.setattr(launch, "refused_sign_in", lambda variable, _: f"no {variable} for you")
-    monkeypatch.setattr(launch, "_BROUGHT", -1)
+    monkeypatch.setattr(launch, "connection_error", lambda address: None if address[0] == "db" else "refused")
+    monkeypatch.setattr(launch, "sign_in_error", lambda variable, _: f"no {variable} for you")
+    monkeypatch.setattr(launch, "_EXTERNAL_SERVICE_TIMEOUT", -1)
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:hunter22@db/x")
     monkeypatch.setenv("REDIS_URL", "redis://:hunter22@redis:6380")
     with pytest.raises(SystemExit) as ended:
@@ -204,7 +207,7 @@ def test_a_service_of_somebody_else_s_must_let_the_application_in(
         "launch: data.postgres.url: db:5432 does not let the application in (no DATABASE_URL for you)",
         "launch: data.redis.url: nothing accepts connections at redis:6380 (refused)",
     ]
-    monkeypatch.setattr(launch, "refused_sign_in", lambda *_: None)
+    monkeypatch.setattr(launch, "sign_in_error", lambda *_: None)
     monkeypatch.delenv("REDIS_URL")
     launch.wait_for_services({"DATABASE_URL": "data.postgres.url"})
     assert capsys.readouterr().out == ""

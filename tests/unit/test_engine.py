@@ -11,7 +11,7 @@ import requests
 from docker.models.containers import Container
 from docker.models.networks import Network
 
-from components.docker.engine import Engine, EngineError, VolumeUse
+from open_webui_edge.engine.engine import Engine, EngineError, VolumeUse
 
 OURS = "SHA256:ours"
 
@@ -67,7 +67,7 @@ def test_a_sick_container_is_reported_with_its_last_words(state: dict[str, Any],
 
 
 def test_a_container_that_recovers_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("components.docker.engine.time.sleep", lambda _: None)
+    monkeypatch.setattr("open_webui_edge.engine.engine.time.sleep", lambda _: None)
     client = MagicMock()
     client.containers.get.side_effect = [
         container(Health={"Status": "unhealthy"}),
@@ -80,7 +80,7 @@ def test_a_container_that_recovers_is_waited_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_container_that_was_given_longer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("components.docker.engine.time.sleep", lambda _: None)
+    monkeypatch.setattr("open_webui_edge.engine.engine.time.sleep", lambda _: None)
     client = MagicMock()
     client.containers.get.side_effect = [
         container(Health={"Status": "starting"}, StartPeriod=3600),
@@ -103,7 +103,7 @@ def test_what_is_unhealthy_begins_anew_and_nothing_else() -> None:
 def test_a_container_that_vanished_is_said_so() -> None:
     client = MagicMock()
     client.containers.get.side_effect = docker.errors.NotFound("gone")
-    with pytest.raises(EngineError, match="was removed while it was awaited"):
+    with pytest.raises(EngineError, match="was removed while this update waited for it"):
         engine_with(client).wait_until_healthy(["0123"], report=print, clock=clock_of(0))
 
 
@@ -126,15 +126,15 @@ def test_a_container_whose_making_was_cut_short_is_made_anew_once(
         )
     ]
     engine = engine_with(client)
-    assert engine.remade_after("edge-unit-nginx") == mark
-    assert engine.remade_after("edge-unit-certbot") is None
+    assert engine.replaces_incomplete("edge-unit-nginx") == mark
+    assert engine.replaces_incomplete("edge-unit-certbot") is None
 
 
 def test_an_engine_that_goes_away_during_an_update_was_asked_before() -> None:
     client = MagicMock()
     client.containers.list.side_effect = [[], docker.errors.DockerException("gone")]
     engine = engine_with(client)
-    assert [engine.remade_after(name) for name in ("edge-unit-nginx", "edge-unit-open-webui")] == [None, None]
+    assert [engine.replaces_incomplete(name) for name in ("edge-unit-nginx", "edge-unit-open-webui")] == [None, None]
 
 
 @pytest.mark.parametrize(("kind", "model"), [("container", Container), ("network", Network)])
@@ -142,7 +142,7 @@ def test_what_an_interrupted_update_left_behind_is_removed(kind: str, model: typ
     found = MagicMock(spec=model, labels={"deployment": OURS}, attrs={"Labels": {"deployment": OURS}})
     client = MagicMock()
     getattr(client, f"{kind}s").get.return_value = found
-    engine_with(client).clear_the_way(kind, "edge-unit-x", OURS)
+    engine_with(client).remove_leftovers(kind, "edge-unit-x", OURS)
     found.remove.assert_called_once()
 
 
@@ -151,7 +151,7 @@ def test_what_a_former_instance_left_running_is_removed_with_its_network_and_str
     found = MagicMock(spec=Network, attrs={"Labels": {"deployment": OURS}}, containers=[ours, theirs])
     client = MagicMock()
     client.networks.get.return_value = found
-    engine_with(client).clear_the_way("network", "edge-unit-network", OURS)
+    engine_with(client).remove_leftovers("network", "edge-unit-network", OURS)
     ours.remove.assert_called_once_with(force=True)
     theirs.remove.assert_not_called()
     found.remove.assert_called_once()
@@ -165,15 +165,27 @@ def test_what_belongs_to_somebody_else_is_left_alone(kind: str, labels: dict[str
     client = MagicMock()
     getattr(client, f"{kind}s").get.return_value = found
     with pytest.raises(EngineError, match=f"The {kind} edge-unit-x exists and belongs to another deployment"):
-        engine_with(client).clear_the_way(kind, "edge-unit-x", OURS)
+        engine_with(client).remove_leftovers(kind, "edge-unit-x", OURS)
     found.remove.assert_not_called()
+
+
+def test_a_person_who_lost_the_state_is_told_how_to_go_on_with_the_data() -> None:
+    client = MagicMock()
+    client.volumes.get.return_value = MagicMock(spec=object, attrs={"Labels": {"deployment": "SHA256:lost"}})
+    with pytest.raises(EngineError) as refused:
+        engine_with(client).remove_leftovers("volume", "edge-unit-open-webui-data", OURS)
+    assert str(refused.value) == (
+        "The volume edge-unit-open-webui-data exists and belongs to another deployment, or to this one before its state"
+        " was lost. Choose another stack name and set data.volume: edge-unit-open-webui-data there to go on with its"
+        " data; or, if it is not needed: docker volume rm edge-unit-open-webui-data"
+    )
 
 
 def test_a_volume_of_our_own_is_taken_over() -> None:
     found = MagicMock(spec=object, attrs={"Labels": {"deployment": OURS}}, remove=MagicMock())
     client = MagicMock()
     client.volumes.get.return_value = found
-    engine_with(client).clear_the_way("volume", "edge-unit-open-webui-data", OURS)
+    engine_with(client).remove_leftovers("volume", "edge-unit-open-webui-data", OURS)
     found.remove.assert_not_called()
 
 
@@ -184,7 +196,7 @@ def test_a_volume_of_our_own_is_taken_over() -> None:
         (docker.errors.DockerException("PermissionError(13, 'Permission denied')"), "join the group `docker`"),
         (docker.errors.APIError("no space left on device"), "refused: no space left on device"),
     ],
-    ids=["nobody listens", "not allowed", "full disk"],
+    ids=["port closed", "not allowed", "full disk"],
 )
 def test_an_engine_s_trouble_is_one_sentence(error: Exception, words: str) -> None:
     client = MagicMock()
@@ -222,7 +234,7 @@ def test_who_else_runs_on_a_volume_that_somebody_brings_is_known_by_name() -> No
         user_of("chat-of-others", "blog"),
     ]
     facts = engine_with(client).facts(volume=("chat", "unit"))
-    assert facts.brought_volume == VolumeUse(
+    assert facts.external_volume == VolumeUse(
         exists=True,
         users=("old", "copy", "edge-other-open-webui"),
         restarted=("old",),
@@ -235,4 +247,4 @@ def test_a_volume_that_is_not_there_is_said_to_be_missing() -> None:
     client.info.return_value = {}
     client.containers.list.return_value = []
     client.volumes.get.side_effect = docker.errors.NotFound("no such volume")
-    assert engine_with(client).facts(volume=("chat", "unit")).brought_volume == VolumeUse(exists=False)
+    assert engine_with(client).facts(volume=("chat", "unit")).external_volume == VolumeUse(exists=False)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from stacks.proxy import FRONTEND_PATHS
+from open_webui_edge.settings.proxy import FRONTEND_PATHS
 from tests.support.case_files import case_files, read_case
+from tests.support.rendered_cases import rendered
 
 GIXY = Path(sys.executable).parent / "gixy"
-CASES = {path.stem: read_case(path).expected for path in case_files("rendered")}
+CASES = {path.stem: rendered(read_case(path)) for path in case_files("rendered")}
 KEPT = {"/_app/immutable/", "/_app/version.json", *FRONTEND_PATHS}
 _PASSED = re.compile(r"location (?:= )?(\S+) \{\s+proxy_pass http://open_webui(\S+);")
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import pulumi
 import pytest
 import yaml
 
-from components.deployment import OpenWebUIDeployment
-from components.docker.engine import Engine, EngineError
-from components.generated_secret import derive
-from stacks.settings import StackSettings
+from open_webui_edge.components.deployment import OpenWebUIDeployment
+from open_webui_edge.components.generated_secret import derive
+from open_webui_edge.engine.engine import Engine, EngineError
+from open_webui_edge.settings.stack import StackSettings
 from tests.support.certificates import Issued, authority, key_pem, rsa_key, server
 from tests.unit.graph import UNKNOWN, Graph, Resource, graph_of
 
@@ -100,7 +101,7 @@ STACKS: Mapping[str, Mapping[str, Any]] = {
         },
     },
     "generated-password": {"open_webui": {"admin": {"email": "admin@example.com"}}},
-    "volume-of-somebody-else": {"data": {"volume": "open-webui"}, "open_webui": {"replicas": 1}},
+    "existing-volume": {"data": {"volume": "open-webui"}, "open_webui": {"replicas": 1}},
     "oidc": {
         "open_webui": {
             "admin": {"email": "admin@example.com"},
@@ -136,6 +137,12 @@ def deployed(stack: str, *, preview: bool = False, shows_ipv6_clients: bool = Fa
 @pytest.fixture(params=[(stack, preview) for stack in STACKS for preview in (False, True)], ids=str)
 def graph(request: pytest.FixtureRequest) -> Graph:
     stack, preview = request.param
+    return _unchanged(stack, preview=preview)
+
+
+@cache
+def _unchanged(stack: str, *, preview: bool) -> Graph:
+    """Return a graph that tests share: to make one takes longer than to look at it."""
     return deployed(stack, preview=preview)
 
 
@@ -257,7 +264,7 @@ def test_a_certificate_that_ends_soon_is_a_warning_of_the_update(
     deployed("local", certificate=PROVIDED)
     deployed("local", certificate={**PROVIDED, "warn_before": "7d"})
     assert len(said) == 1
-    assert said[0].startswith("certificate.provided: ends on ")
+    assert said[0].startswith("certificate.provided: expires on ")
 
 
 def test_the_authority_outlives_a_change_of_mode(brought: Issued) -> None:
@@ -270,12 +277,6 @@ def test_a_certificate_that_is_refused_stops_the_program(brought: Issued) -> Non
     del brought
     with pytest.raises(pulumi.RunError, match=r'private_key_file: "key\.pem" is encrypted'):
         deployed("local", certificate=PROVIDED)
-
-
-def test_who_deletes_data_needs_no_valid_certificate(brought: Issued) -> None:
-    del brought
-    graph = deployed("local", certificate=PROVIDED, data={"keep": False})
-    assert _installed(graph)[f"{_TLS}/certificate.pem"] == "CERTIFICATE"
 
 
 def test_the_stack_s_own_certificate_covers_additional_names() -> None:
@@ -305,7 +306,17 @@ def test_ipv6_is_published_where_the_engine_shows_who_comes() -> None:
     graph = deployed("local", shows_ipv6_clients=True)
     assert {address for address, _, _ in _published(graph)} == {"127.0.0.1", "::1"}
     assert graph.named("edge-host-network").inputs["ipv6"] is True
-    assert "listen [::]:443 ssl;" in _configuration(graph)
+    assert "listen [::]:6443 ssl;" in _configuration(graph)
+
+
+@pytest.mark.parametrize("name", ["local", "measured"])
+def test_no_port_inside_a_container_is_published_at_two_addresses(name: str) -> None:
+    # Its provider would compare them in the order in which an engine lists them, which is not fixed.
+    for one in deployed(name, shows_ipv6_clients=True).of("Container"):
+        addresses: dict[float, set[str]] = {}
+        for port in one.inputs.get("ports", ()):
+            addresses.setdefault(port["internal"], set()).add(port["ip"])
+        assert all(len(at) == 1 for at in addresses.values()), one.name
 
 
 @pytest.mark.parametrize(
@@ -359,7 +370,7 @@ def test_prometheus_is_told_what_the_settings_say_and_published_for_the_host_alo
     }
     assert targets == {
         "nginx": ("proxy", "nginx:9145"),
-        "mtail": ("requests", "mtail:3903"),
+        "request-counter": ("requests", "request-counter:3903"),
         "open-webui-1": ("replica", "open-webui-1:8079"),
         "open-webui-2": ("replica", "open-webui-2:8079"),
     }
@@ -368,14 +379,27 @@ def test_prometheus_is_told_what_the_settings_say_and_published_for_the_host_alo
 
 def test_what_counts_reads_the_proxy_s_log_and_changes_nothing() -> None:
     graph = deployed("monitored")
-    counter = graph.named("edge-prometheus-mtail").inputs
-    mounted = {mount["volumeName"]: mount.get("readOnly") for mount in counter["volumes"]}
-    assert mounted == {"edge-unit-nginx-metrics": True, "edge-unit-prometheus-given": None}
-    for name in ("edge-prometheus-mtail", "edge-prometheus-server"):
-        container = graph.named(name).inputs
-        assert not container["capabilities"].get("adds")
-        # Root without its rights, since what it is given is readable for root alone.
-        assert container["user"] == "0:0"
+    counter = graph.named("edge-prometheus-request-counter").inputs
+    mounted = {mount["volumeName"]: mount["readOnly"] for mount in counter["volumes"]}
+    assert mounted == {"edge-unit-nginx-metrics": True}
+    assert counter["readOnly"]
+    assert not counter["capabilities"].get("adds")
+    assert not counter.get("ports")
+    assert counter["user"] == "65534:65534"
+
+
+def test_what_counts_runs_the_image_of_the_application_under_a_name_of_its_own() -> None:
+    graph = deployed("monitored")
+    pin, application = (graph.named(f"edge-{role}-image-pin").inputs for role in ("request-counter", "open-webui"))
+    assert pin["sourceImage"] == application["sourceImage"]
+    assert pin["targetImage"] == "edge-unit-request-counter:pinned"
+
+
+def test_prometheus_runs_as_root_without_its_rights() -> None:
+    server = deployed("monitored").named("edge-prometheus-server").inputs
+    assert not server["capabilities"].get("adds")
+    # What it is given is readable for root alone.
+    assert server["user"] == "0:0"
 
 
 def test_monitoring_changes_no_container_that_was_there() -> None:
@@ -461,17 +485,10 @@ def test_what_holds_data_is_protected_and_retained(graph: Graph) -> None:
         }
         and "-given" not in resource.name
     }
-    # What is protected cannot be given up, and whoever gives up backups keeps those that there are.
+    # Protected resources cannot be deleted, and existing backups stay when backups are disabled.
     given_up = {"edge-backup-repository"}
     assert {resource.name for resource in graph.resources if resource.protect and resource.custom} == held - given_up
     assert {resource.name for resource in graph.resources if resource.retain and resource.custom} == held
-
-
-def test_data_can_be_released_on_purpose() -> None:
-    graph = deployed("everything", data={**BACKING, "keep": False})
-    assert not [
-        resource.name for resource in graph.resources if resource.custom and (resource.protect or resource.retain)
-    ]
 
 
 def test_every_docker_resource_is_on_the_host_that_the_settings_name(graph: Graph) -> None:
@@ -512,7 +529,7 @@ def test_a_mirror_holds_the_official_images_under_their_own_paths() -> None:
     assert names == {
         "registry.example.com/mirror/library/nginx:1.30.6",
         "registry.example.com/mirror/open-webui/open-webui:v0.12.4",
-        "registry.example.com/mirror/ollama/ollama:0.12.6",
+        "registry.example.com/mirror/ollama/ollama:0.34.2",
     }
 
 
@@ -543,6 +560,8 @@ def test_secrets_reach_a_container_as_a_file_that_only_root_reads() -> None:
         for upload in container.inputs.get("uploads", ()):
             assert upload["permissions"] == "0600"
             assert upload["file"].startswith(mounted), upload["file"]
+            # The provider refuses a file without content.
+            assert upload["content"], upload["file"]
 
 
 def test_the_application_is_told_what_follows_from_the_settings() -> None:
@@ -663,7 +682,7 @@ def test_the_generated_secret_key_is_there_to_return_to() -> None:
 
 
 def test_a_volume_that_somebody_brings_is_mounted_and_is_no_resource() -> None:
-    graph = deployed("volume-of-somebody-else")
+    graph = deployed("existing-volume")
     replica = graph.named("edge-open-webui-replica")
     mounted = {mount["containerPath"]: mount["volumeName"] for mount in replica.inputs["volumes"]}
     assert mounted["/app/backend/data"] == "open-webui"
@@ -764,7 +783,7 @@ def test_services_that_run_elsewhere_are_used_as_they_are() -> None:
     graph = deployed("replicas-of-others")
     environment = _given(graph)["environment"]
     assert (environment["DATABASE_URL"], environment["REDIS_URL"]) == (DATABASE_URL, REDIS_URL)
-    # Who ought to mend what, when one of them is wrong.
+    # The setting to correct when one of them is wrong.
     assert _given(graph)["brought"] == {"DATABASE_URL": "data.postgres.url", "REDIS_URL": "data.redis.url"}
     assert _given(deployed("replicas"))["brought"] == {}
     # What a person says of them is not overruled.
@@ -817,7 +836,7 @@ def test_two_versions_never_meet_on_one_database() -> None:
     assert [name for name, removed_first in pins.items() if removed_first] == ["edge-open-webui-image-pin"]
 
 
-def test_the_proxy_asks_whoever_knows_the_replicas() -> None:
+def test_the_proxy_asks_the_readiness_sidecar() -> None:
     graph = deployed("replicas")
     watch = graph.named("edge-readiness-watch").inputs
     assert watch["command"] == ["open-webui", "open-webui-1", "open-webui-2", "open-webui-3"]

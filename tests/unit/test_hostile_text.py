@@ -9,9 +9,9 @@ from typing import Annotated, Any, get_args, get_origin
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from components.reverse_proxy.rendering import render_configuration
-from stacks.faults import SettingsError
-from stacks.settings import StackSettings
+from open_webui_edge.components.reverse_proxy.rendering import render_configuration
+from open_webui_edge.settings.faults import SettingsError
+from open_webui_edge.settings.stack import StackSettings
 from tests.support.generated_settings import AUTHORITY, Tree, read
 from tests.unit.test_rendering import parsed
 

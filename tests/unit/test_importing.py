@@ -13,11 +13,11 @@ from unittest.mock import patch
 import pytest
 import yaml
 
-from bootstrap.importing import command, report, stack_file, storage
-from bootstrap.importing.translation import Translation, secrets_in
-from bootstrap.problem import ProblemError
-from stacks.open_webui import DERIVED_VARIABLES
-from stacks.settings import encrypted_paths, read_settings
+from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.cli.importing import command, report, stack_file, storage
+from open_webui_edge.cli.importing.translation import Translation, secrets_in
+from open_webui_edge.settings.open_webui import DERIVED_VARIABLES
+from open_webui_edge.settings.reading import encrypted_paths, read_settings
 from tests.support.case_files import CASES
 from tests.support.imported_cases import ImportCase, InventedEngine, import_cases, read_import_case
 
@@ -31,7 +31,7 @@ def imported(case: ImportCase, folder: Path) -> tuple[Translation, str]:
     case.lay_out(folder)
     typed = io.TextIOWrapper(io.BytesIO(case.files.get("stdin", "").encode()))
     with patch("sys.stdin", typed):
-        return command.translated(case.given, folder, case.stack, InventedEngine(case.engine))
+        return command.translate(case.given, folder, case.stack, InventedEngine(case.engine))
 
 
 def stack_file_of(made: Translation) -> str:
@@ -50,7 +50,7 @@ def test_report_and_stack_file_are_what_the_case_says(case: ImportCase, tmp_path
             replace(row, what=row.what.replace(here, there), text=row.text.replace(here, there)) for row in made.rows
         ]
         made.to_do = [point.replace(here, there) for point in made.to_do]
-        before = storage.in_the_way(made)
+        before = storage.conflicts(made)
         assert here in said or report.report(made, before=before) == said
         result = f"{report.report(made, before=before)}\n----\n{stack_file_of(made)}"
     except ProblemError as problem:
@@ -89,9 +89,9 @@ def test_every_variable_has_one_row(case: ImportCase, tmp_path: Path) -> None:
         made, _ = imported(case, tmp_path)
     except ProblemError:
         return
-    told = [re.split(r"[: ]", row.what)[0] for row in made.rows]
-    for name in [*made.found.variables, *made.found.filled, *made.found.unused]:
-        assert told.count(name) >= 1, name
+    reported = [re.split(r"[: ]", row.what)[0] for row in made.rows]
+    for name in [*made.source.variables, *made.source.interpolated, *made.source.unused]:
+        assert reported.count(name) >= 1, name
 
 
 def test_every_variable_that_the_program_derives_is_in_a_case() -> None:
@@ -113,9 +113,9 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Path, "read_bytes", refused)
     with pytest.raises(ProblemError) as problem:
-        command.translated(["secret.env"], tmp_path, "chat", InventedEngine({}))
+        command.translate(["secret.env"], tmp_path, "chat", InventedEngine({}))
     assert str(problem.value) == (
-        "secret.env cannot be read by this user; let it be (chmod, chown), or run this as who may."
+        "secret.env cannot be read by this user; fix its permissions or run as a user who can read it."
     )
 
 
@@ -123,7 +123,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
 def test_a_file_that_is_no_text_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.env").write_bytes(content)
     with pytest.raises(ProblemError) as problem:
-        command.translated(["a.env"], tmp_path, "chat", InventedEngine({}))
+        command.translate(["a.env"], tmp_path, "chat", InventedEngine({}))
     assert str(problem.value) == ("a.env is not text in UTF-8; FROM names a .env, compose, run.sh or Nginx site file.")
 
 
@@ -152,7 +152,7 @@ def test_a_file_that_is_no_text_is_named(content: bytes, tmp_path: Path) -> None
         (
             "my.env",
             "A=1",
-            "reading.variables_in",
+            "env_files.variables_in",
             "this is not of the shape of a .env file; each of its lines is NAME=value.",
         ),
     ],
@@ -172,9 +172,9 @@ def test_what_nobody_thought_of_is_told_with_its_file(  # noqa: PLR0913, PLR0917
     def broken(*_: object) -> None:
         raise fault
 
-    monkeypatch.setattr(f"bootstrap.importing.{reader}", broken)
+    monkeypatch.setattr(f"open_webui_edge.cli.importing.{reader}", broken)
     with pytest.raises(ProblemError) as problem:
-        command.translated([name], tmp_path, "chat", InventedEngine({}))
+        command.translate([name], tmp_path, "chat", InventedEngine({}))
     assert str(problem.value) == f"{name}: {words}"
 
 
@@ -203,7 +203,7 @@ class FakeStack:
 
 def made_of(folder: Path) -> Translation:
     (folder / ".env").write_text("SOME_TOKEN=s3cret\nWEBUI_NAME=Chat\n")
-    made, _ = command.translated([".env"], folder, "chat", InventedEngine({"silent": "none"}))
+    made, _ = command.translate([".env"], folder, "chat", InventedEngine({"silent": "none"}))
     return made
 
 

@@ -15,7 +15,8 @@ from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from components import launch
+from open_webui_edge.runtime.open_webui import launch
+from tests.support.delivered import deliver
 
 CONFIG = """
 import os
@@ -113,7 +114,13 @@ def test_the_package_is_found_in_the_working_directory(package: Path, tmp_path: 
     with sqlite3.connect(package.parent / "data/webui.db") as database:
         database.execute("CREATE TABLE config (key TEXT PRIMARY KEY, value JSON NOT NULL, updated_at BIGINT)")
     # As in the official image: the package lies where the container starts, and is installed nowhere.
-    command = [sys.executable, launch.__file__, str(given), "printenv", "LIMIT"]
+    command = [
+        sys.executable,
+        str(deliver(given, "open_webui/launch.py", "open_webui/upgrade.py")),
+        str(given),
+        "printenv",
+        "LIMIT",
+    ]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - our own
     assert ended.stdout == "launch: 1 saved settings come from the stack\n6\n", ended.stderr
 
@@ -124,13 +131,13 @@ def test_further_authorities_are_trusted_beside_the_well_known_ones(
     well_known = tmp_path / "cacert.pem"
     well_known.write_text("THE WELL-KNOWN")
     monkeypatch.setitem(sys.modules, "certifi", SimpleNamespace(where=lambda: str(well_known)))
-    for name in launch.TRUSTED_BY:
+    for name in launch.CA_BUNDLE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     bundle = tmp_path / "bundle.pem"
-    launch.trust("THE COMPANY'S\n", bundle, {"REQUESTS_CA_BUNDLE": "/somebody/else's"})
+    launch.install_ca_bundle("THE COMPANY'S\n", bundle, {"REQUESTS_CA_BUNDLE": "/another/bundle.pem"})
     assert bundle.read_text() == "THE WELL-KNOWN\nTHE COMPANY'S\n"
-    told = {name: os.environ.get(name) for name in launch.TRUSTED_BY}
-    assert told == {**dict.fromkeys(launch.TRUSTED_BY, str(bundle)), "REQUESTS_CA_BUNDLE": None}
+    variables = {name: os.environ.get(name) for name in launch.CA_BUNDLE_VARIABLES}
+    assert variables == {**dict.fromkeys(launch.CA_BUNDLE_VARIABLES, str(bundle)), "REQUESTS_CA_BUNDLE": None}
 
 
 OLD, OLDER, NEW = "an old key of the stack", base64.urlsafe_b64encode(b"k" * 32).decode(), "the key in use from now on"
@@ -155,11 +162,11 @@ def _opened(token: str, *, second: bool = False) -> str:
 
 
 def test_what_a_former_key_encrypted_is_written_anew(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stranger, second = _encrypted("a key that nobody knows", "x"), _encrypted(OLD, "a second factor", second=True)
-    kept = _encrypted(NEW, "already new")
+    stranger, second = _encrypted("an unknown key", "x"), _encrypted(OLD, "a second factor", second=True)
+    current = _encrypted(NEW, "already new")
     with sqlite3.connect(package.parent / "data/webui.db") as database:
         database.execute("CREATE TABLE oauth_session (id TEXT PRIMARY KEY, token TEXT)")
-        tokens = [("1", _encrypted(OLD, "a token")), ("2", stranger), ("3", kept), ("4", "in clear")]
+        tokens = [("1", _encrypted(OLD, "a token")), ("2", stranger), ("3", current), ("4", "in clear")]
         database.executemany("INSERT INTO oauth_session VALUES (?, ?)", tokens)
         database.execute("CREATE TABLE auth (id TEXT PRIMARY KEY, mfa JSON)")
         database.execute("INSERT INTO auth VALUES ('1', ?)", (json.dumps({"secret": second, "last_step": -1}),))
@@ -170,23 +177,23 @@ def test_what_a_former_key_encrypted_is_written_anew(package: Path, monkeypatch:
         database.execute("INSERT INTO user VALUES ('1', NULL)")
     monkeypatch.setenv("WEBUI_SECRET_KEY", NEW)
 
-    launch.renew(package, [OLD, OLDER])
+    launch.reencrypt(package, [OLD, OLDER])
 
     with sqlite3.connect(package.parent / "data/webui.db") as database:
         after = dict(database.execute("SELECT id, token FROM oauth_session"))
         (mfa,) = database.execute("SELECT mfa FROM auth").fetchone()
         (saved,) = database.execute("SELECT value FROM config").fetchone()
     assert _opened(after["1"]) == "a token"
-    assert {key: after[key] for key in "234"} == {"2": stranger, "3": kept, "4": "in clear"}
+    assert {key: after[key] for key in "234"} == {"2": stranger, "3": current, "4": "in clear"}
     assert json.loads(mfa)["last_step"] == -1
     assert _opened(json.loads(mfa)["secret"], second=True) == "a second factor"
     assert _opened(json.loads(saved)[0]["info"]["oauth_client_info"]) == "a client"
 
-    launch.renew(package, [OLD, OLDER])
+    launch.reencrypt(package, [OLD, OLDER])
     with sqlite3.connect(package.parent / "data/webui.db") as database:
         assert dict(database.execute("SELECT id, token FROM oauth_session")) == after
 
 
 def test_a_database_without_tables_holds_nothing_to_renew(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBUI_SECRET_KEY", NEW)
-    launch.renew(package, [OLD])
+    launch.reencrypt(package, [OLD])

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from components.certificates.obtain import state
-from components.monitoring.rendering import counting, page, render_prometheus, rules
-from stacks.settings import StackSettings
+from open_webui_edge.components.monitoring.rendering import page, render_prometheus, rules
+from open_webui_edge.runtime.certbot import state
+from open_webui_edge.runtime.open_webui.request_counter import COUNTERS, HISTOGRAMS
+from open_webui_edge.settings.stack import StackSettings
 
 ROOT = Path(__file__).parent.parent.parent
 PREFIX = "open_webui_edge"
@@ -28,21 +29,21 @@ CASES = ROOT / "tests/cases/alerts"
 
 def measured() -> set[str]:
     """Return the names of all that anybody measures, by what measures it."""
-    # mtail's; a histogram is three names.
-    names: set[str] = set()
-    for kind, name in re.findall(rf"^(counter|histogram) ({PREFIX}_\w+)", counting(), re.MULTILINE):
-        names |= {name} if kind == "counter" else {f"{name}_{part}" for part in ("bucket", "sum", "count")}
+    # Of requests; a histogram is three names.
+    names = {f"{PREFIX}_{name}" for name in COUNTERS}
+    names |= {f"{PREFIX}_{name}_{part}" for name in HISTOGRAMS for part in ("bucket", "sum", "count")}
     # Nginx's own, and those of the scripts beside it.
-    nginx = ROOT / "components/reverse_proxy"
-    names |= set(re.findall(rf"TYPE ({PREFIX}_\w+)", (nginx / "templates/servers/metrics.conf.j2").read_text()))
-    names |= set(re.findall(rf"gauge ({PREFIX}_\w+)", (nginx / "figures.sh").read_text()))
+    nginx = ROOT / "runtime/nginx"
+    exporter = ROOT / "components/reverse_proxy/templates/servers/metrics.conf.j2"
+    names |= set(re.findall(rf"TYPE ({PREFIX}_\w+)", exporter.read_text()))
+    names |= set(re.findall(rf"gauge ({PREFIX}_\w+)", (nginx / "container_metrics.sh").read_text()))
     names |= {
         f"{PREFIX}_certificate_{name}"
         for name in re.findall(r"gauge \"\$\{prefix\}_(\w+)", (nginx / "watch.sh").read_text())
     }
-    names |= set(re.findall(rf"TYPE ({PREFIX}_\w+)", state.figures({"last_attempt": None})))
+    names |= set(re.findall(rf"TYPE ({PREFIX}_\w+)", state.metrics({"last_attempt": None})))
     # The launcher's.
-    replica = (ROOT / "components/figures.py").read_text()
+    replica = (ROOT / "runtime/open_webui/container_metrics.py").read_text()
     return names | {f"{PREFIX}_{name}" for name in re.findall(r'yield "(\w+)", "(?:gauge|counter)"', replica)}
 
 
@@ -120,7 +121,7 @@ def test_every_alert_has_a_case_and_every_case_an_alert() -> None:
 
 def test_page_takes_nothing_from_elsewhere() -> None:
     text = page()
-    # What it names is a namespace of SVG, which nobody fetches.
+    # What it names is a namespace of SVG, which no browser fetches.
     assert set(re.findall(r"https?://[^\s\"']+", text)) == {"http://www.w3.org/2000/svg"}
     assert "default-src 'none'; connect-src 'self'" in text
     assert not re.search(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(?!data:)", text)
@@ -129,11 +130,7 @@ def test_page_takes_nothing_from_elsewhere() -> None:
 
 
 def test_nothing_of_a_client_s_becomes_a_label() -> None:
-    labels = {
-        label.strip()
-        for names in re.findall(r"^(?:counter|histogram) \w+ by ([\w, ]+?)(?: buckets.*)?$", counting(), re.MULTILINE)
-        for label in names.split(",")
-    }
+    labels = {label for names, *_ in (*COUNTERS.values(), *HISTOGRAMS.values()) for label in names}
     assert labels == {"location", "kind", "status", "result", "protocol"}
 
 
@@ -155,7 +152,7 @@ def test_configuration_says_what_it_was_given() -> None:
         stack="chat's",
         seconds=5,
         proxy="nginx:1",
-        counter="mtail:2",
+        counter="request-counter:2",
         replicas={"a": "a:3", "b": "b:3"},
         alertmanagers=["http://one:9093", "https://two.example.com/team/"],
     )
@@ -179,7 +176,7 @@ def test_configuration_says_what_it_was_given() -> None:
 
 def test_without_an_alertmanager_nobody_is_told() -> None:
     text = render_prometheus(
-        stack="local", seconds=60, proxy="nginx:1", counter="mtail:2", replicas={"a": "a:3"}, alertmanagers=[]
+        stack="local", seconds=60, proxy="nginx:1", counter="request-counter:2", replicas={"a": "a:3"}, alertmanagers=[]
     )
     told = yaml.safe_load(text)
     assert "alerting" not in told
@@ -192,4 +189,4 @@ def test_without_an_alertmanager_nobody_is_told() -> None:
     ids=["nothing attempted", "succeeded", "failed"],
 )
 def test_renewal_fails_when_its_last_attempt_did(last: dict[str, Any] | None, failing: int) -> None:
-    assert state.figures({"last_attempt": last}).endswith(f"\n{PREFIX}_renewal_failing {failing}\n")
+    assert state.metrics({"last_attempt": last}).endswith(f"\n{PREFIX}_renewal_failing {failing}\n")

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import yaml
 
-from components.deployment import OpenWebUIDeployment
-from stacks.settings import StackSettings
+from open_webui_edge.components.deployment import OpenWebUIDeployment
+from open_webui_edge.settings.stack import StackSettings
 from tests.unit.graph import Graph, graph_of
 from tests.unit.pictures import document
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs/architecture.md"
+PAGE = ROOT / "docs/resources.md"
 EXAMPLES = ("local", "staging", "production")
 
 

@@ -9,9 +9,10 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck, given
 
-from stacks.aws import Architecture, InstanceSettings, LoadBalancerKind
-from stacks.placement import IDLE_TIMEOUT_MAX, Placement, placement_of, reached_ports
-from stacks.settings import StackSettings, read_settings
+from open_webui_edge.settings.aws import Architecture, InstanceSettings, LoadBalancerKind
+from open_webui_edge.settings.placement import IDLE_TIMEOUT_MAX, Placement, egress_ports, placement_of
+from open_webui_edge.settings.reading import read_settings
+from open_webui_edge.settings.stack import StackSettings
 from tests.support.generated_settings import Tree, stack_files
 
 CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/01234567-89ab-cdef-0123-456789abcdef"
@@ -58,7 +59,7 @@ def test_on_docker_it_listens_where_the_settings_say() -> None:
         http_port=8081,
         https_port=8444,
         public_port=8444,
-        behind=LoadBalancerKind.NONE,
+        load_balancer=LoadBalancerKind.NONE,
         dual_stack=False,
         trusted_proxies=(),
         proxy_protocol=False,
@@ -77,7 +78,7 @@ def test_on_an_instance_the_site_has_the_ports_of_the_web(kind: LoadBalancerKind
     assert placed.listen_ipv6_address is None
     assert stack.site.url == "https://chat.example.com"
     assert stack.origins == ("https://chat.example.com",)
-    assert placed.behind is kind
+    assert placed.load_balancer is kind
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_what_is_in_front_of_it(
     status: int,
     proxy_protocol: bool,  # noqa: FBT001 - a column of the table
     trusted: tuple[str, ...],
-    dual_stack: bool,  # noqa: FBT001 - likewise
+    dual_stack: bool,  # noqa: FBT001 - a case
 ) -> None:
     placed = placement_of(on_aws(kind))
     assert placed.redirect_status == status
@@ -162,11 +163,11 @@ def test_ports_of_services_elsewhere_are_known() -> None:
         },
         certificate={"mode": "lets-encrypt", "lets_encrypt": {"directory": "https://ca.example.com:9000/acme"}},
     )
-    assert reached_ports(stack) == (3000, 5000, 5432, 8000, 8443, 9000, 9998)
+    assert egress_ports(stack) == (3000, 5000, 5432, 8000, 8443, 9000, 9998)
 
 
 def test_what_runs_on_the_instance_itself_is_not_elsewhere() -> None:
-    assert reached_ports(on_aws()) == ()
+    assert egress_ports(on_aws()) == ()
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_whatever_is_accepted_believes_nobody_but_the_load_balancer_and_whom_it_
     seen: set[tuple[LoadBalancerKind, bool]] = set()
 
     @hypothesis.settings(
-        max_examples=80,
+        max_examples=200,
         database=None,
         deadline=None,
         derandomize=True,
@@ -209,7 +210,7 @@ def test_whatever_is_accepted_believes_nobody_but_the_load_balancer_and_whom_it_
     def check(file: tuple[Tree, StackSettings]) -> None:
         _, stack = file
         placed, aws = placement_of(stack), stack.platform.aws
-        own = () if aws is None or placed.behind is LoadBalancerKind.NONE else (aws.vpc.cidr,)
+        own = () if aws is None or placed.load_balancer is LoadBalancerKind.NONE else (aws.vpc.cidr,)
         assert set(placed.trusted_proxies) == {*own, *stack.proxy.trusted_proxies}
         assert all(ip_network(network).prefixlen for network in placed.trusted_proxies)
         # A preamble from whom nobody trusts would make every client the load balancer.
@@ -217,8 +218,8 @@ def test_whatever_is_accepted_believes_nobody_but_the_load_balancer_and_whom_it_
         if own:
             assert not placed.http3
             assert placed.idle_timeout is not None
-            assert placed.idle_timeout <= IDLE_TIMEOUT_MAX[placed.behind]
-        seen.add((placed.behind, aws is not None))
+            assert placed.idle_timeout <= IDLE_TIMEOUT_MAX[placed.load_balancer]
+        seen.add((placed.load_balancer, aws is not None))
 
     check()
     assert seen == {(kind, True) for kind in LoadBalancerKind} | {(LoadBalancerKind.NONE, False)}

@@ -1,4 +1,4 @@
-"""A certificate that somebody brings is looked at before anything is touched: each fault has its own message."""
+"""A user's own certificate is checked before any change: each fault has its own message."""
 
 import json
 import os
@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519
 from cryptography.hazmat.primitives.serialization import pkcs7, pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from components.certificates.provided import Reading, read_provided
-from stacks.certificate import ProvidedSettings
+from open_webui_edge.components.certificates.provided import Reading, read_provided
+from open_webui_edge.settings.certificate import ProvidedSettings
 from tests.support.certificates import Issued, authority, ecdsa, key_pem, pem, rsa_key, server
 
 NAMES = ("chat.example.com", "www.example.com")
@@ -177,12 +177,12 @@ BEGINNINGS = {
     "P": "certificate.provided.passphrase: ",
 }
 """How a message begins; the cases have a sign for it."""
-ISSUED_FOR = "have one issued for all names of site.domain, site.aliases and certificate.additional_names"
+ISSUED_FOR = "get one issued for all names of site.domain, site.aliases and certificate.additional_names"
 
 REFUSED: dict[str, tuple[Callable[[], Given], list[str]]] = {
     "the key of another certificate": (
         lambda: Given(good().chain_pem, key_pem(another_key())),
-        ['K: is not the key of the certificate for "the site"; give it its own'],
+        ['K: is not the key of the certificate for "the site"; write that certificate\'s key'],
     ),
     "a name that is not covered": (
         lambda: Given.of(site(names=["chat.example.com", "192.0.2.1"])),
@@ -197,7 +197,7 @@ REFUSED: dict[str, tuple[Callable[[], Given], list[str]]] = {
     "a common name alone": (
         lambda: Given.of(site(names=[], common_name="chat.example.com")),
         [
-            ("C: has no subject alternative names, and browsers look at no other; have one issued that has"),
+            ("C: has no subject alternative names, which browsers require; get one issued with them"),
         ],
     ),
     "not yet valid": (
@@ -206,29 +206,29 @@ REFUSED: dict[str, tuple[Callable[[], Given], list[str]]] = {
     ),
     "expired": (
         lambda: Given.of(site(days=(-90, -1))),
-        [f"C: ended on {day(-1)} ??:?? UTC; bring its successor"],
+        [f"C: expired on {day(-1)} ??:?? UTC; provide its successor"],
     ),
     "an authority that has expired": (
         lambda: Given.of(site(by=authority("Test issuing", root(), days=(-20, -1)))),
         [
             (
-                f'C: holds the authority "Test issuing" (number 2), whose certificate ended on {day(-1)}'
-                " ??:?? UTC; take its successor"
+                f'C: contains the CA "Test issuing" (number 2), whose certificate expired on {day(-1)} ??:?? UTC; use'
+                " its successor"
             ),
         ],
     ),
     "an authority that is not valid yet": (
         lambda: Given.of(site(by=authority("Test issuing", root(), days=(1, 9)))),
         [
-            (f'C: holds the authority "Test issuing" (number 2), whose certificate begins on {day(1)} ??:?? UTC only'),
+            (f'C: contains the CA "Test issuing" (number 2), whose certificate is not valid before {day(1)} ??:?? UTC'),
         ],
     ),
     "the chain the other way round": (
         lambda: Given(intermediate().pem + good().pem, good().key_pem),
         [
             (
-                'C: is in the wrong order: the certificate that the key belongs to, "the site", is number 2;'
-                " put it first, and behind each one the authority that signed it"
+                'C: is in the wrong order: the certificate that the key belongs to, "the site", is number 2; put it'
+                " first, and after each certificate the CA that signed it"
             ),
         ],
     ),
@@ -236,8 +236,8 @@ REFUSED: dict[str, tuple[Callable[[], Given], list[str]]] = {
         lambda: Given(good().pem + root().pem + intermediate().pem, good().key_pem),
         [
             (
-                'C: is in the wrong order: "the site" (number 1) was signed by "Test issuing", which is'
-                " number 3; put it right behind"
+                'C: is in the wrong order: "the site" (number 1) was signed by "Test issuing", which is number 3; put'
+                " that one directly after it"
             ),
         ],
     ),
@@ -245,41 +245,44 @@ REFUSED: dict[str, tuple[Callable[[], Given], list[str]]] = {
         lambda: Given(good().pem + root().pem, good().key_pem),
         [
             (
-                'C: has a gap: "the site" (number 1) was signed by "Test issuing", and behind it comes "Test'
-                ' root"; put the missing certificate between, or drop "Test root" if it belongs elsewhere'
+                'C: has a gap: "the site" (number 1) was signed by "Test issuing", but the next one is "Test root";'
+                ' insert the missing certificate, or remove "Test root" if it does not belong here'
             ),
         ],
     ),
     "another site's certificate in the chain": (
         lambda: Given(good().pem + server(["blog.example.com"], root(), common_name="blog").pem, good().key_pem),
         [
-            ('C: holds "blog" (number 2), which has nothing to do with "the site" and is no authority; drop it'),
+            ('C: contains "blog" (number 2), which did not sign "the site" and is not a CA; remove it'),
         ],
     ),
     "something behind the root": (
         lambda: Given(good().chain_pem + root().pem + authority("Another root").pem, good().key_pem),
         [
-            ('C: goes on behind the root "Test root", which nobody stands above; drop "Another root" and what follows'),
+            (
+                'C: continues after the root CA "Test root", which must be the last; remove "Another root" and what'
+                " follows"
+            ),
         ],
     ),
     "an authority of the same name": (
         by_another_of_that_name,
         [
             (
-                'C: has at number 2 an authority named "Test issuing" that did not sign "the site": another'
-                " of that name did; take its certificate from who issued yours"
+                'C: contains at number 2 a CA named "Test issuing" that did not sign "the site": another CA of that'
+                " name did; use the CA certificate from your issuer"
             ),
         ],
     ),
     "an authority that is none": (
         lambda: Given.of(site(by=server(["issuer.example.com"], root(), common_name="no authority"))),
         [
-            ('C: holds "no authority" (number 2), which signed the one before it and may not: it is no authority'),
+            ('C: contains "no authority" (number 2), which signed the one before it but is not a CA'),
         ],
     ),
     "the same certificate twice": (
         lambda: Given(good().pem + good().chain_pem, good().key_pem),
-        ['C: has the certificate of "the site" twice; drop one of them'],
+        ['C: contains the certificate of "the site" twice; remove one of them'],
     ),
     "an encrypted key without a passphrase": (
         lambda: Given(good().chain_pem, key_pem(good().key, PASSPHRASE)),
@@ -301,147 +304,150 @@ REFUSED: dict[str, tuple[Callable[[], Given], list[str]]] = {
     ),
     "a wrong passphrase": (
         lambda: Given(good().chain_pem, key_pem(good().key, PASSPHRASE), {"passphrase": "correct-horse"}),
-        ["P: does not open the private key; write the one that it was encrypted with"],
+        ["P: does not decrypt the private key; write the passphrase that encrypted it"],
     ),
     "a passphrase for a key that has none": (
         lambda: Given(good().chain_pem, good().key_pem, {"passphrase": PASSPHRASE}),
-        ["P: is set, but the private key is not encrypted; drop it"],
+        ["P: is set, but the private key is not encrypted; remove the setting"],
     ),
     "an RSA key that is too short": (
         lambda: Given.of(site(key=rsa_key(1024))),
-        ["C: has an RSA key of 1024 bits, which browsers refuse; have one made of 2048 or more"],
+        ["C: has an RSA key of 1024 bits, which browsers refuse; use one of 2048 or more"],
     ),
     "a DSA key": (
         lambda: Given.of(site(key=dsa.generate_private_key(2048))),
-        ["C: has a DSA key, which browsers refuse; take ECDSA (P-256), or RSA of 2048 bits or more"],
+        ["C: has a DSA key, which browsers refuse; use ECDSA (P-256), or RSA of 2048 bits or more"],
     ),
     "an Ed25519 key": (
         lambda: Given.of(site(key=ed25519.Ed25519PrivateKey.generate())),
-        ["C: has an Ed25519 key, which browsers refuse; take ECDSA (P-256), or RSA of 2048 bits or more"],
+        ["C: has an Ed25519 key, which browsers refuse; use ECDSA (P-256), or RSA of 2048 bits or more"],
     ),
     "an Ed448 key": (
         lambda: Given.of(site(key=ed448.Ed448PrivateKey.generate())),
-        ["C: has an Ed448 key, which browsers refuse; take ECDSA (P-256), or RSA of 2048 bits or more"],
+        ["C: has an Ed448 key, which browsers refuse; use ECDSA (P-256), or RSA of 2048 bits or more"],
     ),
     "a curve that not every browser knows": (
         lambda: Given.of(site(key=ec.generate_private_key(ec.SECP521R1()))),
-        ["C: has an ECDSA key on secp521r1, which not every browser knows; take P-256 or P-384"],
+        ["C: has an ECDSA key on secp521r1, which not every browser supports; use P-256 or P-384"],
     ),
     "a certificate for clients": (
         lambda: Given.of(site(uses=[ExtendedKeyUsageOID.CLIENT_AUTH])),
         [
-            ("C: is not for servers (its extended key usage lacks serverAuth); have one issued for a web server"),
+            ("C: is not for servers (its extended key usage lacks serverAuth); get one issued for a web server"),
         ],
     ),
     "a certificate that may not sign": (
         lambda: Given.of(site(signs=False)),
         [
-            ("C: may not sign (its key usage lacks digitalSignature), as TLS has every server do; have another issued"),
+            ("C: may not sign (its key usage lacks digitalSignature), which TLS requires; get another one issued"),
         ],
     ),
     "a certificate that must be stapled": (
         lambda: Given.of(site(further=[x509.TLSFeature([x509.TLSFeatureType.status_request])])),
         [
-            ("C: demands a stapled OCSP answer (must-staple), and the proxy staples none; have one issued without"),
+            ("C: requires OCSP stapling (must-staple), which the proxy does not support; get one issued without"),
         ],
     ),
     "an authority's certificate": (
         lambda: Given(root().pem, root().key_pem),
         [
             (
-                'C: is an authority\'s certificate ("Test root"), and browsers take none for a server; have'
-                " one issued for the site"
+                'C: is a CA certificate ("Test root"), which browsers refuse for a server; get a certificate issued'
+                " for the site"
             ),
-            ("C: may not sign (its key usage lacks digitalSignature), as TLS has every server do; have another issued"),
-            ("C: has no subject alternative names, and browsers look at no other; have one issued that has"),
+            ("C: may not sign (its key usage lacks digitalSignature), which TLS requires; get another one issued"),
+            ("C: has no subject alternative names, which browsers require; get one issued with them"),
         ],
     ),
     "a signature with SHA-1": (
         lambda: Given(signed_with_sha_1() + intermediate().pem, good().key_pem),
-        ["C: is signed with MD5 or SHA-1, which browsers refuse; have a new one issued"],
+        ["C: is signed with MD5 or SHA-1, which browsers refuse; get a new one issued"],
     ),
     "a PKCS#12 store": (
         lambda: Given(store(), good().key_pem),
         [
             (
-                "C: is a PKCS#12 store; take it apart: openssl pkcs12 -in FILE -nokeys -out chain.pem, and"
-                " openssl pkcs12 -in FILE -nocerts -out key.pem"
+                "C: is a PKCS#12 store; convert it: openssl pkcs12 -in FILE -nokeys -out chain.pem, and openssl pkcs12"
+                " -in FILE -nocerts -out key.pem"
             ),
         ],
     ),
     "a certificate in DER form": (
         lambda: Given(good().certificate.public_bytes(serialization.Encoding.DER), good().key_pem),
         [
-            ("C: is a certificate in DER form; write it as PEM: openssl x509 -inform der -in FILE -out chain.pem"),
+            ("C: is a certificate in DER format; convert it to PEM: openssl x509 -inform der -in FILE -out chain.pem"),
         ],
     ),
     "a key in DER form": (
         lambda: Given(good().chain_pem, der_key()),
-        ["K: is a private key in DER form; write it as PEM: openssl pkey -inform der -in FILE -out key.pem"],
+        ["K: is a private key in DER format; convert it to PEM: openssl pkey -inform der -in FILE -out key.pem"],
     ),
     "an encrypted key in DER form": (
         lambda: Given(good().chain_pem, der_key(PASSPHRASE)),
-        ["K: is a private key in DER form; write it as PEM: openssl pkey -inform der -in FILE -out key.pem"],
+        ["K: is a private key in DER format; convert it to PEM: openssl pkey -inform der -in FILE -out key.pem"],
     ),
     "something binary": (
         lambda: Given(good().chain_pem, b"\x30\x03\x01\x01\xff"),
-        ["K: is binary and holds nothing that is known; write the path of a PEM file"],
+        ["K: is a binary file of an unknown format; write the path of a PEM file"],
     ),
     "a request for a certificate": (
         lambda: Given(request_(), good().key_pem),
         [
-            ("C: holds a request for a certificate; give it to an authority, and write what that sends back"),
+            ("C: contains a certificate signing request; send it to a CA, and use the certificate that it issues"),
         ],
     ),
     "a PKCS#7 collection": (
         lambda: Given(pkcs7.serialize_certificates([good().certificate], serialization.Encoding.PEM), good().key_pem),
         [
-            ("C: holds a PKCS#7 collection; take the certificates out: openssl pkcs7 -print_certs -in FILE"),
+            ("C: contains a PKCS#7 bundle; extract the certificates: openssl pkcs7 -print_certs -in FILE"),
         ],
     ),
     "a public key for the private one": (
         lambda: Given(good().chain_pem, public_key()),
-        ["K: holds a public key, which is in the certificate already"],
+        ["K: contains a public key, which is in the certificate already"],
     ),
     "a key in OpenSSH's form": (
         lambda: Given(good().chain_pem, openssh_key()),
         [
-            ("K: holds a key in OpenSSH's own form; write it anew, in place: ssh-keygen -p -m PKCS8 -f FILE"),
+            ("K: contains a key in OpenSSH's format; convert it in place: ssh-keygen -p -m PKCS8 -f FILE"),
         ],
     ),
     "the key in the certificate's file": (
         lambda: Given(good().key_pem + good().chain_pem, good().key_pem),
         [
-            "C: holds a private key, which belongs in private_key or private_key_file; leave it out here",
+            "C: contains a private key, which belongs in private_key or private_key_file; remove it here",
         ],
     ),
     "the certificate in the key's file": (
         lambda: Given(good().chain_pem, good().chain_pem),
         [
-            ("K: holds a certificate and no private key; the certificate belongs in certificate or certificate_file"),
+            (
+                "K: contains a certificate, but no private key; the certificate belongs in certificate or"
+                " certificate_file"
+            ),
         ],
     ),
     "two keys": (
         lambda: Given(good().chain_pem, good().key_pem + key_pem(another_key())),
-        ["K: holds 2 private keys; leave the one that is the certificate's"],
+        ["K: contains 2 private keys; keep only the certificate's"],
     ),
     "a certificate that lost a piece": (
         lambda: Given(changed(good().pem) + intermediate().pem, good().key_pem),
         [
-            "C: was cut or changed on its way: certificate 1 in it cannot be read; copy the whole of it",
+            "C: is damaged: certificate 1 in it cannot be read; copy the whole text",
         ],
     ),
     "a key that lost a piece": (
         lambda: Given(good().chain_pem, changed(key_pem(rsa_key()))),
-        ["K: was cut or changed on its way; copy the whole of it"],
+        ["K: is damaged; copy the whole text"],
     ),
     "a chain without its end": (
         lambda: Given(without_end(good().chain_pem), good().key_pem),
-        ["C: was cut: something in it begins and does not end; copy the whole of it"],
+        ["C: is incomplete: a block in it has no end; copy the whole text"],
     ),
     "a key without its end": (
         lambda: Given(good().chain_pem, without_end(good().key_pem)),
-        ["K: was cut: something in it begins and does not end; copy the whole of it"],
+        ["K: is incomplete: a block in it has no end; copy the whole text"],
     ),
     "a file that Windows wrote": (
         lambda: Given(good().chain_pem.encode("utf-16"), good().key_pem),
@@ -450,26 +456,26 @@ REFUSED: dict[str, tuple[Callable[[], Given], list[str]]] = {
     "an empty file": (lambda: Given("\n", good().key_pem), ["C: is empty"]),
     "some text": (
         lambda: Given("see the wiki\n", good().key_pem),
-        ["C: holds nothing in PEM form (-----BEGIN … -----)"],
+        ["C: contains no PEM block (-----BEGIN … -----)"],
     ),
     "a file that is too large": (
         lambda: Given("x" * (1 << 21), good().key_pem),
-        ["C: has more than 1 MiB, so it holds something else; write the path of a PEM file"],
+        ["C: has more than 1 MiB, so it contains something else; write the path of a PEM file"],
     ),
     "a key that everybody can read": (
         lambda: Given(good().chain_pem, good().key_pem, mode=0o644),
         [
             (
-                "K: can be read by everybody on this machine; run: chmod 600 FOLDER/key.pem (and take a new key"
-                " where that matters)"
+                "K: is readable for all users of this machine; run: chmod 600 FOLDER/key.pem (and use a new key if"
+                " others may have read it)"
             ),
         ],
     ),
     "files that are not there": (
         lambda: Given(None, None),
         [
-            "C: is not there; paths are relative to the project's folder, HERE",
-            "K: is not there; paths are relative to the project's folder, HERE",
+            "C: does not exist; paths are relative to the project's folder, HERE",
+            "K: does not exist; paths are relative to the project's folder, HERE",
         ],
     ),
     "a folder": (
@@ -478,15 +484,15 @@ REFUSED: dict[str, tuple[Callable[[], Given], list[str]]] = {
     ),
     "a path through a file": (
         lambda: Given(good().chain_pem, good().key_pem, {"certificate_file": "key.pem/chain.pem"}),
-        ['C=: "key.pem/chain.pem" leads through something that is no folder; correct the path'],
+        ['C=: "key.pem/chain.pem" contains a part that is not a folder; correct the path'],
     ),
     "a device": (
         lambda: Given(good().chain_pem, good().key_pem, {"certificate_file": "/dev/zero"}),
-        ['C=: "/dev/zero" is no ordinary file; write the path of one'],
+        ['C=: "/dev/zero" is not a regular file; write the path of one'],
     ),
     "text in the settings that is no key": (
         lambda: Given(good().chain_pem, None, {"private_key": PASSPHRASE}),
-        ["S=: holds nothing in PEM form (-----BEGIN … -----)"],
+        ["S=: contains no PEM block (-----BEGIN … -----)"],
     ),
     "everything at once": (
         lambda: Given(
@@ -495,10 +501,10 @@ REFUSED: dict[str, tuple[Callable[[], Given], list[str]]] = {
             mode=0o600,
         ),
         [
-            f"C: ended on {day(-1)} ??:?? UTC; bring its successor",
-            ("C: is not for servers (its extended key usage lacks serverAuth); have one issued for a web server"),
+            f"C: expired on {day(-1)} ??:?? UTC; provide its successor",
+            ("C: is not for servers (its extended key usage lacks serverAuth); get one issued for a web server"),
             f"C: does not cover www.example.com, but chat.example.com; {ISSUED_FOR}",
-            'K: is not the key of the certificate for "the site"; give it its own',
+            'K: is not the key of the certificate for "the site"; write that certificate\'s key',
         ],
     ),
 }
@@ -524,7 +530,7 @@ def test_each_fault_is_named(case: str, tmp_path: Path) -> None:
 
 def test_each_case_has_its_own_words() -> None:
     said = ["\n".join(expected) for _, expected in REFUSED.values()]
-    # A key is encrypted in two ways, and DER in two, which nobody needs to know.
+    # A key is encrypted in two ways, and DER in two, which users need not know.
     assert len(set(said)) == len(said) - 2
 
 
@@ -591,7 +597,7 @@ def test_an_end_that_is_near_is_a_warning(tmp_path: Path) -> None:
     reading = read(Given.of(site(days=(-80, 13.5))), tmp_path)
     assert reading.certificate is not None
     (warning,) = reading.warnings
-    expected = f"certificate.provided: ends on {day(13.5)} ??:?? UTC, in 13 days; bring its successor"
+    expected = f"certificate.provided: expires on {day(13.5)} ??:?? UTC, in 13 days; provide its successor"
     assert with_days_of(expected, re.sub(r"\d\d:\d\d", "??:??", warning), began) == expected
     assert read(Given.of(site(days=(-80, 14.5))), tmp_path).warnings == ()
 
@@ -607,13 +613,13 @@ def test_a_certificate_without_its_authority_is_a_warning(tmp_path: Path) -> Non
     assert reading.certificate is not None
     assert reading.warnings == (
         (
-            'certificate.provided: holds no authority: browsers must know "Test issuing" by themselves. Unless that is'
-            " a root, put its certificate behind the site's"
+            'certificate.provided: contains no CA: browsers must know "Test issuing" already. Unless that is a root'
+            " CA, put its certificate after the site's"
         ),
     )
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not read a file")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without read permission")
 def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = Given.of(good())
     read(given, tmp_path)
@@ -627,7 +633,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
     finally:
         os.seteuid(0)
     assert [str(fault) for fault in reading.faults] == [
-        f"{BEGINNINGS['K']}cannot be read: Permission denied; let who runs this read it",
+        f"{BEGINNINGS['K']}cannot be read: Permission denied; give the user who runs this read permission",
     ]
 
 

@@ -10,15 +10,26 @@ from typing import Any
 import pulumi
 import pytest
 
-from components.docker.engine import Engine, EngineFacts, Publication, VolumeUse
-from components.docker.preflight import faults_on, wanted_images
-from stacks.faults import SettingsError
-from stacks.settings import StackSettings, read_settings
-from tests.support.case_files import Case, case_files, read_case
+from open_webui_edge.components.preflight import faults_on
+from open_webui_edge.engine.engine import Engine, EngineFacts, Publication, VolumeUse
+from open_webui_edge.settings.faults import SettingsError
+from open_webui_edge.settings.needed_images import required_images
+from open_webui_edge.settings.reading import read_settings
+from open_webui_edge.settings.stack import StackSettings
+from tests.support.case_files import CASES, Case, case_files, read_case
 from tests.unit.graph import STACK, Resource, graph_of
 
 SOURCE = f"stacks/Pulumi.{STACK}.yaml"
 ROOT = Path(__file__).parent.parent.parent
+THROUGH_THE_PROGRAM = (
+    *("unknown-key", "port-used-twice", "many-faults-at-once", "aws-many-faults-at-once", "api-key-in-clear"),
+    *("listen-beyond-loopback-without-admin", "port-taken-by-a-container", "image-not-built"),
+    *("image-cannot-be-pulled", "data-volume-in-use"),
+)
+"""A case of each way to a refusal: by the models, by what the file holds in clear, and by what the engine says.
+
+All cases go through the loader: what follows it is the same for each.
+"""
 
 
 @pytest.fixture(params=case_files("refused"), ids=lambda path: path.stem)
@@ -36,14 +47,19 @@ def test_message_is_exactly_what_the_case_says(case: Case, *, update: bool) -> N
         assert message == case.expected
 
 
-def test_nothing_is_registered_and_no_traceback_is_shown(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", THROUGH_THE_PROGRAM)
+def test_nothing_is_registered_and_no_traceback_is_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = read_case(CASES / f"refused/{name}.yaml")
+
     def facts(_: Engine, *, volume: tuple[str, str] | None, **wanted: Sequence[str]) -> EngineFacts:
         return _facts(case.machine, *wanted.values(), volume=volume)
 
     monkeypatch.setattr(Engine, "facts", facts)
-    monkeypatch.setattr("components.configuration._encrypted_paths", lambda _: case.encrypted_paths)
+    # It has never been up.
+    monkeypatch.setattr("open_webui_edge.components.preflight._state_of", lambda _: {})
+    monkeypatch.setattr("open_webui_edge.components.preflight._encrypted_paths", lambda _: case.encrypted_paths)
     is_free = partial(faults_on, is_free=lambda _, port: port not in _taken(case))
-    monkeypatch.setattr("components.configuration.faults_on", is_free)
+    monkeypatch.setattr("open_webui_edge.components.preflight.faults_on", is_free)
     registered: list[Resource] = []
 
     def program() -> None:
@@ -90,7 +106,7 @@ def _check(case: Case) -> None:
         case.config, secret_keys=case.secret_keys, source=SOURCE, encrypted_paths=case.encrypted_paths
     )
     volume = settings.data.volume
-    facts = _facts(case.machine, wanted_images(settings), volume=None if volume is None else (volume, STACK))
+    facts = _facts(case.machine, required_images(settings), volume=None if volume is None else (volume, STACK))
     faults = faults_on(facts, settings, STACK, is_free=lambda _, port: port not in _taken(case))
     if faults:
         raise SettingsError(SOURCE, faults)
@@ -111,5 +127,5 @@ def _facts(machine: dict[str, Any], wanted: Sequence[str], *, volume: tuple[str,
         missing_images={
             name: machine.get("registry", "") for name in wanted if name not in machine.get("images", wanted)
         },
-        brought_volume=None if volume is None else VolumeUse(**machine.get("volume", {"exists": True})),
+        external_volume=None if volume is None else VolumeUse(**machine.get("volume", {"exists": True})),
     )

@@ -1,25 +1,21 @@
 """The rendered nginx.conf: whole, in files that a reviewer reads, and asked about every place that can answer."""
 
-from collections.abc import Iterator
+import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import crossplane
 import pytest
 
-from components.reverse_proxy.headers import CLEARED_HEADERS
-from components.reverse_proxy.rendering import (
-    LOCATIONS,
-    in_single_quotes,
-    render_configuration,
-    token,
-)
-from stacks.proxy import FRONTEND_PATHS
-from stacks.settings import StackSettings, read_settings
+from open_webui_edge.components.reverse_proxy.headers import KNOWN_STRIPPED_HEADERS
+from open_webui_edge.components.reverse_proxy.rendering import LOCATIONS, in_single_quotes, render_configuration, token
+from open_webui_edge.settings.proxy import FRONTEND_PATHS
+from open_webui_edge.settings.reading import read_settings
+from open_webui_edge.settings.stack import StackSettings
 from tests.support.case_files import Case, case_files, read_case
+from tests.support.nginx_checks import Block, parsed, unchecked_ways, within
+from tests.support.rendered_cases import STACK, differences, rendered, shown
 
-STACK = "unit"
+GUARDED = "external-authenticator"
 OVERWRITTEN = {
     "Host",
     "X-Real-IP",
@@ -37,7 +33,6 @@ OVERWRITTEN = {
 }
 # The authenticator is no application: it gets the head of a request, and where that was going.
 ASKED = "/_edge/authenticate"
-Block = list[dict[str, Any]]
 
 
 @pytest.fixture(params=case_files("rendered"), ids=lambda path: path.stem)
@@ -45,44 +40,22 @@ def case(request: pytest.FixtureRequest) -> Case:
     return read_case(request.param)
 
 
-def rendered(case: Case) -> str:
-    settings = read_settings(case.config, secret_keys=case.secret_keys, source="a case")
-    return render_configuration(
-        settings,
-        stack=STACK,
-        upstreams=case.upstreams,
-        replicas=case.replicas,
-        ipv6=case.ipv6,
-        rsa_certificate=case.rsa_certificate,
-        acme_challenges=case.acme_challenges,
-    )
-
-
-def parsed(text: str, directory: Path) -> Block:
-    """Read an nginx.conf back as Nginx would."""
-    file = directory / "nginx.conf"
-    file.write_text(text)
-    payload = crossplane.parse(str(file), single=True, catch_errors=False, check_ctx=False)
-    assert payload["status"] == "ok", payload["errors"]
-    return payload["config"][0]["parsed"]
-
-
-def within(block: Block, *names: str) -> Iterator[dict[str, Any]]:
-    """Walk to the directives at the end of a path of names, such as http, server."""
-    for directive in block:
-        if directive["directive"] == names[0]:
-            if len(names) == 1:
-                yield directive
-            else:
-                yield from within(directive["block"], *names[1:])
-
-
 def test_configuration_is_exactly_what_the_case_says(case: Case, *, update: bool) -> None:
-    found = rendered(case)
+    found = shown(case)
     if update:
         case.rewrite(found)
     else:
         assert found == case.expected
+
+
+def test_a_difference_is_shown_with_the_block_that_it_is_in() -> None:
+    before = ["user nginx;", "http {", "    server {", "        a 1;", "        b 1;", "        c 1;", "    }", "}"]
+    after = [*before[:5], "        b 2;", *before[5:]]
+    within_server = [" " * 9 + "a 1;", " " * 9 + "b 1;", "+        b 2;", " " * 9 + "c 1;", "     }"]
+    assert list(differences(before, after)) == ["@@ http: server", *within_server]
+    without = ["@@ outside of all blocks", "-user nginx;", "+user root;", " http {", "     server {"]
+    assert list(differences(before, ["user root;", *before[1:]])) == without
+    assert list(differences(before, before)) == []
 
 
 def test_each_forgeable_header_is_overwritten_wherever_a_request_is_passed_on(case: Case, tmp_path: Path) -> None:
@@ -97,7 +70,7 @@ def test_each_forgeable_header_is_overwritten_wherever_a_request_is_passed_on(ca
             # Nginx drops all inherited ones where there is one of its own.
             in_force = own or inherited
             names = {name.lower() for name in in_force}
-            assert names >= {name.lower() for name in (*OVERWRITTEN, *CLEARED_HEADERS)}
+            assert names >= {name.lower() for name in (*OVERWRITTEN, *KNOWN_STRIPPED_HEADERS)}
             assert len(in_force) == len(names), "a header is sent twice"
     assert passing >= len(LOCATIONS)
 
@@ -135,7 +108,7 @@ def test_each_location_that_can_answer_says_each_header_once(case: Case, tmp_pat
             assert len(said) == len(set(said)), (location["args"], "says a header twice")
             assert set(said) >= SECURITY | (OF_THE_SITE if site else set())
             assert (set(said) & OF_A_PREFLIGHT) == (OF_A_PREFLIGHT if location["args"] == ["@preflight"] else set())
-            # Wherever an answer may be a stream, whoever is in front of Nginx is told.
+            # Responses that may be streams carry X-Accel-Buffering for a proxy in front.
             if {"/", "/api/", "/ollama/", "/openai/"} & set(location["args"]) and site:
                 assert "X-Accel-Buffering" in said
         assert not list(within(server["block"], "add_header_inherit"))
@@ -176,6 +149,52 @@ def test_nothing_private_can_be_kept(case: Case, tmp_path: Path) -> None:
             assert passed["args"] == [f"http://open_webui{location['args'][-1]}"]
 
 
+def test_no_way_to_the_application_leaves_out_a_check(case: Case, tmp_path: Path) -> None:
+    assert unchecked_ways(parsed(rendered(case), tmp_path)) == []
+
+
+CARELESS = {
+    "a second try without the authenticator": (
+        "location @once_more {",
+        "location @once_more {\n auth_request off;",
+        "location @once_more has auth_request of its own",
+    ),
+    "a location without the authenticator": (
+        "location /api/ {",
+        "location /api/ {\n auth_request off;",
+        "location /api/ passes requests on and asks no authenticator",
+    ),
+    "pages of the site for the authenticator's failures": (
+        "error_page 502 504 @no_answer_of_authenticator;",
+        "",
+        "a question to the authenticator at /_edge/authenticate that fails leads to @once_more",
+    ),
+    "a second try without a list of addresses": (
+        "location /cache/ {",
+        "location /cache/ {\n allow 10.0.0.0/8;\n deny all;",
+        "location /cache/ has allow, and leads where it is not made",
+    ),
+    "a second try from everywhere": (
+        '"~^(?:yes:(?:GET|HEAD|DELETE)|get:GET)',
+        '"~^[a-z]*:(?:GET|HEAD|DELETE)',
+        "map $when_unavailable leads to a second try whatever a location allows",
+    ),
+    "a second try in place of a question": (
+        ":/(?!_edge/)",
+        ":/",
+        "map $when_unavailable leads to a second try in place of a question to the authenticator",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after", "fault"), CARELESS.values(), ids=CARELESS)
+def test_a_check_that_is_left_out_is_noticed(tmp_path: Path, before: str, after: str, fault: str) -> None:
+    (path,) = (path for path in case_files("rendered") if path.stem == GUARDED)
+    text = rendered(read_case(path))
+    assert text.count(before) == 1
+    assert fault in unchecked_ways(parsed(text.replace(before, after), tmp_path))
+
+
 def _said_in(block: Block) -> list[str]:
     return [directive["args"][0] for directive in within(block, "add_header")]
 
@@ -186,6 +205,22 @@ def test_the_access_log_knows_no_query_and_no_header_of_the_client(case: Case, t
     for log_format in formats:
         for variable in ("$request ", "$request_uri", "$args", "$http_", "$cookie_", "$query_string"):
             assert variable not in " ".join(log_format["args"])
+
+
+@pytest.mark.parametrize(
+    ("requests", "field"),
+    [("json", '"authenticator":"$authenticator_status"'), ("text", "authenticator=$authenticator_status")],
+)
+def test_the_access_log_names_the_authenticator_where_there_is_one(requests: str, field: str) -> None:
+    case = read_case(next(path for path in case_files("rendered") if path.stem == GUARDED))
+    proxy = json.loads(case.config["open-webui-edge:proxy"]) | {"log": {"requests": requests}}
+    open_proxy = {name: value for name, value in proxy.items() if name != "authentication"}
+    texts = {}
+    for kind, chosen in {"guarded": proxy, "open": open_proxy}.items():
+        config = {**case.config, "open-webui-edge:proxy": json.dumps(chosen)}
+        settings = read_settings(config, secret_keys=case.secret_keys, source="a case")
+        texts[kind] = render_configuration(settings, stack=STACK, upstreams=case.upstreams)
+    assert {kind: field in text for kind, text in texts.items()} == {"guarded": True, "open": False}
 
 
 def test_every_name_of_the_site_is_served_and_no_other(case: Case, tmp_path: Path) -> None:
@@ -244,7 +279,7 @@ def test_what_is_no_name_of_a_header_is_never_written(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["it's", "a\\b", "$a", "a\nb", "a\0b"])
 def test_what_would_end_its_quotes_is_never_quoted(text: str) -> None:
-    with pytest.raises(ValueError, match="would read as its own"):
+    with pytest.raises(ValueError, match="would interpret"):
         in_single_quotes(text)
 
 
@@ -258,13 +293,13 @@ def test_every_name_that_pulumi_gives_a_stack_can_be_written(stack: str) -> None
 @pytest.mark.parametrize("upstream", ["a:1; return 200", "a:1\n}", "a:$port", ""])
 def test_no_value_adds_a_directive(upstream: str) -> None:
     settings = StackSettings()
-    with pytest.raises(ValueError, match="cannot stand unquoted"):
+    with pytest.raises(ValueError, match="needs quotes"):
         render_configuration(settings, stack=STACK, upstreams=[upstream])
 
 
 @pytest.mark.parametrize("value", ["a b", "a;b", "a{b", "a}b", "$a", 'a"b', "a'b", "a\\b", "a\nb", "a#b", ""])
 def test_what_does_not_mean_itself_in_nginx_is_never_written(value: str) -> None:
-    with pytest.raises(ValueError, match="cannot stand unquoted"):
+    with pytest.raises(ValueError, match="needs quotes"):
         token(value)
 
 

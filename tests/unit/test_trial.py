@@ -11,9 +11,9 @@ from unittest.mock import MagicMock
 import docker.errors
 import pytest
 
-from components.docker.engine import Engine, EngineError
-from components.docker.trial import Trial, TrialContainer, VersionChange, Wanted
-from components.upgrade import LEFT, PASSED, PUT_BACK, REFUSED, WANTED
+from open_webui_edge.components.docker.upgrade_trial import Release, Trial, TrialContainer, VersionChange
+from open_webui_edge.engine.engine import Engine, EngineError
+from open_webui_edge.runtime.open_webui.upgrade import OK, REFUSED, ROLLBACK_FAILED, ROLLED_BACK, UPGRADE_NEEDED
 
 NAME, LABELS = "edge-unit-open-webui-trial", {"app": "open-webui-edge", "stack": "unit", "role": "open-webui-trial"}
 IMAGE = "ghcr.io/open-webui/open-webui:v0.12.4"
@@ -62,7 +62,7 @@ class InventedEngine:
         engine = Engine("unix:///run/invented.sock")
         engine._client = self.client  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         engine.wait_until_healthy = lambda identities, *_: self.happened.append(f"healthy {' '.join(identities)}")  # pyright: ignore[reportAttributeAccessIssue]
-        return VersionChange(engine, Wanted("0.12.4", IMAGE, "open-webui"), TrialContainer(NAME, LABELS), print)
+        return VersionChange(engine, Release("0.12.4", IMAGE, "open-webui"), TrialContainer(NAME, LABELS), print)
 
 
 def replica(number: int, version: str | None, names: Sequence[str] = (), status: str = "running") -> SimpleNamespace:
@@ -113,7 +113,7 @@ TRIAL = Trial(
     ],
 )
 def test_another_version_is_known_by_what_runs(replicas: list[SimpleNamespace], wanted: bool) -> None:  # noqa: FBT001 - a case
-    assert InventedEngine(replicas).change().is_wanted() is wanted
+    assert InventedEngine(replicas).change().needs_upgrade() is wanted
 
 
 @pytest.mark.parametrize("was_here", [True, False])
@@ -121,18 +121,18 @@ def test_where_nothing_runs_the_volume_is_asked_if_the_stack_was_here_before(was
     engine = InventedEngine([])
     if not was_here:
         engine.client.api.inspect_image.side_effect = docker.errors.ImageNotFound("none")
-    assert engine.change().is_wanted() is was_here
+    assert engine.change().needs_upgrade() is was_here
     engine.client.api.inspect_image.assert_called_once_with("edge-unit-open-webui:pinned")
 
 
 def tried(engine: InventedEngine) -> None:
     change = engine.change()
-    assert change.is_wanted()
-    change.make(TRIAL)
+    assert change.needs_upgrade()
+    change.run_trial(TRIAL)
 
 
 def test_a_version_that_works_is_tried_once_the_old_one_has_ended() -> None:
-    engine = InventedEngine([replica(1, "0.11.4"), replica(2, "0.11.4")], [(WANTED, []), (PASSED, [])])
+    engine = InventedEngine([replica(1, "0.11.4"), replica(2, "0.11.4")], [(UPGRADE_NEEDED, []), (OK, [])])
     tried(engine)
     assert engine.happened[0] == "look"
     assert sorted(engine.happened[1:3]) == ["stop id-1 40", "stop id-2 40"]
@@ -147,7 +147,7 @@ def test_a_version_that_works_is_tried_once_the_old_one_has_ended() -> None:
 
 
 def test_data_that_needs_no_trial_stops_nothing() -> None:
-    engine = InventedEngine([replica(1, "0.11.4")], [(PASSED, [])])
+    engine = InventedEngine([replica(1, "0.11.4")], [(OK, [])])
     tried(engine)
     assert engine.happened == ["look"]
 
@@ -157,8 +157,8 @@ def test_what_keeps_a_version_from_being_asked_is_told_in_its_own_words() -> Non
     with pytest.raises(EngineError) as failed:
         tried(engine)
     assert str(failed.value) == (
-        "Whether Open WebUI 0.12.4 can have the data could not be found out (exit code 1); nothing was touched. Its"
-        " last words:\nlaunch: DATABASE_URL: nothing accepts connections"
+        "Checking whether Open WebUI 0.12.4 can use the data failed (exit code 1); nothing was touched. Its log ends"
+        " with:\nlaunch: DATABASE_URL: nothing accepts connections"
     )
     assert engine.happened == ["look"]
 
@@ -172,48 +172,50 @@ def test_a_version_that_cannot_have_the_data_stops_nothing() -> None:
 
 
 def test_a_version_that_fails_gives_way_to_the_old_one() -> None:
-    engine = InventedEngine([replica(1, "0.11.4"), replica(2, "0.11.4")], [(WANTED, []), (PUT_BACK, CRASH)])
+    engine = InventedEngine([replica(1, "0.11.4"), replica(2, "0.11.4")], [(UPGRADE_NEEDED, []), (ROLLED_BACK, CRASH)])
     with pytest.raises(EngineError) as failed:
         tried(engine)
     assert engine.happened[3:] == ["try", "start id-1", "start id-2", "healthy id-1 id-2"]
     assert str(failed.value) == (
-        "open_webui.version: 0.12.4 did not come up: the application ended. The data is as 0.11.4 left it. Set the"
-        " version back, or mend the cause and update again.\n"
-        "Its last words:\nlaunch: copying the data of 0.11.4\nTraceback\nBoom\n0.11.4 runs again."
+        "open_webui.version: 0.12.4 did not become ready: the application ended. The data was rolled back to 0.11.4."
+        " Set the previous version, or fix the cause and update again.\n"
+        "Its log ends with:\nlaunch: copying the data of 0.11.4\nTraceback\nBoom\n0.11.4 runs again."
     )
 
 
 def test_what_a_killed_trial_has_changed_is_undone_before_the_old_one_starts() -> None:
-    engine = InventedEngine([replica(1, "0.11.4")], [(WANTED, []), (137, ["Boom"]), (PASSED, [])])
-    with pytest.raises(EngineError, match=r"its container ended with exit code 137\. The data is as 0\.11\.4 left it"):
+    engine = InventedEngine([replica(1, "0.11.4")], [(UPGRADE_NEEDED, []), (137, ["Boom"]), (OK, [])])
+    with pytest.raises(
+        EngineError, match=r"its container ended with exit code 137\. The data was rolled back to 0\.11\.4"
+    ):
         tried(engine)
     assert engine.happened == ["look", "stop id-1 40", "try", "restore", "start id-1", "healthy id-1"]
 
 
 def test_what_could_not_be_undone_is_left_to_those_that_know_how_to_try_again() -> None:
     replicas = [replica(1, "0.11.4"), replica(2, None, ["ghcr.io/open-webui/open-webui:v0.11.4"])]
-    engine = InventedEngine(replicas, [(WANTED, []), (137, []), (1, ["no room"])])
-    with pytest.raises(EngineError, match="The data could NOT be put back as it was"):
+    engine = InventedEngine(replicas, [(UPGRADE_NEEDED, []), (137, []), (1, ["no room"])])
+    with pytest.raises(EngineError, match="The data was NOT rolled back"):
         tried(engine)
     # The other one's launcher knows no journal, and would work on what is half migrated.
     assert engine.happened[-2:] == ["start id-1", "healthy id-1"]
 
 
 def test_data_that_stays_changed_for_want_of_a_snapshot_is_not_called_what_it_was() -> None:
-    engine = InventedEngine([replica(1, "0.11.4")], [(WANTED, []), (LEFT, CRASH)])
-    with pytest.raises(EngineError, match="The data could NOT be put back as it was"):
+    engine = InventedEngine([replica(1, "0.11.4")], [(UPGRADE_NEEDED, []), (ROLLBACK_FAILED, CRASH)])
+    with pytest.raises(EngineError, match="The data was NOT rolled back"):
         tried(engine)
     assert engine.happened[-2:] == ["start id-1", "healthy id-1"]
 
 
 def test_an_engine_that_was_lost_in_the_middle_starts_nobody_who_knows_no_journal() -> None:
     replicas = [replica(1, "0.11.4"), replica(2, None, ["ghcr.io/open-webui/open-webui:v0.11.4"])]
-    engine = InventedEngine(replicas, [(WANTED, [])])
+    engine = InventedEngine(replicas, [(UPGRADE_NEEDED, [])])
     look = engine.client.containers.create.side_effect
     engine.client.containers.create.side_effect = lambda *words, **options: (
         look(*words, **options) if not engine.given else _lost()
     )
-    with pytest.raises(EngineError, match=r"the engine was lost while 0\.12\.4 was tried"):
+    with pytest.raises(EngineError, match=r"the connection to the engine was lost during the trial of 0\.12\.4"):
         tried(engine)
     assert "start id-2" not in engine.happened
 
@@ -223,8 +225,8 @@ def _lost() -> None:
 
 
 def test_only_what_ran_is_started_again() -> None:
-    engine = InventedEngine([replica(1, "0.11.4", status="exited")], [(WANTED, []), (PUT_BACK, CRASH)])
-    with pytest.raises(EngineError, match="No container of an earlier version was there to be started again"):
+    engine = InventedEngine([replica(1, "0.11.4", status="exited")], [(UPGRADE_NEEDED, []), (ROLLED_BACK, CRASH)])
+    with pytest.raises(EngineError, match="There is no container of an earlier version to start again"):
         tried(engine)
     assert engine.happened == ["look", "try"]
 
@@ -233,5 +235,5 @@ def test_a_container_of_somebody_else_s_is_left_alone() -> None:
     engine = InventedEngine([replica(1, "0.11.4")])
     engine.client.containers.get.side_effect = None
     engine.client.containers.get.return_value = SimpleNamespace(labels={"stack": "another"})
-    with pytest.raises(EngineError, match="belongs to somebody else"):
-        engine.change().is_wanted()
+    with pytest.raises(EngineError, match="does not belong to this stack"):
+        engine.change().needs_upgrade()

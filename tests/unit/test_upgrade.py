@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from components import upgrade
-from components.upgrade import (
+from open_webui_edge.runtime.open_webui import upgrade
+from open_webui_edge.runtime.open_webui.upgrade import (
     DATABASE,
-    LEFT,
-    PASSED,
-    PUT_BACK,
+    OK,
     REFUSED,
+    ROLLBACK_FAILED,
+    ROLLED_BACK,
     SETTINGS,
     SNAPSHOTS,
+    UPGRADE_NEEDED,
     VECTORS,
-    WANTED,
+    DatabaseState,
     Failed,
-    Found,
     Journal,
     Lock,
     Rules,
@@ -115,17 +115,17 @@ def crashes(*_: object) -> None:
 
 def test_data_that_is_of_this_version_is_left_as_it_is(old: Upgrade, data: Path) -> None:
     before = what_is_in(data)
-    old.settle(first=True).let_go()
+    old.prepare(first=True).release()
     assert Journal.read(data) == Journal(version=OLD)
     assert what_is_in(data) == before
-    assert old.look(None) == PASSED
+    assert old.check(None) == OK
 
 
 def test_a_new_stack_needs_no_trial(tmp_path: Path, new: Upgrade, data: Path) -> None:
     shutil.rmtree(data)
     data.mkdir()
-    assert new.look(None) == PASSED
-    new.settle(first=True).let_go()
+    assert new.check(None) == OK
+    new.prepare(first=True).release()
     assert Journal.read(data) == Journal(version=NEW)
     assert not (tmp_path / "data" / SNAPSHOTS).exists()
 
@@ -133,39 +133,39 @@ def test_a_new_stack_needs_no_trial(tmp_path: Path, new: Upgrade, data: Path) ->
 @pytest.mark.parametrize("known", ["by the journal", "by the program", "by the database"])
 def test_another_version_is_to_be_tried(old: Upgrade, new: Upgrade, known: str) -> None:
     if known == "by the journal":
-        old.settle(first=True).let_go()
-    assert new.look(OLD if known == "by the program" else None) == WANTED
+        old.prepare(first=True).release()
+    assert new.check(OLD if known == "by the program" else None) == UPGRADE_NEEDED
 
 
 def test_a_version_that_works_counts_once_a_replica_of_it_starts(
     old: Upgrade, new: Upgrade, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrating(monkeypatch, data)
-    monkeypatch.setattr(upgrade, "_see_it_work", works)
+    monkeypatch.setattr(upgrade, "_test_start", works)
     before = what_is_in(data)
-    assert new.attempt([], OLD, 60) == PASSED
+    assert new.attempt([], OLD, 60) == OK
     changed = what_is_in(data)
     assert changed != before
-    assert new.look(None) == PASSED
-    new.settle(first=True).let_go()
-    new.settle(first=False).let_go()
+    assert new.check(None) == OK
+    new.prepare(first=True).release()
+    new.prepare(first=False).release()
     journal = Journal.read(data)
     assert (journal.version, journal.attempt) == (NEW, None)
-    assert journal.kept is not None
-    assert (journal.kept.of, snapshots(data)) == (OLD, [journal.kept.name])
+    assert journal.previous is not None
+    assert (journal.previous.version, snapshots(data)) == (OLD, [journal.previous.name])
     assert what_is_in(data) == changed
     with pytest.raises(SystemExit, match="cannot read this database"):
-        old.settle(first=True)
+        old.prepare(first=True)
 
 
 def test_a_trial_that_worked_is_undone_where_the_old_version_starts_all_the_same(
     old: Upgrade, new: Upgrade, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrating(monkeypatch, data)
-    monkeypatch.setattr(upgrade, "_see_it_work", works)
+    monkeypatch.setattr(upgrade, "_test_start", works)
     before = what_is_in(data)
-    assert new.attempt([], OLD, 60) == PASSED
-    old.settle(first=True).let_go()
+    assert new.attempt([], OLD, 60) == OK
+    old.prepare(first=True).release()
     assert what_is_in(data) == before
     assert Journal.read(data) == Journal(version=OLD)
     assert snapshots(data) == []
@@ -175,9 +175,9 @@ def test_a_version_that_crashes_leaves_nothing_behind(
     new: Upgrade, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     migrating(monkeypatch, data)
-    monkeypatch.setattr(upgrade, "_see_it_work", crashes)
+    monkeypatch.setattr(upgrade, "_test_start", crashes)
     before = what_is_in(data)
-    assert new.attempt([], OLD, 60) == PUT_BACK
+    assert new.attempt([], OLD, 60) == ROLLED_BACK
     assert what_is_in(data) == before
     assert Journal.read(data) == Journal(version=OLD)
     assert snapshots(data) == []
@@ -198,21 +198,21 @@ def test_no_chat_is_lost_wherever_the_power_is(  # noqa: PLR0913, PLR0917 - what
     ends: Callable[..., None],
     once_more: bool,  # noqa: FBT001 - a case
 ) -> None:
-    old.settle(first=True).let_go()
+    old.prepare(first=True).release()
     before, whole = what_is_in(data), data.with_name("whole")
     shutil.copytree(data, whole)
     reached, moment = True, 0
     while reached:
         with monkeypatch.context() as patch:
             migrating(patch, data)
-            patch.setattr(upgrade, "_see_it_work", ends)
+            patch.setattr(upgrade, "_test_start", ends)
             with power_goes(upgrade, moment) as went:
                 new.attempt([], None, 60)
             reached = went()
         if once_more:
             with power_goes(upgrade, moment % 7):
-                old.settle(first=True).let_go()
-        old.settle(first=True).let_go()
+                old.prepare(first=True).release()
+        old.prepare(first=True).release()
         assert what_is_in(data) == before, f"after the power was lost at moment {moment}"
         assert Journal.read(data) == Journal(version=OLD)
         assert snapshots(data) == []
@@ -223,33 +223,33 @@ def test_no_chat_is_lost_wherever_the_power_is(  # noqa: PLR0913, PLR0917 - what
 
 
 def test_what_was_cut_is_tried_afresh(old: Upgrade, new: Upgrade, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old.settle(first=True).let_go()
+    old.prepare(first=True).release()
     migrating(monkeypatch, data)
 
     def power_is_lost(*_: object) -> None:
         raise PowerLossError
 
-    monkeypatch.setattr(upgrade, "_see_it_work", power_is_lost)
+    monkeypatch.setattr(upgrade, "_test_start", power_is_lost)
     with pytest.raises(PowerLossError):
         new.attempt([], None, 60)
     assert Journal.read(data).attempt is not None
-    assert new.look(None) == WANTED
-    monkeypatch.setattr(upgrade, "_see_it_work", works)
-    assert new.attempt([], None, 60) == PASSED
-    new.settle(first=True).let_go()
-    kept = Journal.read(data).kept
-    assert kept is not None
-    with closing(sqlite3.connect(data / SNAPSHOTS / kept.name / DATABASE)) as copy:
+    assert new.check(None) == UPGRADE_NEEDED
+    monkeypatch.setattr(upgrade, "_test_start", works)
+    assert new.attempt([], None, 60) == OK
+    new.prepare(first=True).release()
+    previous = Journal.read(data).previous
+    assert previous is not None
+    with closing(sqlite3.connect(data / SNAPSHOTS / previous.name / DATABASE)) as copy:
         assert list(copy.execute("SELECT title FROM chat")) == [("kept",)]
 
 
 def upgraded(old: Upgrade, new: Upgrade, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old.settle(first=True).let_go()
+    old.prepare(first=True).release()
     with monkeypatch.context() as patch:
         migrating(patch, data)
-        patch.setattr(upgrade, "_see_it_work", works)
+        patch.setattr(upgrade, "_test_start", works)
         new.attempt([], None, 60)
-    new.settle(first=True).let_go()
+    new.prepare(first=True).release()
 
 
 def test_a_downgrade_across_a_migration_is_refused_with_the_way_out(
@@ -259,7 +259,7 @@ def test_a_downgrade_across_a_migration_is_refused_with_the_way_out(
     upgraded(old, new, data, monkeypatch)
     after = what_is_in(data)
     capsys.readouterr()
-    assert upgrade.carry_out(old, {"task": "look", "before": None, "limit": 60}, []) == REFUSED
+    assert upgrade.run_trial_task(old, {"task": "look", "before": None, "limit": 60}, []) == REFUSED
     assert capsys.readouterr().out == (
         "launch: refused: 0.11.4 cannot read this database, which 0.12.4 has migrated (to second); set 0.12.4; or go"
         " back to the data as it was on 2026-09-21 14:13 UTC, before the upgrade, by open_webui.upgrade.downgrade:"
@@ -274,7 +274,7 @@ def test_a_downgrade_to_a_version_without_a_snapshot_has_no_such_way(
     upgraded(old, new, data, monkeypatch)
     older = Upgrade(tmp_path / "old", data, "0.11.0", Rules(snapshot=True, downgrade_from_snapshot=True))
     with pytest.raises(upgrade.Refused) as refused:
-        older.look(None)
+        older.check(None)
     assert str(refused.value) == (
         "0.11.0 cannot read this database, which 0.12.4 has migrated (to second); set 0.12.4, or restore a backup that"
         " 0.11.0 has made"
@@ -288,15 +288,15 @@ def test_a_downgrade_gets_the_snapshot_where_that_is_wanted(
     upgraded(old, new, data, monkeypatch)
     back = Upgrade(tmp_path / "old", data, OLD, Rules(snapshot=True, downgrade_from_snapshot=True))
     monkeypatch.setattr(Upgrade, "_migrate", works)
-    monkeypatch.setattr(upgrade, "_see_it_work", works)
-    assert back.look(None) == WANTED
-    assert back.attempt([], None, 60) == PASSED
-    back.settle(first=True).let_go()
+    monkeypatch.setattr(upgrade, "_test_start", works)
+    assert back.check(None) == UPGRADE_NEEDED
+    assert back.attempt([], None, 60) == OK
+    back.prepare(first=True).release()
     assert what_is_in(data) == before
     journal = Journal.read(data)
-    assert journal.kept is not None
-    # The data of the later version is what is kept now.
-    assert (journal.version, journal.kept.of) == (OLD, NEW)
+    assert journal.previous is not None
+    # The snapshot now holds the data of the later version.
+    assert (journal.version, journal.previous.version) == (OLD, NEW)
 
 
 def test_a_version_that_fails_after_a_downgrade_gives_the_later_data_back(
@@ -306,8 +306,8 @@ def test_a_version_that_fails_after_a_downgrade_gives_the_later_data_back(
     after = what_is_in(data)
     back = Upgrade(tmp_path / "old", data, OLD, Rules(snapshot=True, downgrade_from_snapshot=True))
     monkeypatch.setattr(Upgrade, "_migrate", works)
-    monkeypatch.setattr(upgrade, "_see_it_work", crashes)
-    assert back.attempt([], None, 60) == PUT_BACK
+    monkeypatch.setattr(upgrade, "_test_start", crashes)
+    assert back.attempt([], None, 60) == ROLLED_BACK
     assert what_is_in(data) == after
     assert Journal.read(data).version == NEW
 
@@ -317,7 +317,7 @@ def test_without_room_for_a_snapshot_nothing_is_touched(
 ) -> None:
     monkeypatch.setattr(upgrade.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1 << 20))  # type: ignore[attr-defined] # noqa: SLF001 - its own type
     before = what_is_in(data)
-    assert upgrade.carry_out(new, {"task": "look", "before": OLD, "limit": 60}, []) == REFUSED
+    assert upgrade.run_trial_task(new, {"task": "look", "before": OLD, "limit": 60}, []) == REFUSED
     said = capsys.readouterr().out
     assert (
         "a snapshot comes before another version, and needs 65 MiB, of which the disk of the volume has 1 MiB" in said
@@ -332,9 +332,9 @@ def test_without_a_snapshot_it_says_that_nothing_is_put_back(
     package = package_of(tmp_path / "new", "first", "second")
     bold = Upgrade(package, data, NEW, Rules(snapshot=False, downgrade_from_snapshot=False))
     monkeypatch.setattr(Upgrade, "_migrate", works)
-    monkeypatch.setattr(upgrade, "_see_it_work", crashes)
-    assert bold.attempt([], OLD, 60) == LEFT
-    assert "there is no snapshot of 0.11.4 to put back" in capsys.readouterr().out
+    monkeypatch.setattr(upgrade, "_test_start", crashes)
+    assert bold.attempt([], OLD, 60) == ROLLBACK_FAILED
+    assert "there is no snapshot of 0.11.4 to restore" in capsys.readouterr().out
     assert snapshots(data) == []
     # What it is of is found out by how far it is migrated, and not taken for what it was.
     assert Journal.read(data).version is None
@@ -343,79 +343,86 @@ def test_without_a_snapshot_it_says_that_nothing_is_put_back(
 def test_a_database_that_is_gone_between_two_steps_of_its_return_comes_back(
     old: Upgrade, new: Upgrade, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old.settle(first=True).let_go()
+    old.prepare(first=True).release()
     before = what_is_in(data)
     cut_while_it_migrates(new, monkeypatch)
     journal = Journal.read(data)
     assert journal.attempt is not None
     replace(journal, attempt=replace(journal.attempt, step=Step.RESTORING)).write(data)
     (data / DATABASE).unlink()
-    found = Sqlite.found
+    inspect = Sqlite.inspect
 
-    def as_a_server_says_it(self: Sqlite) -> Found:
+    def as_a_server_says_it(self: Sqlite) -> DatabaseState:
         if not (data / DATABASE).exists():
             raise ConnectionError("there is no such database")
-        return found(self)
+        return inspect(self)
 
-    monkeypatch.setattr(Sqlite, "found", as_a_server_says_it)
-    assert new.look(None) == WANTED
-    old.settle(first=True).let_go()
+    monkeypatch.setattr(Sqlite, "inspect", as_a_server_says_it)
+    assert new.check(None) == UPGRADE_NEEDED
+    old.prepare(first=True).release()
     assert what_is_in(data) == before
 
 
 def test_a_snapshot_that_is_not_there_costs_nothing_more(
     old: Upgrade, new: Upgrade, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old.settle(first=True).let_go()
+    old.prepare(first=True).release()
     cut_while_it_migrates(new, monkeypatch)
     shutil.rmtree(data / SNAPSHOTS)
     before = what_is_in(data)
     with pytest.raises(SystemExit, match="is not in the volume, so nothing was put back"):
-        old.settle(first=True)
+        old.prepare(first=True)
     assert what_is_in(data) == before
 
 
 def test_whoever_works_on_the_data_keeps_a_trial_away(
     old: Upgrade, new: Upgrade, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(upgrade, "ALONE", 0.3)
+    monkeypatch.setattr(upgrade, "LOCK_TIMEOUT", 0.3)
     before = what_is_in(data)
-    lock = old.settle(first=True)
-    assert new.attempt([], OLD, 60) == PUT_BACK
+    lock = old.prepare(first=True)
+    assert new.attempt([], OLD, 60) == ROLLED_BACK
     assert "failed: another container still works on the data" in capsys.readouterr().out
     assert what_is_in(data) == before
-    lock.let_go()
+    lock.release()
 
 
 def test_further_replicas_wait_until_the_first_has_put_the_data_in_order(
     old: Upgrade, new: Upgrade, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrating(monkeypatch, data)
-    monkeypatch.setattr(upgrade, "_see_it_work", works)
+    monkeypatch.setattr(upgrade, "_test_start", works)
     new.attempt([], OLD, 60)
-    monkeypatch.setattr(upgrade, "SETTLED", 0.6)
+    monkeypatch.setattr(upgrade, "FIRST_REPLICA_TIMEOUT", 0.6)
     with pytest.raises(SystemExit, match="another container still works on the data"):
-        old.settle(first=False)
-    old.settle(first=True).let_go()
-    old.settle(first=False).let_go()
+        old.prepare(first=False)
+    old.prepare(first=True).release()
+    old.prepare(first=False).release()
 
 
-def test_a_journal_says_what_it_was_told(data: Path) -> None:
+def test_a_journal_is_read_as_it_was_written(data: Path) -> None:
     snapshot = upgrade.Snapshot(OLD, f"{OLD}-1", 1, "a database")
-    written = Journal(OLD, upgrade.Attempt(OLD, NEW, Step.MIGRATING, snapshot), snapshot)
+    written = Journal(OLD, upgrade.Attempt(OLD, NEW, Step.MIGRATING, snapshot), snapshot, (snapshot,))
     written.write(data)
     assert Journal.read(data) == written
-    assert json.loads((data / upgrade.JOURNAL).read_text())["attempt"]["step"] == "migrating"
+    # Volumes hold journals of earlier releases: the keys stay.
+    document = {"of": OLD, "name": f"{OLD}-1", "taken": 1, "database": "a database"}
+    assert json.loads((data / upgrade.JOURNAL).read_text()) == {
+        "version": OLD,
+        "attempt": {"before": OLD, "to": NEW, "step": "migrating", "snapshot": document},
+        "kept": document,
+        "unwanted": [document],
+    }
 
 
 def test_a_lock_is_held_by_many_or_by_one(data: Path) -> None:
     one, two, three = Lock(data), Lock(data), Lock(data)
-    one.share(0)
-    two.share(0)
+    one.acquire_shared(0)
+    two.acquire_shared(0)
     with pytest.raises(TimeoutError):
-        three.have_alone(0)
-    one.let_go()
-    two.let_go()
-    three.have_alone(0)
+        three.acquire_exclusive(0)
+    one.release()
+    two.release()
+    three.acquire_exclusive(0)
     with pytest.raises(TimeoutError):
-        one.share(0)
+        one.acquire_shared(0)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from bootstrap import debian
-from bootstrap.console import Step
-from bootstrap.images import rootfs
-from bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap import debian
+from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.images import rootfs
+from open_webui_edge.bootstrap.problem import ProblemError
 
 HERE = Path(__file__).parent
 SUITE = "trixie"
@@ -52,7 +52,7 @@ def fill(root: Path, step: Step) -> None:
     _apt(root, "install", "--no-install-recommends", "--download-only", *FETCHED)
     (root / "usr/sbin/policy-rc.d").unlink()
     _be_on_ec2(root)
-    # Nobody here gives addresses by DHCP, and asking takes half a minute.
+    # There is no DHCP server here, and the request would take half a minute.
     (root / "usr/sbin/dhcpcd").unlink()
     # Each instance has its own.
     for key in root.glob("etc/ssh/ssh_host_*"):

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from bootstrap.console import Step
-from bootstrap.images import rootfs
-from bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.images import rootfs
+from open_webui_edge.bootstrap.problem import ProblemError
 
 HERE = Path(__file__).parent
 SUITE = "forky"
@@ -36,9 +36,9 @@ def fill(root: Path, step: Step) -> None:
 
 
 def _require_version(answer: str) -> None:
-    found = re.search(r"nginx/(\d+)\.(\d+)", answer)
-    if found is None or (int(found[1]), int(found[2])) < OLDEST:
-        version = found[0] if found else "an nginx without a version"
+    match = re.search(r"nginx/(\d+)\.(\d+)", answer)
+    if match is None or (int(match[1]), int(match[2])) < OLDEST:
+        version = match[0] if match else "an nginx without a version"
         message = (
             f"Debian {SUITE} on this machine's mirror has {version}, and the proxy needs {OLDEST[0]}.{OLDEST[1]} or "
             "later; use a newer mirror, or pull the official image (images.registry)."

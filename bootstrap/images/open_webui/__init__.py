@@ -5,9 +5,9 @@ import platform
 import shutil
 from pathlib import Path
 
-from bootstrap import command, places
-from bootstrap.console import Step
-from bootstrap.images import rootfs
+from open_webui_edge.bootstrap import command, paths
+from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.images import rootfs
 
 HERE = Path(__file__).parent
 SUITE = "bookworm"
@@ -24,7 +24,7 @@ def fill(root: Path, version: str, step: Step) -> None:
     """Make the image's file system of one release in the folder `root`."""
     rootfs.make(SUITE, root, rootfs.packages_in(HERE / "packages.txt"), step)
     step.now(f"installing open-webui {version} from the Python package index")
-    _install(root / PACKAGES, version)
+    install(root / PACKAGES, version)
     home = root / HOME
     (home / "data").mkdir(parents=True)
     shutil.copyfile(HERE / "start.sh", home / "start.sh")
@@ -35,8 +35,9 @@ def fill(root: Path, version: str, step: Step) -> None:
     _compile(root)
 
 
-def _install(target: Path, version: str) -> None:
-    words = [_uv(), "pip", "install", "--target", target, "--python", places.PYTHON, "--quiet"]
+def install(target: Path, version: str) -> None:
+    """Install a release and what it needs into the folder `target`."""
+    words = [_uv(), "pip", "install", "--target", target, "--python", paths.PYTHON, "--quiet"]
     # The host's Python may be another one than the image's.
     words += ["--python-version", PYTHON_VERSION, "--python-platform", f"{platform.machine()}-manylinux_{OLDEST_LIBC}"]
     # pip too: Open WebUI installs what a user's function asks for with it.
@@ -47,9 +48,9 @@ def _install(target: Path, version: str) -> None:
 
 def _uv() -> Path:
     """Return the installer, in a virtual environment of its own: resolving takes it seconds, and pip minutes."""
-    folder = places.cache() / "uv"
+    folder = paths.cache() / "uv"
     if not (folder / "bin/uv").exists():
-        command.output([places.PYTHON, "-m", "venv", folder], purpose="Making a virtual environment for uv")
+        command.output([paths.PYTHON, "-m", "venv", folder], purpose="Making a virtual environment for uv")
         command.output(
             [folder / "bin/pip", "install", "--quiet", "-r", HERE / "requirements-build.txt"], purpose="Installing uv"
         )
@@ -63,16 +64,16 @@ def _as_pip_does() -> dict[str, str]:
         "UV_INDEX": "global.extra-index-url",
         "SSL_CERT_FILE": "global.cert",
     }
-    found: dict[str, str] = {"UV_SYSTEM_CERTS": "true", "UV_HTTP_TIMEOUT": "180"}
+    variables: dict[str, str] = {"UV_SYSTEM_CERTS": "true", "UV_HTTP_TIMEOUT": "180"}
     for variable, key in asked.items():
         name = key.removeprefix("global.").replace("-", "_").upper()
         value = (
             os.environ.get(f"PIP_{name}")
-            or command.attempt([places.PYTHON, "-m", "pip", "config", "get", key]).stdout.strip()
+            or command.attempt([paths.PYTHON, "-m", "pip", "config", "get", key]).stdout.strip()
         )
         if value and variable not in os.environ:
-            found[variable] = value
-    return found
+            variables[variable] = value
+    return variables
 
 
 def _compile(root: Path) -> None:

@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
-from bootstrap.console import Step
-from bootstrap.images import rootfs
-from bootstrap.problem import ProblemError
-from components.images import POSTGRES_MAJOR
+from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.images import rootfs
+from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.settings.images import POSTGRES_MAJOR
 
 HERE = Path(__file__).parent
 SUITE = "forky"
@@ -34,7 +34,7 @@ def fill(root: Path, step: Step) -> None:
 
 
 def give_id(root: Path, user: str, number: int) -> None:
-    """Give a user of the system in `root`, and its group, another number; whoever had that one goes.
+    """Give a user of the system in `root`, and its group, another number; remove the user that had it.
 
     Only services that never run in such an image have one, and which number they get differs from build to build.
     """

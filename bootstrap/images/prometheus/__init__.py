@@ -1,9 +1,9 @@
-"""Recipe of the image with Prometheus and with mtail, which counts for it what Nginx logs: Debian's packages."""
+"""Recipe of the image with Prometheus: Debian's package."""
 
 from pathlib import Path
 
-from bootstrap.console import Step
-from bootstrap.images import rootfs
+from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.images import rootfs
 
 HERE = Path(__file__).parent
 SUITE = "forky"

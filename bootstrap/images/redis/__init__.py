@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from bootstrap.console import Step
-from bootstrap.images import rootfs
+from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.images import rootfs
 
 HERE = Path(__file__).parent
 SUITE = "forky"

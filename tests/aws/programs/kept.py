@@ -3,17 +3,13 @@
 import pulumi
 import pulumi_aws as aws
 
-from components.aws.backup import DailyArgs, VolumeBackup, VolumeBackupArgs
-from components.aws.dns import DnsRecords, DnsRecordsArgs, DnsZone, DnsZoneArgs
-from components.keeping import release
+from open_webui_edge.components.aws.backup import DailyArgs, VolumeBackup, VolumeBackupArgs
+from open_webui_edge.components.aws.dns import DnsRecords, DnsRecordsArgs, DnsZone, DnsZoneArgs
 
 config = pulumi.Config()
 dns, backup = config.get_object("dns"), config.get_object("backup")
-transforms: list[pulumi.ResourceTransform] = []
-if not (config.get_object("data") or {}).get("keep", True):
-    transforms.append(release)
 provider = aws.Provider("aws", region="eu-central-1")
-options = pulumi.ResourceOptions(providers={"aws": provider}, transforms=transforms)
+options = pulumi.ResourceOptions(providers={"aws": provider})
 
 if dns:
     zone = DnsZone("edge-zone", DnsZoneArgs(zone="example.com", create=dns["create"]), options)

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
-from components import images
-from components.images import BENCH_TOOLS, ImageSource
+from open_webui_edge.settings import images
+from open_webui_edge.settings.images import BENCH_TOOLS, ImageSource
 from tests.acme.engine import bring, docker, log_of, remove
 from tests.end_to_end.instance.hardware import Hardware
 from tests.support.certificates import Issued

@@ -12,14 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from components.images import INSTANCE
+from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.settings.images import INSTANCE
 from tests.acme.engine import bring, docker, remove
 from tests.end_to_end.instance.address import Address, Door
 from tests.end_to_end.instance.disk import Disk
 from tests.end_to_end.instance.machine import Machine
 from tests.end_to_end.instance.metadata import ADDRESS, Facts, MetadataService, credentials
 from tests.support.cloud import REGION, Cloud
-from tests.support.waiting import wait_until
 
 _EVERY = 0.3
 """Seconds between two looks at the cloud."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.images import INSTANCE
+from open_webui_edge.settings.images import INSTANCE
 from tests.acme.engine import docker, inside, remove
 from tests.end_to_end.instance.disk import Disk
 from tests.end_to_end.instance.metadata import ADDRESS

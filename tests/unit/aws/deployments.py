@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from components.deployment import OpenWebUIDeployment
-from stacks.settings import StackSettings
+from open_webui_edge.components.deployment import OpenWebUIDeployment
+from open_webui_edge.settings.stack import StackSettings
 from tests.unit.graph import Graph, graph_of
 
 EXAMPLES = Path(__file__).parents[3] / "stacks" / "examples"
@@ -117,10 +117,13 @@ def settings_of(stack: str) -> dict[str, Any]:
 
 
 @cache
-def deployed(stack: str, *, preview: bool = False, keep: bool = True) -> Graph:
+def deployed(stack: str, *, preview: bool = False) -> Graph:
     """Return a stack's graph."""
-    config = settings_of(stack)
-    config = {**config, "data": {**config.get("data", {}), "keep": keep}}
+    return graph_with(settings_of(stack), preview=preview)
+
+
+def graph_with(config: Mapping[str, Any], *, preview: bool = False) -> Graph:
+    """Return the graph of what a stack's file says."""
     settings = StackSettings.model_validate_json(json.dumps(config))
     return graph_of(
         lambda: OpenWebUIDeployment("edge", settings).outputs,

@@ -1,4 +1,4 @@
-"""What whoever runs `make up` must be allowed, by the types that the resource graph holds."""
+"""IAM permissions that `make up` needs, by the types in the resource graph."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 REGION = "eu-central-1"
-"""Of the examples; whoever uses another writes that."""
+"""Of the examples; other stacks use their own."""
 
 
 class Reach(Enum):
@@ -299,7 +299,7 @@ _NAMES = [
     "arn:aws:sns:*:*:edge-*",
     "arn:aws:cloudwatch:*:*:alarm:edge-*",
     "arn:aws:ssm:*:*:parameter/open-webui-edge/*",
-    # In which Debian and Canonical say which image is the newest; nobody but AWS writes there.
+    # In which Debian and Canonical say which image is the newest; only AWS writes there.
     "arn:aws:ssm:*::parameter/aws/service/*",
 ]
 _HERE = {"StringEquals": {"aws:RequestedRegion": REGION}}

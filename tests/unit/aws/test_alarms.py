@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from components.aws.alarms import Alarms, AlarmsArgs, WatchedLoadBalancer
-from components.aws.behind import Behind
+from open_webui_edge.components.aws.alarms import Alarms, AlarmsArgs, WatchedLoadBalancer
+from open_webui_edge.components.aws.load_balancer import LoadBalancerKind
 from tests.unit.graph import UNKNOWN, Graph, graph_of
 
 
-def alarms(behind: Behind = Behind.NONE, *, preview: bool = False, **changes: Any) -> Graph:
+def alarms(load_balancer: LoadBalancerKind = LoadBalancerKind.NONE, *, preview: bool = False, **changes: Any) -> Graph:
     def program() -> dict[str, Any]:
         args = AlarmsArgs(instance_id="i-1", disk_percent=85, expiry_days=14)
-        if behind is not Behind.NONE:
+        if load_balancer is not LoadBalancerKind.NONE:
             args["load_balancer"] = WatchedLoadBalancer(
-                kind=behind, arn_suffix="app/edge/0123", target_group_arn_suffix="targetgroup/edge/0123"
+                kind=load_balancer, arn_suffix="app/edge/0123", target_group_arn_suffix="targetgroup/edge/0123"
             )
         return {"topic_arn": Alarms("edge-alarms", AlarmsArgs(**{**args, **changes})).topic_arn}
 
@@ -24,17 +24,17 @@ def alarms(behind: Behind = Behind.NONE, *, preview: bool = False, **changes: An
 
 ALWAYS = {"status", "disk", "certificate"}
 WATCHED = {
-    Behind.NONE: ALWAYS,
-    Behind.NLB: {*ALWAYS, "unhealthy"},
-    Behind.ALB: {*ALWAYS, "unhealthy", "load-balancer-5xx", "target-5xx"},
+    LoadBalancerKind.NONE: ALWAYS,
+    LoadBalancerKind.NLB: {*ALWAYS, "unhealthy"},
+    LoadBalancerKind.ALB: {*ALWAYS, "unhealthy", "load-balancer-5xx", "target-5xx"},
 }
 
 
 @pytest.mark.parametrize("preview", [False, True])
-@pytest.mark.parametrize("behind", Behind)
-def test_what_is_there_is_watched(behind: Behind, *, preview: bool) -> None:
-    found = {one.name.removeprefix("edge-alarms-") for one in alarms(behind, preview=preview).of("MetricAlarm")}
-    assert found == WATCHED[behind]
+@pytest.mark.parametrize("load_balancer", LoadBalancerKind)
+def test_what_is_there_is_watched(load_balancer: LoadBalancerKind, *, preview: bool) -> None:
+    found = {one.name.removeprefix("edge-alarms-") for one in alarms(load_balancer, preview=preview).of("MetricAlarm")}
+    assert found == WATCHED[load_balancer]
 
 
 FIGURES = [
@@ -119,7 +119,7 @@ COMPARED = {"GreaterThanOrEqualToThreshold": ">=", "LessThanThreshold": "<"}
 
 @pytest.mark.parametrize(("role", "changes", "figures"), FIGURES, ids=[f"{role}{[*c]}" for role, c, _ in FIGURES])
 def test_an_alarm_goes_off_at(role: str, changes: dict[str, Any], figures: tuple[Any, ...]) -> None:
-    inputs = alarms(Behind.ALB, **changes).named(f"edge-alarms-{role}").inputs
+    inputs = alarms(LoadBalancerKind.ALB, **changes).named(f"edge-alarms-{role}").inputs
     assert (
         inputs["namespace"],
         inputs["metricName"],
@@ -134,12 +134,12 @@ def test_an_alarm_goes_off_at(role: str, changes: dict[str, Any], figures: tuple
 
 
 def test_a_network_load_balancer_counts_its_unhealthy_hosts_elsewhere() -> None:
-    inputs = alarms(Behind.NLB).named("edge-alarms-unhealthy").inputs
+    inputs = alarms(LoadBalancerKind.NLB).named("edge-alarms-unhealthy").inputs
     assert inputs["namespace"] == "AWS/NetworkELB"
 
 
 def test_whoever_is_woken_reads_what_is_the_matter() -> None:
-    for one in alarms(Behind.ALB).of("MetricAlarm"):
+    for one in alarms(LoadBalancerKind.ALB).of("MetricAlarm"):
         assert one.inputs["alarmDescription"].endswith("."), one.name
         assert one.inputs["name"].startswith("edge-unit-"), one.name
 
@@ -183,6 +183,6 @@ def test_cloudwatch_can_publish_since_the_topic_has_not_the_accounts_key() -> No
 
 
 def test_a_preview_has_the_same_resources() -> None:
-    graph = alarms(Behind.ALB, email="ops@example.com", preview=True)
-    assert graph.identities() == alarms(Behind.ALB, email="ops@example.com").identities()
+    graph = alarms(LoadBalancerKind.ALB, email="ops@example.com", preview=True)
+    assert graph.identities() == alarms(LoadBalancerKind.ALB, email="ops@example.com").identities()
     assert graph.returned == {"topic_arn": UNKNOWN}

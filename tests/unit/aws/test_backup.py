@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from components.aws.backup import DailyArgs, VolumeBackup, VolumeBackupArgs, cron
+from open_webui_edge.components.aws.backup import DailyArgs, VolumeBackup, VolumeBackupArgs, cron
 from tests.unit.graph import Graph, graph_of
 
 
@@ -25,7 +25,7 @@ def test_the_vault_is_kept_and_hangs_on_nothing_that_costs(*, preview: bool) -> 
     assert (vault.protect, vault.retain) == (True, True)
     # Copies are deleted in the name of the role that made them, so the vault goes before it does.
     assert vault.after == {"edge-backup-role-back-up", "edge-backup-role-restore"}
-    # Its copies go with it, once somebody has released both on purpose.
+    # Its snapshots go with it, once a user has unprotected both.
     assert vault.inputs["forceDestroy"] is True
 
 

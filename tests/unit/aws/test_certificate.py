@@ -7,8 +7,8 @@ import pulumi
 import pulumi_aws as aws
 import pytest
 
-from components.aws.certificate import AcmCertificate, AcmCertificateArgs, proven_names
-from components.aws.dns import CaaRecords, CaaRecordsArgs
+from open_webui_edge.components.aws.certificate import AcmCertificate, AcmCertificateArgs, proven_names
+from open_webui_edge.components.aws.dns import CaaRecords, CaaRecordsArgs
 from tests.unit.graph import UNKNOWN, Graph, graph_of
 
 NAMES = ["example.com", "*.example.com", "chat.example.org"]

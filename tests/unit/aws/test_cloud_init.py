@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import yaml
 
-from components.aws import cloud_init
+from open_webui_edge.components.aws import cloud_init
+from open_webui_edge.runtime import delivery, instance
 from tests.support.machine import lacks
 
-SCRIPTS = Path(cloud_init.__file__).parent / "host"
+SCRIPTS = Path(instance.__file__).parent
 LIBRARY = "/usr/local/lib/open-webui-edge"
 
 
 @pytest.fixture(name="document")
-def told() -> dict[str, Any]:
+def parsed_document() -> dict[str, Any]:
     return yaml.safe_load(user_data())
 
 
@@ -44,9 +45,13 @@ def test_it_is_a_cloud_config_that_ec2_takes() -> None:
     assert len(user_data("s" * 100).encode()) < cloud_init.LIMIT - 1000
 
 
-def test_every_script_is_there_as_it_is_in_the_source(document: dict[str, Any]) -> None:
+def test_every_script_is_there(document: dict[str, Any]) -> None:
     written = files(document)
-    sources = {path.name: path.read_text() for path in SCRIPTS.iterdir() if path.suffix in {".py", ".sh"}}
+    sources = {
+        path.name: delivery.program(f"instance/{path.name}")
+        for path in SCRIPTS.iterdir()
+        if path.suffix in {".py", ".sh"}
+    }
     del sources["__init__.py"]
     assert {path: text for path, text in written.items() if path.startswith(LIBRARY)} == {
         f"{LIBRARY}/{name}": text for name, text in sources.items()

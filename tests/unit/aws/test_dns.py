@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from components.aws.dns import (
+from open_webui_edge.components.aws.dns import (
     Alias,
     CaaRecords,
     CaaRecordsArgs,
@@ -44,7 +44,7 @@ def test_a_zone_that_is_made_is_kept() -> None:
     (made,) = graph.of("Zone")
     assert (made.protect, made.retain) == (True, True)
     assert made.inputs["name"] == "example.com"
-    # Records that somebody else entered are never deleted.
+    # Records of others are never deleted.
     assert "forceDestroy" not in made.inputs
     # What is kept must hang on nothing that costs.
     assert not made.after

@@ -6,7 +6,7 @@ import pulumi
 import pytest
 import yaml
 
-from components.aws.ec2_host import Architecture, Ec2Host, Ec2HostArgs, MachineImage, permissions
+from open_webui_edge.components.aws.ec2_host import Architecture, Ec2Host, Ec2HostArgs, MachineImage, instance_policy
 from tests.unit.graph import UNKNOWN, Graph, graph_of
 
 
@@ -30,7 +30,7 @@ def host(
             security_group_ids=["sg-0a"],
         )
         if answers_challenges:
-            args["answers_challenges_in"] = pulumi.Stash("names", input=ZONE).output
+            args["acme_zone_arn"] = pulumi.Stash("names", input=ZONE).output
         made = Ec2Host("edge-host", args)
         return {
             "address": made.address,
@@ -161,7 +161,7 @@ PARAMETER = "arn:aws-us-gov:ssm:us-gov-west-1:123456789012:parameter/open-webui-
 def test_the_instance_may_do_what_it_does_and_nothing_else(image: MachineImage) -> None:
     allowed = {
         action: (statement["Resource"], statement.get("Condition"))
-        for statement in json.loads(json.dumps(permissions(image, PARAMETER)))["Statement"]
+        for statement in json.loads(json.dumps(instance_policy(image, PARAMETER)))["Statement"]
         for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
     }
     assert not [action for action in allowed if "*" in action]

@@ -7,7 +7,7 @@ import pulumi
 import pulumi_aws as aws
 import pytest
 
-from components.aws.load_balancer import (
+from open_webui_edge.components.aws.load_balancer import (
     ApplicationLoadBalancer,
     ApplicationLoadBalancerArgs,
     NetworkLoadBalancer,

@@ -1,4 +1,4 @@
-"""The network: what is reachable from where, and what stays when it is made anew."""
+"""The network: what is reachable from where, and what stays when it is created again."""
 
 import ipaddress
 import re
@@ -8,7 +8,7 @@ from functools import partial
 import pulumi
 import pytest
 
-from components.aws.network import Network, NetworkArgs, ipv6_subnet, subnet_cidrs, zone
+from open_webui_edge.components.aws.network import Network, NetworkArgs, ipv6_subnet, subnet_cidrs, zone
 from tests.unit.graph import UNKNOWN, Graph, Resource, graph_of
 
 
@@ -184,6 +184,6 @@ def test_a_region_with_too_few_zones_is_said() -> None:
     with pytest.raises(pulumi.RunError) as refused:
         zone(["us-west-1a", "us-west-1c"], 2)
     assert str(refused.value) == (
-        "platform.aws.vpc.availability_zones: 3 are wanted, and the region offers 2 (us-west-1a, us-west-1c);"
-        " ask for fewer"
+        "platform.aws.vpc.availability_zones: is 3, but the region offers 2 (us-west-1a, us-west-1c); write a"
+        " smaller number"
     )

@@ -11,7 +11,7 @@ from tests.unit.aws.deployments import deployed
 def test_without_its_package_nothing_is_made_and_the_message_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in [name for name in sys.modules if name.startswith("components.aws")]:
+    for module in [name for name in sys.modules if name.startswith("open_webui_edge.components.aws")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "pulumi_aws", None)
     with pytest.raises(pulumi.RunError) as raised:

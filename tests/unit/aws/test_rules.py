@@ -7,10 +7,10 @@ from typing import Any
 import pulumi_aws as aws
 import pytest
 
-from components.aws.behind import Behind
-from components.aws.ec2_host import Architecture, Ec2Host, Ec2HostArgs, MachineImage
-from components.aws.network import Network, NetworkArgs
-from components.aws.security_groups import SecurityGroups, SecurityGroupsArgs
+from open_webui_edge.components.aws.ec2_host import Architecture, Ec2Host, Ec2HostArgs, MachineImage
+from open_webui_edge.components.aws.load_balancer import LoadBalancerKind
+from open_webui_edge.components.aws.network import Network, NetworkArgs
+from open_webui_edge.components.aws.security_groups import SecurityGroups, SecurityGroupsArgs
 from tests.unit.aws_rules import faults, leaks
 from tests.unit.graph import Graph, graph_of
 
@@ -18,15 +18,17 @@ KEY = "OPENSSH PRIVATE KEY"
 TAGS = {"app": "open-webui-edge", "stack": "unit", "component": "test"}
 
 
-def machine(behind: Behind = Behind.NONE, image: MachineImage = MachineImage.DEBIAN) -> dict[str, Any]:
+def machine(
+    load_balancer: LoadBalancerKind = LoadBalancerKind.NONE, image: MachineImage = MachineImage.DEBIAN
+) -> dict[str, Any]:
     network = Network("edge-network", NetworkArgs(cidr="10.20.0.0/16", availability_zones=2))
     groups = SecurityGroups(
         "edge-groups",
         SecurityGroupsArgs(
             vpc_id=network.vpc_id,
-            load_balancer=behind,
+            load_balancer=load_balancer,
             ssh_from=["203.0.113.0/24"],
-            http3=behind is Behind.NONE,
+            http3=load_balancer is LoadBalancerKind.NONE,
         ),
     )
     host = Ec2Host(
@@ -46,12 +48,17 @@ def machine(behind: Behind = Behind.NONE, image: MachineImage = MachineImage.DEB
 
 
 @pytest.fixture(
-    params=[(behind, image, preview) for behind in Behind for image in MachineImage for preview in (False, True)],
+    params=[
+        (load_balancer, image, preview)
+        for load_balancer in LoadBalancerKind
+        for image in MachineImage
+        for preview in (False, True)
+    ],
     ids=str,
 )
 def graph(request: pytest.FixtureRequest) -> Graph:
-    behind, image, preview = request.param
-    return graph_of(lambda: machine(behind, image), preview=preview)
+    load_balancer, image, preview = request.param
+    return graph_of(lambda: machine(load_balancer, image), preview=preview)
 
 
 def test_everything_keeps_the_rules(graph: Graph) -> None:

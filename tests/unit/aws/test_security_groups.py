@@ -5,29 +5,35 @@ from collections.abc import Sequence
 
 import pytest
 
-from components.aws.behind import Behind
-from components.aws.security_groups import SecurityGroups, SecurityGroupsArgs
+from open_webui_edge.components.aws.load_balancer import LoadBalancerKind
+from open_webui_edge.components.aws.security_groups import SecurityGroups, SecurityGroupsArgs
 from tests.unit.graph import Graph, graph_of
 
 EVERYBODY = {"0.0.0.0/0", "::/0"}
 SSH_FROM = ["203.0.113.0/24", "2001:db8::/32"]
 
 
-def groups(behind: Behind, *, http3: bool = False, reaches: Sequence[int] = (), preview: bool = False) -> Graph:
+def groups(
+    load_balancer: LoadBalancerKind, *, http3: bool = False, egress_ports: Sequence[int] = (), preview: bool = False
+) -> Graph:
     def program() -> dict[str, object]:
         made = SecurityGroups(
             "edge-groups",
-            SecurityGroupsArgs(vpc_id="vpc-0a", load_balancer=behind, ssh_from=SSH_FROM, http3=http3, reaches=reaches),
+            SecurityGroupsArgs(
+                vpc_id="vpc-0a", load_balancer=load_balancer, ssh_from=SSH_FROM, http3=http3, egress_ports=egress_ports
+            ),
         )
         return {"instance": made.instance, "load_balancer": made.load_balancer}
 
     return graph_of(program, preview=preview)
 
 
-@pytest.fixture(params=[(behind, preview) for behind in Behind for preview in (False, True)], ids=str)
+@pytest.fixture(
+    params=[(load_balancer, preview) for load_balancer in LoadBalancerKind for preview in (False, True)], ids=str
+)
 def graph(request: pytest.FixtureRequest) -> Graph:
-    behind, preview = request.param
-    return groups(behind, preview=preview)
+    load_balancer, preview = request.param
+    return groups(load_balancer, preview=preview)
 
 
 def _peer(rule: dict[str, object]) -> object:
@@ -47,20 +53,20 @@ WORLD = {(network, port, "tcp") for network in EVERYBODY for port in (80, 443)}
 
 
 def test_without_a_load_balancer_everybody_reaches_the_instance() -> None:
-    graph = groups(Behind.NONE)
+    graph = groups(LoadBalancerKind.NONE)
     assert _let_in(graph, "instance") == WORLD | SSH
     assert graph.returned["load_balancer"] is None
 
 
 def test_http_3_is_let_in_where_it_is_spoken() -> None:
-    assert _let_in(groups(Behind.NONE, http3=True), "instance") == WORLD | SSH | {
+    assert _let_in(groups(LoadBalancerKind.NONE, http3=True), "instance") == WORLD | SSH | {
         (network, 443, "udp") for network in EVERYBODY
     }
 
 
-@pytest.mark.parametrize(("behind", "ports"), [(Behind.ALB, {443}), (Behind.NLB, {80, 443})])
-def test_with_a_load_balancer_only_that_reaches_the_instance(behind: Behind, ports: set[int]) -> None:
-    graph = groups(behind)
+@pytest.mark.parametrize(("load_balancer", "ports"), [(LoadBalancerKind.ALB, {443}), (LoadBalancerKind.NLB, {80, 443})])
+def test_with_a_load_balancer_only_that_reaches_the_instance(load_balancer: LoadBalancerKind, ports: set[int]) -> None:
+    graph = groups(load_balancer)
     balancer = "edge-groups-load-balancer-id"
     assert _let_in(graph, "instance") == {(balancer, port, "tcp") for port in ports} | SSH
     assert _let_in(graph, "load-balancer") == WORLD
@@ -82,7 +88,7 @@ def test_everybody_is_let_in_and_sought_on_80_and_443_alone(graph: Graph) -> Non
 
 
 def test_a_service_elsewhere_is_reached_on_the_port_that_is_named() -> None:
-    graph = groups(Behind.NONE, reaches=[5432, 443])
+    graph = groups(LoadBalancerKind.NONE, egress_ports=[5432, 443])
     named = {
         (_peer(dict(rule.inputs)), rule.inputs["toPort"])
         for rule in graph.of("SecurityGroupEgressRule")
@@ -103,5 +109,5 @@ def test_a_group_s_rules_are_its_own_resources(graph: Graph) -> None:
 
 
 def test_a_network_is_part_of_a_rule_s_name() -> None:
-    names = {rule.name for rule in groups(Behind.NONE).of("SecurityGroupIngressRule")}
+    names = {rule.name for rule in groups(LoadBalancerKind.NONE).of("SecurityGroupIngressRule")}
     assert {"edge-groups-instance-ssh-203.0.113.0-24", "edge-groups-instance-ssh-2001-db8---32"} <= names

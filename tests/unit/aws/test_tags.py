@@ -5,7 +5,7 @@ import re
 import pulumi
 import pytest
 
-from components.aws.tags import limited_name, physical_name, tags
+from open_webui_edge.components.aws.tags import limited_name, physical_name, tags
 
 
 @pytest.mark.parametrize(

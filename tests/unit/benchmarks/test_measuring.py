@@ -2,12 +2,12 @@
 
 import pytest
 
-from benchmarks.application import nearest
-from benchmarks.contenders import with_endless_connections
-from benchmarks.early_hints import links_of, with_early_hints, with_link_header
-from benchmarks.streams import arrivals, delays
-from tests.support.model_server import Token
-from tests.support.open_webui_client import Answer, Delta
+from open_webui_edge.benchmarks.application import nearest
+from open_webui_edge.benchmarks.contenders import with_endless_connections
+from open_webui_edge.benchmarks.early_hints import links_of, with_early_hints, with_link_header
+from open_webui_edge.benchmarks.model_server import Token
+from open_webui_edge.benchmarks.open_webui_client import Answer, Delta
+from open_webui_edge.benchmarks.streams import arrivals, delays
 
 _CONFIGURATION = """\
 events {
@@ -35,9 +35,9 @@ def test_a_token_has_arrived_when_its_last_character_has() -> None:
 def test_a_delay_is_from_sending_to_receiving_and_the_first_is_from_the_question() -> None:
     sent = [Token(10.0, "1"), Token(10.5, " 2")]
     answer = Answer(9.0, [Delta(10.002, "1"), Delta(10.503, " 2")])
-    found = delays(answer, sent)
-    assert found.first == pytest.approx(1002)
-    assert list(found.tokens) == pytest.approx([3.0])
+    measured = delays(answer, sent)
+    assert measured.first == pytest.approx(1002)
+    assert list(measured.tokens) == pytest.approx([3.0])
 
 
 def test_an_answer_that_was_not_sent_is_no_figure() -> None:

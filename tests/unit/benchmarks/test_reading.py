@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.load import LoadError, read_h2load, read_s_time
+from open_webui_edge.benchmarks.load import LoadError, read_h2load, read_s_time
 
 _H2LOAD = """\
 starting benchmark...

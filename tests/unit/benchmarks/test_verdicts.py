@@ -2,9 +2,9 @@
 
 import pytest
 
-from benchmarks.contenders import BARE, CADDY, DIRECT, HAPROXY, OURS
-from benchmarks.lines import BY_KEY, LINES, Standing, Verdict
-from benchmarks.results import Results, quartiles
+from open_webui_edge.benchmarks.contenders import BARE, CADDY, DIRECT, HAPROXY, OURS
+from open_webui_edge.benchmarks.lines import BY_KEY, LINES, Standing, Verdict
+from open_webui_edge.benchmarks.results import Results, quartiles
 
 
 def results(line: str, **values: list[float]) -> Results:
@@ -56,7 +56,7 @@ def test_what_was_not_measured_is_not_judged() -> None:
         ([120.0, 121.0, 122.0], Standing.AHEAD),
         ([101.0, 102.0, 101.0], Standing.LEVEL),
         ([80.0, 85.0, 130.0, 131.0], Standing.LEVEL),
-        ([80.0, 81.0, 82.0], Standing.BEHIND),
+        ([80.0, 81.0, 82.0], Standing.LAGGING),
     ],
     ids=["more in each round", "below the noise", "rounds disagree", "less in each round"],
 )

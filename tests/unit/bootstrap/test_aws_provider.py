@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import aws_provider, pulumi_cli
-from bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap import pulumi_cli
+from open_webui_edge.bootstrap.problem import ProblemError
+from tests.support.aws_provider import find
 
 MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 SYSTEM = f"{platform.system().lower()}_{MACHINE}"
@@ -16,7 +17,7 @@ SYSTEM = f"{platform.system().lower()}_{MACHINE}"
 @pytest.fixture(autouse=True)
 def no_mirrors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this machine has, the test does not."""
-    monkeypatch.setattr(aws_provider, "MIRRORS", [tmp_path / "mirror"])
+    monkeypatch.setattr(find, "MIRRORS", [tmp_path / "mirror"])
 
 
 def program(path: Path) -> Path:
@@ -33,38 +34,38 @@ def terraforms(root: Path, version: str) -> Path:
 
 def test_a_plugin_on_path_is_taken(tmp_path: Path) -> None:
     program(tmp_path / "pulumi-resource-aws")
-    assert aws_provider.find({"PATH": str(tmp_path)}) == aws_provider.AwsPlugin("on PATH")
+    assert find.find({"PATH": str(tmp_path)}) == find.AwsPlugin("on PATH")
 
 
 def test_the_official_one_comes_before_the_stand_in(tmp_path: Path) -> None:
     terraforms(tmp_path / "mirror", "5.100.0")
     (tmp_path / f"home/plugins/resource-aws-v{pulumi_cli.pinned('pulumi-aws')}").mkdir(parents=True)
-    assert aws_provider.find({"PULUMI_HOME": str(tmp_path / "home")}) == aws_provider.AwsPlugin("official")
+    assert find.find({"PULUMI_HOME": str(tmp_path / "home")}) == find.AwsPlugin("official")
 
 
 def test_the_newest_of_terraforms_is_taken_but_not_of_another_release(tmp_path: Path) -> None:
     for version in ("4.67.0", "5.99.1", "6.2.0"):
         terraforms(tmp_path / "mirror", version)
     newest = terraforms(tmp_path / "mirror", "5.100.0")
-    found = aws_provider.find({})
-    assert found.origin == "stand-in for terraform-provider-aws_v5.100.0_x5"
-    assert found.environment == {"PATH": str(aws_provider.STAND_IN), "TERRAFORM_PROVIDER_AWS": str(newest)}
+    provider = find.find({})
+    assert provider.origin == "stand-in for terraform-provider-aws_v5.100.0_x5"
+    assert provider.environment == {"PATH": str(find.STAND_IN), "TERRAFORM_PROVIDER_AWS": str(newest)}
 
 
 def test_one_of_a_persons_own_is_found_where_terraform_keeps_it(home: Path) -> None:
     own = terraforms(home / ".terraform.d/plugins", "5.100.0")
-    assert aws_provider.terraform_provider({}) == own
+    assert find.terraform_provider({}) == own
 
 
 def test_a_named_program_is_taken(tmp_path: Path) -> None:
     terraforms(tmp_path / "mirror", "5.100.0")
-    assert aws_provider.terraform_provider({"TERRAFORM_PROVIDER_AWS": "/a/program"}) == Path("/a/program")
+    assert find.terraform_provider({"TERRAFORM_PROVIDER_AWS": "/a/program"}) == Path("/a/program")
 
 
 def test_without_any_one_sentence_says_what_would_do(tmp_path: Path) -> None:
     program(tmp_path / "pulumi")
     with pytest.raises(ProblemError) as refused:
-        aws_provider.find({"PATH": f"{tmp_path}{os.pathsep}{os.defpath}"})
+        find.find({"PATH": f"{tmp_path}{os.pathsep}{os.defpath}"})
     assert str(refused.value) == (
         f"Pulumi's AWS provider {pulumi_cli.pinned('pulumi-aws')} cannot be had (no network), and Terraform's 5.x is"
         " not here either: put a mirror of it into /usr/local/share/terraform/plugins (`terraform providers mirror`"

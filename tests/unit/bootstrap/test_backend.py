@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import backend
+from open_webui_edge.bootstrap import backend
 
 
 def test_without_a_login_the_state_is_below_the_home_and_the_passphrase_is_for_its_owner_alone(home: Path) -> None:
     given = backend.environment()
-    assert given["PULUMI_BACKEND_URL"] == f"file://{home}/.local/share/open-webui-edge/state"
+    assert given["PULUMI_BACKEND_URL"] == f"file://{home}/.local/share/open-webui-edge/state?metadata=skip"
     assert (home / ".local/share/open-webui-edge/state").is_dir()
     file = Path(given["PULUMI_CONFIG_PASSPHRASE_FILE"])
     assert file == home / ".config/open-webui-edge/passphrase"

@@ -3,16 +3,19 @@
 import hashlib
 import io
 import json
+import shutil
 import tarfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
-from bootstrap import images
-from bootstrap.console import Step
-from bootstrap.engine import Engine
-from bootstrap.images import (
-    Wanted,
+from open_webui_edge.bootstrap import disk, images
+from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.engine import Engine
+from open_webui_edge.bootstrap.images import (
+    RequiredImages,
     acme_tools,
     archive,
     bench_tools,
@@ -21,15 +24,19 @@ from bootstrap.images import (
     nginx,
     open_webui,
     postgres,
+    pulling,
     redis,
     rootfs,
 )
-from bootstrap.problem import ProblemError
-from components.images import BENCH_TOOLS, NGINX, Image, ImageSource
-from tests.unit.bootstrap.conftest import FakeDocker
+from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.settings import images as components_images
+from open_webui_edge.settings.images import BENCH_TOOLS, IMAGE_SIZES, NGINX, Image, ImageSource
+from tests.support.fake_engine import FakeClient, FakeDocker
 
 ENGINE = Engine("ssh://far", "platform.docker.host", ("docker", "--host", "ssh://far"))
-_NO_ROUTE = 'Error response from daemon: Get "https://registry/v2/": no such host'
+LOCAL = Engine("unix:///run/docker.sock", "the default socket", ("docker",))
+_NO_HOST = 'Get "https://registry/v2/": dial tcp: lookup registry on 10.0.0.53:53: no such host'
+_REFUSED = 'Get "https://registry/v2/": dial tcp 10.0.0.1:443: connect: connection refused'
 
 
 @pytest.fixture
@@ -44,53 +51,263 @@ def provided(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_a_new_stack_pulls_the_official_images_where_it_can(docker: FakeDocker, provided: list[str]) -> None:
-    docker.answers(("*image\\ inspect*", 1, "none"), ("*pull*", 0, "done"))
-    assert images.ensure(ENGINE, Wanted(), Step("images")) is ImageSource.PULLED
+def test_a_new_stack_pulls_the_official_images_where_it_can(
+    docker: FakeDocker, provided: list[str], client: FakeClient
+) -> None:
+    docker.answers(("*image\\ inspect*", 1, "none"))
+    assert images.ensure(ENGINE, RequiredImages(), Step("images")) is ImageSource.PULLED
+    assert client.pulled == ["docker.io/library/nginx:1.30.6", "ghcr.io/open-webui/open-webui:v0.12.4"]
     assert not provided
 
 
-def test_a_new_stack_builds_all_images_when_one_cannot_be_pulled(docker: FakeDocker, provided: list[str]) -> None:
-    docker.answers(("*image\\ inspect*", 1, "none"), ("*pull*nginx*", 0, "done"), ("*pull*", 1, _NO_ROUTE))
-    assert images.ensure(ENGINE, Wanted("0.12.4"), Step("images")) is ImageSource.BUILT
-    assert provided == ["open-webui-edge/nginx:1.30-debian-2", "open-webui-edge/open-webui:0.12.4-debian-2"]
+def test_a_new_stack_builds_its_images_when_no_registry_can_be_reached(
+    docker: FakeDocker, provided: list[str], client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    docker.answers(("*image\\ inspect*", 1, "none"))
+    client.refusals = {"docker.io": _NO_HOST, "ghcr.io": _REFUSED}
+    assert images.ensure(ENGINE, RequiredImages("0.12.4", redis=True), Step("images")) is ImageSource.BUILT
+    assert provided == [
+        "open-webui-edge/nginx:1.30-debian-2",
+        "open-webui-edge/open-webui:0.12.4-debian-2",
+        "open-webui-edge/redis:9-debian",
+    ]
+    # One question for each registry.
+    assert client.asked == ["docker.io/library/nginx:1.30.6", "ghcr.io/open-webui/open-webui:v0.12.4"]
+    assert capsys.readouterr().err.endswith(
+        f"     images: No registry can be reached (docker.io: {_NO_HOST}; ghcr.io: {_REFUSED}), so images are built"
+        " here from distribution packages. Built images lack:\n"
+        "  - Open WebUI: PyTorch and the models for local embeddings, reranking and speech recognition (set an"
+        " embedding\n"
+        "    provider to search in documents), ffmpeg (recordings in other formats than WAV), pandoc, git and a"
+        " compiler.\n"
+        "  - Ollama: no image of it can be built.\n"
+        "Later, with a network: write `images.source: pulled` into the stack's file, and `make up` uses the official"
+        " ones.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "refusals",
+    [
+        {"docker.io": _NO_HOST},
+        {"ghcr.io": _NO_HOST},
+        {"docker.io": "unauthorized: authentication required", "ghcr.io": _NO_HOST},
+        {"docker.io": _NO_HOST, "ghcr.io": "toomanyrequests: You have reached your pull rate limit."},
+        {"docker.io": "manifest unknown"},
+        {"docker.io": 'Get "https://registry/v2/": x509: certificate signed by unknown authority', "ghcr.io": _NO_HOST},
+        {"docker.io": 'Get "https://registry/v2/": proxyconnect tcp: dial tcp 10.0.0.9:3128: connection refused'},
+        {"docker.io": "received unexpected HTTP status: 503 Service Unavailable", "ghcr.io": _REFUSED},
+    ],
+    ids=["first", "second", "login", "limit", "not found", "TLS", "proxy", "fault"],
+)
+def test_a_registry_that_can_be_reached_is_no_reason_to_build(
+    refusals: dict[str, str], docker: FakeDocker, provided: list[str], client: FakeClient
+) -> None:
+    docker.answers(("*image\\ inspect*", 1, "none"))
+    client.refusals = refusals
+    with pytest.raises(ProblemError) as refused:
+        images.ensure(ENGINE, RequiredImages("0.12.4"), Step("images"))
+    registry = next(iter(refusals))
+    name = {"docker.io": "docker.io/library/nginx:1.30.6", "ghcr.io": "ghcr.io/open-webui/open-webui:v0.12.4"}[registry]
+    assert str(refused.value) == (
+        f"{name} cannot be pulled: {refusals[registry].rstrip('.')}. Check the network, images.registry and `docker"
+        " login`. With `images.source: built` images are built here instead; docs/operations.md lists what those lack."
+    )
+    assert not provided
+
+
+@pytest.mark.parametrize(
+    ("words", "is_unreachable"),
+    [
+        (_NO_HOST, True),
+        (_REFUSED, True),
+        ("no answer within 30 s", True),
+        ("dial tcp 10.0.0.1:443: i/o timeout", True),
+        ("dial tcp 10.0.0.1:443: connect: no route to host", True),
+        ("dial tcp [2001:db8::1]:443: connect: network is unreachable", True),
+        ("lookup registry on 10.0.0.53:53: server misbehaving", True),
+        ("net/http: TLS handshake timeout", True),
+        (
+            "net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)",
+            True,
+        ),
+        ("unauthorized", False),
+        ("manifest unknown", False),
+        ("toomanyrequests: You have reached your pull rate limit.", False),
+        ("x509: certificate has expired or is not yet valid", False),
+        ("http: server gave HTTP response to HTTPS client", False),
+        ("no matching manifest for linux/riscv64 in the manifest list entries", False),
+        ("write /var/lib/docker/tmp/x: no space left on device", False),
+        ("proxyconnect tcp: dial tcp: lookup proxy: no such host", False),
+        ("read tcp 10.0.0.2:1->10.0.0.1:443: read: connection reset by peer", False),
+    ],
+)
+def test_what_counts_as_a_registry_that_cannot_be_reached(words: str, *, is_unreachable: bool) -> None:
+    assert pulling.is_unreachable(words) is is_unreachable
 
 
 def test_images_that_are_there_cost_nothing(docker: FakeDocker, provided: list[str]) -> None:
     docker.answers(("*image\\ inspect*", 0, "sha256:1"))
-    assert images.ensure(ENGINE, Wanted(source=ImageSource.BUILT), Step("images")) is ImageSource.BUILT
+    assert images.ensure(ENGINE, RequiredImages(source=ImageSource.BUILT), Step("images")) is ImageSource.BUILT
     assert not provided
     assert not [call for call in docker.calls if "pull" in call]
 
 
 def test_a_recorded_source_stays_when_the_other_would_work(docker: FakeDocker, provided: list[str]) -> None:
-    docker.answers(("*image\\ inspect*", 1, "none"), ("*pull*", 0, "done"))
-    assert images.ensure(ENGINE, Wanted(source=ImageSource.BUILT), Step("images")) is ImageSource.BUILT
+    docker.answers(("*image\\ inspect*", 1, "none"))
+    assert images.ensure(ENGINE, RequiredImages(source=ImageSource.BUILT), Step("images")) is ImageSource.BUILT
     assert len(provided) == 2
 
 
-@pytest.mark.parametrize(
-    "wanted",
-    [Wanted(source=ImageSource.PULLED), Wanted(registry="registry.example.com")],
-    ids=["recorded as pulled", "registry set"],
-)
-def test_a_pull_that_somebody_asked_for_is_not_replaced_by_a_build(
-    wanted: Wanted, docker: FakeDocker, provided: list[str]
+def test_a_stack_whose_images_were_built_returns_to_the_official_ones_by_its_setting(
+    docker: FakeDocker, provided: list[str], client: FakeClient
 ) -> None:
-    docker.answers(("*image\\ inspect*", 1, "none"), ("*pull*", 1, _NO_ROUTE))
-    with pytest.raises(ProblemError, match=r"cannot be pulled: .*no such host\. Check the network, images\.registry"):
-        images.ensure(ENGINE, wanted, Step("images"))
+    docker.answers(("*image\\ inspect*open-webui-edge*", 0, "sha256:1"), ("*image\\ inspect*", 1, "none"))
+    assert images.ensure(ENGINE, RequiredImages(source=ImageSource.PULLED), Step("images")) is ImageSource.PULLED
+    assert len(client.pulled) == 2
     assert not provided
 
 
-def test_a_disk_that_fills_up_while_pulling_is_one_sentence(docker: FakeDocker) -> None:
-    docker.answers(("*image\\ inspect*", 1, "none"), ("*pull*", 1, "write /var/lib/x: no space left on device"))
+@pytest.mark.parametrize(
+    "required",
+    [RequiredImages(source=ImageSource.PULLED), RequiredImages(registry="registry.example.com")],
+    ids=["recorded as pulled", "registry set"],
+)
+def test_a_pull_that_somebody_asked_for_is_not_replaced_by_a_build(
+    required: RequiredImages, docker: FakeDocker, provided: list[str], client: FakeClient
+) -> None:
+    docker.answers(("*image\\ inspect*", 1, "none"))
+    client.refusals = {"": _NO_HOST}
+    with pytest.raises(ProblemError, match=r"cannot be pulled: .*no such host\. Check the network, images\.registry"):
+        images.ensure(ENGINE, required, Step("images"))
+    assert not provided
+
+
+def test_a_disk_that_fills_up_while_pulling_is_one_sentence(docker: FakeDocker, client: FakeClient) -> None:
+    docker.answers(("*image\\ inspect*", 1, "none"))
+    client.refusals = {"nginx": "write /var/lib/x: no space left on device"}
     with pytest.raises(ProblemError) as refused:
-        images.ensure(ENGINE, Wanted(), Step("images"))
+        images.ensure(ENGINE, RequiredImages(), Step("images"))
     name = NGINX.reference(ImageSource.PULLED, None)
     assert str(refused.value) == (
         f"Pulling {name}: the disk is full (no space left on device); free some space and run it again."
     )
+
+
+class _Disk(NamedTuple):
+    free: int
+
+
+_SERVICES = RequiredImages(source=ImageSource.PULLED, postgres=True, redis=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the engine, on a disk with 100 MB left."""
+    monkeypatch.setattr(images, "CONTAINERD", tmp_path / "no containerd")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: _Disk(100 * disk.MEGABYTE))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("none", "overlay2", "4 images needs 10.0 GB"),
+        # This one keeps what a registry sent.
+        ("none", "io.containerd.snapshotter.v1", "4 images needs 10.3 GB"),
+        ("*open-webui/open-webui*", "overlay2", "3 images needs 1.2 GB"),
+    ],
+    ids=["all of them", "containerd's store", "not Open WebUI, which is there"],
+)
+def test_room_is_asked_for_the_images_that_are_missing(
+    case: tuple[str, str, str], docker: FakeDocker, client: FakeClient, small_disk: Path
+) -> None:
+    there, driver, needed = case
+    docker.answers((f"*image\\ inspect*{there}*", 0, "sha256:1"), ("*image\\ inspect*", 1, "none"))
+    client.said = {"DockerRootDir": str(small_disk), "DriverStatus": [["driver-type", driver]]}
+    with pytest.raises(ProblemError) as refused:
+        images.ensure(LOCAL, _SERVICES, Step("images"))
+    assert str(refused.value) == (
+        f"Pulling {needed} at {small_disk}, but only 0.1 GB are free there; free some space and run it again."
+    )
+    assert not client.pulled
+
+
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [(ENGINE, {}), (LOCAL, {"OperatingSystem": "Docker Desktop"})],
+    ids=["another machine", "a virtual machine"],
+)
+def test_room_is_not_looked_for_on_another_disk(
+    engine: Engine, said: dict[str, str], docker: FakeDocker, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker.answers(("*image\\ inspect*", 1, "none"))
+    client.said = said
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: _Disk(0))
+    images.ensure(engine, _SERVICES, Step("images"))
+    assert len(client.pulled) == 4
+
+
+def test_the_room_of_every_image_is_known() -> None:
+    every = [value for value in vars(components_images).values() if isinstance(value, Image)]
+    assert {image.role for image in every} | {"open-webui"} == set(IMAGE_SIZES)
+
+
+def _events(*events: tuple[str, str] | tuple[str, str, int, int]) -> Iterator[Mapping[str, Any]]:
+    for status, identity, *detail in events:
+        numbers = dict(zip(("current", "total"), detail, strict=False))
+        yield {"status": status, "id": identity, "progressDetail": numbers}
+
+
+def test_progress_is_in_bytes() -> None:
+    progress = pulling.Progress()
+    texts: list[str] = []
+    for event in _events(
+        ("Pulling from library/nginx", "1.30.6"),
+        ("Pulling fs layer", "a"),
+        ("Pulling fs layer", "b"),
+        ("Already exists", "c"),
+        ("Downloading", "a", 1_000_000, 40_000_000),
+        ("Downloading", "b", 500_000, 2_000_000),
+        ("Retrying in 5 seconds", "b"),
+        ("Download complete", "b"),
+        ("Extracting", "a", 1_000_000, 40_000_000),
+        ("Pull complete", "b"),
+    ):
+        progress.note(event)
+        texts.append(progress.text)
+    assert texts == [
+        "Pulling from library/nginx",
+        "0.0 MB, 0 of 1 layers unpacked",
+        "0.0 MB, 0 of 2 layers unpacked",
+        "0.0 MB, 1 of 3 layers unpacked",
+        "1.0 of more than 40.0 MB, 1 of 3 layers unpacked",
+        "1.5 of 42.0 MB, 1 of 3 layers unpacked",
+        "1.0 of 42.0 MB, 1 of 3 layers unpacked",
+        "3.0 of 42.0 MB, 1 of 3 layers unpacked",
+        "42.0 of 42.0 MB, 1 of 3 layers unpacked",
+        "42.0 of 42.0 MB, 2 of 3 layers unpacked",
+    ]
+
+
+class _Stalling(FakeClient):
+    """Stalls for ever, after a first event."""
+
+    def events(self, name: str) -> Iterator[Mapping[str, Any]]:
+        self.pulled.append(name)
+        yield from _events(("Pulling fs layer", "a"), ("Downloading", "a", 3_000_000, 40_000_000))
+        raise pulling.StalledError(180)
+
+
+def test_a_pull_that_stalls_begins_again_and_ends_in_a_sentence() -> None:
+    client, said = _Stalling(), list[str]()
+    with pytest.raises(pulling.PullError) as refused:
+        pulling.pull(client, "x", said.append)
+    assert str(refused.value) == (
+        "nothing came for 180 s, 3 times; the last time at 3.0 of 40.0 MB, 0 of 1 layers unpacked"
+    )
+    assert client.pulled == ["x"] * 3
+    assert said.count("nothing came for 180 s; retrying") == 2
 
 
 def test_the_tools_are_built_once(docker: FakeDocker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,26 +327,25 @@ def test_the_tools_are_built_once(docker: FakeDocker, monkeypatch: pytest.Monkey
 
 def test_an_image_that_cannot_be_built_is_named() -> None:
     with pytest.raises(ProblemError, match=r"^The image of ollama cannot be built"):
-        images.ensure(ENGINE, Wanted(source=ImageSource.BUILT, ollama=True), Step("images"))
+        images.ensure(ENGINE, RequiredImages(source=ImageSource.BUILT, ollama=True), Step("images"))
 
 
 def test_backing_services_are_built_like_the_others(docker: FakeDocker, provided: list[str]) -> None:
     docker.answers(("*image\\ inspect*", 1, "none"))
-    images.ensure(ENGINE, Wanted(source=ImageSource.BUILT, postgres=True, redis=True), Step("images"))
+    images.ensure(ENGINE, RequiredImages(source=ImageSource.BUILT, postgres=True, redis=True), Step("images"))
     assert provided[2:] == ["open-webui-edge/postgres:18-debian", "open-webui-edge/redis:9-debian"]
 
 
-def test_an_image_that_holds_two_programs_is_built_once(docker: FakeDocker, provided: list[str]) -> None:
-    docker.answers(("*image\\ inspect*", 1, "none"))
-    images.ensure(ENGINE, Wanted(source=ImageSource.BUILT, prometheus=True), Step("images"))
+def test_prometheus_is_one_image_more(docker: FakeDocker, provided: list[str]) -> None:
+    docker.answers(("*image\\ inspect*", 1, "none"), ("*pull*", 0, "done"))
+    images.ensure(ENGINE, RequiredImages(source=ImageSource.BUILT, prometheus=True), Step("images"))
     assert provided[2:] == ["open-webui-edge/prometheus:3-debian"]
 
 
-def test_official_images_of_both_are_pulled(docker: FakeDocker) -> None:
-    docker.answers(("*image\\ inspect*", 1, "none"), ("*pull*", 0, "done"))
-    images.ensure(ENGINE, Wanted(source=ImageSource.PULLED, prometheus=True), Step("images"))
-    pulled = [call.split()[-1] for call in docker.calls if "pull" in call]
-    assert pulled[2:] == ["docker.io/prom/prometheus:v3.5.3", "ghcr.io/jaqx0r/mtail:3.2.24"]
+def test_the_official_image_of_prometheus_is_pulled(docker: FakeDocker, client: FakeClient) -> None:
+    docker.answers(("*image\\ inspect*", 1, "none"))
+    images.ensure(ENGINE, RequiredImages(source=ImageSource.PULLED, prometheus=True), Step("images"))
+    assert client.pulled[2:] == ["docker.io/prom/prometheus:v3.5.3"]
 
 
 def test_a_user_gets_the_number_of_the_official_image(tmp_path: Path) -> None:
@@ -148,7 +364,7 @@ def test_a_user_gets_the_number_of_the_official_image(tmp_path: Path) -> None:
 def test_an_engine_of_another_architecture_gets_no_image_built_here(docker: FakeDocker) -> None:
     docker.answers(("*image\\ inspect*", 1, "none"), ("*version*", 0, "s390x"))
     with pytest.raises(ProblemError, match="runs s390x and images built here are"):
-        images.ensure(ENGINE, Wanted(source=ImageSource.BUILT), Step("images"))
+        images.ensure(ENGINE, RequiredImages(source=ImageSource.BUILT), Step("images"))
 
 
 def test_a_folder_becomes_an_archive_whose_digests_agree(tmp_path: Path) -> None:

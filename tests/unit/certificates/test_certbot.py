@@ -5,8 +5,7 @@ import json
 import pulumi
 import pytest
 
-from components.certificates.certbot import (
-    GIVEN,
+from open_webui_edge.components.certificates.certbot import (
     HOME,
     Certbot,
     CertbotArgs,
@@ -14,7 +13,8 @@ from components.certificates.certbot import (
     IssuerArgs,
     Route53Args,
 )
-from components.certificates.obtain import settings
+from open_webui_edge.runtime.certbot import settings
+from open_webui_edge.runtime.contract import CONFIG_DIR
 from tests.unit.graph import UNKNOWN, Graph, Resource, graph_of
 
 
@@ -55,7 +55,7 @@ def test_nothing_that_it_makes_is_kept(up: Graph) -> None:
     mounted = {mount["containerPath"]: mount["volumeName"] for mount in server.inputs["volumes"]}
     assert mounted == {
         HOME: "edge-unit-letsencrypt",
-        GIVEN: "edge-unit-certbot-given",
+        CONFIG_DIR: "edge-unit-certbot-given",
         "/var/lib/open-webui-edge": "edge-unit-certificates",
     }
 
@@ -73,7 +73,7 @@ def test_what_it_is_told_is_what_the_program_in_it_reads_and_secret(up: Graph) -
     assert "uploads" in server.secret_inputs
     files = {upload["file"]: upload for upload in server.inputs["uploads"]}
     assert all(upload["permissions"] == "0600" for upload in files.values())
-    read = settings.parse(json.loads(files.pop(f"{GIVEN}/settings.json")["content"]))
+    read = settings.parse(json.loads(files.pop(f"{CONFIG_DIR}/settings.json")["content"]))
     assert read.names == ("*.example.com",)
     assert [(issuer.directory, issuer.key_id, issuer.hmac_key) for issuer in read.issuers] == [
         ("https://first/dir", None, None),
@@ -81,7 +81,7 @@ def test_what_it_is_told_is_what_the_program_in_it_reads_and_secret(up: Graph) -
     ]
     assert read.issuers[1].profile == "classic"
     assert read.route53 == settings.Route53("AKIA", "aws-secret", "eu-central-1", None)
-    assert f"{GIVEN}/obtain/__main__.py" in files
+    assert f"{CONFIG_DIR}/obtain/__main__.py" in files
     elsewhere = {key: value for key, value in server.inputs.items() if key != "uploads"}
     assert "secret" not in json.dumps(elsewhere)
 
@@ -90,7 +90,7 @@ def test_it_finds_the_proxy_by_its_name(up: Graph) -> None:
     (server,) = up.of("Container")
     assert [attached["name"] for attached in server.inputs["networksAdvanced"]] == ["network-id"]
     assert "networkMode" not in server.inputs
-    assert str(told(server).proxy) == "nginx:443"
+    assert str(settings_of(server).proxy) == "nginx:443"
 
 
 @pytest.mark.parametrize("preview", [False, True], ids=["up", "preview"])
@@ -100,15 +100,15 @@ def test_on_the_host_s_network_it_has_no_more_rights_and_asks_the_published_port
     assert {"networksAdvanced", "ports", "pidMode"} & set(server.inputs) == set()
     assert server.inputs["capabilities"] == {"drops": ["ALL"], "adds": []}
     assert server.inputs["securityOpts"] == ["no-new-privileges:true"]
-    read = told(server)
+    read = settings_of(server)
     assert str(read.proxy) == "127.0.0.1:443"
     assert read.route53 is None
 
 
-def told(server: Resource) -> settings.Settings:
+def settings_of(server: Resource) -> settings.Settings:
     """Return what the program in the container reads."""
     files = {upload["file"]: upload["content"] for upload in server.inputs["uploads"]}
-    return settings.parse(json.loads(files[f"{GIVEN}/settings.json"]))
+    return settings.parse(json.loads(files[f"{CONFIG_DIR}/settings.json"]))
 
 
 def test_a_preview_knows_no_id() -> None:

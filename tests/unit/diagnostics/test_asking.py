@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from diagnostics.finding import Finding, Hop, Severity, noted, well
-from diagnostics.question import Diagnosis, Progress, Question, diagnose
-from diagnostics.subject import Expectations, Subject
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok
+from open_webui_edge.diagnostics.question import Diagnosis, Progress, Question, diagnose
+from open_webui_edge.diagnostics.subject import Expectations, Subject
 
 PATIENCE = 10.0
 
@@ -24,14 +24,14 @@ def question(
     alone: bool = False,
 ) -> Question:
     return Question(
-        name, Hop.PROXY, f"title of {name}", needs, ask or (lambda _: [well(name, Hop.PROXY, "well")]), seconds, alone
+        name, Hop.PROXY, f"title of {name}", needs, ask or (lambda _: [ok(name, Hop.PROXY, "well")]), seconds, alone
     )
 
 
 def failing(
-    name: str, severity: Severity = Severity.FAILURE, causes: tuple[str, ...] = ()
+    name: str, severity: Severity = Severity.FAILURE, explains: tuple[str, ...] = ()
 ) -> Callable[..., list[Finding]]:
-    return lambda _: [Finding(f"{name}.trouble", severity, Hop.PROXY, "broken", causes=causes)]
+    return lambda _: [Finding(f"{name}.trouble", severity, Hop.PROXY, "broken", explains=explains)]
 
 
 def of(diagnosis: Diagnosis) -> dict[str, Finding]:
@@ -43,10 +43,10 @@ def test_answers_stand_in_the_order_of_the_questions_whoever_answers_first() -> 
 
     def slow(_: Subject) -> Iterator[Finding]:
         assert second_is_done.wait(PATIENCE)
-        yield well("a", Hop.PROXY, "late")
+        yield ok("a", Hop.PROXY, "late")
 
     def quick(_: Subject) -> Iterator[Finding]:
-        yield well("b", Hop.PROXY, "early")
+        yield ok("b", Hop.PROXY, "early")
         second_is_done.set()
 
     diagnosis = diagnose(subject(), [question("a", ask=slow), question("b", ask=quick)])
@@ -59,7 +59,7 @@ def test_question_waits_for_what_it_needs_and_is_asked_in_any_order() -> None:
     def note(name: str) -> Callable[[Subject], Iterable[Finding]]:
         def ask(_: Subject) -> list[Finding]:
             asked.append(name)
-            return [well(name, Hop.PROXY, "well")]
+            return [ok(name, Hop.PROXY, "well")]
 
         return ask
 
@@ -74,32 +74,32 @@ def test_need_that_is_not_among_the_questions_keeps_nobody_waiting() -> None:
 def test_what_needs_a_broken_thing_is_not_asked_and_goes_with_it() -> None:
     questions = [question("a", ask=failing("a")), question("b", "a"), question("c", "b")]
     diagnosis = diagnose(subject(), questions)
-    found = of(diagnosis)
-    assert (found["b"].severity, found["b"].seen) == (Severity.UNKNOWN, "Not asked, because a did not pass.")
+    result = of(diagnosis)
+    assert (result["b"].severity, result["b"].seen) == (Severity.UNKNOWN, "Not asked, because a did not pass.")
     (only,) = diagnosis.ranked
-    assert (only.finding.check, [each.check for each in only.explains]) == ("a.trouble", ["b", "c"])
+    assert (only.finding.check, [each.check for each in only.explained]) == ("a.trouble", ["b", "c"])
 
 
 def test_warning_keeps_back_only_what_it_explains() -> None:
-    ask = failing("a", Severity.WARNING, causes=("b",))
-    found = of(diagnose(subject(), [question("a", ask=ask), question("b", "a"), question("c", "a")]))
-    assert (found["b"].severity, found["c"].severity) == (Severity.UNKNOWN, Severity.OK)
+    ask = failing("a", Severity.WARNING, explains=("b",))
+    result = of(diagnose(subject(), [question("a", ask=ask), question("b", "a"), question("c", "a")]))
+    assert (result["b"].severity, result["c"].severity) == (Severity.UNKNOWN, Severity.OK)
 
 
 def test_note_keeps_nobody_back() -> None:
-    ask = lambda _: [noted("a", Hop.PROXY, "by the way")]  # noqa: E731 - as short as it is said
+    ask = lambda _: [note("a", Hop.PROXY, "by the way")]  # noqa: E731 - as short as it is said
     assert of(diagnose(subject(), [question("a", ask=ask), question("b", "a")]))["b"].severity is Severity.OK
 
 
 def test_fault_of_a_question_is_unknown_and_no_traceback() -> None:
     def faulty(_: Subject) -> Iterator[Finding]:
-        yield well("a.first", Hop.PROXY, "well")
+        yield ok("a.first", Hop.PROXY, "well")
         raise KeyError("what was\nmissing")
 
-    found = of(diagnose(subject(), [question("a", ask=faulty), question("b")]))
-    assert found["a"].severity is Severity.UNKNOWN
-    assert found["a"].seen == "It could not be asked: KeyError: 'what was\\nmissing'"
-    assert found["b"].severity is Severity.OK
+    result = of(diagnose(subject(), [question("a", ask=faulty), question("b")]))
+    assert result["a"].severity is Severity.UNKNOWN
+    assert result["a"].seen == "It could not be asked: KeyError: 'what was\\nmissing'"
+    assert result["b"].severity is Severity.OK
 
 
 def test_question_that_takes_too_long_is_given_up() -> None:
@@ -109,10 +109,10 @@ def test_question_that_takes_too_long_is_given_up() -> None:
         never.wait(PATIENCE)
         return []
 
-    found = of(diagnose(subject(), [question("a", ask=hangs, seconds=0.05), question("b", "a"), question("c")]))
+    result = of(diagnose(subject(), [question("a", ask=hangs, seconds=0.05), question("b", "a"), question("c")]))
     never.set()
-    assert found["a"].seen == "No answer within 0.05 s, so it was given up."
-    assert (found["b"].severity, found["c"].severity) == (Severity.UNKNOWN, Severity.OK)
+    assert result["a"].seen == "No answer within 0.05 s, so it was given up."
+    assert (result["b"].severity, result["c"].severity) == (Severity.UNKNOWN, Severity.OK)
 
 
 def test_question_that_is_asked_alone_has_no_other_beside_it() -> None:
@@ -129,7 +129,7 @@ def test_question_that_is_asked_alone_has_no_other_beside_it() -> None:
                 beside.append(running)
             with lock:
                 running -= 1
-            return [well(name, Hop.PROXY, "well")]
+            return [ok(name, Hop.PROXY, "well")]
 
         return ask
 
@@ -157,8 +157,8 @@ def test_who_has_no_stack_is_told_of_no_setting_of_one(
     def ask(_: Subject) -> list[Finding]:
         return [Finding("a", Severity.FAILURE, Hop.PROXY, "broken", setting=setting, value="value")]
 
-    found = of(diagnose(Subject("https://chat.example.com", expected=expected), [question("a", ask=ask)]))["a"]
-    assert (found.setting, found.value) == (shown, "value" if shown else None)
+    result = of(diagnose(Subject("https://chat.example.com", expected=expected), [question("a", ask=ask)]))["a"]
+    assert (result.setting, result.value) == (shown, "value" if shown else None)
 
 
 def test_progress_hears_of_every_question() -> None:

@@ -1,4 +1,4 @@
-"""`python3 -m diagnostics` and `make doctor URL=…`: what is typed, what is refused, what is written."""
+"""`python3 -m open_webui_edge.diagnostics` and `make doctor URL=…`: what is typed, what is refused, what is written."""
 
 import json
 import subprocess
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import doctor
-from bootstrap.problem import ProblemError
-from diagnostics import command_line
-from diagnostics.__main__ import main
-from diagnostics.finding import Finding, Hop, Severity, well
-from diagnostics.question import Diagnosis
-from diagnostics.subject import Subject
+from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.cli import doctor
+from open_webui_edge.diagnostics import command_line
+from open_webui_edge.diagnostics.__main__ import main
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, ok
+from open_webui_edge.diagnostics.question import Diagnosis
+from open_webui_edge.diagnostics.subject import Subject
 
 ROOT = Path(__file__).parents[3]
 
@@ -25,7 +25,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Subject]:
 
     def examine(subject: Subject) -> Diagnosis:
         subjects.append(subject)
-        return Diagnosis(subject, (Finding("a", Severity.WARNING, Hop.PROXY, "seen"), well("b", Hop.HOST, "well")))
+        return Diagnosis(subject, (Finding("a", Severity.WARNING, Hop.PROXY, "seen"), ok("b", Hop.HOST, "well")))
 
     monkeypatch.setattr(command_line, "examine", examine)
     return subjects
@@ -138,10 +138,10 @@ def test_make_doctor_asks_a_url(
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"JSON": "1"}, "JSON=1 says nothing: write JSON=yes, or leave it out."),
+        ({"JSON": "1"}, "invalid JSON=1; use JSON=yes or omit it."),
         (
             {"FIX": "yes"},
-            "FIX=yes mends a stack of this project; somebody else's URL is only looked at. Drop one.",
+            "FIX=yes fixes a stack of this project, and URL is only checked; remove one of them.",
         ),
     ],
 )
@@ -159,7 +159,7 @@ def test_make_doctor_refuses_what_means_nothing(
 
 def test_python_without_the_packages_goes_on_with_the_one_that_has_them() -> None:
     # -S: what is installed in the virtual environment is not there.
-    words = [sys.executable, "-S", "-m", "diagnostics", "--url", "nonsense"]
+    words = [sys.executable, "-S", "-m", "open_webui_edge.diagnostics", "--url", "nonsense"]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
     assert (ended.returncode, ended.stderr) == (
         64,

@@ -7,16 +7,22 @@ from typing import Any
 
 import pytest
 
-from diagnostics.finding import Finding, Hop, Remedy, well
-from diagnostics.inside import application, containers, disks, probe, proxy, services, streams
-from diagnostics.inside.access import Change, Configured, Made, Publication
-from diagnostics.inside.containers import Container
-from diagnostics.inside.hiding import hidden, without_secrets
-from diagnostics.inside.questions import QUESTIONS, judge_clock, judge_pending
-from diagnostics.question import ranked
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, ok, redact, redacted
+from open_webui_edge.diagnostics.inside import application, containers, disks, proxy, services, streams
+from open_webui_edge.diagnostics.inside.containers import Container
+from open_webui_edge.diagnostics.inside.deployment import (
+    Authenticator,
+    Change,
+    Configured,
+    ExpectedContainer,
+    Publication,
+)
+from open_webui_edge.diagnostics.inside.questions import QUESTIONS, judge_clock, judge_pending
+from open_webui_edge.diagnostics.question import ranked
+from open_webui_edge.runtime.open_webui import probe
 
 HTTPS = Publication("127.0.0.1", 8443, 443)
-NGINX = Made(
+NGINX = ExpectedContainer(
     "edge-a-nginx",
     "nginx",
     "1111",
@@ -30,7 +36,7 @@ POSTGRES = replace(APPLICATION, name="edge-a-postgres", role="postgres", identit
 NOTHING = Remedy("nothing", lambda: "")
 
 
-def here(made: Made, **differs: Any) -> Container:
+def here(made: ExpectedContainer, **differs: Any) -> Container:
     """Return a container as it was made, but for what differs."""
     container = Container(
         made.name,
@@ -47,7 +53,7 @@ def here(made: Made, **differs: Any) -> Container:
     return replace(container, **differs)
 
 
-def judged(*there: Container, made: Iterable[Made] = (NGINX, APPLICATION)) -> list[Finding]:
+def judged(*there: Container, made: Iterable[ExpectedContainer] = (NGINX, APPLICATION)) -> list[Finding]:
     return list(containers.judge(tuple(made), {one.name: one for one in there}, lambda _: NOTHING, NOTHING))
 
 
@@ -76,56 +82,56 @@ def test_containers_that_run_and_are_healthy_are_well() -> None:
     ],
 )
 def test_a_container_that_is_not_well_is_named_with_its_state(differs: dict[str, Any], check: str, words: str) -> None:
-    (found,) = judged(here(NGINX, **differs), here(APPLICATION))
-    assert found.check == check
-    assert "edge-a-nginx" in found.seen
-    assert words in found.seen
+    (result,) = judged(here(NGINX, **differs), here(APPLICATION))
+    assert result.check == check
+    assert "edge-a-nginx" in result.seen
+    assert words in result.seen
 
 
 def test_a_removed_container_is_made_anew_by_an_update() -> None:
-    (found,) = judged(here(APPLICATION))
-    assert (found.check, found.hop, found.remedy) == ("containers.missing", Hop.PROXY, NOTHING)
+    (result,) = judged(here(APPLICATION))
+    assert (result.check, result.hop, result.remedy) == ("containers.missing", Hop.PROXY, NOTHING)
 
 
 def test_what_others_lean_on_comes_first_and_explains_them() -> None:
-    found = judged(
+    result = judged(
         here(APPLICATION, health="unhealthy"),
         here(POSTGRES, status="exited"),
         here(NGINX),
         made=(NGINX, APPLICATION, POSTGRES),
     )
-    outside = Finding("app.dead", found[0].severity, Hop.APPLICATION, "nobody answers")
-    (first, *others) = ranked([outside, *found])
+    outside = Finding("app.dead", result[0].severity, Hop.APPLICATION, "nobody answers")
+    (first, *others) = ranked([outside, *result])
     assert (first.finding.hop, others) == (Hop.DATABASE, [])
-    assert {one.check for one in first.explains} == {"app.dead", "containers.unhealthy"}
+    assert {one.check for one in first.explained} == {"app.dead", "containers.unhealthy"}
 
 
 def test_one_of_several_replicas_is_a_warning_while_another_carries_on() -> None:
     second = replace(APPLICATION, name="edge-a-open-webui-2", identity="4444")
     gone = here(APPLICATION, status="exited")
-    (found,) = judged(gone, here(second), here(NGINX), made=(NGINX, APPLICATION, second))
-    assert (found.check, found.severity) == ("containers.stopped", "warning")
-    assert "app.*" not in found.causes
-    found = judged(gone, here(second, health="unhealthy"), here(NGINX), made=(NGINX, APPLICATION, second))
-    assert {one.severity for one in found} == {"failure"}
+    (result,) = judged(gone, here(second), here(NGINX), made=(NGINX, APPLICATION, second))
+    assert (result.check, result.severity) == ("containers.stopped", "warning")
+    assert "app.*" not in result.explains
+    result = judged(gone, here(second, health="unhealthy"), here(NGINX), made=(NGINX, APPLICATION, second))
+    assert {one.severity for one in result} == {"failure"}
 
 
 def test_memory_near_its_limit_names_the_setting() -> None:
     used = {NGINX.name: 95.0, APPLICATION.name: 20.0}
     there = {one.name: here(one) for one in (NGINX, APPLICATION)}
-    (found,) = containers.judge_memory((NGINX, APPLICATION), there, used, {"nginx": "proxy.memory"})
-    assert (found.check, found.setting) == ("containers.memory", "proxy.memory")
-    assert "uses 95 % of its memory limit of 512 MiB" in found.seen
+    (result,) = containers.judge_memory((NGINX, APPLICATION), there, used, {"nginx": "proxy.memory"})
+    assert (result.check, result.setting) == ("containers.memory", "proxy.memory")
+    assert "uses 95 % of its memory limit of 512 MiB" in result.seen
     there[NGINX.name] = here(NGINX, killed_for_memory=True)
-    (found,) = containers.judge_memory((NGINX, APPLICATION), there, {NGINX.name: 5.0}, {"nginx": "proxy.memory"})
-    assert found.check == "containers.out_of_memory"
+    (result,) = containers.judge_memory((NGINX, APPLICATION), there, {NGINX.name: 5.0}, {"nginx": "proxy.memory"})
+    assert result.check == "containers.out_of_memory"
 
 
 @pytest.mark.parametrize(
     ("differs", "words", "severity"),
     [
         ({"image": "sha256:bbbb"}, "it runs the image bbbb, pinned is aaaa", "warning"),
-        ({"identity": "9999"}, "somebody made it anew (its id is 9999, not 1111)", "warning"),
+        ({"identity": "9999"}, "it was recreated by hand (its id is 9999, not 1111)", "warning"),
         ({"networks": frozenset()}, "its networks are none, made with edge-a-network", "failure"),
         (
             {"networks": frozenset({"edge-a-network", "other"})},
@@ -138,19 +144,19 @@ def test_memory_near_its_limit_names_the_setting() -> None:
     ],
 )
 def test_what_was_changed_by_hand_is_named(differs: dict[str, Any], words: str, severity: str) -> None:
-    (found,) = containers.judge_drift((NGINX,), {NGINX.name: here(NGINX, **differs)}, lambda _: None)
-    assert (found.check, found.severity) == ("containers.changed", severity)
-    assert words in found.seen
+    (result,) = containers.judge_drift((NGINX,), {NGINX.name: here(NGINX, **differs)}, lambda _: None)
+    assert (result.check, result.severity) == ("containers.changed", severity)
+    assert words in result.seen
 
 
 def test_what_is_as_it_was_made_is_well_and_strangers_are_a_note() -> None:
     there = {one.name: here(one) for one in (NGINX, APPLICATION)}
-    found = list(containers.judge_drift((NGINX,), there, lambda _: None))
-    assert [(one.check, one.severity) for one in found] == [
+    result = list(containers.judge_drift((NGINX,), there, lambda _: None))
+    assert [(one.check, one.severity) for one in result] == [
         ("containers.strangers", "note"),
         ("containers.as_made", "ok"),
     ]
-    assert APPLICATION.name in found[0].seen
+    assert APPLICATION.name in result[0].seen
 
 
 def test_inspect_is_read_as_the_engine_writes_it() -> None:
@@ -174,9 +180,14 @@ def test_inspect_is_read_as_the_engine_writes_it() -> None:
         },
         "NetworkSettings": {"Networks": {"edge-a-network": {"IPAddress": "172.20.0.2"}}},
     }
-    found = containers.read(document)
-    assert (found.name, found.check, found.restarts, found.address) == ("edge-a-nginx", "last words", 2, "172.20.0.2")
-    assert (found.publications, found.networks) == (frozenset({HTTPS}), frozenset({"edge-a-network"}))
+    result = containers.read(document)
+    assert (result.name, result.check, result.restarts, result.address) == (
+        "edge-a-nginx",
+        "last words",
+        2,
+        "172.20.0.2",
+    )
+    assert (result.publications, result.networks) == (frozenset({HTTPS}), frozenset({"edge-a-network"}))
 
 
 # Disks
@@ -196,9 +207,9 @@ def test_a_disk_is_read_as_df_writes_it() -> None:
 def test_a_disk_is_told_full_before_it_is(free: int, severity: str) -> None:
     # With much left a percentage says nothing: 60 GiB of 250 are 76 %, and 60 of 600 are 90 %.
     size = 600 << 30 if free == 60 << 30 else 250 << 30 if free > 1 << 30 else 200 << 20
-    (found,) = disks.judge([disks.Disk("/dev/vda", size, free, ("edge-a-open-webui:/",))], percent=85)
-    assert found.severity == severity
-    assert bool(found.causes) == (severity == "failure")
+    (result,) = disks.judge([disks.Disk("/dev/vda", size, free, ("edge-a-open-webui:/",))], percent=85)
+    assert result.severity == severity
+    assert bool(result.explains) == (severity == "failure")
 
 
 def test_one_file_system_is_named_once_with_all_its_places() -> None:
@@ -223,7 +234,7 @@ POSTGRESQL = {
     "vectors_here": True,
     "seconds": 0.1,
 }
-BROUGHT = Configured("data.postgres.url", "postgresql://db.example.com:5432/chat")
+EXTERNAL = Configured("data.postgres.url", "postgresql://db.example.com:5432/chat")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +249,7 @@ BROUGHT = Configured("data.postgres.url", "postgresql://db.example.com:5432/chat
     ],
 )
 def test_a_database_that_answers_has_what_it_needs(changes: dict[str, Any], checks: list[str]) -> None:
-    assert [one.check for one in services.judge_database({**POSTGRESQL, **changes}, BROUGHT)] == checks
+    assert [one.check for one in services.judge_database({**POSTGRESQL, **changes}, EXTERNAL)] == checks
 
 
 @pytest.mark.parametrize(
@@ -254,12 +265,12 @@ def test_a_database_that_answers_has_what_it_needs(changes: dict[str, Any], chec
     ],
 )
 def test_a_database_that_does_not_answer_says_how(fault: str, words: str) -> None:
-    for configured in (None, BROUGHT):
-        (found,) = services.judge_database({"fault": fault, "words": "as psycopg says"}, configured)
-        assert (found.severity, found.hop) == ("failure", Hop.DATABASE)
-        assert words in found.seen
-        assert found.fix
-        assert found.setting == (None if configured is None else "data.postgres.url")
+    for configured in (None, EXTERNAL):
+        (result,) = services.judge_database({"fault": fault, "words": "as psycopg says"}, configured)
+        assert (result.severity, result.hop) == ("failure", Hop.DATABASE)
+        assert words in result.seen
+        assert result.fix
+        assert result.setting == (None if configured is None else "data.postgres.url")
 
 
 @pytest.mark.parametrize(
@@ -282,9 +293,9 @@ def test_a_redis_that_answers_has_room(facts: dict[str, Any], checks: list[str])
 
 @pytest.mark.parametrize("fault", ["refused", "full", "loading", "name", "unreachable"])
 def test_a_redis_that_does_not_answer_explains_the_rest(fault: str) -> None:
-    (found,) = services.judge_redis({"fault": fault, "words": "as redis says"}, None)
-    assert (found.check, found.severity) == ("redis.answers", "failure")
-    assert ranked([found, replace(found, check="app.ready", causes=())])[0].explains
+    (result,) = services.judge_redis({"fault": fault, "words": "as redis says"}, None)
+    assert (result.check, result.severity) == ("redis.answers", "failure")
+    assert ranked([result, replace(result, check="app.ready", explains=())])[0].explained
 
 
 @pytest.mark.parametrize(
@@ -303,7 +314,7 @@ def test_a_redis_that_does_not_answer_explains_the_rest(fault: str) -> None:
         ),
         ({"status": 429}, "failure", "too many requests", "models.providers[0].url"),
         ({"status": 503}, "failure", "trouble of its own", "models.providers[0].url"),
-        ({"fault": "refused", "words": "x"}, "failure", "takes no connection", "models.providers[0].url"),
+        ({"fault": "refused", "words": "x"}, "failure", "accepts no connections", "models.providers[0].url"),
         ({"fault": "name", "words": "x"}, "failure", "has no address", "models.providers[0].url"),
         ({"fault": "tls", "words": "x"}, "failure", "certificate", "models.providers[0].url"),
         ({"fault": "silent", "words": "x"}, "failure", "does not answer in time", "models.providers[0].url"),
@@ -312,23 +323,23 @@ def test_a_redis_that_does_not_answer_explains_the_rest(fault: str) -> None:
 def test_a_providers_answer_tells_key_path_and_way_apart(
     facts: dict[str, Any], severity: str, words: str, setting: str | None
 ) -> None:
-    found = services.judge_provider({"url": "https://api.example.com", **facts}, "models.providers[0]")
-    assert (found.severity, found.setting) == (severity, setting)
-    assert words in found.seen
+    result = services.judge_provider({"url": "https://api.example.com", **facts}, "models.providers[0]")
+    assert (result.severity, result.setting) == (severity, setting)
+    assert words in result.seen
 
 
 def test_a_deployment_without_models_is_a_warning() -> None:
-    (found,) = services.judge_models({"owner": "panel", "providers": [], "ollama": None})
-    assert (found.check, found.severity) == ("models.none", "warning")
+    (result,) = services.judge_models({"owner": "panel", "providers": [], "ollama": None})
+    assert (result.check, result.severity) == ("models.none", "warning")
     empty = {"url": "http://ollama:11434", "status": 200, "models": 0}
-    found = list(services.judge_models({"owner": "stack", "providers": [], "ollama": empty}))
-    assert [one.check for one in found] == ["models.ollama", "models.none"]
+    result = list(services.judge_models({"owner": "stack", "providers": [], "ollama": empty}))
+    assert [one.check for one in result] == ["models.ollama", "models.none"]
 
 
 def test_an_ollama_on_the_host_that_nobody_started_is_a_warning_with_the_setting() -> None:
     facts = {"url": "http://host.docker.internal:11434", "fault": "refused", "words": "Connection refused"}
-    found = services.judge_ollama(facts)
-    assert (found.severity, found.setting, found.value) == ("warning", "models.ollama.mode", "none")
+    result = services.judge_ollama(facts)
+    assert (result.severity, result.setting, result.value) == ("warning", "models.ollama.mode", "none")
 
 
 READY = {"status": 200, "body": '{"status":true}'}
@@ -346,8 +357,8 @@ def test_a_replica_out_of_rotation_is_named() -> None:
 
 
 def test_a_replica_that_is_not_ready_is_no_fault_of_the_rotation() -> None:
-    found = list(services.judge_replicas(["a-1", "a-2"], {"a-1": READY, "a-2": {"status": 503, "body": ""}}, ["a-1"]))
-    assert [(one.check, one.severity) for one in found] == [
+    result = list(services.judge_replicas(["a-1", "a-2"], {"a-1": READY, "a-2": {"status": 503, "body": ""}}, ["a-1"]))
+    assert [(one.check, one.severity) for one in result] == [
         ("application.ready", "warning"),
         ("replicas.rotation", "ok"),
     ]
@@ -374,8 +385,8 @@ SEEN = proxy.Seen(
 def test_a_configuration_that_is_not_the_stacks_is_told_from_one_not_taken_up(
     changes: dict[str, Any], checks: list[str]
 ) -> None:
-    found = list(proxy.judge_configuration(replace(SEEN, **changes), "hash", lambda: NOTHING, NOTHING))
-    assert [one.check if one.severity != "ok" else "ok" for one in found] == checks
+    result = list(proxy.judge_configuration(replace(SEEN, **changes), "hash", lambda: NOTHING, NOTHING))
+    assert [one.check if one.severity != "ok" else "ok" for one in result] == checks
 
 
 def test_a_certificate_in_the_volume_is_compared_with_the_one_served() -> None:
@@ -383,9 +394,9 @@ def test_a_certificate_in_the_volume_is_compared_with_the_one_served() -> None:
         return next(iter(proxy.judge_certificate(seen, "pem", lambda: NOTHING, None)))
 
     assert first(SEEN).severity == "ok"
-    found = first(replace(SEEN, installed_serial="CD", certificate="other"))
-    assert (found.check, found.severity, found.remedy) == ("certificate.served", "failure", NOTHING)
-    assert "serves the certificate AB, and the one in its volume is CD" in found.seen
+    result = first(replace(SEEN, installed_serial="CD", certificate="other"))
+    assert (result.check, result.severity, result.remedy) == ("certificate.served", "failure", NOTHING)
+    assert "serves the certificate AB, and the one in its volume is CD" in result.seen
     assert first(replace(SEEN, certificate="other")).severity == "warning"
     assert first(replace(SEEN, served_serial="")).seen.startswith("Nginx shows no certificate")
     # Of one that another container obtains the stack knows nothing.
@@ -396,19 +407,57 @@ def test_a_failed_renewal_is_worse_the_nearer_the_end() -> None:
     now = datetime(2026, 3, 1, tzinfo=UTC)
     failed = {"at": "2026-03-01", "directory": "https://acme", "error": "no\nway", "hint": "Open port 80."}
     state = {"last_attempt": failed, "served": {"not_after": "2026-03-20T00:00:00+00:00"}, "next_attempt": "later"}
-    (found,) = proxy.judge_renewal(state, now)
-    assert (found.severity, found.fix) == ("warning", "Open port 80.")
-    assert "no way" in found.seen
-    (found,) = proxy.judge_renewal({**state, "served": {"not_after": "2026-02-01T00:00:00+00:00"}}, now)
-    assert found.severity == "failure"
-    (found,) = proxy.judge_renewal({"last_attempt": {"error": None}, "next_attempt": "later"}, now)
-    assert found.severity == "ok"
-    (found,) = proxy.judge_renewal(None, now)
-    assert found.severity == "warning"
+    (result,) = proxy.judge_renewal(state, now)
+    assert (result.severity, result.fix) == ("warning", "Open port 80.")
+    assert "no way" in result.seen
+    (result,) = proxy.judge_renewal({**state, "served": {"not_after": "2026-02-01T00:00:00+00:00"}}, now)
+    assert result.severity == "failure"
+    (result,) = proxy.judge_renewal({"last_attempt": {"error": None}, "next_attempt": "later"}, now)
+    assert result.severity == "ok"
+    (result,) = proxy.judge_renewal(None, now)
+    assert result.severity == "warning"
+
+
+AUTHENTICATOR = Authenticator("http://authelia:9091/api/authz/auth-request", "https://chat.example.com", 10)
+
+
+@pytest.mark.parametrize("status", [200, 204, 401, 403])
+def test_authenticator_that_decides_is_well(status: int) -> None:
+    assert proxy.judge_authenticator(AUTHENTICATOR, status, "").severity == "ok"
 
 
 @pytest.mark.parametrize(
-    ("silences", "wanted", "severity", "words"),
+    ("status", "words", "seen"),
+    [
+        (
+            0,
+            "curl: (6) Could not resolve host: authelia",
+            "does not answer the proxy within 10 s: curl: (6) Could not resolve host: authelia.",
+        ),
+        (302, "302", "answers 302, and only 2xx admits a request and 401 or 403 refuses one."),
+        (500, "500", "answers 500, and only 2xx admits a request and 401 or 403 refuses one."),
+    ],
+)
+def test_authenticator_that_decides_nothing_is_named_and_explains_what_is_seen_outside(
+    status: int, words: str, seen: str
+) -> None:
+    result = proxy.judge_authenticator(AUTHENTICATOR, status, words)
+    assert (result.check, result.severity) == ("proxy.authenticator", "failure")
+    assert result.seen == f"The authenticator at http://authelia:9091/api/authz/auth-request {seen}"
+    outside = Finding("app.authenticator", result.severity, Hop.PROXY, "The proxy answers 503")
+    (first, *others) = ranked([outside, result])
+    assert (first.finding, others) == (result, [])
+
+
+def test_authenticator_is_asked_as_nginx_asks_it() -> None:
+    command = proxy.ask_authenticator(AUTHENTICATOR)
+    assert command[0] == "curl"
+    assert command[-1] == AUTHENTICATOR.url
+    assert {"X-Original-URL: https://chat.example.com/", "X-Original-Method: GET", "10"} < set(command)
+
+
+@pytest.mark.parametrize(
+    ("silences", "promised", "severity", "words"),
     [
         ({"Nginx": 1800.0}, 1800.0, "ok", "30 min"),
         ({"the load balancer": 60.0, "Nginx": 1800.0}, 1800.0, "warning", "the load balancer ends an answer"),
@@ -416,11 +465,11 @@ def test_a_failed_renewal_is_worse_the_nearer_the_end() -> None:
     ],
 )
 def test_the_hop_that_ends_a_silence_first_is_named(
-    silences: dict[str, float], wanted: float, severity: str, words: str
+    silences: dict[str, float], promised: float, severity: str, words: str
 ) -> None:
-    (found,) = proxy.judge_silence(silences, wanted)
-    assert found.severity == severity
-    assert words in found.seen
+    (result,) = proxy.judge_silence(silences, promised)
+    assert result.severity == severity
+    assert words in result.seen
 
 
 # The application
@@ -435,11 +484,11 @@ def test_a_saved_setting_that_overrules_names_the_stacks_setting() -> None:
             {"key": "openai.api_keys", "variables": [], "now": None, "stack": None},
         ],
     }
-    found = list(application.judge_settings(facts, lambda _: NOTHING))
-    assert [one.setting for one in found] == ["site.domain", "open_webui.environment.RAG_TOP_K", "models.providers"]
-    assert [one.severity for one in found] == ["warning", "warning", "failure"]
-    assert "is 'http://a', and the stack says 'https://b'" in found[0].seen
-    assert "is another value: " in found[2].seen
+    result = list(application.judge_settings(facts, lambda _: NOTHING))
+    assert [one.setting for one in result] == ["site.domain", "open_webui.environment.RAG_TOP_K", "models.providers"]
+    assert [one.severity for one in result] == ["warning", "warning", "failure"]
+    assert "is 'http://a', and the stack says 'https://b'" in result[0].seen
+    assert "is another value: " in result[2].seen
 
 
 @pytest.mark.parametrize(
@@ -470,19 +519,19 @@ def test_a_variable_is_compared_as_it_is_read(text: str, value: object, same: bo
     "key", ["openai.api_keys", "oauth.client_secret", "ldap.app_password", "tool_server.connections"]
 )
 def test_what_may_be_a_secret_is_not_shown(key: str) -> None:
-    assert probe.shown(key, "anything") is None
-    assert probe.shown("webui.url", "redis://:secret@host") is None
-    assert probe.shown("webui.url", "https://a") == "https://a"
-    # An address that lets in whoever knows it, and what may have a key somewhere within.
-    assert probe.shown("webhook_url", "https://hooks.example.com/T0/B0/x") is None
-    assert probe.shown("openai.api_configs", {"0": {"headers": "x"}}) is None
+    assert probe.displayable(key, "anything") is None
+    assert probe.displayable("webui.url", "redis://:secret@host") is None
+    assert probe.displayable("webui.url", "https://a") == "https://a"
+    # An address that grants access by itself, and a URL that may contain a key.
+    assert probe.displayable("webhook_url", "https://hooks.example.com/T0/B0/x") is None
+    assert probe.displayable("openai.api_configs", {"0": {"headers": "x"}}) is None
 
 
 def test_replicas_sign_with_one_key() -> None:
     def severity(**keys: tuple[str | None, int]) -> tuple[str, str]:
         facts = {name: {"mark": mark, "length": length} for name, (mark, length) in keys.items()}
-        (found,) = application.judge_keys(facts)
-        return found.severity, found.seen
+        (result,) = application.judge_keys(facts)
+        return result.severity, result.seen
 
     assert severity(a=("x", 40), b=("x", 40))[0] == "ok"
     assert severity(a=("x", 40), b=("y", 40)) == ("failure", "2 replicas have 2 different WEBUI_SECRET_KEYs.")
@@ -492,11 +541,11 @@ def test_replicas_sign_with_one_key() -> None:
 
 def test_a_given_file_that_was_changed_is_named() -> None:
     made = replace(APPLICATION, files={"/run/a": "1", "/run/b": "2"})
-    (found,) = application.judge_files((made,), {made.name: {"/run/a": "1", "/run/b": "9"}}, lambda _: NOTHING)
-    assert (found.check, found.remedy) == ("containers.files", NOTHING)
-    assert "/run/b was changed" in found.seen
-    (found,) = application.judge_files((made,), {made.name: {"/run/a": "1", "/run/b": "2"}}, lambda _: NOTHING)
-    assert found.severity == "ok"
+    (result,) = application.judge_files((made,), {made.name: {"/run/a": "1", "/run/b": "9"}}, lambda _: NOTHING)
+    assert (result.check, result.remedy) == ("containers.files", NOTHING)
+    assert "/run/b was changed" in result.seen
+    (result,) = application.judge_files((made,), {made.name: {"/run/a": "1", "/run/b": "2"}}, lambda _: NOTHING)
+    assert result.severity == "ok"
 
 
 def test_a_changed_password_leaves_the_rest_unknown_and_is_no_trouble() -> None:
@@ -525,8 +574,8 @@ def test_a_lump_is_the_proxys_only_where_the_model_wrote_in_pieces(
     direct: dict[str, Any], proxied: dict[str, Any], severity: str
 ) -> None:
     for check in ("stream.buffered", "stream.socket"):
-        found = streams.judge_stream(check, direct, proxied, "a-model")
-        assert (found.check, found.severity) == (check, severity)
+        result = streams.judge_stream(check, direct, proxied, "a-model")
+        assert (result.check, result.severity) == (check, severity)
 
 
 def test_a_claimed_address_must_not_reach_the_application() -> None:
@@ -554,25 +603,25 @@ def test_a_clock_that_is_off_is_said(said: str, severity: str) -> None:
 
 def test_what_an_update_would_change_is_listed() -> None:
     assert judge_pending("a", [], None).severity == "ok"
-    found = judge_pending("a", [Change("replace", f"edge-{number}") for number in range(8)], NOTHING)
-    assert (found.severity, found.remedy) == ("warning", NOTHING)
-    assert "replace edge-0" in found.seen
-    assert found.seen.endswith("replace edge-5 and 2 more.")
+    result = judge_pending("a", [Change("replace", f"edge-{number}") for number in range(8)], NOTHING)
+    assert (result.severity, result.remedy) == ("warning", NOTHING)
+    assert "replace edge-0" in result.seen
+    assert result.seen.endswith("replace edge-5 and 2 more.")
 
 
 # The whole
 
 
 def test_a_secret_is_in_no_finding_also_as_a_url_writes_it() -> None:
-    assert hidden("at postgresql://u:p%20w%2Fd@h and p w/d", ["p w/d"]) == "at postgresql://u:[secret]@h and [secret]"
-    finding = replace(well("a", Hop.ENGINE, "seen hunter22"), why="hunter22", fix="hunter22", value="hunter22")
-    assert "hunter22" not in str(without_secrets(finding, ["hunter22"]))
+    assert redact("at postgresql://u:p%20w%2Fd@h and p w/d", ["p w/d"]) == "at postgresql://u:[secret]@h and [secret]"
+    finding = replace(ok("a", Hop.ENGINE, "seen hunter22"), why="hunter22", fix="hunter22", value="hunter22")
+    assert "hunter22" not in str(redacted(finding, ["hunter22"]))
     # What is too short to be one would be in every text.
-    assert hidden("true", ["true"[:3]]) == "true"
+    assert redact("true", ["true"[:3]]) == "true"
 
 
 def test_each_question_has_a_name_of_its_own_and_waits_for_ones_that_exist() -> None:
-    from diagnostics import outside  # noqa: PLC0415 - only here
+    from open_webui_edge.diagnostics import outside  # noqa: PLC0415 - only here
 
     names = [question.id for question in QUESTIONS]
     assert len(names) == len(set(names))

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from diagnostics import outside
-from diagnostics.finding import Finding, Severity
-from diagnostics.outside import certificate, names, wire
-from diagnostics.outside.cookies import about_cookies
-from diagnostics.outside.streams import Stream, judged
-from diagnostics.outside.wire import Answer
-from diagnostics.subject import Expectations, Subject
+from open_webui_edge.diagnostics import outside
+from open_webui_edge.diagnostics.finding import Finding, Severity
+from open_webui_edge.diagnostics.outside import addresses, certificate, dns, http_client
+from open_webui_edge.diagnostics.outside.cookies import about_cookies
+from open_webui_edge.diagnostics.outside.http_client import Answer
+from open_webui_edge.diagnostics.outside.streams import Stream, judged
+from open_webui_edge.diagnostics.subject import Expectations, Subject
 from tests.support.certificates import authority, pem, server
 
 URL = "https://chat.example.com"
@@ -42,9 +42,9 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Finding]]:
         def given(_: Subject, path: str, **__: object) -> Answer:
             return there.get(path, answer(404, body={"detail": "Not Found"}))
 
-        monkeypatch.setattr(wire, "ask", given)
-        (found,) = [each for each in outside.QUESTIONS if each.id == question]
-        return list(found.ask(Subject(URL, **known)))
+        monkeypatch.setattr(http_client, "ask", given)
+        (result,) = [each for each in outside.QUESTIONS if each.id == question]
+        return list(result.ask(Subject(URL, **known)))
 
     return asked
 
@@ -59,14 +59,19 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Finding]]:
         (answer(524, (("CF-RAY", "1"),)), "app.timeout", Severity.FAILURE, "Cloudflare answers 524"),
         (answer(504, (("Server", "awselb/2.0"),)), "app.timeout", Severity.FAILURE, "an Application Load Balancer"),
         (answer(525, (("CF-RAY", "1"),)), "app.certificate-behind", Severity.FAILURE, "525"),
-        (answer(401, (("Server", "nginx"),)), "app.door", Severity.UNKNOWN, "another sign-in stands in front"),
+        (answer(401, (("Server", "nginx"),)), "app.door", Severity.UNKNOWN, "another authenticator is in front"),
         (
             answer(302, (("Location", "https://auth.example.com/?rd=secret"),)),
             "app.door",
             Severity.UNKNOWN,
             "example.com/:",
         ),
-        (answer(400, HTML, b"No required SSL certificate was sent"), "app.door", Severity.UNKNOWN, "another sign-in"),
+        (
+            answer(400, HTML, b"No required SSL certificate was sent"),
+            "app.door",
+            Severity.UNKNOWN,
+            "another authenticator",
+        ),
         (answer(403, (("CF-Mitigated", "challenge"),)), "app.door", Severity.UNKNOWN, "a person is there"),
         (answer(429), "app.answers", Severity.UNKNOWN, "too many questions"),
         (answer(200, HTML, b"<title> Nextcloud\n</title>"), "app.other", Severity.FAILURE, 'a page "Nextcloud"'),
@@ -79,16 +84,26 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Finding]]:
             Severity.FAILURE,
             "it is starting",
         ),
+        (
+            answer(
+                503,
+                (*JSON, ("Retry-After", "5")),
+                {"detail": "The authenticator in front of this site does not answer as it should, and without it …"},
+            ),
+            "app.authenticator",
+            Severity.FAILURE,
+            "because the authenticator in front of Open WebUI does not",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_each_wrong_answer_is_told_apart(
     ask: Callable[..., list[Finding]], given: Answer, check: str, severity: Severity, words: str
 ) -> None:
-    (found,) = ask("app.answers", {"/api/version": given})
-    assert (found.check, found.severity) == (check, severity)
-    assert words in found.seen
-    assert "secret" not in found.seen
+    (result,) = ask("app.answers", {"/api/version": given})
+    assert (result.check, result.severity) == (check, severity)
+    assert words in result.seen
+    assert "secret" not in result.seen
 
 
 @pytest.mark.parametrize(
@@ -101,15 +116,15 @@ def test_each_wrong_answer_is_told_apart(
     ],
 )
 def test_readiness_is_read_with_its_body(ask: Callable[..., list[Finding]], given: Answer, severity: Severity) -> None:
-    (found,) = ask("app.ready", {"/ready": given})
-    assert (found.check, found.severity) == ("app.ready", severity)
+    (result,) = ask("app.ready", {"/ready": given})
+    assert (result.check, result.severity) == ("app.ready", severity)
 
 
 @pytest.mark.parametrize(
     ("headers", "severity", "words"),
     [
         ((), Severity.OK, "No hop with a known limit"),
-        ((("Via", "1.1 abc.cloudfront.net (CloudFront)"),), Severity.WARNING, "CloudFront stands in front, which ends"),
+        ((("Via", "1.1 abc.cloudfront.net (CloudFront)"),), Severity.WARNING, "CloudFront is in front, which ends"),
         ((("Server", "cloudflare"),), Severity.NOTE, "after 100 s of silence"),
         ((("Server", "cloudflare"), ("Via", "1.1 google")), Severity.WARNING, "after 30 s of silence"),
     ],
@@ -117,18 +132,18 @@ def test_readiness_is_read_with_its_body(ask: Callable[..., list[Finding]], give
 def test_patience_of_known_hops(
     ask: Callable[..., list[Finding]], headers: Headers, severity: Severity, words: str
 ) -> None:
-    (found,) = ask("silence.hops", {"/": answer(headers=headers)})
-    assert found.severity is severity
-    assert words in found.seen
+    (result,) = ask("silence.hops", {"/": answer(headers=headers)})
+    assert result.severity is severity
+    assert words in result.seen
 
 
 def test_stack_s_own_load_balancer_waits_as_long_as_its_proxy(ask: Callable[..., list[Finding]]) -> None:
     headers = (("Set-Cookie", "AWSALB=x; Path=/"),)
     known = {"expected": Expectations(outer_proxy=True, read_timeout=1800)}
-    (found,) = ask("silence.hops", {"/": answer(headers=headers)}, **known)
-    assert found.severity is Severity.OK
-    (found,) = ask("silence.hops", {"/": answer(headers=headers)}, expected=Expectations(read_timeout=1800))
-    assert "proxy.timeouts.read is 1800 s" in found.seen
+    (result,) = ask("silence.hops", {"/": answer(headers=headers)}, **known)
+    assert result.severity is Severity.OK
+    (result,) = ask("silence.hops", {"/": answer(headers=headers)}, expected=Expectations(read_timeout=1800))
+    assert "proxy.timeouts.read is 1800 s" in result.seen
 
 
 @pytest.mark.parametrize(
@@ -144,11 +159,11 @@ def test_stack_s_own_load_balancer_waits_as_long_as_its_proxy(ask: Callable[...,
     ],
 )
 def test_page_out_of_a_cache_is_found(ask: Callable[..., list[Finding]], headers: Headers, check: str) -> None:
-    (found,) = ask("cache.page", {"/": answer(headers=(*HTML, *headers))})
-    kept = any(value in {"4000", "public, max-age=600"} for _, value in headers) or headers[:1] == (
+    (result,) = ask("cache.page", {"/": answer(headers=(*HTML, *headers))})
+    is_cached = any(value in {"4000", "public, max-age=600"} for _, value in headers) or headers[:1] == (
         ("X-Cache", "Hit from cloudfront"),
     )
-    assert (found.check, found.is_trouble) == (check, kept)
+    assert (result.check, result.is_trouble) == (check, is_cached)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +178,8 @@ def test_page_out_of_a_cache_is_found(ask: Callable[..., list[Finding]], headers
     ],
 )
 def test_policy_that_stops_the_page_is_found(ask: Callable[..., list[Finding]], policy: str, check: str) -> None:
-    found = ask("headers.policies", {"/": answer(headers=(*HTML, ("Content-Security-Policy", policy)))})
-    assert [finding.check for finding in found if finding.is_trouble] == ([check] if check else [])
+    result = ask("headers.policies", {"/": answer(headers=(*HTML, ("Content-Security-Policy", policy)))})
+    assert [finding.check for finding in result if finding.is_trouble] == ([check] if check else [])
 
 
 @pytest.mark.parametrize(
@@ -202,34 +217,35 @@ def test_cookie_for_other_sites_is_right_where_the_site_is_shown_in_theirs() -> 
 def test_way_back_from_an_identity_provider(ask: Callable[..., list[Finding]], location: str, check: str) -> None:
     config = answer(body={"features": {}, "oauth": {"providers": {"oidc": "SSO"}}})
     begun = answer(302, (("Location", location),))
-    (found,) = ask("oauth.redirect", {"/api/config": config, "/oauth/oidc/login": begun})
-    assert found.check == check
+    (result,) = ask("oauth.redirect", {"/api/config": config, "/oauth/oidc/login": begun})
+    assert result.check == check
 
 
 def test_identity_provider_that_is_not_reached_is_a_warning(ask: Callable[..., list[Finding]]) -> None:
     config = answer(body={"features": {}, "oauth": {"providers": {"oidc": "SSO"}}})
-    (found,) = ask("oauth.redirect", {"/api/config": config, "/oauth/oidc/login": answer(500)})
-    assert (found.check, found.severity) == ("oauth.login", Severity.WARNING)
-    assert "OPENID_PROVIDER_URL" in found.fix
+    (result,) = ask("oauth.redirect", {"/api/config": config, "/oauth/oidc/login": answer(500)})
+    assert (result.check, result.severity) == ("oauth.login", Severity.WARNING)
+    assert "OPENID_PROVIDER_URL" in result.fix
 
 
 # ---- names
 
 
 def records(monkeypatch: pytest.MonkeyPatch, known: Mapping[tuple[str, str], Iterable[str]], issuer: str) -> None:
-    def found(_: Subject, name: str, kind: str) -> list[Any]:
+    def result(_: Subject, name: str, kind: str) -> list[Any]:
         values = known.get((name, kind), ())
         if kind == "CAA":
             return [SimpleNamespace(tag=value.split()[0].encode(), value=value.split()[1].encode()) for value in values]
         return [SimpleNamespace(to_text=lambda value=value: value) for value in values]
 
-    monkeypatch.setattr(names, "_records", found)
+    for module in (addresses, dns):
+        monkeypatch.setattr(module, "records", result)
     monkeypatch.setattr(certificate, "issuer_of", lambda _: issuer)
 
 
 def authorised(subject: Subject) -> Finding:
-    (found,) = [each for each in outside.QUESTIONS if each.id == "name.caa"]
-    (finding,) = found.ask(subject)
+    (result,) = [each for each in outside.QUESTIONS if each.id == "name.caa"]
+    (finding,) = result.ask(subject)
     return finding
 
 
@@ -255,7 +271,7 @@ def authorised(subject: Subject) -> Finding:
             Severity.OK,
             "CAA of chat.example.com",
         ),
-        ({("example.com", "CAA"): ["issue ;"]}, "Let's Encrypt E7", Severity.WARNING, "allows nobody"),
+        ({("example.com", "CAA"): ["issue ;"]}, "Let's Encrypt E7", Severity.WARNING, "allows no issuer"),
         ({("example.com", "CAA"): ["iodef mailto:x"]}, "Let's Encrypt E7", Severity.OK, "No CAA record"),
         ({("example.com", "CAA"): ["issue digicert.com"]}, "the stack's own", Severity.OK, "digicert.com"),
     ],
@@ -268,11 +284,11 @@ def test_record_that_counts_is_the_nearest_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     records(monkeypatch, known, issuer)
-    found = authorised(Subject(URL, name_servers=("192.0.2.53",)))
-    assert found.severity is severity
-    assert words in found.seen
+    result = authorised(Subject(URL, name_servers=("192.0.2.53",)))
+    assert result.severity is severity
+    assert words in result.seen
     if severity is Severity.WARNING:
-        assert 'example.com CAA 0 issue "letsencrypt.org"' in found.fix
+        assert 'example.com CAA 0 issue "letsencrypt.org"' in result.fix
 
 
 @pytest.mark.parametrize(
@@ -290,8 +306,8 @@ def test_every_address_of_the_name_must_be_the_host_s(
     kinds = {"A": [each for each in there if "." in each], "AAAA": [each for each in there if ":" in each]}
     records(monkeypatch, {("chat.example.com", kind): values for kind, values in kinds.items()}, "")
     subject = Subject(URL, name_servers=("192.0.2.53",), expected=Expectations(addresses=expected))
-    (found,) = [each for each in outside.QUESTIONS if each.id == "name.leads-here"]
-    (finding,) = found.ask(subject)
+    (result,) = [each for each in outside.QUESTIONS if each.id == "name.leads-here"]
+    (finding,) = result.ask(subject)
     assert finding.check == ("name.elsewhere" if words else "name.leads-here")
     assert (words or "") in finding.fix
 
@@ -310,11 +326,11 @@ def test_address_that_takes_no_connection_is_named(
             raise fault
         return SimpleNamespace(close=lambda: None)
 
-    monkeypatch.setattr(names.socket, "create_connection", connect)
+    monkeypatch.setattr(dns.socket, "create_connection", connect)
     (question,) = [each for each in outside.QUESTIONS if each.id == "name.each"]
-    (found,) = question.ask(Subject(URL, name_servers=("192.0.2.53",)))
-    assert (found.check, found.severity) == ("name.each", severity)
-    assert "Remove the record that leads to 2001:db8::1" in found.fix
+    (result,) = question.ask(Subject(URL, name_servers=("192.0.2.53",)))
+    assert (result.check, result.severity) == ("name.each", severity)
+    assert "Remove the record that leads to 2001:db8::1" in result.fix
 
 
 def test_machine_without_ipv6_blames_nobody_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,10 +341,10 @@ def test_machine_without_ipv6_blames_nobody_for_that(monkeypatch: pytest.MonkeyP
             raise OSError(101, "Network is unreachable")
         return SimpleNamespace(close=lambda: None)
 
-    monkeypatch.setattr(names.socket, "create_connection", connect)
+    monkeypatch.setattr(dns.socket, "create_connection", connect)
     (question,) = [each for each in outside.QUESTIONS if each.id == "name.each"]
-    (found,) = question.ask(Subject(URL, name_servers=("192.0.2.53",)))
-    assert found.severity is Severity.NOTE
+    (result,) = question.ask(Subject(URL, name_servers=("192.0.2.53",)))
+    assert result.severity is Severity.NOTE
 
 
 @pytest.mark.parametrize(
@@ -338,10 +354,10 @@ def test_site_without_an_account_is_a_trouble_where_others_reach_it(
     url: str, severity: Severity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh = answer(body={"features": {}, "onboarding": True})
-    monkeypatch.setattr(wire, "ask", lambda *_, **__: fresh)
+    monkeypatch.setattr(http_client, "ask", lambda *_, **__: fresh)
     (question,) = [each for each in outside.QUESTIONS if each.id == "app.config"]
-    (found,) = question.ask(Subject(url))
-    assert (found.check, found.severity) == ("app.unclaimed", severity)
+    (result,) = question.ask(Subject(url))
+    assert (result.check, result.severity) == ("app.unclaimed", severity)
 
 
 # ---- certificates
@@ -356,8 +372,8 @@ def shown(monkeypatch: pytest.MonkeyPatch, *chain: x509.Certificate, distrust: s
 
 
 def checks_of(question: str, **known: Any) -> list[str]:
-    (found,) = [each for each in outside.QUESTIONS if each.id == question]
-    return [finding.check for finding in found.ask(Subject(URL, **known))]
+    (result,) = [each for each in outside.QUESTIONS if each.id == question]
+    return [finding.check for finding in result.ask(Subject(URL, **known))]
 
 
 @pytest.mark.parametrize(
@@ -415,11 +431,11 @@ def test_needless_certificate_in_a_chain_is_worth_a_note(monkeypatch: pytest.Mon
     shown(
         monkeypatch, server(["chat.example.com"], MIDDLE).certificate, MIDDLE.certificate, authority("Else").certificate
     )
-    (found,) = [each for each in outside.QUESTIONS if each.id == "tls.chain"]
-    (finding,) = found.ask(Subject(URL))
+    (result,) = [each for each in outside.QUESTIONS if each.id == "tls.chain"]
+    (finding,) = result.ask(Subject(URL))
     assert (finding.severity, finding.seen) == (
         Severity.NOTE,
-        "The chain has certificates that vouch for none in it: Else.",
+        "The chain contains unrelated certificates: Else.",
     )
 
 
@@ -461,6 +477,6 @@ def test_stream_is_judged_against_the_same_past_the_proxy(
 def test_a_sign_in_in_front_is_no_redirect_to_another_host(
     ask: Callable[..., list[Finding]], location: str, known: dict[str, Any], severity: Severity
 ) -> None:
-    (found,) = ask("redirect.home", {"/": answer(302, (("Location", location),))}, **known)
-    assert found.severity is severity
-    assert found.check == ("redirect.host" if severity is Severity.FAILURE else "redirect.home")
+    (result,) = ask("redirect.home", {"/": answer(302, (("Location", location),))}, **known)
+    assert result.severity is severity
+    assert result.check == ("redirect.host" if severity is Severity.FAILURE else "redirect.home")

@@ -4,7 +4,7 @@ from io import BytesIO
 
 import pytest
 
-from tests.support.load import Broken, read_http1
+from open_webui_edge.benchmarks.http1 import Broken, read_http1
 
 WHOLE = {
     "length": (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", (200, False)),

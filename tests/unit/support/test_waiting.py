@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.waiting import wait_until
+from open_webui_edge.benchmarks.waiting import wait_until
 
 
 def test_wait_returns_the_first_true_answer() -> None:

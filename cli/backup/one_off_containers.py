@@ -1,0 +1,277 @@
+"""One-off containers on a stack's engine; they receive secrets and data only by standard input."""
+
+import base64
+import io
+import json
+import os
+import secrets
+import socket
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO
+
+from open_webui_edge.bootstrap import command, console
+from open_webui_edge.bootstrap.engine import Engine
+from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.cli import containers
+from open_webui_edge.runtime.contract import APP, CONFIG_DIR
+
+ROLE = containers.BACKUP_TASK
+_MEMORY = "1g"
+_OWNER = f"{socket.gethostname()}-{os.getuid()}"
+"""Owner of locks and one-off containers: several machines or users may manage one stack."""
+# The first line holds its secret files; the rest of the input is the program's own.
+_START = f'read -r given && printf %s "$given" | base64 -d | tar -x -C {CONFIG_DIR} -f - && unset given && exec "$@"'
+
+
+@dataclass(frozen=True)
+class OneOff:
+    """One run of a program in an image."""
+
+    image: str
+    words: Sequence[str]
+    """The program and its arguments, which are visible to all users of the engine."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Name -> content of files in its folder of secrets, a tmpfs."""
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    """Path -> name of a volume, with the suffix `:ro` to mount it read-only."""
+    network: str = "none"
+    capabilities: Sequence[str] = ("DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "CHOWN")
+    """It reads and writes files of other users."""
+
+
+@dataclass(frozen=True)
+class OneOffRunner:
+    """Runs one-off containers for one stack."""
+
+    engine: Engine
+    stack: str
+
+    def run(
+        self,
+        task: OneOff,
+        *,
+        purpose: str,
+        feed: Callable[[IO[bytes]], None] | None = None,
+        shown: bool = True,
+    ) -> str:
+        """Run a one-off to its end and return its output.
+
+        Args:
+            task: the one-off.
+            purpose: its purpose, for messages.
+            feed: writes the program's input.
+            shown: whether to print each line as it comes.
+
+        Raises:
+            ProblemError: it failed; the message has its last lines.
+
+        """
+        said: list[str] = []
+        with self.started(task, errors=subprocess.STDOUT if shown else subprocess.PIPE) as process:
+            assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - pipes
+            if feed is not None:
+                feed(process.stdin)
+            _close(process.stdin)
+            for line in process.stdout:
+                text = line.decode(errors="replace").rstrip()
+                said.append(text)
+                if shown and text:
+                    console.say(f"     {text}")
+            words = b"" if process.stderr is None else process.stderr.read()
+        if process.returncode:
+            last = [*said, *words.decode(errors="replace").splitlines()]
+            raise self.failed(purpose, process.returncode, last)
+        return "\n".join(said)
+
+    def failed(self, purpose: str, code: int, words: Sequence[str]) -> ProblemError:
+        """Return the error for a failed one-off."""
+        tail = [line for line in words if line.strip()][-command.TAIL_LINES :]
+        if command.is_full_disk("\n".join(tail)):
+            return ProblemError(f"{purpose}: the engine's disk is full; free some space and run it again.")
+        return ProblemError(f"{purpose} failed (code {code}):\n" + "\n".join(f"    {line}" for line in tail))
+
+    @contextmanager
+    def started(self, task: OneOff, *, errors: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a one-off while the block runs, and remove it afterwards."""
+        name = self.name()
+        options = [
+            "--rm", "--interactive", "--init", "--name", name, *self.labels(),
+            "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--memory", _MEMORY,
+            "--network", task.network, "--tmpfs", f"{CONFIG_DIR}:mode=0700",
+            # Its output may be a secret, or a whole repository.
+            "--log-driver", "none",
+        ]  # fmt: skip
+        if task.network != "none":
+            options += ["--add-host", "host.docker.internal:host-gateway"]
+        options += [word for capability in task.capabilities for word in ("--cap-add", capability)]
+        for path, volume in task.volumes.items():
+            source, _, mode = volume.partition(":")
+            options += ["--volume", f"{source}:{path}{f':{mode}' if mode else ''}"]
+        process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
+            [
+                *self.engine.client,
+                "run",
+                *options,
+                "--entrypoint",
+                "/bin/sh",
+                task.image,
+                "-euc",
+                _START,
+                "sh",
+                *task.words,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            # Ctrl-C reaches only this program, which then ends it.
+            start_new_session=True,
+        )
+        try:
+            assert process.stdin is not None  # noqa: S101 - a pipe
+            with _ended_early():
+                process.stdin.write(base64.b64encode(_archive(task.files)) + b"\n")
+                process.stdin.flush()
+            yield process
+            process.wait()
+        finally:
+            if process.poll() is None:
+                self.engine.ask("rm", "--force", name)
+                process.kill()
+                process.wait()
+
+    def name(self) -> str:
+        """Return an unused name."""
+        return f"edge-{self.stack}-{ROLE}-{secrets.token_hex(4)}"
+
+    @contextmanager
+    def volume(self) -> Iterator[str]:
+        """Create a volume for the block and remove it afterwards."""
+        name = self.name()
+        self.make("volume", name)
+        try:
+            yield name
+        finally:
+            self.engine.ask("volume", "rm", "--force", name)
+
+    @contextmanager
+    def network(self) -> Iterator[str]:
+        """Create an internal network for the block and remove it afterwards."""
+        name = self.name()
+        self.make("network", name, "--internal")
+        try:
+            yield name
+        finally:
+            self.engine.ask("network", "rm", name)
+
+    def make(self, kind: str, name: str, *options: str, labels: Mapping[str, str] | None = None) -> None:
+        """Create a volume or network; an existing one stays.
+
+        Raises:
+            ProblemError: it cannot be created.
+
+        """
+        answer = self.engine.ask(kind, "create", *options, *self.labels(labels), name)
+        if answer.returncode:
+            message = f"The engine did not create the {kind} {name}: {answer.stderr.strip()}"
+            raise ProblemError(message)
+
+    def clear(self, role: str = ROLE) -> None:
+        """Remove leftovers of killed runs.
+
+        Raises:
+            ProblemError: another machine uses them.
+
+        """
+        for name, owner in self._owners(role):
+            if owner not in {"", _OWNER}:
+                raise self._locked_by(name, owner)
+        for kind, remove in (("container", ["rm", "--force", "--volumes"]), ("volume", ["rm"]), ("network", ["rm"])):
+            listing = ["ls", "--all"] if kind == "container" else ["ls"]
+            for name in self._names(kind, listing, role):
+                self.engine.ask(kind, *remove, name)
+
+    @contextmanager
+    def lock(self, image: str) -> Iterator[None]:
+        """Hold an exclusive lock on the engine: a container with a fixed name, which the engine creates only once.
+
+        Args:
+            image: any existing image; it is never run.
+
+        Raises:
+            ProblemError: another machine holds the lock.
+
+        """
+        name = f"edge-{self.stack}-{ROLE}"
+        made = self.engine.ask("create", "--name", name, *self.labels(), "--network", "none", image)
+        if made.returncode:
+            holder = next((owner for one, owner in self._owners(ROLE) if one == name), None)
+            if holder is None:
+                message = f"The engine did not create the container {name}: {made.stderr.strip()}"
+                raise ProblemError(message)
+            raise self._locked_by(name, holder)
+        try:
+            yield
+        finally:
+            self.engine.ask("rm", "--force", name)
+
+    def _locked_by(self, name: str, owner: str) -> ProblemError:
+        return ProblemError(
+            f"{name} is on the engine, created by {owner}: a backup or restore of {self.stack}. Wait for its end; if"
+            f" none runs there any more, run `docker rm --force {name}` and then this again."
+        )
+
+    def _owners(self, role: str) -> list[tuple[str, str]]:
+        shown = '{{.Names}} {{.Label "maker"}}'
+        said = self.engine.ask(
+            "container", "ls", "--all", *containers.filters(self.stack, role), "--format", shown
+        ).stdout
+        return [(name, owner) for name, _, owner in (line.partition(" ") for line in said.splitlines())]
+
+    def _names(self, kind: str, listing: Sequence[str], role: str) -> list[str]:
+        shown = {"container": "{{.Names}}"}.get(kind, "{{.Name}}")
+        return self.engine.ask(kind, *listing, *containers.filters(self.stack, role), "--format", shown).stdout.split()
+
+    def labels(self, labels: Mapping[str, str] | None = None) -> list[str]:
+        """Return the options that label the created resources."""
+        whole = {"app": APP, "stack": self.stack, "role": ROLE, "maker": _OWNER, **(labels or {})}
+        return [word for key, value in whole.items() for word in ("--label", f"{key}={value}")]
+
+
+def _archive(files: Mapping[str, str]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.mode, data = 0o600, content.encode()
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()
+
+
+@contextmanager
+def _ended_early() -> Iterator[None]:
+    """Ignore a broken pipe: a program that ends before it read all of its input reports the reason itself."""
+    try:
+        yield
+    except BrokenPipeError:
+        return
+
+
+def _close(pipe: IO[bytes]) -> None:
+    with _ended_early():
+        pipe.close()
+
+
+def inspected(engine: Engine, kind: str, name: str) -> dict[str, object] | None:
+    """Inspect one resource of the engine; None if there is none of that name."""
+    answer = engine.ask(kind, "inspect", name)
+    return json.loads(answer.stdout)[0] if answer.returncode == 0 else None
+
+
+def variable(name: str) -> str | None:
+    """Return a variable of `make`, or None."""
+    return os.environ.get(name) or None

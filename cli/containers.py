@@ -1,0 +1,123 @@
+"""The containers of a stack, as the engine knows them."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from open_webui_edge.bootstrap import console
+from open_webui_edge.bootstrap.engine import Engine
+from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.settings.images import PINNED_ROLES
+
+APP = "open-webui-edge"
+BACKUP_TASK = "backup-task"
+"""Role of one-off containers of a backup or restore."""
+HEADINGS = ("ROLE", "NAME", "STATE", "HEALTH", "PORTS", "IMAGE")
+
+
+def filters(stack: str, role: str | None = None) -> list[str]:
+    """Return the options that filter the engine's lists by stack, and by role."""
+    labels = {"app": APP, "stack": stack, **({"role": role} if role else {})}
+    return [word for key, value in labels.items() for word in ("--filter", f"label={key}={value}")]
+
+
+def of_stack(engine: Engine, stack: str, role: str | None = None) -> list[dict[str, Any]]:
+    """Inspect each container of a stack, running or not; return them sorted by name.
+
+    Raises:
+        ProblemError: the engine did not answer.
+
+    """
+    listed = engine.ask("ps", "--all", "--quiet", *filters(stack, role))
+    if listed.returncode:
+        message = f"The engine at {engine.address} did not list its containers: {listed.stderr.strip()}"
+        raise ProblemError(message)
+    if not listed.stdout.split():
+        return []
+    # A container may disappear between the two calls; the others are still in the output.
+    inspected = engine.ask("inspect", "--type", "container", *listed.stdout.split())
+    return sorted(json.loads(inspected.stdout or "[]"), key=lambda container: container["Name"])
+
+
+def untag_images(engine: Engine, stack: str) -> None:
+    """Remove the tags that pin a removed stack's images: the provider leaves them, and no image could be pruned."""
+    for role in PINNED_ROLES:
+        engine.ask("image", "rm", f"edge-{stack}-{role}:pinned")
+
+
+def is_healthy(container: dict[str, Any]) -> bool:
+    """Return whether a container runs and is healthy, or is a job that succeeded."""
+    state = container["State"]
+    if state["Status"] == "running":
+        return health(container) in {"healthy", "-"}
+    restarts = container["HostConfig"]["RestartPolicy"]["Name"] not in {"", "no"}
+    return state["Status"] == "exited" and state["ExitCode"] == 0 and not restarts
+
+
+def is_temporary(container: dict[str, Any]) -> bool:
+    """Return whether it is a one-off container of a backup or restore."""
+    return container["Config"]["Labels"].get("role") == BACKUP_TASK
+
+
+def health(container: dict[str, Any]) -> str:
+    """Return the status of the container's health check; "-" if it has none."""
+    return (container["State"].get("Health") or {}).get("Status", "-")
+
+
+def table(containers: Sequence[dict[str, Any]]) -> str:
+    """Format a table with one line per container."""
+    rows = [HEADINGS, *(_row(container) for container in containers)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _row(container: dict[str, Any]) -> tuple[str, ...]:
+    state = container["State"]
+    status = state["Status"] if state["Status"] == "running" else f"{state['Status']} ({state['ExitCode']})"
+    labels = container["Config"]["Labels"] or {}
+    image = container["Config"]["Image"]
+    short_image = image.removeprefix("sha256:")[:12] if image.startswith("sha256:") else image
+    return (
+        labels.get("role", "?"),
+        container["Name"].lstrip("/"),
+        status,
+        health(container),
+        _ports(container),
+        short_image,
+    )
+
+
+def _ports(container: dict[str, Any]) -> str:
+    published = {
+        f"{binding['HostIp']}:{binding['HostPort']}->{inside}"
+        for inside, bindings in (container["NetworkSettings"]["Ports"] or {}).items()
+        for binding in bindings or ()
+    }
+    return ", ".join(sorted(published)) or "-"
+
+
+def show_logs(engine: Engine, containers: Sequence[dict[str, Any]], *, follow: bool) -> None:
+    """Print the containers' logs, each line prefixed with the container's name; with `follow`, until interrupted."""
+    readers = [
+        threading.Thread(target=_copy_log, args=(engine, container["Name"].lstrip("/"), follow), daemon=True)
+        for container in containers
+    ]
+    for reader in readers:
+        reader.start()
+        if not follow:
+            reader.join()  # one container after the other, so that logs do not interleave
+    for reader in readers:
+        reader.join()
+
+
+def _copy_log(engine: Engine, name: str, follow: bool) -> None:  # noqa: FBT001  # a thread's target takes positions
+    words = [*engine.client, "logs", *(["--follow", "--tail", "100"] if follow else []), name]
+    with subprocess.Popen(  # noqa: S603  # a list of arguments, no shell
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", encoding="utf-8"
+    ) as client:
+        for line in client.stdout or ():
+            console.put(f"{name} | {line.rstrip()}")

@@ -1,0 +1,73 @@
+"""`make doctor FIX=yes`: applies safe fixes, after listing them. No fix deletes data."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from open_webui_edge.bootstrap import console
+from open_webui_edge.diagnostics.finding import Remedy
+from open_webui_edge.diagnostics.question import Diagnosis
+
+ROUNDS = 3
+"""A fix may reveal another problem, which the next round may fix."""
+
+
+def apply_fixes(diagnosis: Diagnosis, again: Callable[[], Diagnosis]) -> Diagnosis:
+    """Apply safe fixes, diagnose again, and return the new diagnosis.
+
+    Args:
+        diagnosis: the findings to fix.
+        again: diagnoses again.
+
+    """
+    tried: set[str] = set()
+    for number in range(ROUNDS):
+        remedies = [remedy for remedy in remedies_of(diagnosis) if remedy.description not in tried]
+        if not remedies:
+            if number == 0:
+                console.say("There is nothing here that can be fixed automatically.")
+            break
+        console.say("What can be fixed:")
+        for remedy in remedies:
+            console.say(f"  {remedy.description}{' (asks first)' if remedy.asks else ''}")
+        applied = [_apply(remedy) for remedy in remedies]
+        tried |= {remedy.description for remedy in remedies}
+        if not any(applied):
+            break
+        console.say("Looking again.")
+        diagnosis = again()
+    return diagnosis
+
+
+def remedies_of(diagnosis: Diagnosis) -> list[Remedy]:
+    """Return the remedies of root causes, each once: their symptoms go with them, or the next round finds them."""
+    remedies: dict[str, Remedy] = {}
+    for one in diagnosis.ranked:
+        remedy = one.finding.remedy
+        if remedy is not None and one.finding.is_trouble:
+            remedies.setdefault(remedy.description, remedy)
+    # Starting single containers goes before an update of the whole stack.
+    return sorted(remedies.values(), key=lambda remedy: remedy.asks)
+
+
+def _apply(remedy: Remedy) -> bool:
+    if remedy.asks and not _agreed(remedy):
+        console.say(f"not done: {remedy.description}")
+        return False
+    try:
+        console.say(f"done: {remedy.apply()}")
+    except (OSError, RuntimeError) as fault:
+        console.say(f"failed: {remedy.description}: {fault}")
+        return False
+    return True
+
+
+def _agreed(remedy: Remedy) -> bool:
+    if os.environ.get("YES") == "1":
+        return True
+    if sys.stdin is None or not sys.stdin.isatty():
+        console.say("Confirmation is needed and there is no terminal; set YES=1 to confirm.")
+        return False
+    sys.stderr.write(f"{remedy.description}? Type yes to continue: ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"yes", "y"}

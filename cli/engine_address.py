@@ -1,0 +1,168 @@
+"""Compares the engine in a stack's state with today's: follows the same engine to a new address, refuses another one.
+
+Pulumi refreshes at the address in the state. The engine may have moved since, or another engine may have that address,
+without the stack's resources: an update would create everything there, with empty data.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from open_webui_edge.bootstrap import console
+from open_webui_edge.bootstrap.engine import DEFAULT_ADDRESS, Engine
+from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.cli.stack import Stack
+from open_webui_edge.engine.identity import another_engine, is_identity
+
+_COMPONENT = "open-webui-edge:index:DockerHost"
+_PROVIDER, _VOLUME = "pulumi:providers:docker", "docker:index/volume:Volume"
+_PIN = "docker:index/tag:Tag"
+
+
+@dataclass(frozen=True)
+class RecordedEngine:
+    """The engine in a stack's state."""
+
+    address: str
+    identity: str | None
+    """The engine's ID; None in the states of earlier releases."""
+    deployment: str | None
+    """The deployment label of volumes there; None if there are none."""
+
+
+def recorded_engine(resources: Sequence[Mapping[str, Any]]) -> RecordedEngine | None:
+    """Return the engine in a state; None if the state has no resources on an engine yet."""
+    provider = next((one for one in resources if one["type"] == _PROVIDER), None)
+    if provider is None:
+        return None
+    labels = [
+        label["value"]
+        for one in resources
+        if one["type"] == _VOLUME
+        for label in (one.get("inputs") or {}).get("labels") or ()
+        if label["label"] == "deployment"
+    ]
+    identity = next(((one.get("outputs") or {}).get("output") for one in resources if is_identity(one["urn"])), None)
+    return RecordedEngine(
+        (provider.get("inputs") or {}).get("host") or DEFAULT_ADDRESS, identity, labels[0] if labels else None
+    )
+
+
+@dataclass(frozen=True)
+class Move:
+    """A change of the engine in a stack's state."""
+
+    target: Stack
+    host: Engine
+    identity: str | None
+    said: str
+    """Message for the user; "" if nothing changes for them."""
+    leaves_data: bool
+    """Whether it is another engine, and the data of the stack stays on the former one."""
+
+    def record(self) -> None:
+        """Write the change into the state."""
+        if self.said:
+            console.say(self.said)
+        change = moved(self.host.address, self.host.ssh_options, self.identity, elsewhere=self.leaves_data)
+        self.target.edit(change, "Recording where the engine is")
+
+
+def follow(target: Stack, host: Engine, resources: Sequence[Mapping[str, Any]]) -> None:
+    """Record the engine's current address in the state of an existing stack, if it is the same engine.
+
+    Args:
+        target: the stack.
+        host: its engine today.
+        resources: those in its state.
+
+    Raises:
+        ProblemError: it is another engine; nothing was changed.
+
+    """
+    move = compare(target, host, resources)
+    if move is not None:
+        move.record()
+
+
+def compare(
+    target: Stack, host: Engine, resources: Sequence[Mapping[str, Any]], *, accepts_another: bool = False
+) -> Move | None:
+    """Return the change to record before an update; None if the state is up to date.
+
+    Args:
+        target: the stack.
+        host: its engine today.
+        resources: those in its state.
+        accepts_another: whether it may be another engine; data on the former one stays there.
+
+    Raises:
+        ProblemError: it is another engine, or does not report its ID; nothing was changed.
+
+    """
+    known = recorded_engine(resources)
+    if known is None:
+        return None
+    today, identity = f"{host.address} ({host.origin})", host.identity()
+    has_volumes = known.deployment is not None and host.has_volumes_of(known.deployment)
+    if _is_same(known, host, identity, has_volumes=has_volumes):
+        if known.address == host.address and known.identity in {None, identity}:
+            return None
+        said = (
+            f"The engine of {target.name} moved from {known.address} to {today}; it is the same engine, so nothing"
+            " else changes."
+        )
+        return Move(target, host, identity, said if known.address != host.address else "", leaves_data=False)
+    if not accepts_another:
+        was = f"which was at {known.address}"
+        raise ProblemError(another_engine(target.name, today, was, has_volumes=has_volumes))
+    said = f"{target.name} leaves the engine at {known.address} for the one at {today}, without its data."
+    return Move(target, host, identity, said, leaves_data=True)
+
+
+def _is_same(known: RecordedEngine, host: Engine, identity: str | None, *, has_volumes: bool) -> bool:
+    if known.deployment is None:
+        # There is no data to lose.
+        return True
+    if known.identity is not None and known.identity == identity:
+        return True
+    # An engine's ID may change, and the states of earlier releases have none. At another address, an engine with
+    # another ID and the stack's volumes is a copy, or one that the stack has left.
+    if known.identity is None:
+        return has_volumes or known.address == host.address
+    return has_volumes and known.address == host.address
+
+
+def moved(
+    address: str, ssh_options: Sequence[str], identity: str | None, *, elsewhere: bool = False
+) -> Callable[[str], str]:
+    """Return a function that changes the engine's address in an exported state, or with `elsewhere` the engine.
+
+    Another engine lacks the images that the state pins, so the next update pins its own.
+    """
+    # Properties of a provider that are no strings are JSON.
+    of_provider = {
+        "host": address,
+        **({"sshOpts": json.dumps(list(ssh_options), separators=(",", ":"))} if ssh_options else {}),
+    }
+    of_component = {"host": address, **({"ssh_options": list(ssh_options)} if ssh_options else {})}
+
+    def change(state: str) -> str:
+        document = json.loads(state)
+        for resource in document["deployment"]["resources"]:
+            if resource["type"] == _PROVIDER:
+                for side in ("inputs", "outputs"):
+                    resource[side].pop("sshOpts", None)
+                    resource[side].update(of_provider)
+            elif resource["type"] == _COMPONENT:
+                # Previews show these inputs; nothing else uses them.
+                resource["inputs"].pop("ssh_options", None)
+                resource["inputs"].update(of_component)
+            elif resource["type"] == _PIN and elsewhere:
+                resource["taint"] = True
+            elif is_identity(resource["urn"]) and identity is not None:
+                resource["inputs"]["input"] = resource["outputs"]["input"] = resource["outputs"]["output"] = identity
+        return json.dumps(document)
+
+    return change

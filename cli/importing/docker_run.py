@@ -1,0 +1,423 @@
+"""Reads a `docker run` line, or a script that contains one."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+
+from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.cli.importing import env_files
+from open_webui_edge.cli.importing.old_deployment import (
+    Dropped,
+    Mount,
+    Neighbour,
+    Publication,
+    Source,
+    Variable,
+    is_open_webui,
+    publications,
+    repository,
+    role_of,
+)
+
+LINE = re.compile(
+    r"^\s*(?:(?:sudo|exec|env|if|then|do|!|[A-Z_]+=\S*)\s+)*(?:\S*/)?(?:docker|podman|nerdctl)\s+(?:-\S+\s+|--context\s+\S+\s+)*"
+    r"(?:container\s+)?(?:run|create)\s",
+    re.MULTILINE,
+)
+_ELSEWHERE = re.compile(r"(\d*[<>].*|&&?|\|\|?|;)")
+"""A word that ends a command."""
+_ESCAPED = str.maketrans("$`", "\0\2")
+"""Placeholders for literal $ and `: shlex would keep a backslash before them in double quotes, and they start no
+command substitution."""
+_UNESCAPED = str.maketrans("\0\2", "$`")
+_PLAIN_TEXT, _LITERAL, _COMMAND = "plain", "literal", "command"
+_SUBSTITUTION = "$(…)"
+"""Placeholder for the output of a command substitution."""
+_NEEDED = frozenset({"--volume", "--mount", "--publish", "--env-file", "--network"})
+"""Options that must not be dropped silently."""
+_BEFORE_A_WORD = frozenset(" \t\n;&|()<>")
+_ASSIGNMENT = re.compile(r"\s*(?:export\s+|readonly\s+|local\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_FLAGS = {
+    "-d", "--detach", "-i", "--interactive", "-t", "--tty", "--rm", "--init", "--privileged", "--read-only", "-P",
+    "--publish-all", "--no-healthcheck", "--oom-kill-disable", "--sig-proxy", "-q", "--quiet",
+    "--disable-content-trust",
+}  # fmt: skip
+_LONG = {
+    "-e": "--env", "-v": "--volume", "-p": "--publish", "-u": "--user", "-m": "--memory", "-h": "--hostname",
+    "-l": "--label", "-w": "--workdir", "-c": "--cpu-shares", "-a": "--attach", "--net": "--network",
+}  # fmt: skip
+_SILENT = {"--name", "--restart", "--pull", "--stop-timeout", "--stop-signal", "--memory-swap", "--attach", "--cidfile"}
+_TRANSLATED = {
+    "--add-host", "--env", "--env-file", "--gpus", "--memory", "--mount", "--publish", "--user", "--volume",
+}  # fmt: skip
+"""Options that are translated elsewhere."""
+_KEYS = {
+    "--cap-add": "the container gets no further rights",
+    "--device": "no container gets a device of the host; GPUs are Ollama's (models.ollama.container.gpu)",
+    "--dns": "no setting does this; the engine's own DNS is used",
+    "--entrypoint": "the image's own command is run",
+    "--health-cmd": "the program has one of its own for each container: GET /ready",
+    "--hostname": "nothing asks for it",
+    "--label": "labels of other programs have no effect: only this deployment's proxy is reachable",
+    "--link": "other services are reached by the host (host.docker.internal)",
+    "--log-driver": "the program has one of its own for each container",
+    "--log-opt": "the program has one of its own for each container",
+    "--network": "the deployment has a network of its own",
+    "--network-alias": "the deployment has a network of its own",
+    "--platform": "the engine's own is used",
+    "--privileged": "no container gets rights over its host",
+    "--runtime": "GPUs are Ollama's (models.ollama.container.gpu)",
+    "--security-opt": "the program has its own",
+    "--workdir": "the image's own is used",
+}
+_PLAIN = {
+    "--cap-add", "--device", "--dns", "--hostname", "--link", "--log-driver", "--network", "--network-alias",
+    "--platform", "--runtime", "--security-opt", "--workdir",
+}  # fmt: skip
+"""Options whose values are reported: they hold no secrets."""
+
+
+@dataclass
+class _Run:
+    """One parsed `docker run`."""
+
+    image: str = ""
+    command: list[str] = field(default_factory=list[str])
+    options: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    commanded: set[str] = field(default_factory=set[str])
+    """Variables whose value is the output of a command."""
+    unread: list[str] = field(default_factory=list[str])
+    """Other options whose value is the output of a command; they are not in `options`."""
+
+    def all(self, name: str) -> list[str]:
+        """Return the values of an option, in order."""
+        return [value for option, value in self.options if option == name]
+
+    def last(self, name: str) -> str | None:
+        """Return the value that counts of an option that can be there once."""
+        return self.all(name)[-1] if self.all(name) else None
+
+
+def read(text: str, shown: str, folder: Path, environment: Mapping[str, Variable]) -> Source:
+    """Read a line or a script.
+
+    Args:
+        text: what it says.
+        shown: its name, for messages.
+        folder: what its paths are relative to.
+        environment: what the shell that runs it has, as far as it is known.
+
+    Raises:
+        ProblemError: nothing in it starts Open WebUI, or two do.
+
+    """
+    script = _Script(shown, folder, environment)
+    runs = list(script.runs(text))
+    chosen = [run for run in runs if is_open_webui(run.image)]
+    if not runs:
+        raise ProblemError(f"{shown}: no line of it is a `docker run`; name the file that starts Open WebUI.")
+    if not chosen:
+        images = ", ".join(run.image or "none" for run in runs)
+        raise ProblemError(
+            f"{shown}: no `docker run` of it starts Open WebUI (its image is called …/open-webui); these are there:"
+            f" {images}."
+        )
+    if len(chosen) > 1:
+        names = ", ".join(run.last("--name") or run.image for run in chosen)
+        raise ProblemError(
+            f"{shown}: {len(chosen)} lines start Open WebUI: {names}. One stack is one deployment: leave the others out"
+            " of a copy of the file."
+        )
+    return script.source(chosen[0], [run for run in runs if run is not chosen[0]])
+
+
+class _Script:
+    def __init__(self, shown: str, folder: Path, environment: Mapping[str, Variable]) -> None:
+        self._shown = shown
+        self._folder = folder
+        self._known: dict[str, str | None] = {name: one.value.translate(_ESCAPED) for name, one in environment.items()}
+        self._unknown: list[str] = []
+
+    def runs(self, text: str) -> Iterator[_Run]:
+        """Go through the lines as a shell would: what is assigned is known from there on."""
+        for line in _logical_lines(text):
+            assignment = _ASSIGNMENT.fullmatch(line)
+            if LINE.match(line):
+                yield self._run(line)
+            elif assignment:
+                words = self._words(assignment[2], assignment[1])
+                self._known[assignment[1]] = words[0] if words else ""
+
+    def _words(self, line: str, begins: str) -> list[str]:
+        """Split as a shell does; what is no shell's own in them is still marked (_KEPT)."""
+        filled = "".join(self._read(kind, text) for kind, text in _scanned(line, with_comment=False).pieces)
+        try:
+            return shlex.split(filled)
+        except ValueError:
+            raise ProblemError(
+                f"{self._shown}: a quote that was opened in `{begins}=…` is not closed; fix the line."
+            ) from None
+
+    def _read(self, kind: str, text: str) -> str:
+        if kind == _LITERAL:
+            return text.translate(_ESCAPED)
+        if kind == _COMMAND:
+            return str(self._folder.resolve()) if text.strip("$()` \t") == "pwd" else _SUBSTITUTION
+        return self._filled(text)
+
+    def _filled(self, text: str) -> str:
+        text = re.sub(r"\$\{PWD\}|\$PWD\b", lambda _: str(self._folder.resolve()), text)
+
+        def missing(name: str) -> str:
+            self._unknown.append(name.partition("?")[0])
+            return ""
+
+        escaped = re.sub(r"\\([\\$`])", lambda one: one[0] if one[1] == "\\" else one[1].translate(_ESCAPED), text)
+        known = {name: _quoted(value) for name, value in self._known.items()}
+        return env_files.substituted(escaped.replace("$$", "\1"), known, missing).replace("\1", "$$")
+
+    def _run(self, line: str) -> _Run:
+        # What stands behind the first = may be a secret.
+        words = self._words(line, line.strip().partition("=")[0])
+        while words and words.pop(0) not in {"run", "create"}:
+            pass
+        run = _Run()
+        while words:
+            word = words.pop(0)
+            if not word.startswith("-"):
+                run.image = word.rstrip(";").translate(_UNESCAPED)
+                run.command = list(takewhile(lambda one: not _ELSEWHERE.fullmatch(one), words))
+                break
+            for name, value in _option(word, words):
+                option = _LONG.get(name, name)
+                if option == "--env" and self._is_of_a_command(value):
+                    run.commanded.add(value.partition("=")[0])
+                elif option not in {"--env", "--user"} and _SUBSTITUTION in value:
+                    if option in _NEEDED:
+                        raise ProblemError(
+                            f'{self._shown}: {option}: "{value.translate(_UNESCAPED)}" is the output of a command,'
+                            " which is not run here; write the output in its place."
+                        )
+                    run.unread.append(option)
+                    continue
+                run.options.append((option, value.translate(_UNESCAPED)))
+        return run
+
+    def _is_of_a_command(self, entry: str) -> bool:
+        name, equals, value = entry.partition("=")
+        value = value if equals else self._known.get(name) or ""
+        return _SUBSTITUTION in value
+
+    def source(self, run: _Run, others: list[_Run]) -> Source:
+        """Return what is known of the deployment."""
+        source = Source(
+            variables=self._variables(run),
+            image=run.image,
+            container=run.last("--name"),
+            published=tuple(self._published(run)),
+            mounts=tuple(self._mounts(run)),
+            neighbours=tuple(
+                Neighbour(
+                    name=other.last("--name") or repository(other.image).rpartition("/")[2],
+                    image=repository(other.image),
+                    role=role_of(other.image),
+                    published=tuple(self._published(other)),
+                    gpu=bool(other.all("--gpus")),
+                )
+                for other in others
+            ),
+            on_host_network=run.last("--network") == "host",
+            gpu=bool(run.all("--gpus")) or run.last("--runtime") == "nvidia",
+            user=run.last("--user"),
+            memory=run.last("--memory"),
+        )
+        source.dropped += [
+            Dropped(name, f"its value is the output of a command; write the output in its place in {self._shown}")
+            for name in run.unread
+        ]
+        source.dropped += self._without_a_place(run)
+        return source
+
+    def _variables(self, run: _Run) -> dict[str, Variable]:
+        variables: dict[str, Variable] = {}
+        for file in run.all("--env-file"):
+            path = self._folder / file
+            values = env_files.literal_variables_in(env_files.text_of(path, file), file)
+            variables |= {name: Variable(name, value, file) for name, value in values.items() if value is not None}
+        for entry in run.all("--env"):
+            name, equals, value = entry.partition("=")
+            known = self._known.get(name)
+            if name in run.commanded:
+                continue
+            if equals or known is not None:
+                variables[name] = Variable(name, value if equals else (known or "").translate(_UNESCAPED), self._shown)
+        return variables
+
+    def _published(self, run: _Run) -> Iterator[Publication]:
+        for entry in run.all("--publish"):
+            ports = publications(entry)
+            if ports is None:
+                raise ProblemError(f'{self._shown}: --publish: "{entry}" is not a port; write one such as 3000:8080.')
+            yield from ports
+
+    def _mounts(self, run: _Run) -> Iterator[Mount]:
+        for entry in run.all("--volume"):
+            source, colon, rest = entry.partition(":")
+            if colon:
+                yield self._mount(source, rest.partition(":")[0], is_folder=source.startswith((".", "/", "~")))
+        for entry in run.all("--mount"):
+            parts: dict[str, str] = {}
+            for part in entry.split(","):
+                key, _, value = part.partition("=")
+                parts[key] = value
+            source = parts.get("source") or parts.get("src") or ""
+            target = parts.get("target") or parts.get("dst") or parts.get("destination") or ""
+            if source and parts.get("type", "volume") in {"volume", "bind"}:
+                yield self._mount(source, target, is_folder=parts.get("type") == "bind")
+
+    def _mount(self, source: str, target: str, *, is_folder: bool) -> Mount:
+        if is_folder:
+            source = str(env_files.path_in(self._folder, source, f"{self._shown}: --volume").resolve())
+        return Mount(source, target, is_folder=is_folder)
+
+    def _without_a_place(self, run: _Run) -> Iterator[Dropped]:
+        reported = {*_TRANSLATED, *_SILENT}
+        for name, value in run.options:
+            if name == "--env" and "=" not in value and value not in self._known:
+                yield Dropped(
+                    value, f"its value came from the shell that ran it; write {value}=… where {self._shown} names it"
+                )
+            elif name == "--env" and (variable := value.partition("=")[0]) in run.commanded:
+                yield Dropped(
+                    variable, f"its value is the output of a command; write {variable}=… where {self._shown} names it"
+                )
+            elif name == "--add-host" and not value.startswith("host.docker.internal"):
+                yield Dropped(f"--add-host {value}", "no setting adds names; write its address where it is used")
+            elif name in _PLAIN:
+                if (name, value) != ("--network", "host"):
+                    yield Dropped(f"{name} {value}", _KEYS[name])
+            elif name not in reported and (name in _KEYS or name not in _FLAGS):
+                reported.add(name)
+                yield Dropped(name, _KEYS.get(name, "no setting does this"))
+        if run.command:
+            yield Dropped(f"command {run.command[0].partition('=')[0]}", "the image's own command is run")
+        for name in dict.fromkeys(self._unknown):
+            yield Dropped(f"${name}", f"{self._shown} does not set it; it was treated as empty")
+
+
+def _quoted(value: str | None) -> str | None:
+    # Put between whatever quotes are there; a shell would not split it either.
+    return None if value is None else re.sub(r'(["\\])', r"\\\1", value)
+
+
+def _option(word: str, words: list[str]) -> Iterator[tuple[str, str]]:
+    """Take an option apart: --name=value, --name value, -p3000:8080, or several short ones such as -dit."""
+    if word.startswith("--"):
+        name, equals, value = word.partition("=")
+        if equals:
+            yield name, value
+        elif name in _FLAGS:
+            yield name, ""
+        else:
+            yield name, words.pop(0) if words else ""
+        return
+    letters = word[1:]
+    while letters:
+        name, letters = f"-{letters[0]}", letters[1:]
+        if name in _FLAGS:
+            yield name, ""
+            continue
+        yield name, letters.removeprefix("=") if letters else words.pop(0) if words else ""
+        return
+
+
+def _logical_lines(text: str) -> Iterator[str]:
+    """Join what a backslash, an open quote or an open command continues; drop comments."""
+    pending = ""
+    for line in text.splitlines():
+        if not pending and line.lstrip().startswith("#"):
+            continue
+        pending += line
+        scanned = _scanned(pending)
+        if re.search(r"(?<!\\)(?:\\\\)*\\$", pending.rstrip("\r ")):
+            pending = pending.rstrip("\r ")[:-1] + " "
+            continue
+        if scanned.is_open:
+            pending += "\n"
+            continue
+        if scanned.text.strip():
+            yield scanned.text
+        pending = ""
+    if pending.strip():
+        yield _scanned(pending).text
+
+
+@dataclass(frozen=True)
+class _Scanned:
+    """A line, taken apart by what a shell does with its parts."""
+
+    pieces: list[tuple[str, str]]
+    """Kind and text of each, quotes included; a comment is left out."""
+    is_open: bool
+    """Whether a quote or a command goes on in the next line."""
+
+    @property
+    def text(self) -> str:
+        """The line without its comment."""
+        return "".join(text for _, text in self.pieces)
+
+
+def _scanned(line: str, *, with_comment: bool = True) -> _Scanned:
+    """Take a line apart; one without a comment may begin in the middle of a word.
+
+    A shell takes # for a comment at the beginning of a word alone: KEY=abc#def is one word.
+    """
+    pieces: list[tuple[str, str]] = []
+    begin = position = 0
+    quoted, before = False, " "
+
+    def closed(kind: str, end: int) -> bool:
+        """Note what was plain so far, and this piece; whether that has an end in this line."""
+        nonlocal begin, position, before
+        pieces.extend([(_PLAIN_TEXT, line[begin:position]), (kind, line[position : end or len(line)])])
+        begin = position = end or len(line)
+        before = ""
+        return end > 0
+
+    while position < len(line):
+        character = line[position]
+        if character == "\\":
+            position, before = position + 2, ""
+        elif character == "'" and not quoted:
+            if not closed(_LITERAL, line.find("'", position + 1) + 1):
+                return _Scanned(pieces, is_open=True)
+        elif line.startswith(("$(", "`"), position):
+            if not closed(_COMMAND, _end_of_command(line, position)):
+                return _Scanned(pieces, is_open=True)
+        elif with_comment and character == "#" and not quoted and before in _BEFORE_A_WORD:
+            break
+        else:
+            quoted ^= character == '"'
+            position, before = position + 1, character
+    return _Scanned([*pieces, (_PLAIN_TEXT, line[begin:position])], is_open=quoted)
+
+
+def _end_of_command(line: str, begin: int) -> int:
+    """Return where a command is over that stands for what it writes; 0 where that is not in this line."""
+    nested = line[begin] == "$"
+    position, depth, quote = begin + 1 + nested, 1, ""
+    while position < len(line):
+        character = line[position]
+        if character == "\\" and quote != "'":
+            position += 1
+        elif nested and character in "'\"" and quote in {"", character}:
+            quote = "" if quote else character
+        elif not quote:
+            depth += (nested and character == "(") - (character == (")" if nested else "`"))
+        position += 1
+        if not depth:
+            return position
+    return 0

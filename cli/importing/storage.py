@@ -1,0 +1,439 @@
+"""Data: volume, database, Redis; and models on own hardware."""
+
+import re
+import shlex
+from pathlib import PurePosixPath
+from urllib.parse import quote, urlsplit
+
+from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.cli.importing.engine_facts import OFFICIAL, release
+from open_webui_edge.cli.importing.old_deployment import Mount, Role, repository, tag
+from open_webui_edge.cli.importing.translation import Secret, Translation
+from open_webui_edge.runtime.contract import DATA_DIR
+from open_webui_edge.settings.images import OPEN_WEBUI_VERSION
+
+_EMPTY = "is empty"
+_PARTS = ("DATABASE_HOST", "DATABASE_PORT", "DATABASE_NAME", "DATABASE_USER", "DATABASE_PASSWORD")
+_POSTGRES = re.compile(r"postgres(ql)?(\+\w+)?://")
+_LEAST_MEMORY = 512 << 20
+_OLDEST = (0, 11, 0)
+"""The first release whose saved settings the launcher can read."""
+_VARIANTS = {
+    "cuda": "CUDA served its own embedding and speech models; the plain image runs them on the processor",
+    "ollama": "the Ollama in it is a container of its own now",
+    "slim": "the plain image also holds the models that slim fetched",
+}
+
+
+def translate(t: Translation) -> None:
+    """Find the data, so that the stack uses it in place."""
+    _volume(t)
+    _database(t)
+    _redis(t)
+    _ollama(t)
+    _version(t)
+    _container(t)
+
+
+def _volume(t: Translation) -> None:
+    mount = t.source.data_mount
+    if "DATA_DIR" in t.source.variables:
+        value = t.source.value("DATA_DIR")
+        t.derived("DATA_DIR", f"the volume with the data is at {DATA_DIR}" if value else _EMPTY)
+    if t.existing is not None and (mount is None or not mount.is_folder):
+        folder = t.existing.variables.get("DATA_DIR") or DATA_DIR
+        volume = t.existing.volumes.get(str(PurePosixPath(folder)))
+        if volume is not None:
+            _adopt(t, f"the volume of {t.existing.name}" if mount is None else f"volume {mount.source}", volume)
+            _report_other_mounts(t, mount)
+            return
+    if mount is None:
+        _no_data_mount(t)
+    elif mount.is_folder:
+        _folder(t, mount)
+    else:
+        _adopt(t, f"volume {mount.source}", mount.source)
+    _report_other_mounts(t, mount)
+
+
+def _adopt(t: Translation, what: str, volume: str) -> None:
+    t.setting(
+        what, "data.volume", volume, "used in place: users, chats and uploads; never copied or deleted", needed=True
+    )
+    if not t.engine.ping_error and volume not in t.engine.volumes():
+        t.to_do.append(
+            f"The volume {volume} is not on this engine (`docker volume ls` lists volumes): `make up` fails until it is"
+            " there, or until data.volume names the right one."
+        )
+
+
+def _report_other_mounts(t: Translation, mount: Mount | None) -> None:
+    for other in t.source.mounts:
+        if other is mount:
+            continue
+        what = f"{'folder' if other.is_folder else 'volume'} {other.source} at {other.target}"
+        if other.target.startswith("/root/.ollama"):
+            t.dropped(what, "the models in it stay there; the new Ollama fetches its own")
+        elif other.is_folder:
+            t.dropped(what, "no container gets a path of its host")
+        else:
+            t.dropped(what, "only the volume with the data is used; this one stays where it is")
+
+
+def _no_data_mount(t: Translation) -> None:
+    several = [one.name for one in t.engine.containers() if one.is_foreign and repository(one.image) == OFFICIAL]
+    if t.source.on_the_host and len(several) > 1:
+        t.to_do.append(
+            f"Several containers run Open WebUI here ({', '.join(several)}), and variables alone do not"
+            " identify one: write its volume into data.volume, or import what started it."
+        )
+    elif t.source.on_the_host:
+        t.to_do.append(
+            "The location of users and chats is unknown, so the stack starts without any. If they are in a volume, set"
+            " data.volume; if they are in a folder, see docs/operations.md (A folder becomes a volume)."
+        )
+    else:
+        t.to_do.append(
+            f"Nothing was mounted at {DATA_DIR}, so the users and chats are inside the old container itself: `docker"
+            " cp` gets"
+            " them out before it is removed, and docs/operations.md (A folder becomes a volume) has the rest."
+        )
+
+
+def _folder(t: Translation, mount: Mount) -> None:
+    volume = f"{t.stack}-data"
+    image = shlex.quote(t.source.image or "docker.io/library/busybox")
+    into, source = shlex.quote(volume), _quoted(f"{mount.source}:/from:ro")
+    t.setting(f"folder {mount.source}", "data.volume", volume, "once it is there, see below", needed=True)
+    t.to_do.append(
+        "No container gets a path of its host, so the folder becomes a volume, by a copy (the folder stays as it"
+        " is). With"
+        " the old container stopped:\n"
+        f"  docker volume create {into}\n"
+        f"  docker run --rm --user 0 --entrypoint cp --volume {source} --volume {into}:/to"
+        f" {image} -a"
+        " /from/. /to/"
+    )
+
+
+def _quoted(text: str) -> str:
+    """Quote for a shell whether it has to be or not, as documentation does with paths."""
+    return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+def _database(t: Translation) -> None:
+    source = t.source
+    kind = source.value("DATABASE_TYPE").lower()
+    url = source.value("DATABASE_URL")
+    parts = [name for name in ("DATABASE_TYPE", *_PARTS) if name in source.variables]
+    from_parts = not url and kind.startswith("postgres") and bool(source.value("DATABASE_HOST"))
+    if from_parts:
+        url = _put_together(t)
+    for name in parts:
+        if not source.value(name):
+            t.dropped(name, _EMPTY)
+        elif from_parts:
+            t.part(name, "data.postgres.url", "part of it, encrypted")
+        else:
+            t.dropped(
+                name, "DATABASE_URL overrides it, in Open WebUI too" if url else "has no effect without the others"
+            )
+    if "DATABASE_URL" in source.variables and not url:
+        t.dropped("DATABASE_URL", _EMPTY)
+    if url and not _POSTGRES.match(url):
+        _sqlite(t, url)
+    elif url:
+        _postgres(t, url, from_parts=from_parts)
+    _vectors(t, with_postgres=bool(url and _POSTGRES.match(url)), url=url)
+
+
+def _put_together(t: Translation) -> str:
+    value = t.source.value
+    user, password = quote(value("DATABASE_USER"), safe=""), quote(value("DATABASE_PASSWORD"), safe="")
+    port = value("DATABASE_PORT") or "5432"
+    return f"postgresql://{user}:{password}@{value('DATABASE_HOST')}:{port}/{value('DATABASE_NAME')}"
+
+
+def _sqlite(t: Translation, url: str) -> None:
+    kind = url.partition(":")[0]
+    if not kind.startswith("sqlite"):
+        raise ProblemError(
+            f"DATABASE_URL is of {kind}, and this program runs Open WebUI on SQLite or PostgreSQL: move the data to"
+            " PostgreSQL first, or leave the variable out to start without it."
+        )
+    if "sqlcipher" in kind or t.source.value("DATABASE_TYPE") == "sqlite+sqlcipher":
+        raise ProblemError(
+            "DATABASE_URL is of an encrypted SQLite, which this program does not open: export it to a plain one or to"
+            " PostgreSQL first, or leave the variable out to start without it."
+        )
+    path = url.partition(":///")[2]
+    file = PurePosixPath(path if path.startswith("/") else f"/app/backend/{path}")
+    folder = PurePosixPath(t.source.value("DATA_DIR") or DATA_DIR)
+    if file == folder / "webui.db":
+        t.derived("DATABASE_URL", "SQLite in the volume with the data, as it is there")
+    elif file.parent == folder:
+        t.dropped("DATABASE_URL", f"the database is called webui.db here, and {file.name} there")
+        t.to_do.append(
+            f"Rename {file.name} to webui.db in the volume with the data, or the stack starts without users."
+        )
+    else:
+        t.dropped("DATABASE_URL", f"the SQLite file {file} is not in the volume with the data")
+        t.to_do.append(f"Copy {file} to webui.db in the volume with the data, or the stack starts without users.")
+
+
+def _postgres(t: Translation, url: str, *, from_parts: bool) -> None:
+    url = f"postgresql://{_POSTGRES.sub('', url, count=1)}"
+    reached, why = t.reachable_url(url)
+    t.put("data.postgres.mode", "url")
+    what = ", ".join(_PARTS) if from_parts else "DATABASE_URL"
+    t.setting("(the database)" if from_parts else what, "data.postgres.url", Secret(reached), why, needed=True)
+
+
+def _vectors(t: Translation, *, with_postgres: bool, url: str) -> None:
+    kind = t.source.value("VECTOR_DB")
+    if "PGVECTOR_DB_URL" in t.source.variables:
+        _vectors_elsewhere(t, main=url if with_postgres else None)
+    length = "PGVECTOR_INITIALIZE_MAX_VECTOR_LENGTH"
+    if length in t.source.variables:
+        if with_postgres and t.source.value(length).isdigit():
+            t.setting(length, "data.postgres.vector_length", int(t.source.value(length)))
+        else:
+            t.dropped(length, "has no effect without data.postgres" if t.source.value(length) else _EMPTY)
+    if kind == "pgvector" and with_postgres:
+        t.derived("VECTOR_DB", "pgvector, where data.postgres is used")
+    elif kind == "pgvector":
+        t.dropped("VECTOR_DB", "pgvector needs data.postgres, for everything: chroma in the volume is used")
+    elif kind:
+        t.passed("VECTOR_DB", kind)
+    elif with_postgres:
+        t.passed("VECTOR_DB", "chroma", "Open WebUI's default, and the vectors of documents are in the volume")
+    elif "VECTOR_DB" in t.source.variables:
+        t.dropped("VECTOR_DB", _EMPTY)
+
+
+def _vectors_elsewhere(t: Translation, *, main: str | None) -> None:
+    name = "PGVECTOR_DB_URL"
+    separate = t.source.value(name)
+    if not separate:
+        t.dropped(name, _EMPTY)
+    elif main is not None and _POSTGRES.sub("", separate) == _POSTGRES.sub("", main):
+        t.derived(name, "the same database as data.postgres")
+    else:
+        t.dropped(name, "vectors are always in the database of data.postgres")
+        if t.source.value("VECTOR_DB") == "pgvector":
+            t.to_do.append(
+                "Reindex the documents (admin panel, Documents, Reindex): their vectors were in a separate database."
+            )
+
+
+def _redis(t: Translation) -> None:
+    names = [name for name in ("REDIS_URL", "WEBSOCKET_REDIS_URL") if name in t.source.variables]
+    used = next((name for name in names if t.source.value(name)), None)
+    for name in names:
+        url = t.source.value(name)
+        if not url:
+            t.dropped(name, _EMPTY)
+        elif name != used:
+            same = url == t.source.value(used or "")
+            t.derived(name, "the same as REDIS_URL" if same else "one Redis for both: data.redis")
+        elif neighbour := t.neighbour_at(url, Role.REDIS):
+            t.setting(
+                name,
+                "data.redis.mode",
+                "container",
+                f"{neighbour} holds no permanent data, so a new one replaces it",
+            )
+        else:
+            reached, why = t.reachable_url(url)
+            t.put("data.redis.mode", "url")
+            t.setting(name, "data.redis.url", Secret(reached), why)
+
+
+def _ollama(t: Translation) -> None:
+    source = t.source
+    names = [
+        name for name in ("OLLAMA_BASE_URLS", "OLLAMA_BASE_URL", "OLLAMA_API_BASE_URL") if name in source.variables
+    ]
+    used = next((name for name in names if source.value(name).strip("; /")), None)
+    off = t.get("models.ollama.mode") == "none"
+    bundled = "ollama" in tag(source.image or "").split("-")
+    for name in names:
+        if name != used:
+            t.dropped(name, f"{used} overrides it, in Open WebUI too" if source.value(name) else _EMPTY)
+        elif off:
+            t.dropped(name, "ENABLE_OLLAMA_API switches Ollama off")
+        else:
+            _ollama_at(t, name, [one.strip() for one in source.value(name).split(";") if one.strip()], bundled=bundled)
+    if used is not None or off:
+        return
+    if bundled:
+        _own_ollama(t, "the Ollama in the image", gpu=source.gpu)
+    elif neighbour := next((one for one in source.neighbours if one.role is Role.OLLAMA), None):
+        t.dropped(f"the service {neighbour.name}", "Open WebUI was not configured to use it; models.ollama")
+
+
+def _ollama_at(t: Translation, name: str, urls: list[str], *, bundled: bool) -> None:
+    first, *others = urls
+    if others:
+        t.dropped(
+            f"{name}: {len(others)} further",
+            "models.ollama is one address; further ones are entered in the admin panel",
+        )
+        t.to_do.append(
+            "Only the first of several Ollamas is imported; enter the others in the admin panel under Connections, with"
+            " models.ollama.mode: none."
+        )
+    try:
+        host = urlsplit(first if "://" in first else "http://").hostname
+    except ValueError:
+        raise ProblemError(
+            f"{t.source.variables[name].origin}: {name} is not a URL; write one such as http://ollama:11434."
+        ) from None
+    if first.strip("/") == "ollama" or (bundled and host in {"localhost", "127.0.0.1", None}):
+        if bundled:
+            _own_ollama(t, name, gpu=t.source.gpu)
+        else:
+            t.derived(name, "a path of older images; models.ollama.url is the Ollama of this machine")
+        return
+    neighbour = next((one for one in t.source.neighbours if one.name == t.neighbour_at(first, Role.OLLAMA)), None)
+    if neighbour is not None and not neighbour.published:
+        _own_ollama(t, name, gpu=neighbour.gpu)
+        t.to_do.append(
+            f"The models of {neighbour.name} stay in its volume, and the new Ollama has none: `docker exec"
+            f" edge-{t.stack}-ollama ollama pull MODEL` fetches one. To keep that Ollama instead, publish its port and"
+            f" write models.ollama: {{mode: url, url: http://host.docker.internal:11434}}."
+        )
+        return
+    reached, why = t.reachable_url(first)
+    t.put("models.ollama.mode", "url")
+    t.setting(name, "models.ollama.url", reached, why or ("its models are reused" if neighbour else ""))
+
+
+def _own_ollama(t: Translation, what: str, *, gpu: bool) -> None:
+    t.setting(what, "models.ollama", {"mode": "container", **({"container": {"gpu": True}} if gpu else {})})
+
+
+def _version(t: Translation) -> None:
+    if t.source.on_the_host and t.existing is None:
+        return
+    image = t.source.image or (t.existing.image if t.existing else "built")
+    written = tag(image)
+    number, _, variant = written.partition("-")
+    if variant == "" and not release(number):
+        variant = number
+    what = f"image {image}"
+    for name, why in _VARIANTS.items():
+        if name in re.split(r"[-.]", written):
+            t.dropped(f"{what}: {name}", why)
+    version = release(number) or t.facts.version
+    where = "" if release(number) else "reported by the old container"
+    if version is None:
+        moving = f"{written or 'latest'} is whatever was pulled last" if "@" not in image else "a digest has no version"
+        t.derived(what, f"open_webui.version is {OPEN_WEBUI_VERSION}, this program's own: {moving}")
+        t.to_do.append(
+            f"The old release could not be asked. Where it is newer than {OPEN_WEBUI_VERSION} (Settings, About), write"
+            " it into open_webui.version: a database that a newer release has changed is not read by an older one."
+        )
+    elif _numbers(version) < _OLDEST:
+        t.derived(what, f"{version} is older than this program runs: open_webui.version is {OPEN_WEBUI_VERSION}")
+        t.to_do.append(
+            f"`make up` upgrades {version} to {OPEN_WEBUI_VERSION} and cannot roll back: copy the volume first."
+        )
+    else:
+        t.setting(what, "open_webui.version", version, where)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split("."))
+
+
+def _container(t: Translation) -> None:
+    source = t.source
+    if source.memory:
+        _memory(t, source.memory)
+    if source.gpu and t.get("models.ollama.mode") != "container":
+        t.dropped(
+            "GPUs of Open WebUI",
+            "models answer elsewhere; an Ollama of this deployment's own gets them (models.ollama.container.gpu)",
+        )
+    if source.user and source.user.split(":")[0] not in {"0", "root"}:
+        t.dropped(f"user {source.user}", "the container runs as its image says")
+        volume = t.get("data.volume")
+        if volume:
+            image = shlex.quote(source.image or "docker.io/library/busybox")
+            t.to_do.append(
+                f"The files in {volume} belong to {source.user}, and the new container may write only its own. With"
+                " the old one stopped:"
+                f"\n  docker run --rm --user 0 --entrypoint chown --volume {shlex.quote(volume)}:/data"
+                f" {image} -R 0:0 /data"
+            )
+    for neighbour in source.neighbours:
+        _neighbour(t, neighbour.name, neighbour.role, repository(neighbour.image))
+    for dropped in source.dropped:
+        t.dropped(dropped.what, dropped.why)
+
+
+def _neighbour(t: Translation, name: str, role: Role, image: str) -> None:
+    what = f"service {name} ({image})"
+    if role is Role.PROXY:
+        t.dropped(what, "this deployment's proxy replaces it; stop it if it serves nothing else")
+    elif role is Role.OLLAMA and t.get("models.ollama.mode") == "container":
+        t.dropped(what, "this deployment's own Ollama replaces it (models.ollama)")
+    elif role is Role.REDIS and t.get("data.redis.mode") == "container":
+        t.dropped(what, "this deployment's own Redis replaces it (data.redis)")
+    else:
+        t.dropped(what, "is not part of the stack; it keeps running unchanged")
+
+
+def _memory(t: Translation, words: str) -> None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([bkmg]?)b?", words.lower().replace("ib", "b"))
+    units = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+    size = 0 if match is None else int(float(match[1]) * units[match[2]])
+    if size < _LEAST_MEMORY:
+        t.dropped(f"memory {words}", "is less than Open WebUI needs; open_webui.memory is 4GiB")
+    else:
+        t.setting(
+            f"memory {words}", "open_webui.memory", f"{size >> 30}GiB" if size % (1 << 30) == 0 else f"{size >> 20}MiB"
+        )
+
+
+def conflicts(t: Translation) -> list[str]:
+    """Return what must stop before `make up`, each with its command."""
+    lines: list[str] = []
+    volume = t.get("data.volume")
+    address = t.get("site.listen.address") or "127.0.0.1"
+    ports = [t.get("site.listen.http_port") or 8080, t.get("site.listen.https_port") or 8443]
+    stopped: set[int] = set()
+    for one in t.engine.containers():
+        held = [
+            published.port
+            for published in one.published
+            if published.port in ports and _overlap(published.address, address)
+        ]
+        uses = volume is not None and volume in one.volumes.values()
+        if not one.running or not (held or uses):
+            continue
+        stopped |= set(held)
+        if not one.is_foreign and not uses:
+            stack = one.labels.get("stack", one.name)
+            lines.append(f"The stack {stack} publishes {' and '.join(map(str, held))}: use other ports (site.listen).")
+            continue
+        why = [f"runs on {volume}"] if uses else []
+        why += [f"publishes {' and '.join(map(str, held))}"] if held else []
+        for_good = f" && docker update --restart=no {shlex.quote(one.name)}" if one.comes_back else ""
+        lines.append(f"The container {one.name} {' and '.join(why)}: docker stop {shlex.quote(one.name)}{for_good}")
+    if t.engine.ping_error:
+        lines.append(f"Stop the old containers: this engine could not be asked which ({t.engine.ping_error}).")
+    elif t.engine.local:
+        lines += [
+            f"Another program listens on {port} (Nginx of this machine, perhaps: systemctl disable --now nginx;"
+            f" `ss -ltnp 'sport = :{port}'` names it)."
+            for port in ports
+            if port not in stopped and not t.engine.is_free(address, port)
+        ]
+    return lines
+
+
+def _overlap(one: str, other: str) -> bool:
+    everywhere = {"0.0.0.0", "::", ""}  # noqa: S104 - compared, not bound
+    return one == other or one in everywhere or other in everywhere

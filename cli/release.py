@@ -1,0 +1,112 @@
+"""Makes a release: moves the files in changes/ into a section of CHANGELOG.md and writes the new version."""
+
+import re
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+from open_webui_edge.bootstrap import paths
+from open_webui_edge.bootstrap.problem import ProblemError
+
+CHANGES = paths.CHECKOUT / "changes"
+CHANGELOG = paths.CHECKOUT / "CHANGELOG.md"
+PROJECT = paths.CHECKOUT / "pyproject.toml"
+TITLE = "# What has changed\n"
+KINDS: Mapping[str, str] = {
+    "upgrade": "When you come from the version before",
+    "added": "Added",
+    "changed": "Changed",
+    "fixed": "Fixed",
+}
+"""Kind, the last but one part of a file's name -> heading, in the order of the changelog."""
+_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_IN_PROJECT = re.compile(r'^version = "([^"]+)"$', re.MULTILINE)
+
+
+def current() -> str:
+    """Return the version in pyproject.toml."""
+    match = _IN_PROJECT.search(PROJECT.read_text(encoding="utf-8"))
+    if match is None:
+        message = f'{PROJECT.name} has no version; add a line such as version = "0.1.0".'
+        raise ProblemError(message)
+    return match[1]
+
+
+def section(version: str, day: date) -> str:
+    """Return the changelog's section for a version, from the files in changes/.
+
+    Raises:
+        ProblemError: there are no files, or a file's name has no kind.
+
+    """
+    files = notes()
+    strange = [file.name for file in files if file.suffix != ".md" or file.suffixes[-2:-1] not in _suffixes()]
+    if strange:
+        message = (
+            f"changes/ has files without a kind ({', '.join(strange)}); name them NAME.KIND.md: {', '.join(KINDS)}."
+        )
+        raise ProblemError(message)
+    if not files:
+        raise ProblemError("changes/ is empty: there is nothing to release since the last version.")
+    lines = [f"## {version} ({day.isoformat()})", ""]
+    for kind, heading in KINDS.items():
+        said = [_as_items(file.read_text(encoding="utf-8")) for file in files if file.suffixes[-2] == f".{kind}"]
+        if said:
+            lines += [f"### {heading}", "", *said, ""]
+    return "\n".join(lines)
+
+
+def cut(version: str, day: date) -> None:
+    """Move the files in changes/ into the changelog, and write the version into pyproject.toml.
+
+    Raises:
+        ProblemError: nothing was written; the message says why.
+
+    """
+    if not _VERSION.fullmatch(version):
+        message = f"VERSION={version} is not a version; use one such as 0.1.0."
+        raise ProblemError(message)
+    before = CHANGELOG.read_text(encoding="utf-8").removeprefix(TITLE).lstrip("\n") if CHANGELOG.exists() else ""
+    newest = re.search(r"^## (\S+)", before, re.MULTILINE)
+    if newest is not None and _numbers(version) <= _numbers(newest[1]):
+        message = f"VERSION={version} is not higher than {newest[1]}, the last release; use a higher one."
+        raise ProblemError(message)
+    current()
+    said = section(version, day)
+    CHANGELOG.write_text(f"{TITLE}\n{said}\n{before}".rstrip("\n") + "\n", encoding="utf-8")
+    PROJECT.write_text(
+        _IN_PROJECT.sub(f'version = "{version}"', PROJECT.read_text(encoding="utf-8"), count=1), encoding="utf-8"
+    )
+    for file in notes():
+        file.unlink()
+
+
+def notes() -> list[Path]:
+    """Return the files that describe a change: all in the folder except its README."""
+    return sorted(file for file in CHANGES.glob("*") if file.name != "README.md")
+
+
+def _suffixes() -> list[list[str]]:
+    return [[f".{kind}"] for kind in KINDS]
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
+
+
+def _as_items(text: str) -> str:
+    """Return a file's text as list entries; a list stays unchanged."""
+    text = text.strip("\n")
+    if text.startswith("- "):
+        return text
+    first, *others = text.splitlines()
+    return "\n".join([f"- {first}", *(f"  {line}" if line else "" for line in others)])
+
+
+def day_of(text: str | None) -> date:
+    """Return the day of a release: DATE, or today."""
+    try:
+        return date.fromisoformat(text) if text else date.today()  # noqa: DTZ011 - the user's local date
+    except ValueError:
+        message = f"DATE={text} is not a date; use one such as 2026-11-25."
+        raise ProblemError(message) from None

@@ -1,0 +1,161 @@
+"""Pulumi's lock on a stack during an update, in a backend with files.
+
+Pulumi removes its lock when it exits. If it is killed, the lock stays and blocks every later update. For the contents
+and the path of a lock see pkg/backend/diy/lock.go of Pulumi.
+"""
+
+import json
+import os
+import shlex
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from open_webui_edge.bootstrap import backend, command, console, paths
+from open_webui_edge.bootstrap.problem import ProblemError
+
+_CLOCKS_DIFFER = timedelta(seconds=2)
+"""The kernel reports start times in hundredths of a second since boot, but the boot time in whole seconds."""
+_KERNEL = Path("/proc/stat")
+_ATTRIBUTES_SUFFIX = ".attrs"
+"""Suffix of the attribute file that Pulumi's storage library writes next to each file."""
+
+
+@dataclass(frozen=True)
+class _Lock:
+    """One lock, as Pulumi writes it; without an owner if the file is truncated."""
+
+    file: Path
+    pid: int | None = None
+    owner: str = ""
+    host: str = ""
+    since: datetime | None = None
+
+    @classmethod
+    def read(cls, file: Path) -> "_Lock":
+        try:
+            said = json.loads(file.read_text(encoding="utf-8"))
+            since = datetime.fromisoformat(said["timestamp"]).astimezone(UTC)
+            return cls(file, int(said["pid"]), str(said["username"]), str(said["hostname"]), since)
+        except (OSError, ValueError, KeyError, TypeError):
+            return cls(file)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine wrote it. Files are renamed when complete, so a truncated one is from a power loss."""
+        return self.since is None or self.host == socket.gethostname()
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the process that holds it is known to be gone."""
+        if not self.is_here:
+            return False
+        if self.pid is None or self.since is None:
+            return True
+        return not _runs(self.pid, self.since)
+
+    def __str__(self) -> str:
+        if self.pid is None or self.since is None:
+            return "a truncated lock"
+        return f"process {self.pid}, since {self.since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def lift_abandoned(stack: str, project: str, environment: Mapping[str, str]) -> None:
+    """Remove the locks of killed updates of a stack; `environment` is Pulumi's.
+
+    Raises:
+        ProblemError: an update of the stack may still run; the message says where, and how to unlock the stack if not.
+
+    """
+    held: list[_Lock] = []
+    for lock in _locks(stack, project, environment):
+        if lock.is_abandoned:
+            lock.file.unlink(missing_ok=True)
+            lock.file.with_name(f"{lock.file.name}{_ATTRIBUTES_SUFFIX}").unlink(missing_ok=True)
+            console.say(f"An update of {stack} was killed and left it locked ({lock}); the lock was removed.")
+        else:
+            held.append(lock)
+    for lock in held:
+        if lock.is_here:
+            message = (
+                f"An update of {stack} runs on this machine ({lock}). Wait for it; or stop it with"
+                f" `kill -INT {lock.pid}` and, once it has ended, run this again."
+            )
+        else:
+            message = (
+                f"{lock.owner}@{lock.host} has locked {stack} ({lock}): an update runs there, or was killed. Wait for"
+                f" it; or, if none runs there any more, unlock the stack: {by_hand(stack)}"
+            )
+        raise ProblemError(message)
+
+
+def by_hand(stack: str) -> str:
+    """Return the command that removes any lock of a stack, for a shell in any folder."""
+    folder = shlex.quote(str(paths.CHECKOUT))
+    return f'(cd {folder} && eval "$(make -s env STACK={stack})" && pulumi cancel --yes --stack {stack})'
+
+
+def _locks(stack: str, project: str, environment: Mapping[str, str]) -> Iterator[_Lock]:
+    state = _folder(backend.url(environment))
+    if state is None:
+        return
+    # Until 2023 the paths had no project, and Pulumi still uses such paths in older states.
+    for folder in (state / ".pulumi/locks/organization" / project / stack, state / ".pulumi/locks" / stack):
+        if folder.is_dir():
+            files = (file for file in sorted(folder.iterdir()) if file.is_file() and file.suffix != _ATTRIBUTES_SUFFIX)
+            yield from map(_Lock.read, files)
+
+
+def _folder(url: str | None) -> Path | None:
+    """Return the folder of a file backend; None for any other backend."""
+    if url is None or not url.startswith("file://"):
+        return None
+    # As in Pulumi: ~ is the home, and relative paths are relative to the project's folder.
+    parts = urlsplit(url)
+    return paths.CHECKOUT / Path(f"{parts.netloc}{parts.path}").expanduser()
+
+
+def _runs(pid: int, since: datetime) -> bool:
+    """Return whether the process with that PID may hold a lock of that time; if in doubt, it does."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        # Another user's.
+        pass
+    process = _by_kernel(pid) if _KERNEL.exists() else _by_ps(pid)
+    if process is None:
+        return True
+    name, is_remains, began = process
+    # The PID was reused if the process started after the lock; a Pulumi process may seem newer if the clock was set.
+    return not is_remains and (name == "pulumi" or began <= since + _CLOCKS_DIFFER)
+
+
+def _by_kernel(pid: int) -> tuple[str, bool, datetime] | None:
+    """Return a process's name, whether it is a zombie, and when it started; None if that is hidden."""
+    try:
+        # proc_pid_stat(5); the name, in brackets, may hold anything.
+        said = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        booted = next(line for line in _KERNEL.read_text(encoding="ascii").splitlines() if "btime" in line)
+    except OSError:
+        return None
+    before, _, after = said.rpartition(")")
+    status, *numbers = after.split()
+    seconds = int(booted.split()[1]) + int(numbers[18]) / os.sysconf("SC_CLK_TCK")
+    return before.partition("(")[2], status in {"Z", "X"}, datetime.fromtimestamp(seconds, UTC)
+
+
+def _by_ps(pid: int) -> tuple[str, bool, datetime] | None:
+    """Return the same by `ps`, for systems without /proc, such as macOS."""
+    words = ["ps", "-o", "lstart=", "-o", "stat=", "-o", "comm=", "-p", str(pid)]
+    answer = command.attempt(words, environment={"LC_ALL": "C", "TZ": "UTC"})
+    *date, status, program = answer.stdout.split(maxsplit=6) or [""] * 2
+    with suppress(ValueError):
+        began = datetime.strptime(" ".join(date), "%a %b %d %H:%M:%S %Y").replace(tzinfo=UTC)
+        return Path(program.strip()).name, status.startswith("Z"), began
+    return None

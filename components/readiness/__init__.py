@@ -1,1 +1,0 @@
-"""Which replicas get requests: who asks them, and how the answer reaches the proxy."""

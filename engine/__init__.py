@@ -1,0 +1,1 @@
+"""The client of a Docker engine, over a socket or ssh."""

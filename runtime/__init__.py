@@ -1,0 +1,1 @@
+"""Programs that run inside containers or on the instance; nothing here imports the rest of the project."""

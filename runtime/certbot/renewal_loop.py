@@ -1,0 +1,271 @@
+"""Obtains, renews and publishes the certificate until the container stops."""
+
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import FrameType
+from typing import NoReturn
+
+from . import acme_errors, handover, state
+from .acme_errors import AcmeFailure
+from .certbot import Certbot, CertbotResult, disk_error, exclusive
+from .key_pair import CertificateAndKey
+from .log import say
+from .settings import Issuer, Settings, Timing, read
+from .status import StatusFile
+
+_LONGEST_RATE_LIMIT = timedelta(days=8)
+"""Issuers' rate limits last at most a week."""
+
+
+def main() -> int:
+    """Run until the container stops."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
+    settings = read()
+    say(f"for {', '.join(settings.names)}, from {settings.issuers[0].directory}")
+    handover.prepare()
+    Renewer(settings).run()
+    return 0
+
+
+def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Exit; this also stops a running certbot."""
+    say("stopping")
+    sys.exit(0)
+
+
+@dataclass(frozen=True)
+class _IssuerFailure:
+    """One issuer's failure."""
+
+    failure: AcmeFailure
+    kind: str
+    directory: str
+    counted: bool = False
+    """Whether there was an order, which counts against the issuer's rate limits."""
+
+
+class Renewer:
+    """The renewal loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Load the state of an earlier container with the same settings."""
+        self._settings = settings
+        self._timing = settings.timing
+        self._certbot = Certbot(settings)
+        self._memory = state.load(settings.fingerprint)
+        for issuer in settings.issuers:
+            issuer_state = self._memory.for_issuer(issuer.directory)
+            if not issuer_state.limited and (issuer.staging is not None or not issuer_state.real_failures):
+                # A restart may follow a fix, and a dry run or a first attempt costs nothing.
+                issuer_state.not_before = None
+        self._status = StatusFile(settings, self._memory)
+
+    def run(self) -> None:
+        """Attempt a renewal when it is due; in between, check that the published certificate is served."""
+        due, elapsed = _now(), time.monotonic()
+        while True:
+            # Two clocks: the wall clock may be set back, the monotonic one stops while the machine sleeps.
+            if _now() >= due or time.monotonic() >= elapsed:
+                with exclusive():
+                    wait = self._attempt()
+                due, elapsed = _now() + wait, time.monotonic() + wait.total_seconds()
+                self._status.next_attempt(due)
+            is_served = self._wait_until_served()
+            left = min((due - _now()).total_seconds(), elapsed - time.monotonic())
+            time.sleep(max(0, left if is_served else min(left, self._timing.look_again)))
+
+    def _attempt(self) -> timedelta:
+        """Let each issuer try what is due until one succeeds; return the time to the next attempt."""
+        lineage = self._certbot.lineage()
+        usable = lineage is not None and lineage.validation_error(self._settings.names, _now()) is None
+        if lineage is not None and usable:
+            # Before any request: after a restart there may be nothing to request.
+            self._publish(lineage)
+        attempted = False
+        for issuer in self._settings.issuers:
+            if self._is_backing_off(issuer):
+                continue
+            attempted = True
+            is_stale = lineage is not None and not self._is_from_an_issuer(lineage)
+            failed = self._request(issuer, lineage if usable else None, is_stale=is_stale)
+            if failed is None:
+                return self._succeeded(issuer)
+            self._failed(issuer, failed)
+        if attempted:
+            self._memory.attempts += 1
+            self._save()
+        return self._next_retry()
+
+    def _request(self, issuer: Issuer, lineage: CertificateAndKey | None, *, is_stale: bool) -> _IssuerFailure | None:
+        """Ask one issuer, after a failure first in a dry run; return why there is still no certificate."""
+        kind = "issue" if lineage is None else "renewal"
+        no_room = disk_error()
+        if no_room is not None:
+            return _IssuerFailure(
+                self._failure_of(_synthetic_result(no_room), issuer.directory), kind, issuer.directory
+            )
+        if issuer.staging is not None and self._memory.for_issuer(issuer.directory).failures:
+            say(f"dry run at {issuer.staging}, since the last attempt failed")
+            result = self._certbot.dry_run(issuer)
+            if not result.succeeded:
+                return _IssuerFailure(self._failure_of(result, issuer.staging), "dry run", issuer.staging)
+            self._status.attempted("dry run", issuer.staging)
+        result = self._certbot.issue(issuer, renew=is_stale)
+        is_due = result.has_ordered or is_stale or lineage is None or _now() >= lineage.renew_from
+        if not result.succeeded and not is_due:
+            # Certbot fetches the directory before it knows whether a renewal is due; that error is no failure yet.
+            why = self._failure_of(result, issuer.directory)
+            say(f"{issuer.directory} could not be asked whether to renew already: {why.error}")
+            return None
+        if not result.succeeded:
+            return _IssuerFailure(
+                self._failure_of(result, issuer.directory), kind, issuer.directory, result.has_ordered
+            )
+        new = self._certbot.lineage()
+        error = "certbot stored no certificate" if new is None else new.validation_error(self._settings.names, _now())
+        if new is None or error is not None:
+            why = self._failure_of(_synthetic_result(f"{error}"), issuer.directory)
+            return _IssuerFailure(why, kind, issuer.directory, counted=True)
+        if lineage is None or new.serial != lineage.serial:
+            say(f"{kind}: {issuer.directory} issued {new.serial}, valid until {new.not_after:%F %T} UTC")
+            self._memory.issued = {"serial": new.serial, "directory": issuer.directory, "profile": issuer.profile}
+            self._status.attempted(kind, issuer.directory)
+        elif self._memory.attempts:
+            # The cause of the last failure is gone, and nothing is due.
+            self._status.attempted(kind, issuer.directory)
+        self._publish(new)
+        return None
+
+    def _failure_of(self, result: CertbotResult, directory: str) -> AcmeFailure:
+        request = acme_errors.Request(self._settings.names, self._settings.challenge, directory, _now())
+        return acme_errors.explain(result.output, result.log, request)
+
+    def _succeeded(self, issuer: Issuer) -> timedelta:
+        self._memory.issuers[issuer.directory] = state.IssuerState()
+        self._memory.attempts = 0
+        self._save()
+        published = handover.published()
+        if published is None:
+            return timedelta(seconds=self._timing.look_again)
+        return next_check(published.not_before, published.not_after, self._timing)
+
+    def _failed(self, issuer: Issuer, failed: _IssuerFailure) -> None:
+        why = failed.failure
+        say(f"{failed.kind} at {failed.directory} failed: {why.error}")
+        say(why.hint)
+        self._status.attempted(failed.kind, failed.directory, why)
+        issuer_state = self._memory.for_issuer(issuer.directory)
+        issuer_state.failures += 1
+        issuer_state.real_failures += failed.counted
+        issuer_state.limited = why.not_before is not None
+        # A dry run follows the first failure if the issuer has a staging directory. An order that fails after a
+        # successful dry run, or without one, is retried rarely.
+        if not failed.counted or (issuer.staging is not None and issuer_state.real_failures == 1):
+            wait = back_off(issuer_state.failures, self._timing.rehearsals, self._timing)
+        else:
+            wait = back_off(issuer_state.real_failures, self._timing.attempts, self._timing)
+        later = max(_now() + wait, why.not_before) if why.not_before is not None else _now() + wait
+        issuer_state.not_before = state.iso(later)
+        if "forgotten the account" in why.hint:
+            self._certbot.forget_account(issuer)
+
+    def _is_backing_off(self, issuer: Issuer) -> bool:
+        issuer_state = self._memory.for_issuer(issuer.directory)
+        if issuer_state.not_before is None:
+            return False
+        ahead = datetime.fromisoformat(issuer_state.not_before) - _now()
+        # A time further ahead was written while the clock was wrong.
+        longest = _LONGEST_RATE_LIMIT if issuer_state.limited else timedelta(seconds=2 * self._timing.attempts[1])
+        return timedelta(0) < ahead < longest
+
+    def _next_retry(self) -> timedelta:
+        moments = [self._memory.for_issuer(issuer.directory).not_before for issuer in self._settings.issuers]
+        earliest = min(datetime.fromisoformat(moment) for moment in moments if moment is not None)
+        return max(earliest - _now(), timedelta(seconds=1))
+
+    def _is_from_an_issuer(self, lineage: CertificateAndKey) -> bool:
+        """Return whether it comes from one of these issuers, with the requested profile."""
+        issued = self._memory.issued
+        if issued.get("serial") != lineage.serial:
+            return True
+        return any(
+            (issued["directory"], issued["profile"]) == (issuer.directory, issuer.profile)
+            for issuer in self._settings.issuers
+        )
+
+    def _publish(self, new: CertificateAndKey) -> None:
+        current = handover.published()
+        if current is None or current.serial != new.serial:
+            try:
+                handover.publish(new)
+            except OSError as error:
+                why = self._failure_of(_synthetic_result(str(error)), str(handover.PUBLISHED))
+                say(f"the certificate cannot be offered: {why.error}. {why.hint}")
+                self._status.attempted("offer", str(handover.PUBLISHED), why)
+                return
+            say(f"offered to the proxy: {new.serial} for {', '.join(new.names)}")
+        self._status.published(new)
+
+    def _wait_until_served(self) -> bool:
+        """Return whether the proxy serves the published certificate, within the time-out."""
+        published = handover.published()
+        if published is None:
+            return True
+        has_timed_out = self._status.unserved_serial == published.serial
+        deadline = time.monotonic() + (0 if has_timed_out else self._timing.served_within)
+        while True:
+            try:
+                served = handover.served(self._settings)
+                why = f"the proxy serves {served.serial}"
+            except OSError as error:
+                served, why = None, f"the proxy does not answer ({error})"
+            if served is not None and served.serial == published.serial:
+                if self._status.served(served):
+                    say(f"the proxy serves {served.serial}")
+                    handover.prune(served.serial)
+                return True
+            if time.monotonic() >= deadline:
+                self._status.not_served(published.serial, why)
+                return False
+            time.sleep(0.5)
+
+    def _save(self) -> None:
+        try:
+            state.save(self._memory)
+        except OSError as error:
+            say(f"the state cannot be written: {error}")
+
+
+def next_check(not_before: datetime, not_after: datetime, timing: Timing) -> timedelta:
+    """Return how long to wait until certbot checks again whether to renew.
+
+    Certbot decides, by the issuer's advice (ARI) or by its own rule; with frequent checks it renews early.
+    """
+    interval = (not_after - not_before).total_seconds() / timing.checks_per_lifetime
+    return _with_jitter(min(max(interval, timing.shortest_check), timing.longest_check), timing)
+
+
+def back_off(failures: int, first_and_longest: Sequence[float], timing: Timing) -> timedelta:
+    """Return how long to wait after a number of failures in a row: exponential back-off."""
+    first, longest = first_and_longest
+    # 2.0**1024 overflows.
+    return _with_jitter(min(first * 2.0 ** min(failures - 1, 60), longest), timing)
+
+
+def _with_jitter(seconds: float, timing: Timing) -> timedelta:
+    return timedelta(seconds=seconds * random.uniform(1 - timing.jitter, 1 + timing.jitter))  # noqa: S311 - no secret
+
+
+def _synthetic_result(words: str) -> CertbotResult:
+    """Return a result for an error outside certbot's run."""
+    return CertbotResult(succeeded=False, output=words, log="")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

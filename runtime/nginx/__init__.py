@@ -1,0 +1,1 @@
+"""Shell programs of Nginx's container: they check, install and activate a configuration."""

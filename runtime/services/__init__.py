@@ -1,0 +1,1 @@
+"""Shell programs that start PostgreSQL and Redis."""

@@ -1,0 +1,93 @@
+"""The settings by topic; stack.py adds the rules between topics."""
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from open_webui_edge.settings.backup import BackupSettings
+from open_webui_edge.settings.certificate import CertificateSettings
+from open_webui_edge.settings.data import DataSettings
+from open_webui_edge.settings.dns import DnsSettings
+from open_webui_edge.settings.images import ImageSource
+from open_webui_edge.settings.models import ModelSettings
+from open_webui_edge.settings.monitoring import MonitoringSettings
+from open_webui_edge.settings.open_webui import OpenWebUISettings
+from open_webui_edge.settings.platform import PlatformSettings
+from open_webui_edge.settings.proxy import ProxySettings
+from open_webui_edge.settings.site import SiteSettings
+from open_webui_edge.settings.values import Settings
+
+
+def _registry(value: str) -> str:
+    allowed = set("abcdefghijklmnopqrstuvwxyz0123456789.-_:/")
+    if not value or not set(value) <= allowed or "//" in value or value[0] in "/:.-" or value[-1] in "/:.-":
+        raise ValueError("is not a registry; write a host and, where needed, a port and a path, without scheme or tag")
+    return value
+
+
+class ImageSettings(Settings):
+    """Where the container images come from."""
+
+    source: ImageSource = ImageSource.PULLED
+    """Selects the images. pulled: the official images; built: images built on this machine from distribution packages.
+    `make up` records which one works, and stays with it."""
+
+    registry: Annotated[str, AfterValidator(_registry)] | None = None
+    """Mirror that has the official images under their own paths, such as registry.example.com/mirror. Default: each
+    image's own registry."""
+
+    @model_validator(mode="after")
+    def _a_registry_is_pulled_from(self) -> Self:
+        if self.registry is not None and self.source is ImageSource.BUILT:
+            raise ValueError("registry is set, but source is built; remove registry or write source: pulled")
+        return self
+
+
+class Topics(Settings):
+    """The topics of a stack file, each valid by itself. Every key can be left out."""
+
+    platform: PlatformSettings = PlatformSettings()
+    """What the deployment runs on."""
+
+    site: SiteSettings = SiteSettings()
+    """Names, address and ports of the site."""
+
+    certificate: CertificateSettings = CertificateSettings()
+    """Certificate issuer."""
+
+    dns: DnsSettings = DnsSettings()
+    """DNS records of the site."""
+
+    proxy: ProxySettings = ProxySettings()
+    """How the reverse proxy handles connections, requests and responses."""
+
+    open_webui: OpenWebUISettings = Field(default_factory=OpenWebUISettings)
+    """The application."""
+
+    models: ModelSettings = ModelSettings()
+    """Models that answer: OpenAI-compatible APIs and Ollama."""
+
+    data: DataSettings = DataSettings()
+    """Data that outlives an update and `make down`, and where it is stored."""
+
+    backup: BackupSettings = BackupSettings()
+    """Backups of the data."""
+
+    monitoring: MonitoringSettings = MonitoringSettings()
+    """Alarms, metrics and alerts."""
+
+    images: ImageSettings = ImageSettings()
+    """Where the container images come from."""
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Origins of pages that may talk to the application: the site's own names, and those that `cors` adds."""
+        # A dictionary: each once, in this order.
+        return tuple(
+            dict.fromkeys([*(self.site.origin(host) for host in self.site.hosts), *self.proxy.cors.allowed_origins])
+        )
+
+    @property
+    def certificate_names(self) -> tuple[str, ...]:
+        """Every name and address that the certificate covers, the canonical one first."""
+        return (*self.site.hosts, *self.certificate.additional_names)

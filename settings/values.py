@@ -1,0 +1,416 @@
+"""The kinds of value that a setting can have: durations, sizes, host names, addresses, URLs.
+
+Each refuses what it cannot mean with a sentence that says what to write instead. What reaches Nginx, a container's
+environment or a certificate is safe there because of its kind, so that nothing downstream quotes or checks again.
+"""
+
+import base64
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+# Nine digits: more is no duration, and no number that every machine can hold.
+_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)", re.ASCII)
+_DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_BYTES = re.compile(r"(\d{1,9}) ?(KiB|MiB|GiB)", re.ASCII)
+_BYTES_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+# RFC 1123 section 2.1 (letters, digits, hyphens, 63 octets a label) and RFC 1035 section 3.1 (255 on the wire).
+_HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_HOST_NAME_LENGTH = 253
+# RFC 5321 leaves more room; this is what Open WebUI's own form and every provider accept.
+_EMAIL = re.compile(r"[A-Za-z0-9.!#%&*+/=?^_|~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+_PEM_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----\s*")
+_URL_TOKEN = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!&()*+,=%-]+")
+# A container's name may have underscores, which no host's has.
+_SERVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
+_PORT_MAX = 65535
+_PATH_MAX = 512
+_LIMITED_BROADCAST = ipaddress.ip_network("255.255.255.255")
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}")
+# RFC 9110 section 5.1, without what Nginx drops (underscores) and what no header in use has.
+_HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
+# What a policy header is made of: printable ASCII; Nginx would read a dollar as the beginning of a variable.
+_HEADER_VALUE = re.compile(r"[ -#%-~]+")
+HEADER_VALUE_MAX = 4000
+"""Characters of a header's value as it is written for Nginx, which reads none of 4096 or more (NGX_CONF_BUFFER)."""
+# The same holds for a URL with what is added to it.
+_URL_MAX = 2048
+# RFC 3986 section 3.3, without what must be percent-encoded there and what Nginx reads as its own (; and $).
+_PATH = re.compile(r"/[A-Za-z0-9._~!&'()*+,=:@/-]*")
+
+
+class LeakedSecretError(ValueError):
+    """The value contains a secret in the wrong place: the message must not repeat it."""
+
+
+class FieldError(ValueError):
+    """An error of several settings together, at the key to fix."""
+
+    def __init__(self, key: str, message: str) -> None:
+        """Store the key, relative to the checked settings, and the message."""
+        super().__init__(message)
+        self.key = key
+
+
+class ErrorGroup(ValueError):  # noqa: N818 - named as ExceptionGroup is
+    """All errors of several settings together."""
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        """Keep each with its own key."""
+        super().__init__("; ".join(f"{error.key} {error}" for error in errors))
+        self.errors = tuple(errors)
+
+
+def raise_all(errors: Iterable[FieldError]) -> None:
+    """Raise all errors at once, if there are any."""
+    listed = list(errors)
+    if listed:
+        raise ErrorGroup(listed)
+
+
+class Settings(BaseModel):
+    """A part of a stack file: plain, frozen values."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+
+def parse_duration(value: object) -> timedelta:
+    """Read a number and a unit (ms, s, m, h, d), such as 90s; raise ValueError for anything else."""
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("is not a duration; write a number and a unit, such as 90s or 1h")
+    return timedelta(seconds=int(match[1]) * _DURATION_UNITS[match[2]])
+
+
+def write_duration(value: timedelta) -> str:
+    """Write a duration in its largest whole unit: 90s, 1h. Nginx reads it the same way."""
+    milliseconds = round(value.total_seconds() * 1000)
+    for unit, seconds in sorted(_DURATION_UNITS.items(), key=lambda item: -item[1]):
+        count, rest = divmod(milliseconds, round(seconds * 1000))
+        if rest == 0 and count:
+            return f"{count}{unit}"
+    return "0s"
+
+
+def parse_bytes(value: object) -> int:
+    """Read a number and a binary unit (KiB, MiB, GiB), such as 100MiB; raise ValueError for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError("has no unit; write a number and KiB, MiB or GiB, such as 100MiB")  # noqa: TRY004 - pydantic collects ValueError
+    match = _BYTES.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("is not a size; write a number and KiB, MiB or GiB, such as 100MiB")
+    return int(match[1]) * _BYTES_UNITS[match[2]]
+
+
+def write_bytes(value: int) -> str:
+    """Write a size in its largest whole binary unit: 100MiB."""
+    for unit, size in sorted(_BYTES_UNITS.items(), key=lambda item: -item[1]):
+        if value % size == 0:
+            return f"{value // size}{unit}"
+    return f"{value}B"
+
+
+def between_durations(low: str, high: str) -> AfterValidator:
+    """Allow durations from `low` to `high`, both included."""
+    shortest, longest = parse_duration(low), parse_duration(high)
+
+    def check(value: timedelta) -> timedelta:
+        if not shortest <= value <= longest:
+            raise ValueError(f"is out of range; allowed is {low} to {high}")
+        return value
+
+    return AfterValidator(check)
+
+
+def between_bytes(low: str, high: str) -> AfterValidator:
+    """Allow sizes from `low` to `high`, both included."""
+    smallest, largest = parse_bytes(low), parse_bytes(high)
+
+    def check(value: int) -> int:
+        if not smallest <= value <= largest:
+            raise ValueError(f"is out of range; allowed is {low} to {high}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _host_name(value: str) -> str:
+    name = value.lower()
+    if "/" in name or ":" in name:
+        raise ValueError(
+            "is not a host name; write it without scheme, port or path (Open WebUI cannot be served below a path)",
+        )
+    if not name.isascii():
+        raise ValueError("is not a host name in ASCII; write its punycode form (xn--…)")
+    labels = name.split(".")
+    if len(name) > _HOST_NAME_LENGTH or not all(_HOST_LABEL.fullmatch(label) for label in labels):
+        raise ValueError("is not a host name; write one such as chat.example.com")
+    if labels[-1].isdigit():
+        raise ValueError("is neither a host name nor an IP address; write one such as chat.example.com or 192.0.2.10")
+    return name
+
+
+def _host(value: str) -> str:
+    if "%" in value:
+        raise ValueError("contains an interface of one machine (%…); write an address without it")
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        return _host_name(value)
+
+
+def _ipv4_address(value: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(value))
+    except ValueError:
+        raise ValueError(
+            "is not an IPv4 address; write one of this host, such as 127.0.0.1, or 0.0.0.0 for all",
+        ) from None
+
+
+def _http_url(value: str) -> str:
+    if "@" in value:
+        raise LeakedSecretError("contains a user name or password; write the secret in api_key")
+    if len(value) > _URL_MAX:
+        raise ValueError(f"has {len(value)} characters, but at most {_URL_MAX} are allowed; shorten it")
+    if not _URL_TOKEN.fullmatch(value):
+        raise ValueError("is not a URL; percent-encode spaces, quotes, control characters and ; $ { }")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise ValueError("is not a URL; write one such as https://api.example.com/v1") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise ValueError("is not an http or https URL; write one such as https://api.example.com/v1")
+    return value.rstrip("/")
+
+
+def _without_fragment(value: str) -> str:
+    if "#" in value:
+        raise ValueError("contains a fragment, which is never sent to a server; remove # and the text after it")
+    return value
+
+
+def _https_url(value: str) -> str:
+    if "@" in value:
+        raise LeakedSecretError("contains a user name or password, which would never be sent; remove them")
+    _http_url(_without_fragment(value))
+    if urlsplit(value).scheme != "https":
+        raise ValueError("is not an https URL, so its responses could be forged; write https://…")
+    return value
+
+
+def _service_url(value: str) -> str:
+    if "@" in value:
+        raise LeakedSecretError("contains a user name or password, which Nginx would not send; remove them")
+    _http_url(_without_fragment(value))
+    parts = urlsplit(value)
+    host = parts.hostname or ""
+    address = is_ip_address(host)
+    if not address and not _SERVICE_NAME.fullmatch(host):
+        raise ValueError("contains an invalid host; write a URL such as http://wiki:3000")
+    if address and parts.scheme == "https":
+        raise ValueError("is an https URL with an IP address, but Nginx verifies names only; write a name")
+    return value
+
+
+def _email(value: str) -> str:
+    if not _EMAIL.fullmatch(value):
+        raise ValueError("is not an e-mail address; write one such as admin@example.com")
+    return value.lower()
+
+
+def _certificates_pem(value: str) -> str:
+    text = value.strip()
+    if "PRIVATE KEY" in text:
+        raise LeakedSecretError("contains a private key; write certificates only, and replace that key")
+    if not text or _PEM_CERTIFICATE.sub("", text):
+        words = "is not a list of certificates in PEM form (-----BEGIN CERTIFICATE----- …)"
+        # A path is repeated; what looks like PEM is long.
+        raise (LeakedSecretError if "-----" in text else ValueError)(words)
+    for block in _PEM_CERTIFICATE.finditer(text):
+        _check_der(block[1])
+    return f"{text}\n"
+
+
+def _check_der(base64_text: str) -> None:
+    try:
+        der = base64.b64decode("".join(base64_text.split()), validate=True)
+    except ValueError:
+        der = b""
+    # A certificate is a SEQUENCE (RFC 5280 section 4.1).
+    if not der.startswith(b"\x30"):
+        raise LeakedSecretError("contains a truncated or altered certificate; copy it again completely")
+
+
+def _certificate_name(value: str) -> str:
+    wildcard = value.startswith("*.")
+    name = value.removeprefix("*.")
+    if "*" in name:
+        raise ValueError("has a * in the wrong place; write it as the whole first label: *.example.com")
+    if not wildcard:
+        return _host(name)
+    name = _host_name(name)
+    if "." not in name:
+        raise ValueError("covers a whole top-level domain; write one such as *.example.com")
+    return f"*.{name}"
+
+
+def _network(value: str) -> str:
+    if "%" in value:
+        raise ValueError("contains an interface of one machine (%…); write the address or network without it")
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError(
+            "is not a network; write an address or a network in CIDR form without host bits, such as 10.0.0.0/8 or"
+            " 2001:db8::/32",
+        ) from None
+    if network.prefixlen == 0:
+        raise ValueError("is the whole internet; list the addresses to allow")
+    if network == _LIMITED_BROADCAST:
+        # Nginx cannot tell it from a fault of its own, and does not start.
+        raise ValueError("is the broadcast address (RFC 919); remove it")
+    return str(network)
+
+
+def _origin(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    if (
+        parts.scheme not in {"http", "https"}
+        or not host
+        or port == 0
+        or value.lower() != _serialized_origin(parts.scheme, host, port)
+    ):
+        raise ValueError(
+            "is not an origin; write scheme, host and a non-default port, without a path, such as"
+            " https://portal.example.com",
+        )
+    return _serialized_origin(parts.scheme, _host(host), port)
+
+
+def _serialized_origin(scheme: str, host: str, port: int | None) -> str:
+    if port == {"http": 80, "https": 443}[scheme]:
+        raise ValueError(f"contains the default port of {scheme}, which browsers omit; remove :{port}")
+    name = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{name}" + ("" if port is None else f":{port}")
+
+
+def _header_name(value: str) -> str:
+    if not _HEADER_NAME.fullmatch(value):
+        raise ValueError("is not a header name; write letters, digits and hyphens, such as X-User-Email")
+    return value
+
+
+def header_value_length(value: str) -> int:
+    """Return how many characters a header's value has as it is written for Nginx: a quote and a backslash have two."""
+    return len(value) + value.count('"') + value.count("\\")
+
+
+def _header_value(value: str) -> str:
+    if not _HEADER_VALUE.fullmatch(value) or value != value.strip():
+        raise ValueError("is not a valid header value here; write one line of printable ASCII without $")
+    length = header_value_length(value)
+    if length > HEADER_VALUE_MAX:
+        raise ValueError(
+            f"has {length} characters (quotes and backslashes count twice), but at most {HEADER_VALUE_MAX} are allowed;"
+            " shorten it",
+        )
+    return value
+
+
+def _path(value: str) -> str:
+    if len(value) > _PATH_MAX:
+        raise ValueError(f"is too long; write at most {_PATH_MAX} characters")
+    if not _PATH.fullmatch(value):
+        raise ValueError(
+            "is not a path; write one that begins with / and contains only letters, digits and -._~!&'()*+,=:@/",
+        )
+    if "//" in value or any(segment in {".", ".."} for segment in value.split("/")):
+        raise ValueError("contains empty or dot segments, which no normalised request has; remove them")
+    return value
+
+
+def _region(value: str) -> str:
+    if not _REGION.fullmatch(value):
+        raise ValueError("is not an AWS region; write one such as us-east-1")
+    return value
+
+
+def regional_arn(service: str, resource: str) -> re.Pattern[str]:
+    """Return how the ARN of something in a region is written; `resource` is a pattern."""
+    return re.compile(rf"arn:aws(-cn|-us-gov)?:{service}:{_REGION.pattern}:\d{{12}}:{resource}")
+
+
+def region_of_arn(arn: str) -> str:
+    """Return where the thing is that an ARN names."""
+    return arn.split(":")[3]
+
+
+def is_ip_address(host: str) -> bool:
+    """Whether `host`, a value of kind Host, is an address and not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach `address`."""
+    return ipaddress.ip_address(address).is_loopback
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(write_duration),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(ms|s|m|h|d)$", "examples": ["90s", "1h"]}),
+]
+Bytes = Annotated[
+    int,
+    BeforeValidator(parse_bytes),
+    PlainSerializer(write_bytes),
+    WithJsonSchema({"type": "string", "pattern": "^\\d+ ?(KiB|MiB|GiB)$", "examples": ["100MiB"]}),
+]
+Host = Annotated[str, AfterValidator(_host), WithJsonSchema({"type": "string", "format": "hostname"})]
+Ipv4Address = Annotated[str, AfterValidator(_ipv4_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
+HttpUrl = Annotated[str, AfterValidator(_http_url), WithJsonSchema({"type": "string", "format": "uri"})]
+PageUrl = Annotated[HttpUrl, AfterValidator(_without_fragment)]
+"""Where a browser is sent."""
+ServiceUrl = Annotated[str, AfterValidator(_service_url), WithJsonSchema({"type": "string", "format": "uri"})]
+"""Of a service that requests are passed to: where its path ends in /, that means something."""
+HttpsUrl = Annotated[str, AfterValidator(_https_url), WithJsonSchema({"type": "string", "format": "uri"})]
+EmailAddress = Annotated[str, AfterValidator(_email), WithJsonSchema({"type": "string", "format": "email"})]
+CertificatesPem = Annotated[str, AfterValidator(_certificates_pem)]
+"""One or more certificates, one behind the other."""
+CertificateName = Annotated[str, AfterValidator(_certificate_name), WithJsonSchema({"type": "string"})]
+"""What a certificate can be valid for: a host, or every name one label below one."""
+Port = Annotated[int, Field(ge=1, le=_PORT_MAX)]
+Network = Annotated[str, AfterValidator(_network), WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]})]
+"""An address or a network, in CIDR form."""
+Region = Annotated[str, AfterValidator(_region)]
+"""Of AWS."""
+Origin = Annotated[str, AfterValidator(_origin), WithJsonSchema({"type": "string", "format": "uri"})]
+"""As a browser writes it in the header Origin (RFC 6454)."""
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderValue = Annotated[str, AfterValidator(_header_value)]
+RequestPath = Annotated[str, AfterValidator(_path), WithJsonSchema({"type": "string", "pattern": "^/"})]
+"""The path of a request, or its beginning."""
