@@ -60,7 +60,7 @@ EXAMPLES = {
 }
 """What the shipped examples choose."""
 
-BROUGHT_UP = [
+DEPLOYED = [
     Combination(Network.EXISTING, LoadBalancerKind.ALB, Dns.CREATED, Certificate.ACM),
     Combination(Network.EXISTING, LoadBalancerKind.ALB, Dns.NONE, Certificate.ACM),
     Combination(Network.NEW, LoadBalancerKind.NONE, Dns.CREATED, Certificate.SELF_SIGNED),
@@ -78,14 +78,14 @@ LEGAL = [
     if combination.is_legal
 ]
 
-PREVIEWED = [combination for combination in LEGAL if combination not in {*BROUGHT_UP, *EXAMPLES.values()}]
+PREVIEWED = [combination for combination in LEGAL if combination not in {*DEPLOYED, *EXAMPLES.values()}]
 """All others: previewed from the state of the one that was brought up and is most like them."""
 
 
-def nearest(wanted: Combination) -> Combination:
+def nearest(expected: Combination) -> Combination:
     """Return the one among those brought up that shares most with another.
 
     A zone that a stack made is never given up.
     """
-    starts = [up for up in [*EXAMPLES.values(), *BROUGHT_UP] if up.dns is not Dns.CREATED or wanted.dns is Dns.CREATED]
-    return max(starts, key=lambda up: len(set(vars(up).items()) & set(vars(wanted).items())))
+    starts = [up for up in [*EXAMPLES.values(), *DEPLOYED] if up.dns is not Dns.CREATED or expected.dns is Dns.CREATED]
+    return max(starts, key=lambda up: len(set(vars(up).items()) & set(vars(expected).items())))

@@ -11,7 +11,7 @@ import pytest
 from open_webui_edge.bootstrap.problem import ProblemError
 from tests.aws import stack_files
 from tests.aws.combinations import EXAMPLES
-from tests.aws.stacks import AT_ONCE, WANTED, ByName, Stacks, asked_of
+from tests.aws.stacks import AT_ONCE, COMBINATIONS, ByName, Stacks, asked_of
 from tests.support.aws_provider import find
 from tests.support.cloud import Cloud, CloudStack, Programs, provider_on_path
 from tests.support.machine import lacks, pulumi_environment
@@ -37,11 +37,11 @@ def environment(nobodys_account: None) -> Mapping[str, str]:
     del nobodys_account
     engine = pulumi_environment()
     try:
-        found = find.find(engine)
+        result = find.find(engine)
     except ProblemError as problem:
         lacks(f"no AWS provider ({problem})")
-    first = [Path(found.environment["PATH"])] if "PATH" in found.environment else []
-    return provider_on_path({**engine, **found.environment, "PATH": engine["PATH"]}, first)
+    first = [Path(result.environment["PATH"])] if "PATH" in result.environment else []
+    return provider_on_path({**engine, **result.environment, "PATH": engine["PATH"]}, first)
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +62,9 @@ def stacks(
             cloud = clouds.enter_context(Cloud.open(tmp_path_factory.mktemp(name) / "moto.log"))
             example = name in EXAMPLES
             config = (
-                stack_files.config_of_example(name, cloud) if example else stack_files.config_of(WANTED[name], cloud)
+                stack_files.config_of_example(name, cloud)
+                if example
+                else stack_files.config_of(COMBINATIONS[name], cloud)
             )
             stack = programs.stack(cloud, VM, name, config)
             stack_files.provide(stack.config, stack.workshop.directory)

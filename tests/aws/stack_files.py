@@ -68,8 +68,8 @@ def existing_network(cloud: Cloud, *, load_balancer: LoadBalancerKind) -> dict[s
     ]
     gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
     ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
-    told = {"id": vpc, "public_subnets": subnets}
-    return told if load_balancer is LoadBalancerKind.NONE else {**told, "cidr": CIDR}
+    reported = {"id": vpc, "public_subnets": subnets}
+    return reported if load_balancer is LoadBalancerKind.NONE else {**reported, "cidr": CIDR}
 
 
 def existing_zone(cloud: Cloud) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import pytest
 
-from tests.aws.combinations import BROUGHT_UP, EXAMPLES, Combination
+from tests.aws.combinations import DEPLOYED, EXAMPLES, Combination
 from tests.support.cloud import CloudStack
 from tests.support.stack import Ended
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 AT_ONCE = 5
 """Stacks that are worked on at a time: each takes half a gigabyte."""
-WANTED: dict[str, Combination] = {**EXAMPLES, **{each.label: each for each in BROUGHT_UP}}
+COMBINATIONS: dict[str, Combination] = {**EXAMPLES, **{each.label: each for each in DEPLOYED}}
 ALWAYS = "production"
 """The stack that is brought up in every run."""
 
@@ -29,7 +29,7 @@ def each_of(names: Iterable[str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("name", [pytest.param(each, marks=() if each == ALWAYS else long) for each in names])
 
 
-ONE_OF_EACH = each_of(WANTED)
+ONE_OF_EACH = each_of(COMBINATIONS)
 
 
 def asked_of(request: pytest.FixtureRequest) -> list[Mapping[str, Any]]:
@@ -54,9 +54,9 @@ class Stacks(ByName[CloudStack]):
     ended: dict[str, Ended]
     """How the update ended of each that was to come up."""
 
-    def __init__(self, wanted: Mapping[str, CloudStack]) -> None:
+    def __init__(self, expected: Mapping[str, CloudStack]) -> None:
         """Bring them up."""
-        super().__init__(wanted)
+        super().__init__(expected)
         self.ended = self.each(CloudStack.up)
         for name, ended in self.ended.items():
             if ended.code:

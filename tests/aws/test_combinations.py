@@ -8,7 +8,7 @@ from typing import Any
 from open_webui_edge.settings.aws import LoadBalancerKind
 from tests.aws import stack_files
 from tests.aws.combinations import Certificate, Dns, Network
-from tests.aws.stacks import ONE_OF_EACH, WANTED, ByName, Stacks, each_of
+from tests.aws.stacks import COMBINATIONS, ONE_OF_EACH, ByName, Stacks, each_of
 from tests.support.cloud import CloudStack
 
 
@@ -22,7 +22,7 @@ def test_another_update_would_change_nothing(again: ByName[list[str]], name: str
     assert again[name] == []
 
 
-@each_of([name for name, wanted in WANTED.items() if wanted.network is Network.NEW])
+@each_of([name for name, expected in COMBINATIONS.items() if expected.network is Network.NEW])
 def test_a_new_network_has_a_public_and_a_private_subnet_in_each_zone(stacks: Stacks, name: str) -> None:
     ec2 = stacks[name].cloud.client("ec2")
     of_network = [{"Name": "vpc-id", "Values": [_instance(stacks[name])["VpcId"]]}]
@@ -40,15 +40,15 @@ def test_a_new_network_has_a_public_and_a_private_subnet_in_each_zone(stacks: St
     assert _instance(stacks[name])["SubnetId"] in public
 
 
-@each_of([name for name, wanted in WANTED.items() if wanted.network is Network.EXISTING])
+@each_of([name for name, expected in COMBINATIONS.items() if expected.network is Network.EXISTING])
 def test_a_network_that_somebody_brings_is_used_and_nothing_put_into_it(stacks: Stacks, name: str) -> None:
     stack = stacks[name]
-    ec2, brought = stack.cloud.client("ec2"), stack.config["platform"]["aws"]["vpc"]
+    ec2, provided = stack.cloud.client("ec2"), stack.config["platform"]["aws"]["vpc"]
     instance = _instance(stack)
-    assert (instance["VpcId"], instance["SubnetId"]) == (brought["id"], brought["public_subnets"][0])
-    of_network = [{"Name": "vpc-id", "Values": [brought["id"]]}]
+    assert (instance["VpcId"], instance["SubnetId"]) == (provided["id"], provided["public_subnets"][0])
+    of_network = [{"Name": "vpc-id", "Values": [provided["id"]]}]
     assert {each["SubnetId"] for each in ec2.describe_subnets(Filters=of_network)["Subnets"]} == {
-        *brought["public_subnets"]
+        *provided["public_subnets"]
     }
     assert len(ec2.describe_route_tables(Filters=of_network)["RouteTables"]) == 1
 
@@ -69,7 +69,7 @@ def test_nobody_reaches_the_instance_but_by_the_front_door(stacks: Stacks, name:
         LoadBalancerKind.ALB: {("the load balancer", 443)},
         LoadBalancerKind.NLB: {("the load balancer", port) for port in (80, 443)},
     }
-    assert ends == {*front[WANTED[name].load_balancer], (stack_files.SSH_FROM, 22)}
+    assert ends == {*front[COMBINATIONS[name].load_balancer], (stack_files.SSH_FROM, 22)}
 
 
 @ONE_OF_EACH
@@ -87,17 +87,17 @@ def test_the_instance_gives_nothing_away(stacks: Stacks, name: str) -> None:
 
 @ONE_OF_EACH
 def test_names_lead_to_what_is_in_front(stacks: Stacks, name: str) -> None:
-    stack, wanted = stacks[name], WANTED[name]
+    stack, expected = stacks[name], COMBINATIONS[name]
     outputs, hosts = stack.outputs(), _hosts(stack)
-    if wanted.dns is Dns.NONE:
+    if expected.dns is Dns.NONE:
         kind, value = (
             ("A", outputs["address"])
-            if wanted.load_balancer is LoadBalancerKind.NONE
+            if expected.load_balancer is LoadBalancerKind.NONE
             else ("CNAME", outputs["load_balancer"])
         )
         assert outputs["records"] == [{"name": host, "type": kind, "value": value} for host in hosts]
         return
-    found = {
+    result = {
         (record["Name"].rstrip("."), record["Type"]): (
             "alias" if "AliasTarget" in record else record["ResourceRecords"][0]["Value"]
         )
@@ -106,19 +106,19 @@ def test_names_lead_to_what_is_in_front(stacks: Stacks, name: str) -> None:
     }
     direct = {(host, "A"): outputs["address"] for host in hosts}
     aliased = {(host, kind): "alias" for host in hosts for kind in ("A", "AAAA")}
-    if wanted.load_balancer is LoadBalancerKind.NONE:
-        assert found == direct
+    if expected.load_balancer is LoadBalancerKind.NONE:
+        assert result == direct
     else:
         # The network that was there before has no IPv6.
-        assert found == {key: aliased[key] for key in aliased if key[1] == "A" or wanted.network is Network.NEW}
+        assert result == {key: aliased[key] for key in aliased if key[1] == "A" or expected.network is Network.NEW}
 
 
 @ONE_OF_EACH
 def test_who_may_issue_certificates_is_said_where_the_stack_keeps_the_zone(stacks: Stacks, name: str) -> None:
-    wanted = WANTED[name]
+    expected = COMBINATIONS[name]
     said = {
         value["Value"].split('"')[1]
-        for record in (_records(stacks[name]) if wanted.dns is not Dns.NONE else [])
+        for record in (_records(stacks[name]) if expected.dns is not Dns.NONE else [])
         if record["Type"] == "CAA"
         for value in record["ResourceRecords"]
         if " issue " in value["Value"]
@@ -127,10 +127,10 @@ def test_who_may_issue_certificates_is_said_where_the_stack_keeps_the_zone(stack
         Certificate.ACM: {"amazon.com", "amazontrust.com", "awstrust.com", "amazonaws.com"},
         Certificate.LETS_ENCRYPT: {"letsencrypt.org"},
     }
-    assert said == (issuers.get(wanted.certificate, set()) if wanted.dns is not Dns.NONE else set())
+    assert said == (issuers.get(expected.certificate, set()) if expected.dns is not Dns.NONE else set())
 
 
-@each_of([name for name, wanted in WANTED.items() if wanted.load_balancer is LoadBalancerKind.ALB])
+@each_of([name for name, expected in COMBINATIONS.items() if expected.load_balancer is LoadBalancerKind.ALB])
 def test_an_application_load_balancer_ends_tls_and_speaks_https_with_the_instance(stacks: Stacks, name: str) -> None:
     stack = stacks[name]
     elb = stack.cloud.client("elbv2")
@@ -156,7 +156,7 @@ def test_an_application_load_balancer_ends_tls_and_speaks_https_with_the_instanc
     assert set(closed.values()) == {True}
 
 
-@each_of([name for name, wanted in WANTED.items() if wanted.load_balancer is LoadBalancerKind.NLB])
+@each_of([name for name, expected in COMBINATIONS.items() if expected.load_balancer is LoadBalancerKind.NLB])
 def test_a_network_load_balancer_passes_both_ports_on_with_the_clients_address(stacks: Stacks, name: str) -> None:
     elb = stacks[name].cloud.client("elbv2")
     (balancer,) = elb.describe_load_balancers()["LoadBalancers"]
@@ -168,7 +168,7 @@ def test_a_network_load_balancer_passes_both_ports_on_with_the_clients_address(s
         assert attributes["proxy_protocol_v2.enabled"] == "true"
 
 
-@each_of([name for name in WANTED if name != "staging"])
+@each_of([name for name in COMBINATIONS if name != "staging"])
 def test_the_data_volume_is_backed_up_and_alarms_are_heard(stacks: Stacks, name: str) -> None:
     stack = stacks[name]
     backup = stack.cloud.client("backup")

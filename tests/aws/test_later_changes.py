@@ -19,12 +19,12 @@ import yaml
 
 from tests.aws import stack_files
 from tests.aws.combinations import PREVIEWED, Combination, nearest
-from tests.aws.stacks import ALWAYS, WANTED, ByName, Stacks, asked_of
+from tests.aws.stacks import ALWAYS, COMBINATIONS, ByName, Stacks, asked_of
 from tests.support.case_files import CASES, SEPARATOR, case_files
 from tests.support.cloud import CloudStack, Refused, Step, type_and_name
 
 Change = Callable[[CloudStack], None]
-KEPT = {
+RETAINED = {
     "aws:ebs/volume:Volume",
     "aws:backup/vault:Vault",
     "aws:route53/zone:Zone",
@@ -39,15 +39,15 @@ IN_EVERY_RUN = {
     *("backup-off", "data-volume-larger", "instance-with-an-arm-processor", "no-load-balancer-any-more"),
     *("other-network", "other-region", "ssh-from-one-more-network"),
 }
-Found = list[Step] | Refused
+Changed = list[Step] | Refused
 
 
 def _case(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text().partition(SEPARATOR)[0])
 
 
-def _start(wanted: Combination) -> str:
-    (name,) = [name for name, each in WANTED.items() if each == nearest(wanted)]
+def _start(required: Combination) -> str:
+    (name,) = [name for name, each in COMBINATIONS.items() if each == nearest(required)]
     return name
 
 
@@ -56,7 +56,7 @@ def _marks(path: Path) -> Sequence[pytest.MarkDecorator]:
 
 
 @pytest.fixture(scope="module")
-def changed(request: pytest.FixtureRequest, stacks: Stacks, again: ByName[list[str]]) -> Mapping[str, Found]:
+def changed(request: pytest.FixtureRequest, stacks: Stacks, again: ByName[list[str]]) -> Mapping[str, Changed]:
     """What an update would do in each case, and after each change to another combination, that is asked for.
 
     Those of one stack come one after the other, since they change its file; several stacks at a time.
@@ -69,10 +69,10 @@ def changed(request: pytest.FixtureRequest, stacks: Stacks, again: ByName[list[s
         else:
             by_stack[params["name"]][params["wanted"].label] = partial(_choose, params["wanted"])
 
-    def of(stack: CloudStack) -> dict[str, Found]:
+    def of(stack: CloudStack) -> dict[str, Changed]:
         return {label: _after(stack, change) for label, change in by_stack[stack.name].items()}
 
-    return {label: found for each in stacks.each(of).values() for label, found in each.items()}
+    return {label: result for each in stacks.each(of).values() for label, result in each.items()}
 
 
 @pytest.mark.parametrize(
@@ -80,31 +80,31 @@ def changed(request: pytest.FixtureRequest, stacks: Stacks, again: ByName[list[s
     [pytest.param(_case(path)["stack"], path, marks=_marks(path), id=path.stem) for path in CASES_HERE],
 )
 def test_a_changed_setting_does_what_the_case_says(
-    changed: Mapping[str, Found], name: str, path: Path, *, update: bool
+    changed: Mapping[str, Changed], name: str, path: Path, *, update: bool
 ) -> None:
     assert name == ALWAYS or path.stem not in IN_EVERY_RUN, "every run brings up one stack"
     text, _, expected = path.read_text().partition(SEPARATOR)
-    told = "".join(f"{line}\n" for line in _told(changed[path.stem]))
+    reported = "".join(f"{line}\n" for line in _reported(changed[path.stem]))
     if update:
-        path.write_text(f"{text}{SEPARATOR}{told}")
+        path.write_text(f"{text}{SEPARATOR}{reported}")
     else:
-        assert told == expected
+        assert reported == expected
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("name", "wanted"), [pytest.param(_start(wanted), wanted, id=wanted.label) for wanted in PREVIEWED]
+    ("name", "required"), [pytest.param(_start(required), required, id=required.label) for required in PREVIEWED]
 )
 def test_every_other_combination_is_a_change_that_loses_no_data(
-    changed: Mapping[str, Found], name: str, wanted: Combination
+    changed: Mapping[str, Changed], name: str, required: Combination
 ) -> None:
-    assert _start(wanted) == name
-    found = changed[wanted.label]
-    assert not isinstance(found, Refused), found.words
-    assert _lost(found) == []
+    assert _start(required) == name
+    result = changed[required.label]
+    assert not isinstance(result, Refused), result.words
+    assert _lost(result) == []
 
 
-def _after(stack: CloudStack, change: Change) -> Found:
+def _after(stack: CloudStack, change: Change) -> Changed:
     """Return what an update would do after a change of the settings, which is taken back."""
     before = copy.deepcopy(stack.config)
     change(stack)
@@ -117,13 +117,13 @@ def _after(stack: CloudStack, change: Change) -> Found:
         stack.write()
 
 
-def _choose(wanted: Combination, stack: CloudStack) -> None:
-    stack.config = stack_files.config_of(wanted, stack.cloud)
+def _choose(required: Combination, stack: CloudStack) -> None:
+    stack.config = stack_files.config_of(required, stack.cloud)
     stack_files.provide(stack.config, stack.workshop.directory)
 
 
 def _lost(steps: Sequence[Step]) -> list[str]:
-    return [str(step) for step in steps if step.type in KEPT and step.operation in LOST]
+    return [str(step) for step in steps if step.type in RETAINED and step.operation in LOST]
 
 
 def _set(settings: dict[str, Any], stack: CloudStack) -> None:
@@ -135,17 +135,17 @@ def _set(settings: dict[str, Any], stack: CloudStack) -> None:
         place[last] = value
 
 
-def _told(found: Found) -> list[str]:
-    if isinstance(found, Refused):
-        if "protect" not in found.words:
+def _reported(result: Changed) -> list[str]:
+    if isinstance(result, Refused):
+        if "protect" not in result.words:
             # What a cloud calls things is another thing each time.
-            said = re.sub(r"subnet-[0-9a-f]+", "subnet-…", found.words)
+            said = re.sub(r"subnet-[0-9a-f]+", "subnet-…", result.words)
             return [f"refused: {line.removeprefix('error: ')}" for line in said.splitlines()]
-        urns = set(re.findall(r"urn:pulumi:[^\"'\s]+", found.words))
+        urns = set(re.findall(r"urn:pulumi:[^\"'\s]+", result.words))
         return sorted(f"refused: {' '.join(type_and_name(urn))} is kept" for urn in urns)
-    assert _lost(found) == []
+    assert _lost(result) == []
     # Those of one update come in any order; a component is what its resources are.
-    return sorted(str(step) for step in found if not step.type.startswith("open-webui-edge:")) or ["nothing"]
+    return sorted(str(step) for step in result if not step.type.startswith("open-webui-edge:")) or ["nothing"]
 
 
 def test_there_are_enough_cases() -> None:

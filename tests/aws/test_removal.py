@@ -3,7 +3,7 @@
 import pytest
 
 from tests.aws.combinations import Dns
-from tests.aws.stacks import ONE_OF_EACH, WANTED, ByName, Stacks
+from tests.aws.stacks import COMBINATIONS, ONE_OF_EACH, ByName, Stacks
 from tests.support.cloud import CloudStack
 
 
@@ -14,7 +14,9 @@ def test_a_refresh_finds_everything_as_it_was_and_a_removal_leaves_only_what_hol
     assert gone[name] == ""
     stack = stacks[name]
     ec2 = stack.cloud.client("ec2")
-    assert [each["VolumeId"] for each in ec2.describe_volumes()["Volumes"]] == [_kept(stack, "aws:ebs/volume:Volume")]
+    assert [each["VolumeId"] for each in ec2.describe_volumes()["Volumes"]] == [
+        _retained(stack, "aws:ebs/volume:Volume")
+    ]
     states = {
         instance["State"]["Name"]
         for reservation in ec2.describe_instances()["Reservations"]
@@ -24,8 +26,8 @@ def test_a_refresh_finds_everything_as_it_was_and_a_removal_leaves_only_what_hol
     assert ec2.describe_addresses()["Addresses"] == []
     assert stack.cloud.client("elbv2").describe_load_balancers()["LoadBalancers"] == []
     assert stack.cloud.client("s3").list_buckets()["Buckets"] == []
-    if WANTED[name].dns is Dns.CREATED:
-        assert _kept(stack, "aws:route53/zone:Zone")
+    if COMBINATIONS[name].dns is Dns.CREATED:
+        assert _retained(stack, "aws:route53/zone:Zone")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,6 @@ def gone(stacks: Stacks, again: ByName[list[str]]) -> ByName[str]:
     return stacks.each(remove)
 
 
-def _kept(stack: CloudStack, type_: str) -> str:
-    (found,) = [each["id"] for each in stack.state() if each["type"] == type_]
-    return found
+def _retained(stack: CloudStack, type_: str) -> str:
+    (result,) = [each["id"] for each in stack.state() if each["type"] == type_]
+    return result

@@ -1,4 +1,4 @@
-"""A deployment for the browser: nobody has an account there yet."""
+"""A deployment for the browser: it has no account yet."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.alone
 
 
 class Deployment(Protocol):
-    """What these tests need of a running deployment in which nobody has an account yet."""
+    """What these tests need of a running deployment without any account yet."""
 
     url: str
     ca_file: Path

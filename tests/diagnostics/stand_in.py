@@ -21,7 +21,7 @@ class StandIn:
     - clock: the time is an hour early.
     - cookies: without Secure.
     - unready: /ready says that the database is gone.
-    - unclaimed: nobody has an account yet.
+    - unclaimed: there is no account yet.
     """
 
     def __init__(self, address: str, application: str) -> None:

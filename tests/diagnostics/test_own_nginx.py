@@ -205,7 +205,7 @@ def test_report_of_a_real_deployment_holds_nothing_secret(
 ) -> None:
     from open_webui_edge.diagnostics.command_line import report  # noqa: PLC0415 - it alone is asked here
 
-    subject = known(plain, workshop, token="a token that nobody may read")
+    subject = known(plain, workshop, token="a token that no report may show")
     file = tmp_path / "doctor.html"
     report(diagnose(subject, outside.QUESTIONS), as_json=False, html=file)
-    assert "a token that nobody may read" not in file.read_text()
+    assert "a token that no report may show" not in file.read_text()

@@ -34,11 +34,11 @@ def environment_of_deployments() -> Mapping[str, str]:
     engine_with(*(image.reference(ImageSource.BUILT, None) for image in built))
     environment = pulumi_environment()
     try:
-        found = find.find(environment)
+        result = find.find(environment)
     except ProblemError as problem:
         lacks(f"no AWS provider ({problem})")
-    first = [Path(found.environment["PATH"])] if "PATH" in found.environment else []
-    with_provider = provider_on_path({**environment, **found.environment, "PATH": environment["PATH"]}, first)
+    first = [Path(result.environment["PATH"])] if "PATH" in result.environment else []
+    with_provider = provider_on_path({**environment, **result.environment, "PATH": environment["PATH"]}, first)
     # Whatever account this person has, no test finds it.
     return {name: value for name, value in with_provider.items() if not name.startswith("AWS_")}
 

@@ -45,7 +45,7 @@ class Site:
         aws: Mapping[str, Any] | None = None,
         **topics: Any,
     ) -> "Generator[Site]":
-        """Have a stack that nobody has brought up yet; whatever comes of it is gone when the block ends.
+        """Have a stack that was never brought up; whatever comes of it is gone when the block ends.
 
         What `aws` says of the VPC's addresses is where the instance is.
         """
@@ -118,8 +118,8 @@ class Site:
 
     def urn(self, kind: str) -> str:
         """Return the URN of the only resource of a type."""
-        (found,) = (resource["urn"] for resource in self.stack.state() if resource["type"] == kind)
-        return found
+        (result,) = (resource["urn"] for resource in self.stack.state() if resource["type"] == kind)
+        return result
 
     @property
     def folder(self) -> Path:

@@ -31,37 +31,37 @@ def addresses() -> Mapping[str, str]:
 
 
 @pytest.fixture
-def behind_alb(deployable: Mapping[str, str], addresses: Mapping[str, str], tmp_path: Path) -> Iterator[Site]:
+def alb_site(deployable: Mapping[str, str], addresses: Mapping[str, str], tmp_path: Path) -> Iterator[Site]:
     aws = {"vpc": addresses, "load_balancer": {"kind": "alb"}}
     with Site.open(tmp_path, deployable, "e2e-alb", aws=aws, site=OF_ALIAS, certificate={"mode": "acm"}) as site:
         yield site
 
 
 @pytest.fixture
-def behind_nlb(deployable: Mapping[str, str], addresses: Mapping[str, str], tmp_path: Path) -> Iterator[Site]:
+def nlb_site(deployable: Mapping[str, str], addresses: Mapping[str, str], tmp_path: Path) -> Iterator[Site]:
     engine_with(BENCH_TOOLS)
     aws = {"vpc": addresses, "load_balancer": {"kind": "nlb"}}
     with Site.open(tmp_path, deployable, "e2e-nlb", aws=aws, site=OF_ALIAS) as site:
         yield site
 
 
-def test_a_chat_goes_through_an_application_load_balancer(behind_alb: Site) -> None:
-    site = behind_alb
+def test_a_chat_goes_through_an_application_load_balancer(alb_site: Site) -> None:
+    site = alb_site
     issuer = authority("who is asked for certificates")
     issued = server([DOMAIN, ALIAS], issuer)
-    brought = site.stack.cloud.client("acm").import_certificate(
+    provided = site.stack.cloud.client("acm").import_certificate(
         Certificate=issued.pem.encode(), PrivateKey=issued.key_pem.encode()
     )
-    site.set("certificate.acm.arn", brought["CertificateArn"])
+    site.set("certificate.acm.arn", provided["CertificateArn"])
     site.up().succeeded()
     with (
         Balancer.application(site.stack.cloud, site.hardware, issued) as balancer,
         site.visited(at=balancer.address, trusting=issuer.pem) as client,
     ):
-        assert chat(client).chat_id in [kept["id"] for kept in client.chats()]
+        assert chat(client).chat_id in [retained["id"] for retained in client.chats()]
         assert_known(site, client, balancer.client)
         assert_led_to_the_name(client)
-        # What it asks by the instance's address is answered; who asks likewise through it is told what strangers are.
+        # Its own requests by the instance's address are answered; a client that sends one through it is refused.
         asked = ("curl", "-sSk", "-w", "%{http_code}", f"https://{site.machine.address}{HEALTH_OF_LOAD_BALANCER}")
         assert inside(balancer.name, *asked) == (0, "200")
         answer = client.http.get(HEALTH_OF_LOAD_BALANCER, headers={"Host": site.machine.address or ""})
@@ -69,11 +69,11 @@ def test_a_chat_goes_through_an_application_load_balancer(behind_alb: Site) -> N
     assert NO_CHANGE.search(site.up().succeeded().output)
 
 
-def test_a_chat_goes_through_a_network_load_balancer(behind_nlb: Site) -> None:
-    site = behind_nlb
+def test_a_chat_goes_through_a_network_load_balancer(nlb_site: Site) -> None:
+    site = nlb_site
     site.up().succeeded()
     with Balancer.passing(site.stack.cloud, site.hardware) as balancer, site.visited(at=balancer.address) as client:
-        assert chat(client).chat_id in [kept["id"] for kept in client.chats()]
+        assert chat(client).chat_id in [retained["id"] for retained in client.chats()]
         assert_known(site, client, balancer.client)
         assert_led_to_the_name(client)
     assert NO_CHANGE.search(site.up().succeeded().output)
@@ -88,9 +88,9 @@ def assert_known(site: Site, client: OpenWebUIClient, address: str) -> None:
         lines = said_by(site, "nginx")
         return next((json.loads(line) for line in lines if path in line and line.startswith("{")), None)
 
-    found = wait_until(line, what="the proxy's line about a request", deadline=300)
-    assert found is not None
-    assert (found["client"], found["host"]) == (address, DOMAIN)
+    result = wait_until(line, what="the proxy's line about a request", deadline=300)
+    assert result is not None
+    assert (result["client"], result["host"]) == (address, DOMAIN)
     about = wait_until(
         lambda: [line for line in said_by(site, "open-webui") if path in line],
         what="the application's line about a request",
@@ -101,7 +101,7 @@ def assert_known(site: Site, client: OpenWebUIClient, address: str) -> None:
 
 
 def assert_led_to_the_name(client: OpenWebUIClient) -> None:
-    """Whoever comes by HTTP or by another name is led to the site's one address, in a way that all know."""
+    """A client that comes by HTTP or by another name is redirected to the site's one address."""
     for url in (f"http://{DOMAIN}/c/1?a=b", f"https://{ALIAS}/c/1?a=b"):
         answer = client.http.get(url, follow_redirects=False)
         assert answer.status_code == 301, url

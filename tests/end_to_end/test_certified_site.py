@@ -83,19 +83,19 @@ def test_the_role_of_the_instance_is_enough_for_a_certificate(site: Site, issuer
         site.set(f"certificate.lets_encrypt.{path}", text)
     site.up().succeeded()
     with site.visited(trusting=pem(issuer.root())) as client:
-        assert chat(client).chat_id in [kept["id"] for kept in client.chats()]
+        assert chat(client).chat_id in [retained["id"] for retained in client.chats()]
     (key,) = {key for key, token in route53.signed if token}
     assert key == KEY_OF_ROLES
-    assert all(token for _, token in route53.signed), "somebody asked without the role's token"
-    # Nothing of the proof is left, and whoever answers browsers could not have asked for it.
+    assert all(token for _, token in route53.signed), "a request came without the role's token"
+    # Nothing of the proof is left, and the proxy could not have asked for it.
     assert route53.texts() == {}
     machine = site.machine
-    found = json.loads(machine.do("docker inspect $(docker ps --quiet)"))
+    result = json.loads(machine.do("docker inspect $(docker ps --quiet)"))
     by_network = {
-        container["Config"]["Labels"]["role"]: list(container["NetworkSettings"]["Networks"]) for container in found
+        container["Config"]["Labels"]["role"]: list(container["NetworkSettings"]["Networks"]) for container in result
     }
     assert [role for role, networks in by_network.items() if "host" in networks] == ["certbot"]
-    for container in found:
+    for container in result:
         role, inside = container["Config"]["Labels"]["role"], f"nsenter --target {container['State']['Pid']} --net"
         assert machine.attempt(f"{inside} {TOKEN}")[0] == (0 if role == "certbot" else NEVER_ANSWERED), role
     assert NO_CHANGE.search(site.up().succeeded().output)

@@ -52,16 +52,16 @@ def test_the_host_is_known_before_the_first_connection(site: Site) -> None:
     public = site.machine.do(f"ssh-keygen -y -f {HOST_KEY}").split()[:2]
     assert (folder / "known_hosts").read_text().split() == [site.address, *public]
     look_up = ["ssh-keygen", "-F", site.address, "-f", str(Path("~/.ssh/known_hosts").expanduser())]
-    assert subprocess.run(look_up, capture_output=True, check=False).stdout == b"", "somebody's own file was written"  # noqa: S603
+    assert subprocess.run(look_up, capture_output=True, check=False).stdout == b"", "the user's own file was written"  # noqa: S603
 
 
 def test_no_container_reaches_the_metadata_service(site: Site) -> None:
     machine = site.machine
     assert machine.do(TOKEN)
-    found = json.loads(machine.do("docker inspect $(docker ps --quiet)"))
-    networks = {network for container in found for network in container["NetworkSettings"]["Networks"]}
+    result = json.loads(machine.do("docker inspect $(docker ps --quiet)"))
+    networks = {network for container in result for network in container["NetworkSettings"]["Networks"]}
     assert networks == {f"edge-{site.stack.name}-network"}
-    for container in found:
+    for container in result:
         code, said = machine.attempt(f"nsenter --target {container['State']['Pid']} --net {TOKEN}")
         assert code == NEVER_ANSWERED, f"{container['Name']}: {said}"
 
@@ -99,12 +99,12 @@ def test_another_instance_has_the_same_volume_and_chats(site: Site) -> None:
     assert NO_CHANGE.search(site.up().succeeded().output)
 
 
-@pytest.mark.parametrize(("trouble", "memory"), [("cables pulled", "3GiB"), ("instance frozen", "3500MiB")])
-def test_an_update_that_lost_its_connection_is_finished_by_the_next(site: Site, trouble: str, memory: str) -> None:
+@pytest.mark.parametrize(("fault", "memory"), [("cables pulled", "3GiB"), ("instance frozen", "3500MiB")])
+def test_an_update_that_lost_its_connection_is_finished_by_the_next(site: Site, fault: str, memory: str) -> None:
     chat, machine = site.chat().chat_id, site.machine
     site.set("open_webui.memory", memory)
     with site.updating(r"docker:index:Container edge-open-webui\S* (replacing|creating|updating|deleting)") as update:
-        with machine.frozen() if trouble == "instance frozen" else site.hardware.cables_pulled():
+        with machine.frozen() if fault == "instance frozen" else site.hardware.cables_pulled():
             output, _ = update.communicate(timeout=1800)
         assert update.returncode != 0, output
         assert "Traceback" not in output
@@ -114,12 +114,12 @@ def test_an_update_that_lost_its_connection_is_finished_by_the_next(site: Site, 
 
 
 def test_what_is_done_day_by_day_works_on_an_instance(site: Site, tmp_path: Path) -> None:
-    kept, folder = {site.chat().chat_id, *site.chats()}, tmp_path / "backups"
+    retained, folder = {site.chat().chat_id, *site.chats()}, tmp_path / "backups"
     site.make("backup", TO=str(folder)).succeeded()
     later = site.chat().chat_id
     assert later in site.chats()
     site.make("restore", FROM="latest", YES="1").succeeded()
-    assert set(site.chats()) == kept
+    assert set(site.chats()) == retained
     assert "is complete, and Open WebUI starts with it" in site.make("backup-verify").succeeded().output
 
     # What it says first, of a name that nobody's DNS knows, is true.
@@ -131,7 +131,7 @@ def test_what_is_done_day_by_day_works_on_an_instance(site: Site, tmp_path: Path
 
 
 def test_a_backup_of_an_instance_is_restored_on_another_platform(site: Site, tmp_path: Path) -> None:
-    kept, folder, key = {site.chat().chat_id, *site.chats()}, tmp_path / "backups", tmp_path / "key"
+    retained, folder, key = {site.chat().chat_id, *site.chats()}, tmp_path / "backups", tmp_path / "key"
     site.make("backup", TO=str(folder)).succeeded()
     outputs = site.stack.outputs()
     key.touch(0o600)
@@ -143,7 +143,7 @@ def test_a_backup_of_an_instance_is_restored_on_another_platform(site: Site, tmp
         home.workshop.run(*words).succeeded()
         with home.client() as client:
             client.sign_in(EMAIL, outputs["admin_password"])
-            assert {chat["id"] for chat in client.chats()} == kept
+            assert {chat["id"] for chat in client.chats()} == retained
 
 
 def test_what_is_down_comes_back_with_its_chats(site: Site) -> None:
@@ -153,8 +153,8 @@ def test_what_is_down_comes_back_with_its_chats(site: Site) -> None:
     assert "Still there, and billed: the data volume" in down.output
     ec2 = site.stack.cloud.client("ec2")
     assert ec2.describe_addresses()["Addresses"] == []
-    kept = {volume["VolumeId"] for volume in ec2.describe_volumes()["Volumes"]}
-    assert kept == {volume for volume in volumes if site.hardware.disks[volume].file_system}
+    retained = {volume["VolumeId"] for volume in ec2.describe_volumes()["Volumes"]}
+    assert retained == {volume for volume in volumes if site.hardware.disks[volume].file_system}
     wait_until(lambda: not before.running, what="the instance to be switched off", deadline=600)
     site.make("up").succeeded()
     assert site.machine.instance_id != before.instance_id
@@ -180,7 +180,7 @@ def test_who_removes_the_data_too_leaves_nothing_even_if_the_instance_is_gone(si
     site.make("down", DATA="delete", YES="1").succeeded()
     assert site.stack.state() == []
     assert cloud.client("ec2").describe_volumes()["Volumes"] == []
-    parameters = [found["Name"] for found in cloud.client("ssm").describe_parameters()["Parameters"]]
+    parameters = [result["Name"] for result in cloud.client("ssm").describe_parameters()["Parameters"]]
     assert [name for name in parameters if not name.startswith("/aws/")] == []
 
 
@@ -190,7 +190,7 @@ def test_a_new_instance_is_waited_for_whatever_is_wrong_with_it(deployable: Mapp
         output = site.up_failing(within=5).output
         assert "Timed out after 5 s: TCP port 22 of" in output
 
-        # Somebody else answers at its address.
+        # Another machine answers at its address.
         site.hardware.held = False
         (instance_id,) = site.hardware.machines
         machine = site.hardware.machine(instance_id)

@@ -50,7 +50,7 @@ def workshop(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFacto
 def bridge_address(bare_engine: docker.DockerClient) -> str:
     """The address of this machine that containers know as host.docker.internal."""
     (network, *_) = bare_engine.networks.get("bridge").attrs["IPAM"]["Config"]
-    # Older engines name the gateway only where somebody chose it; it is the network's first address then.
+    # Older engines name the gateway only where the user chose it; it is the network's first address then.
     return network.get("Gateway") or str(next(ipaddress.ip_network(network["Subnet"]).hosts()))
 
 
@@ -100,7 +100,7 @@ def admin(chat: StackUnderTest) -> Iterator[OpenWebUIClient]:
 
 @pytest.fixture(scope="session")
 def side(workshop: Workshop, model_server: ModelServer) -> Iterator[StackUnderTest]:
-    """A second stack beside the first: nobody has an account there."""
+    """A second stack next to the first, without any account."""
     stack = StackUnderTest(
         workshop,
         "it-side",

@@ -70,7 +70,7 @@ def test_a_made_one_is_shown_once_on_the_terminal_and_is_in_no_log(chat: StackUn
             ["ACCOUNT=nobody@example.com", "PASSWORD=stdin"],
             "nobody@example.com is not an administrator; administrators: ",
         ),
-        (["STACK=it-nobody", "PASSWORD=stdin"], "No Open WebUI of the stack it-nobody runs"),
+        (["STACK=it-absent", "PASSWORD=stdin"], "No Open WebUI of the stack it-absent runs"),
     ],
     ids=["argv", "short", "no terminal", "nobody", "no stack"],
 )

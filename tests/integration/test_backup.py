@@ -49,7 +49,7 @@ class Saved:
     said: Ended
 
     def holds(self, stack: StackUnderTest) -> None:
-        """Make sure that a stack holds it, for whoever was signed in when it was saved."""
+        """Make sure that a stack holds it, for the user who was signed in when it was saved."""
         stack.outputs()
         with OpenWebUIClient(stack.url, ca_file=stack.ca_file, token=self.token) as client:
             assert client.user()["email"] == ADMIN
@@ -78,20 +78,20 @@ def upload(client: OpenWebUIClient, content: bytes) -> str:
 def stacks(checkout: Checkout) -> Iterator[tuple[StackUnderTest, StackUnderTest]]:
     """A stack that is backed up each day, and another one."""
     admin = {"open_webui": {"admin": {"email": ADMIN}, "drain": "10s"}}
-    wanted = {
+    expected = {
         "it-backup": settings(**admin, backup={"enabled": True}),
         "it-backup-away": settings(**admin),
     }
     try:
         with ThreadPoolExecutor() as pool:
-            for name, config in wanted.items():
+            for name, config in expected.items():
                 checkout.write(name, config)
-            for ended in pool.map(lambda name: checkout.make("up", name), wanted):
+            for ended in pool.map(lambda name: checkout.make("up", name), expected):
                 ended.succeeded()
-        home, away = (checkout.stack(name, config) for name, config in wanted.items())
+        home, away = (checkout.stack(name, config) for name, config in expected.items())
         yield home, away
     finally:
-        for name, config in wanted.items():
+        for name, config in expected.items():
             checkout.stack(name, config).remove()
 
 

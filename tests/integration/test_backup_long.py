@@ -178,13 +178,13 @@ def starts_by_hand(stack: StackUnderTest) -> bool:
     before = len(application.logs())
     application.start()
 
-    def told() -> str:
+    def reported() -> str:
         if b"refused: an interrupted restore left the data inconsistent" in application.logs()[before:]:
             return "refused"
         application.reload()
         return "runs" if application.attrs["State"]["Health"]["Status"] == "healthy" else ""
 
-    return wait_until(told, what="Open WebUI", deadline=120) == "runs"
+    return wait_until(reported, what="Open WebUI", deadline=120) == "runs"
 
 
 def kill(restore: subprocess.Popen[str], stack: StackUnderTest) -> None:
@@ -229,12 +229,12 @@ def test_a_restore_that_was_killed_is_brought_to_its_end(checkout: Checkout, dat
             assert (volume / ".open-webui-edge-restore/in-place").exists()
         said = checkout.make("restore", name).succeeded().output
         assert f"The interrupted restore is complete, and {name} runs." in said
-        found = titles(stack)
+        result = titles(stack)
         if database == "postgres":
-            assert found == ({"then"} if in_place else {"then", "now"})
+            assert result == ({"then"} if in_place else {"then", "now"})
         new_chat(stack, "later")
         assert "An earlier restore" not in checkout.make("restore", name).failed().output
-        assert titles(stack) == {*found, "later"}
+        assert titles(stack) == {*result, "later"}
         said = checkout.make("restore", name, FROM="latest", YES="1").succeeded().output
         assert "An earlier restore" not in said
         assert titles(stack) == {"then"}

@@ -1,4 +1,4 @@
-"""What `make certificate` asks is asked by TLS, of whoever listens."""
+"""What `make certificate` asks is asked by TLS, of the listener itself."""
 
 import socket
 import ssl

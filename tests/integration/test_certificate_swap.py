@@ -68,12 +68,12 @@ def test_the_days_that_are_left_are_said_wherever_somebody_looks(stack: StackUnd
     wait_until(lambda: health().startswith("ok: the certificate has 396 days left: localhost, 127.0.0.1; "), what="it")
     assert b"[notice] certificate: 396 days left: localhost, 127.0.0.1; " in stack.container("nginx").logs()
 
-    def told() -> bool:
-        found = numbers(stack)
-        return found["nginx_up"] == 1 and found["open_webui_edge_certificate_expiry_timestamp_seconds"] == ends
+    def reported() -> bool:
+        result = numbers(stack)
+        return result["nginx_up"] == 1 and result["open_webui_edge_certificate_expiry_timestamp_seconds"] == ends
 
-    wait_until(told, what="the numbers", ignoring=(httpx.HTTPError, KeyError))
-    found = numbers(stack)
-    assert found["open_webui_edge_certificate_days_left"] == 396
-    assert found["open_webui_edge_certificate_warning"] == 0
-    assert found["nginx_http_requests_total"] > 0
+    wait_until(reported, what="the numbers", ignoring=(httpx.HTTPError, KeyError))
+    result = numbers(stack)
+    assert result["open_webui_edge_certificate_days_left"] == 396
+    assert result["open_webui_edge_certificate_warning"] == 0
+    assert result["nginx_http_requests_total"] > 0

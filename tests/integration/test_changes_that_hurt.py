@@ -1,4 +1,4 @@
-"""What hurts elsewhere, on two replicas with a database and a Redis: one setting each, and nobody is lost."""
+"""What hurts elsewhere, on two replicas with a database and a Redis: one setting each, and no user is lost."""
 
 import json
 import ssl

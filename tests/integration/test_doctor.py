@@ -51,7 +51,7 @@ def shell(stack: StackUnderTest, role: str, script: str) -> None:
     stack.read(role, "sh", "-ec", script)
 
 
-def test_a_healthy_stack_has_nothing_to_mend(doctor: Doctor) -> None:
+def test_a_healthy_stack_has_nothing_to_fix(doctor: Doctor) -> None:
     diagnosis = doctor.look(all_questions())
     assert causes(diagnosis) == []
     assert diagnosis.exit_code == 0
@@ -70,9 +70,9 @@ def test_a_wrong_key_is_told_from_a_provider_that_is_gone(
         provider.keys = {KEY}
     assert (ended.code, "Traceback" in ended.output) == (2, False), ended.output
     # What make says of the code stands behind it.
-    found, _ = json.JSONDecoder().raw_decode(ended.output[ended.output.index("\n{") + 1 :])
-    assert found["exit_code"] == 2
-    first = found["findings"][0]
+    result, _ = json.JSONDecoder().raw_decode(ended.output[ended.output.index("\n{") + 1 :])
+    assert result["exit_code"] == 2
+    first = result["findings"][0]
     assert (first["check"], first["severity"], first["hop"]) == ("models.provider", "failure", "models")
     assert first["setting"] == "models.providers[0].api_key"
     assert "answers 401: it does not accept the key that the application has" in first["seen"]
@@ -83,13 +83,13 @@ def test_a_wrong_key_is_told_from_a_provider_that_is_gone(
 
     provider.__exit__()
     try:
-        (trouble, *others) = causes(doctor.look())
+        (fault, *others) = causes(doctor.look())
     finally:
         revived = ModelServer(provider.host, provider.port, keys=[KEY])
         provider.__dict__.update(revived.__dict__)
         provider.__enter__()
-    assert (trouble.check, others) == ("models.provider", [])
-    assert "accepts no connections" in trouble.seen
+    assert (fault.check, others) == ("models.provider", [])
+    assert "accepts no connections" in fault.seen
 
 
 @pytest.mark.long
@@ -99,21 +99,21 @@ def test_a_saved_setting_that_overrules_the_stack(doctor: Doctor, stack: StackUn
         saved = admin.request("GET", "/api/v1/auths/admin/config")
         admin.request("POST", "/api/v1/auths/admin/config", {**saved, "WEBUI_URL": "https://elsewhere.example.com"})
         diagnosis = doctor.look()
-        (trouble,) = causes(diagnosis)
-        assert (trouble.check, trouble.setting, diagnosis.exit_code) == ("settings.webui.url", "site.domain", 1)
-        assert f"is 'https://elsewhere.example.com', and the stack says '{stack.url}'" in trouble.seen
-        assert trouble.remedy is not None
-        trouble.remedy.apply()
+        (fault,) = causes(diagnosis)
+        assert (fault.check, fault.setting, diagnosis.exit_code) == ("settings.webui.url", "site.domain", 1)
+        assert f"is 'https://elsewhere.example.com', and the stack says '{stack.url}'" in fault.seen
+        assert fault.remedy is not None
+        fault.remedy.apply()
         assert admin.request("GET", "/api/v1/auths/admin/config")["WEBUI_URL"] == stack.url
 
         # A key is not shown, neither the one in force nor the stack's.
         keys = admin.openai_settings()["OPENAI_API_KEYS"]
-        admin.update_openai_settings(OPENAI_API_KEYS=["sk-MARK-of-somebody"])
-        doctor.secrets = [*doctor.secrets, "sk-MARK-of-somebody"]
-        (trouble,) = causes(doctor.look())
-        assert (trouble.check, trouble.setting) == ("settings.openai.api_keys", "models.providers")
-        assert trouble.remedy is not None
-        trouble.remedy.apply()
+        admin.update_openai_settings(OPENAI_API_KEYS=["sk-MARK-of-a-user"])
+        doctor.secrets = [*doctor.secrets, "sk-MARK-of-a-user"]
+        (fault,) = causes(doctor.look())
+        assert (fault.check, fault.setting) == ("settings.openai.api_keys", "models.providers")
+        assert fault.remedy is not None
+        fault.remedy.apply()
         assert admin.openai_settings()["OPENAI_API_KEYS"] == keys
 
 
@@ -121,12 +121,12 @@ def test_a_saved_setting_that_overrules_the_stack(doctor: Doctor, stack: StackUn
 def test_a_proxy_that_was_stopped(doctor: Doctor, stack: StackUnderTest) -> None:
     stack.container("nginx").stop()
     diagnosis = doctor.look()
-    (trouble,) = causes(diagnosis)
-    assert trouble.check == "containers.stopped"
-    assert f"edge-{stack.name}-nginx does not run: it is exited, exit code 0." in trouble.seen
+    (fault,) = causes(diagnosis)
+    assert fault.check == "containers.stopped"
+    assert f"edge-{stack.name}-nginx does not run: it is exited, exit code 0." in fault.seen
     assert "port.open" in {finding.check for finding in diagnosis.ranked[0].explained}
-    assert trouble.remedy is not None
-    assert trouble.remedy.apply() == f"edge-{stack.name}-nginx was started, and is healthy"
+    assert fault.remedy is not None
+    assert fault.remedy.apply() == f"edge-{stack.name}-nginx was started, and is healthy"
 
 
 @pytest.mark.long
@@ -134,9 +134,9 @@ def test_a_configuration_that_was_changed_by_hand(doctor: Doctor, stack: StackUn
     reload = f"nginx -s reload -c {CONFIGURATION}/nginx.conf"
     change = f"cp {CONFIGURATION}/nginx.conf /run/nginx/before; sed -i 's/proxy_buffering off/proxy_buffering on/'"
     shell(stack, "nginx", f"{change} {CONFIGURATION}/nginx.conf; {reload}")
-    wanted = [question for question in all_questions() if question.id != "stack.pending"]
+    expected = [question for question in all_questions() if question.id != "stack.pending"]
     try:
-        diagnosis = doctor.look(wanted)
+        diagnosis = doctor.look(expected)
     finally:
         shell(stack, "nginx", f"cat /run/nginx/before > {CONFIGURATION}/nginx.conf; {reload}")
     assert [finding.check for finding in causes(diagnosis)] == ["proxy.configuration"]
@@ -151,24 +151,24 @@ def test_a_certificate_that_is_not_the_one_served(doctor: Doctor, stack: StackUn
     new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -subj /CN=x -days 9"
     shell(stack, "nginx", f"cp {pem} /run/nginx/before; {new} -out /run/nginx/after; cat /run/nginx/after > {pem}")
     try:
-        found = causes(doctor.look())
+        result = causes(doctor.look())
     finally:
         shell(stack, "nginx", f"cat /run/nginx/before > {pem}")
-    assert [finding.check for finding in found] == ["certificate.served"]
-    assert re.match(r"Nginx serves the certificate [0-9A-F]+, and the one in its volume is [0-9A-F]+\.", found[0].seen)
+    assert [finding.check for finding in result] == ["certificate.served"]
+    assert re.match(r"Nginx serves the certificate [0-9A-F]+, and the one in its volume is [0-9A-F]+\.", result[0].seen)
 
 
 @pytest.mark.long
 def test_a_full_disk(doctor: Doctor, stack: StackUnderTest) -> None:
-    # Nobody has a disk to fill for a test: `df` in the container says what it would say.
+    # No disk can be filled for a test: `df` in the container says what it would say.
     says = "#!/bin/sh\necho overlay 1000000000 995000000 5000000 99% /"
     shell(stack, "open-webui", f"echo '{says}' > /usr/local/bin/df; chmod +x /usr/local/bin/df")
     try:
-        found = causes(doctor.look())
+        result = causes(doctor.look())
     finally:
         shell(stack, "open-webui", "rm /usr/local/bin/df")
-    assert [finding.check for finding in found] == ["disk.room"]
-    assert f"edge-{stack.name}-open-webui:/app/backend/data is 100 % full" in found[0].seen
+    assert [finding.check for finding in result] == ["disk.room"]
+    assert f"edge-{stack.name}-open-webui:/app/backend/data is 100 % full" in result[0].seen
 
 
 @pytest.mark.long
@@ -176,11 +176,11 @@ def test_what_the_application_was_given_was_changed_by_hand(doctor: Doctor, stac
     given = "/run/open-webui-edge/environment.json"
     shell(stack, "open-webui", f"cp {given} {given}.before; echo >> {given}")
     try:
-        found = causes(doctor.look())
+        result = causes(doctor.look())
     finally:
         shell(stack, "open-webui", f"cat {given}.before > {given}; rm {given}.before")
-    assert [finding.check for finding in found] == ["containers.files"]
-    assert given in found[0].seen
+    assert [finding.check for finding in result] == ["containers.files"]
+    assert given in result[0].seen
 
 
 @pytest.mark.long
@@ -198,24 +198,24 @@ def test_a_container_that_was_cut_off_or_limited_by_hand(doctor: Doctor, stack: 
 
     application.update(mem_limit="3g", memswap_limit="3g")
     try:
-        (trouble,) = causes(doctor.look())
+        (fault,) = causes(doctor.look())
     finally:
         application.update(mem_limit="4g", memswap_limit="4g")
-    assert (trouble.check, trouble.severity) == ("containers.changed", "warning")
-    assert "its memory limit is 3072 MiB, made with 4096 MiB" in trouble.seen
+    assert (fault.check, fault.severity) == ("containers.changed", "warning")
+    assert "its memory limit is 3072 MiB, made with 4096 MiB" in fault.seen
 
 
 def test_a_stack_file_that_cannot_be_read(doctor: Doctor, stack: StackUnderTest) -> None:
     before = stack.file.read_text()
     stack.file.write_text(before.replace("open-webui-edge:site:", "open-webui-edge:seite:"))
     try:
-        found = causes(doctor.learn().look())
+        result = causes(doctor.learn().look())
     finally:
         stack.file.write_text(before)
         doctor.learn()
     # What runs is looked at all the same, and is well.
-    assert [finding.check for finding in found] == ["stack.settings"]
-    assert "seite" in found[0].seen
+    assert [finding.check for finding in result] == ["stack.settings"]
+    assert "seite" in result[0].seen
 
 
 def test_an_engine_that_does_not_answer_leaves_what_is_seen_from_outside(doctor: Doctor, stack: StackUnderTest) -> None:
@@ -234,13 +234,13 @@ def test_an_engine_that_does_not_answer_leaves_what_is_seen_from_outside(doctor:
 def test_a_stack_that_is_not_up_says_what_to_do(workshop: Workshop, stack: StackUnderTest) -> None:
     new = StackUnderTest(workshop, "it-doctor-new", {}).create()
     with at_home(stack):
-        (trouble, *others) = causes(Doctor(new, secrets=[]).learn().look())
-    assert (trouble.check, others) == ("stack.up", [])
-    assert trouble.fix == "`make up STACK=it-doctor-new` brings it up."
+        (fault, *others) = causes(Doctor(new, secrets=[]).learn().look())
+    assert (fault.check, others) == ("stack.up", [])
+    assert fault.fix == "`make up STACK=it-doctor-new` brings it up."
 
 
 @pytest.mark.long
-def test_fix_mends_what_it_says(doctor: Doctor, stack: StackUnderTest) -> None:
+def test_fix_does_what_it_says(doctor: Doctor, stack: StackUnderTest) -> None:
     stack.container("nginx").remove(force=True)
     asked = stack.workshop.run("make", "doctor", f"STACK={stack.name}", "FIX=yes")
     assert asked.code == 2, asked.output
@@ -248,12 +248,12 @@ def test_fix_mends_what_it_says(doctor: Doctor, stack: StackUnderTest) -> None:
 
     stack.container("open-webui").stop(timeout=15)
     ended = stack.workshop.run("make", "doctor", f"STACK={stack.name}", "FIX=yes", "YES=1").succeeded()
-    assert f"There is no container edge-{stack.name}-nginx: somebody removed it." in ended.output
+    assert f"There is no container edge-{stack.name}-nginx: it was removed." in ended.output
     assert f"docker start edge-{stack.name}-open-webui" in ended.output
     assert "done: the stack is updated" in ended.output
     for secret in (KEY, PASSWORD):
         assert secret not in ended.output
-    wait_until(lambda: doctor.learn().found() == [], what="a stack with nothing to mend", deadline=30)
+    wait_until(lambda: doctor.learn().result() == [], what="a stack with nothing to fix", deadline=30)
 
 
 @pytest.fixture(scope="module")
@@ -273,9 +273,9 @@ def three(workshop: Workshop, provider: ModelServer) -> Iterator[StackUnderTest]
         yield stack
 
 
-def mended(doctor: Doctor) -> None:
-    """Wait until nothing is left to mend: the engine looks at its containers each five seconds."""
-    wait_until(lambda: doctor.found() == [], what="a stack with nothing to mend", deadline=180)
+def wait_until_fixed(doctor: Doctor) -> None:
+    """Wait until nothing is left to fix: the engine looks at its containers each five seconds."""
+    wait_until(lambda: doctor.result() == [], what="a stack with nothing to fix", deadline=180)
 
 
 @pytest.mark.long
@@ -290,30 +290,30 @@ def test_three_replicas_broken_one_way_after_another(three: StackUnderTest) -> N
 
         for role in ("redis", "postgres"):
             three.container(role).stop()
-            (trouble, *others) = causes(doctor.look())
-            assert (trouble.check, trouble.severity, others) == ("containers.stopped", "failure", [])
-            assert f"edge-{three.name}-{role} does not run" in trouble.seen
-            assert trouble.remedy is not None
-            trouble.remedy.apply()
-            mended(doctor)
+            (fault, *others) = causes(doctor.look())
+            assert (fault.check, fault.severity, others) == ("containers.stopped", "failure", [])
+            assert f"edge-{three.name}-{role} does not run" in fault.seen
+            assert fault.remedy is not None
+            fault.remedy.apply()
+            wait_until_fixed(doctor)
 
         given = "$(cat /run/open-webui-edge/password)"
         ask = 'REDISCLI_AUTH={} valkey-cli CONFIG SET requirepass "{}"'
         shell(three, "redis", ask.format(given, "another"))
         try:
-            (trouble, *_) = causes(doctor.look())
+            (fault, *_) = causes(doctor.look())
         finally:
             shell(three, "redis", ask.format("another", given))
-        assert (trouble.check, trouble.hop) == ("redis.answers", "redis")
-        assert "refuses the password" in trouble.seen
-        mended(doctor)
+        assert (fault.check, fault.hop) == ("redis.answers", "redis")
+        assert "refuses the password" in fault.seen
+        wait_until_fixed(doctor)
 
         three.container("open-webui-2").stop(timeout=20)
-        (trouble,) = causes(doctor.look())
-        assert (trouble.check, trouble.severity) == ("containers.stopped", "warning")
-        assert trouble.remedy is not None
-        trouble.remedy.apply()
-        mended(doctor)
+        (fault,) = causes(doctor.look())
+        assert (fault.check, fault.severity) == ("containers.stopped", "warning")
+        assert fault.remedy is not None
+        fault.remedy.apply()
+        wait_until_fixed(doctor)
 
         # Its workers stand still, its first process does not: the health check alone notices.
         still = (
@@ -328,15 +328,15 @@ def test_three_replicas_broken_one_way_after_another(three: StackUnderTest) -> N
             return nginx.health == "unhealthy"
 
         wait_until(unhealthy, what="an unhealthy proxy", deadline=120)
-        (trouble,) = causes(doctor.look())
-        assert trouble.check == "containers.unhealthy"
-        assert "its last health check said: Nginx does not answer" in trouble.seen
-        assert trouble.remedy is not None
-        trouble.remedy.apply()
-        mended(doctor)
+        (fault,) = causes(doctor.look())
+        assert fault.check == "containers.unhealthy"
+        assert "its last health check said: Nginx does not answer" in fault.seen
+        assert fault.remedy is not None
+        fault.remedy.apply()
+        wait_until_fixed(doctor)
 
         three.config["proxy"] = {"maintenance": True}
         three.write()
         assert [finding.check for finding in causes(doctor.learn().look(all_questions()))][:1] == ["stack.pending"]
         three.up().succeeded()
-        assert doctor.learn().found() == ["app.maintenance"]
+        assert doctor.learn().result() == ["app.maintenance"]

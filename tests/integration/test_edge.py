@@ -21,16 +21,16 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml", "Accept-Encoding": "gzip
 
 @pytest.fixture
 def visitor(chat: StackUnderTest) -> Iterator[httpx.Client]:
-    """Somebody without an account."""
+    """A visitor without an account."""
     with chat.client() as client:
         yield client.http
 
 
 def chunk_of(visitor: httpx.Client) -> str:
     """Return the path of a file with a hash in its name, as the page names it."""
-    found = re.search(r"/_app/immutable/chunks/[^\"']+\.js", visitor.get("/", headers=BROWSER).text)
-    assert found is not None
-    return found[0]
+    result = re.search(r"/_app/immutable/chunks/[^\"']+\.js", visitor.get("/", headers=BROWSER).text)
+    assert result is not None
+    return result[0]
 
 
 def test_socket_without_upgrade_is_told_what_is_missing(visitor: httpx.Client) -> None:
@@ -44,7 +44,7 @@ def test_file_of_the_frontend_is_kept_once_for_each_encoding(visitor: httpx.Clie
     bodies: dict[str, bytes] = {}
     for encoding in ("br", "zstd", "gzip", "identity"):
         for _ in range(2):
-            answer = visitor.get(path, headers={"Accept-Encoding": encoding, "Cookie": "token=somebody's"})
+            answer = visitor.get(path, headers={"Accept-Encoding": encoding, "Cookie": "token=a-user's"})
             assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
             assert answer.headers.get("Content-Encoding", "identity") in {encoding, "identity"}
             bodies[encoding] = answer.content
@@ -98,8 +98,8 @@ def test_what_is_kept_is_given_out_while_the_application_is_down(chat: StackUnde
     application = chat.container("open-webui")
     application.stop(timeout=60)
     try:
-        for kept in (path, "/static/favicon.png"):
-            assert visitor.get(kept).status_code == HTTPStatus.OK, kept
+        for remaining in (path, "/static/favicon.png"):
+            assert visitor.get(remaining).status_code == HTTPStatus.OK, remaining
         assert visitor.get(path).content == whole
         page = visitor.get("/", headers=BROWSER)
         assert page.status_code == HTTPStatus.SERVICE_UNAVAILABLE

@@ -103,7 +103,7 @@ class SecondEngine:
         """Copy images from the first engine."""
         with subprocess.Popen(["docker", "save", *names], stdout=subprocess.PIPE) as sending:  # noqa: S603, S607 - the test's own words
             loading = ["docker", "--host", self.address, "load", "--quiet"]
-            subprocess.run(loading, stdin=sending.stdout, check=True, capture_output=True)  # noqa: S603 - likewise
+            subprocess.run(loading, stdin=sending.stdout, check=True, capture_output=True)  # noqa: S603 - our own words
         assert sending.returncode == 0
 
     def _end_shims(self) -> None:
@@ -140,7 +140,7 @@ def _run(*command: str) -> None:
 
 @contextmanager
 def a_network_namespace() -> Iterator[None]:
-    """A network apart, where a second engine's rules and bridges are nobody else's."""
+    """A network apart, where a second engine's rules and bridges are its own."""
     try:
         _run("ip", "netns", "add", NAMESPACE)
     except subprocess.CalledProcessError as error:
@@ -174,13 +174,13 @@ def second_engine(engine: docker.DockerClient) -> Iterator[SecondEngine]:
 
 @pytest.fixture(scope="module")
 def stack(second_engine: SecondEngine, workshop: Workshop) -> StackUnderTest:
-    """A stack on the second engine, where somebody has signed up."""
+    """A stack on the second engine, where a user has signed up."""
     config = {"platform": {"docker": {"host": second_engine.address}}, "models": {"ollama": {"mode": "none"}}}
     stack = StackUnderTest(workshop, "it-engine", {**config, "open_webui": {}}, engine=second_engine.client)
     stack.create().up().succeeded()
     account = _ask(stack, "/api/v1/auths/signup", {"name": "Ada", "email": "ada@example.com", "password": PASSWORD})
     assert account["role"] == "admin"
-    # Nobody removes it: the whole engine goes.
+    # Nothing removes it: the whole engine goes.
     return stack
 
 

@@ -49,8 +49,8 @@ def folder() -> Iterator[Path]:
 def run(stack: StackUnderTest, *words: str, **variables: str | None) -> Ended:
     """Run a command; a variable that is None is not set."""
     environment = {**stack.workshop.environment, **variables}
-    kept = {key: value for key, value in environment.items() if value is not None}
-    return Workshop(stack.workshop.directory, kept).run(*words)
+    remaining = {key: value for key, value in environment.items() if value is not None}
+    return Workshop(stack.workshop.directory, remaining).run(*words)
 
 
 def make(stack: StackUnderTest, target: str, **variables: str | None) -> Ended:

@@ -30,7 +30,7 @@ PASSWORDS = {"owner@example.com": "MARK1d5e owner's", "guest@example.com": "MARK
 
 @dataclass(frozen=True)
 class OldDeployment:
-    """What somebody has run so far."""
+    """What a user has run so far."""
 
     container: Container
     port: int

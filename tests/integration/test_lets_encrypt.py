@@ -135,7 +135,7 @@ def site(
 
 
 @contextmanager
-def told_by_certbot(site: Site) -> Iterator[None]:
+def reported_by_certbot(site: Site) -> Iterator[None]:
     """Add to a failure what certbot's container said."""
     try:
         yield
@@ -144,7 +144,7 @@ def told_by_certbot(site: Site) -> Iterator[None]:
         raise
 
 
-def wanted_of_the_issuer(site: Site) -> None:
+def requested_of_the_issuer(site: Site) -> None:
     """Have the stack want its certificate of the issuer, from the next update on."""
     issuer = {"directory": site.issuer.directory, "directory_ca": site.issuer.authority_pem, "wait": "30s"}
     site.stack.config["certificate"] = {
@@ -160,7 +160,7 @@ def certified(site: Site) -> Site:
     if "certificate" not in site.stack.config:
         for name in NAMES:
             site.names.lead(name, site.address)
-        wanted_of_the_issuer(site)
+        requested_of_the_issuer(site)
         site.stack.up().succeeded()
     return site
 
@@ -169,7 +169,7 @@ def test_what_stands_in_the_way_fails_the_update_and_nobody_else(site: Site) -> 
     own, proxy = site.served(), site.stack.container("nginx").id
     for name in NAMES:
         site.names.lead_nowhere(name)
-    wanted_of_the_issuer(site)
+    requested_of_the_issuer(site)
     with site.load() as load:
         failed = site.stack.up().failed()
     assert load.failures == [], str(load)
@@ -216,7 +216,7 @@ def test_a_browser_trusts_it(certified: Site) -> None:
 def test_it_is_renewed_without_an_update_and_without_a_failed_request(site: Site) -> None:
     before = site.served()
     site.issuer.advise_to_renew_now(before)
-    with told_by_certbot(site), site.load() as load:
+    with reported_by_certbot(site), site.load() as load:
         # The issuer is asked at most twice a day; and whenever the container starts.
         site.stack.container("certbot").restart()
         # One that refuses nonces, as this one does, may cost two runs more, with the machine under load.
@@ -281,6 +281,6 @@ def test_no_secret_of_the_certificate_is_where_others_can_read_it(site: Site) ->
 @pytest.mark.long
 def test_testssl_grades_it_a_plus(engine: docker.DockerClient, certified: Site) -> None:
     url = f"https://{NAMES[0]}:{certified.stack.https_port}"
-    found = grade(engine, url, ca_file=certified.root, artefacts=ARTEFACTS, name="it-acme-grader")
-    assert (found.grade, found.reasons) == ("A+", []), found.output
-    assert found.findings["cert_chain_of_trust"] == "passed.", found.output
+    result = grade(engine, url, ca_file=certified.root, artefacts=ARTEFACTS, name="it-acme-grader")
+    assert (result.grade, result.reasons) == ("A+", []), result.output
+    assert result.findings["cert_chain_of_trust"] == "passed.", result.output

@@ -28,7 +28,7 @@ from tests.support.machine import lacks, pulumi_environment
 from tests.support.stack import NO_CHANGE, Ended, StackUnderTest, Workshop
 
 _NOBODY_LISTENS = 9
-"""The port of a protocol that nobody speaks any more (RFC 863)."""
+"""The port of a protocol that is out of use (RFC 863)."""
 
 
 @pytest.fixture(scope="module")

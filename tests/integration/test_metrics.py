@@ -60,7 +60,7 @@ class Inbox(ThreadingHTTPServer):
 
 @pytest.fixture(scope="module")
 def inbox(bridge_address: str) -> Iterator[Inbox]:
-    """Somebody's Alertmanager, where containers reach it."""
+    """A user's Alertmanager, where containers reach it."""
     with Inbox(bridge_address) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
@@ -82,9 +82,9 @@ class Watched:
 
     def value(self, query: str) -> float:
         """Return the one value of a query; 0 where there is no series."""
-        found = self.series(query)
-        assert len(found) <= 1, (query, found)
-        return float(found[0]["value"][1]) if found else 0.0
+        actual = self.series(query)
+        assert len(actual) <= 1, (query, actual)
+        return float(actual[0]["value"][1]) if actual else 0.0
 
     def wait_for(self, query: str, at_least: float = 1) -> float:
         def reached() -> float | None:
@@ -209,7 +209,7 @@ def test_traffic_is_counted_by_where_it_went_and_how_it_ended(visited: Watched) 
     )
     assert visited.value(f"{PREFIX}_socket_seconds_sum") > 0
     assert visited.value(f"sum({PREFIX}_sent_bytes_total)") > 10_000
-    # Nobody is named, and no place but those that there are.
+    # No user is named, and no path but those that there are.
     labels = {name for series in visited.series(f"{PREFIX}_requests_total") for name in series["metric"]}
     assert labels == {"__name__", "instance", "job", "kind", "location", "status"}
 
@@ -310,13 +310,13 @@ def test_alert_is_on_the_page_and_told_to_the_alertmanager(visited: Watched, pag
     assert "raise proxy.limits.max_upload" in alert.inner_text()
     assert page.locator("#verdict").inner_text() == "1 alert"
     picture(page, "status-page-alert")
-    told = wait_until(
+    reported = wait_until(
         lambda: [one for one in inbox.alerts if one["labels"]["alertname"] == "ManyTooLarge"],
         what="the alert at the Alertmanager",
         deadline=60,
     )
-    assert told[0]["labels"] == {"alertname": "ManyTooLarge", "severity": "warning", "stack": "it-metrics"}
-    assert set(told[0]["annotations"]) == {"summary", "description", "action"}
+    assert reported[0]["labels"] == {"alertname": "ManyTooLarge", "severity": "warning", "stack": "it-metrics"}
+    assert set(reported[0]["annotations"]) == {"summary", "description", "action"}
 
 
 @pytest.mark.alone
@@ -369,7 +369,7 @@ def test_only_the_owner_of_the_host_reads_it(visited: Watched) -> None:
         "127.0.0.1"
     }
     assert not any(published["request-counter"].values())
-    # A page of somebody else's that its owner looks at learns nothing, and nobody changes anything.
+    # A foreign page that the owner looks at learns nothing and changes nothing.
     stranger = visited.http.get("/api/v1/query", params={"query": "up"}, headers={"Origin": "https://evil.example.com"})
     assert not [name for name in stranger.headers if name.lower().startswith("access-control-allow-origin")]
     for path in ("/-/quit", "/-/reload"):

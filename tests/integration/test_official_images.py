@@ -106,7 +106,7 @@ def checkout(engine_without: docker.DockerClient, tmp_path_factory: pytest.TempP
 
 
 @contextmanager
-def brought_up(checkout: Checkout, name: str, config: dict[str, Any], **secrets: str) -> Iterator[StackUnderTest]:
+def deployed(checkout: Checkout, name: str, config: dict[str, Any], **secrets: str) -> Iterator[StackUnderTest]:
     """Bring a stack up by `make`, and remove it when the block ends."""
     checkout.write(name, config)
     stack = checkout.stack(name, config)
@@ -246,7 +246,7 @@ def stack(checkout: Checkout, registry: Registry, model_server: ModelServer) -> 
         monitoring={"prometheus": {"enabled": True, "port": free_port(), "interval": "1s"}},
         backup={"enabled": True},
     )
-    with brought_up(checkout, "it-official", config, **{"models.providers[0].api_key": FIRST_KEY}) as stack:
+    with deployed(checkout, "it-official", config, **{"models.providers[0].api_key": FIRST_KEY}) as stack:
         yield stack
 
 
@@ -268,14 +268,14 @@ def test_up_pulls_every_image_and_runs_it_by_its_id(stack: StackUnderTest, regis
     written = yaml.safe_load(stack.file.read_text())["config"]["open-webui-edge:images"]
     assert written["source"] == ImageSource.PULLED
     asked = registry.log.read_text()
-    wanted = {
+    expected = {
         "nginx": images.NGINX,
         "open-webui": images.open_webui(EARLIER),
         "prometheus": images.PROMETHEUS,
         "backup": images.RESTIC,
         "backup-copy": images.open_webui(EARLIER),
     }
-    for role, image in wanted.items():
+    for role, image in expected.items():
         name = image.reference(ImageSource.PULLED, registry.address)
         assert f"/v2/{image.repository}/manifests/" in asked
         assert stack.container(role).attrs["Image"] == stack.engine.images.get(name).id, role
@@ -295,8 +295,8 @@ def test_prometheus_counts_what_was_asked(stack: StackUnderTest, admin: OpenWebU
     url = stack.outputs()["status_page"].partition("/consoles/")[0]
 
     def counted() -> float:
-        found = httpx.get(f"{url}/api/v1/query", params={"query": "sum(open_webui_edge_requests_total)"}).json()
-        return float(found["data"]["result"][0]["value"][1])
+        result = httpx.get(f"{url}/api/v1/query", params={"query": "sum(open_webui_edge_requests_total)"}).json()
+        return float(result["data"]["result"][0]["value"][1])
 
     assert wait_until(counted, what="counted requests", deadline=60, ignoring=(IndexError, httpx.TransportError))
     targets = httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
@@ -315,10 +315,10 @@ def test_the_doctor_finds_nothing(stack: StackUnderTest, admin: OpenWebUIClient,
     del admin
     output = checkout.make("doctor", stack.name, JSON="yes").output
     # What make says of the code is next to it.
-    found, _ = json.JSONDecoder().raw_decode(output[output.index("\n{") + 1 :])
-    assert len(found["findings"]) > 40
-    trouble = {"failure", "warning"}
-    assert {each["check"]: each["seen"] for each in found["findings"] if each["severity"] in trouble} == {}
+    result, _ = json.JSONDecoder().raw_decode(output[output.index("\n{") + 1 :])
+    assert len(result["findings"]) > 40
+    fault = {"failure", "warning"}
+    assert {each["check"]: each["seen"] for each in result["findings"] if each["severity"] in fault} == {}
 
 
 def test_open_webui_is_upgraded_with_all_that_was_there(
@@ -394,7 +394,7 @@ def three(
     secrets = {"models.providers[0].api_key": FIRST_KEY, "open_webui.admin.password": PASSWORD}
     root = tmp_path_factory.mktemp("official-three") / "root.pem"
     root.write_text(pem(issuer.root()))
-    with brought_up(checkout, "it-official-three", config, **secrets) as stack:
+    with deployed(checkout, "it-official-three", config, **secrets) as stack:
         yield stack, root
 
 
@@ -453,7 +453,7 @@ def official_names(engine_without: docker.DockerClient, registry: Registry) -> I
 
 def test_a_stack_without_a_word_about_images_runs_the_publishers(checkout: Checkout, official_names: list[str]) -> None:
     config = settings(open_webui={"environment": NO_EMBEDDINGS})
-    with brought_up(checkout, "it-official-names", config) as stack:
+    with deployed(checkout, "it-official-names", config) as stack:
         written = yaml.safe_load(stack.file.read_text())["config"]["open-webui-edge:images"]
         assert written == {"source": ImageSource.PULLED}
         before = containers_of(stack)

@@ -83,8 +83,8 @@ def browser(stack: StackUnderTest, provider: OidcProvider) -> Generator[OpenWebU
     """A person's, who trusts the company's authority and the deployment's."""
     trusted = provider.directory / "trusted.pem"
     trusted.write_text(stack.ca_file.read_text() + provider.authority.pem)
-    found = [f"--host-resolver-rules=MAP {HOST} {provider.address}"]
-    with open_webui_page(stack.url, ca_file=trusted, arguments=found) as page:
+    result = [f"--host-resolver-rules=MAP {HOST} {provider.address}"]
+    with open_webui_page(stack.url, ca_file=trusted, arguments=result) as page:
         yield page
 
 
@@ -219,7 +219,7 @@ def continue_with_the_company(page: OpenWebUIPage) -> None:
 
 
 def choose(page: OpenWebUIPage, name: str) -> None:
-    """Say at the provider who one is, or that one is nobody."""
+    """Sign in at the provider as this user, or as none."""
     page.page.get_by_role("button", name=name, exact=True).click()
 
 

@@ -40,7 +40,7 @@ _REDIS = 'exec valkey-server --requirepass "$GIVEN"'
 
 @dataclass(frozen=True)
 class Services:
-    """Somebody else's servers, published where containers find host.docker.internal."""
+    """A user's own servers, published where containers find host.docker.internal."""
 
     postgres: Container
     postgres_port: int
@@ -89,10 +89,10 @@ def services(engine: docker.DockerClient, bridge_address: str) -> Iterator[Servi
                 ports={f"{port}/tcp": (bridge_address, ports[name])},
                 detach=True,
             )
-        found = Services(started["postgres"], ports["postgres"], started["redis"], ports["redis"])
-        wait_until(lambda: found.select("SELECT 1") == "1", what="PostgreSQL", ignoring=(AssertionError,))
-        wait_until(lambda: found.ask_redis("PING") == "PONG", what="Redis", ignoring=(AssertionError,))
-        yield found
+        actual = Services(started["postgres"], ports["postgres"], started["redis"], ports["redis"])
+        wait_until(lambda: actual.select("SELECT 1") == "1", what="PostgreSQL", ignoring=(AssertionError,))
+        wait_until(lambda: actual.ask_redis("PING") == "PONG", what="Redis", ignoring=(AssertionError,))
+        yield actual
     finally:
         for container in started.values():
             container.remove(force=True, v=True)
@@ -127,7 +127,7 @@ def two(workshop: Workshop, model_server: ModelServer, services: Services) -> It
     )
     with stack.running():
         yield stack
-        # Nobody waits for an answer any more, and a replica that is told to end would wait for somebody to notice.
+        # No client waits for an answer any more, and a replica that is to end would wait until one notices.
         for role in ("open-webui-2", "open-webui"):
             stack.container(role).kill()
 

@@ -70,9 +70,9 @@ def address() -> Iterator[str]:
 def test_make_refuses_podman(address: str) -> None:
     if shutil.which("docker") is None:
         lacks("no docker client")
-    found = engine.Engine(address, "DOCKER_HOST", ("docker", "--host", address))
+    result = engine.Engine(address, "DOCKER_HOST", ("docker", "--host", address))
     with pytest.raises(ProblemError, match=r"is Podman, and a stack needs Docker: .*Nothing was touched\.$"):
-        engine.ensure(found, Step("engine"))
+        engine.ensure(result, Step("engine"))
 
 
 def test_the_program_refuses_podman(address: str) -> None:

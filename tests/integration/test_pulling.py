@@ -116,7 +116,7 @@ def test_a_new_stack_without_any_registry_is_built(
     del bare_engine
     built: list[str] = []
     monkeypatch.setattr(images, "_provide", lambda _engine, _image, name, _step: built.append(name))
-    wanted = _Nowhere(version="0.0.1")
-    assert images.ensure(_ENGINE, wanted, Step("images")) is ImageSource.BUILT
+    expected = _Nowhere(version="0.0.1")
+    assert images.ensure(_ENGINE, expected, Step("images")) is ImageSource.BUILT
     assert "No registry can be reached (127.0.0.1:1: " in capsys.readouterr().err
-    assert wanted.names(ImageSource.BUILT)[1] in built
+    assert expected.names(ImageSource.BUILT)[1] in built

@@ -90,14 +90,14 @@ def derived(engine: docker.DockerClient, files: Mapping[str, str], configuration
 @pytest.fixture(scope="module")
 def digests(engine: docker.DockerClient, registry: Registry) -> Iterator[dict[str, str]]:
     """What the registry holds: role -> digest."""
-    found = {images.NGINX.role: registry.push(engine, images.NGINX, engine.images.get(_BUILT_NGINX))}
+    result = {images.NGINX.role: registry.push(engine, images.NGINX, engine.images.get(_BUILT_NGINX))}
     for image, files in _STAND_INS.items():
         stand_in = derived(engine, files, _COMMANDS[image])
         # With its last name its content goes: what runs afterwards was pulled.
-        found[image.role] = registry.push(engine, image, stand_in)
+        result[image.role] = registry.push(engine, image, stand_in)
         with pytest.raises(docker.errors.ImageNotFound):
             engine.images.get(stand_in.id or "")
-    yield found
+    yield result
     for image in engine.images.list():
         for name in [*image.attrs["RepoTags"], *image.attrs["RepoDigests"]]:
             if name.startswith(registry.address):
@@ -128,7 +128,7 @@ def test_images_are_pulled_from_the_registry_and_their_digests_stand_in_the_stat
     for image in (images.NGINX, OPEN_WEBUI, images.OLLAMA):
         name = image.reference(ImageSource.PULLED, registry.address)
         digest = digests[image.role]
-        (outputs,) = (found for found in _remote_images(stack) if found["name"] == name)
+        (outputs,) = (result for result in _remote_images(stack) if result["name"] == name)
         # The repository in it is any one that the engine knows the same content by.
         assert outputs["repoDigest"].rpartition("@")[2] == digest
         assert f"/v2/{image.repository}/manifests/{image.tag} " in asked
@@ -230,4 +230,4 @@ def _answer(stack: StackUnderTest, *command: str) -> dict[str, Any]:
 
 def _remote_images(stack: StackUnderTest) -> list[dict[str, Any]]:
     exported = json.loads(stack.pulumi("stack", "export", "--stack", stack.name).succeeded().output)
-    return [found["outputs"] for found in exported["deployment"]["resources"] if found["type"] == _REMOTE_IMAGE]
+    return [result["outputs"] for result in exported["deployment"]["resources"] if result["type"] == _REMOTE_IMAGE]

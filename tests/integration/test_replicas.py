@@ -359,14 +359,14 @@ def test_neither_the_proxy_nor_who_asks_for_it_must_be_there_first(three: StackU
 def test_backing_services_removed_by_hand_come_back_with_their_data(three: StackUnderTest, token: str) -> None:
     with three.client() as client:
         client.token = token
-        kept = client.create_chat("kept")
+        remaining = client.create_chat("kept")
     for role in ("postgres", "redis"):
         three.container(role).remove(force=True)
     three.up().succeeded()
     three.wait_until_ready()
     with three.client() as client:
         client.token = token
-        assert kept in {chat["id"] for chat in client.chats()}
+        assert remaining in {chat["id"] for chat in client.chats()}
 
 
 def test_signing_out_ends_the_session_on_every_replica(three: StackUnderTest) -> None:

@@ -133,7 +133,7 @@ def test_a_lost_or_broken_key_comes_back(server: SshServer, project: Path) -> No
     there = access(server)
     there.write()
     key = project / ".ssh/prod/id_ed25519"
-    elsewhere = project / "somebody's"
+    elsewhere = project / "a user's"
     elsewhere.write_text("not ours")
     for spoil in (key.unlink, lambda: key.write_text("half a k"), lambda: (key.unlink(), key.symlink_to(elsewhere))):
         spoil()

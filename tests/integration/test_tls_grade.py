@@ -36,6 +36,6 @@ def test_testssl_grades_it_a_plus(engine: docker.DockerClient, strict: StackUnde
         engine.images.get(BENCH_TOOLS)
     except docker.errors.ImageNotFound:
         lacks(f"no image {BENCH_TOOLS}")
-    found = grade(engine, strict.url, ca_file=strict.ca_file, artefacts=ARTEFACTS, name="it-tls-grader")
-    assert (found.grade, found.reasons) == ("A+", []), found.output
-    assert found.findings["cert_chain_of_trust"] == "passed.", found.output
+    result = grade(engine, strict.url, ca_file=strict.ca_file, artefacts=ARTEFACTS, name="it-tls-grader")
+    assert (result.grade, result.reasons) == ("A+", []), result.output
+    assert result.findings["cert_chain_of_trust"] == "passed.", result.output

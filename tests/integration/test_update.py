@@ -1,4 +1,4 @@
-"""A stack by the real engine: what an update gives, changes, refuses and mends.
+"""A stack by the real engine: what an update gives, changes, refuses and repairs.
 
 Tests are marked long if they repeat an update that another test makes, or if unit tests check the same rule.
 """
@@ -172,7 +172,7 @@ def test_what_the_admin_panel_changed_stays_unless_the_stack_says_it(
     chat.config["proxy"] = {"limits": {"max_upload": "7MiB"}}
     chat.write()
     chat.up().succeeded()
-    assert [kept["content"] for kept in admin.request("GET", "/api/v1/configs/banners")] == ["from the panel"]
+    assert [remaining["content"] for remaining in admin.request("GET", "/api/v1/configs/banners")] == ["from the panel"]
     assert admin.openai_settings()["OPENAI_API_BASE_URLS"] == [chat.config["models"]["providers"][0]["url"]]
     assert admin.request("GET", "/api/config")["file"]["max_size"] == 7
 

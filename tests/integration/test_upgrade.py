@@ -177,7 +177,7 @@ def journal_of(stack: StackUnderTest) -> dict[str, Any]:
 
 @dataclass
 class Visitor:
-    """Somebody who asks for a page and, as a page that is open does, for the API, again and again."""
+    """A user who asks for a page and, as a page that is open does, for the API, again and again."""
 
     pages: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     answers: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
@@ -270,7 +270,7 @@ def test_a_version_that_works_takes_over_and_visitors_see_a_page_that_comes_back
         wait_until(lambda: visitor.pages[-1][0] == HTTPStatus.OK, what="the page to come back")
     assert {status for status, _ in visitor.pages} == {200, 503}
     assert all('http-equiv="refresh"' in text for status, text in visitor.pages if status == 503)
-    # Nobody is signed in; while it is away a program is told so, in words that it can read.
+    # No user is signed in; while it is away a program gets that as JSON.
     assert {status for status, _ in visitor.answers} <= {401, 403, 503}
     assert all("detail" in json.loads(text) for status, text in visitor.answers if status == 503)
     assert version_of(stack) == FINE
@@ -342,17 +342,17 @@ def written(stack: StackUnderTest) -> Iterator[list[str]]:
 
 
 def all_titles(client: OpenWebUIClient) -> set[str]:
-    found = set[str]()
+    result = set[str]()
     for page in itertools.count(1):
         chats = client.request("GET", f"/api/v1/chats/?page={page}")
         if not chats:
-            return found
-        found |= {chat["title"] for chat in chats}
+            return result
+        result |= {chat["title"] for chat in chats}
     raise AssertionError
 
 
 def newcomer_of(page: OpenWebUIPage) -> OpenWebUIPage:
-    """Return a tab of somebody who has never been there."""
+    """Return a tab of a user who has never been there."""
     browser = page.page.context.browser
     assert browser is not None
     return OpenWebUIPage(browser.new_page(), page.url, ARTEFACTS)

@@ -63,7 +63,7 @@ class Answer:
 
     def all(self, name: str) -> list[str]:
         """Return the values of a header, in the order in which they came."""
-        return [value for found, value in self.headers if found.lower() == name.lower()]
+        return [value for received, value in self.headers if received.lower() == name.lower()]
 
     def header(self, name: str) -> str | None:
         """Return the value of a header that comes once at most."""
@@ -214,11 +214,11 @@ class NginxUnderTest:
         identity = answer.header("X-Request-ID")
         assert identity is not None
 
-        def found() -> dict[str, Any]:
+        def received() -> dict[str, Any]:
             lines = (json.loads(line) for line in self.access_log().splitlines() if identity in line)
             return next(lines, {})
 
-        return wait_until(found, what="a line in the access log", deadline=PATIENCE, every=0.02)
+        return wait_until(received, what="a line in the access log", deadline=PATIENCE, every=0.02)
 
     def error_log(self) -> str:
         """Return what it wrote about itself."""

@@ -33,7 +33,7 @@ def _status(status: str, *headers: str) -> Callable[[socket.socket], None]:
 
 ADMITS = _status("204 No Content")
 REFUSES_CONNECTIONS = None
-TROUBLE: dict[str, tuple[Callable[[socket.socket], None] | None, int]] = {
+FAULTS: dict[str, tuple[Callable[[socket.socket], None] | None, int]] = {
     "refused": (REFUSES_CONNECTIONS, 503),
     "reset": (_resets, 503),
     "empty": (says(""), 503),

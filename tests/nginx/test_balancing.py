@@ -12,7 +12,7 @@ from open_webui_edge.benchmarks.echo_backend import EchoBackend, dies
 from open_webui_edge.benchmarks.waiting import wait_until
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop, port_free_at, workshop_in
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, network, send_head, settings_of
-from tests.nginx.silent_authenticator import ADMITS, TROUBLE, SilentAuthenticator
+from tests.nginx.silent_authenticator import ADMITS, FAULTS, SilentAuthenticator
 from tests.support.load import Http1, Http2, Load
 
 NEVER_TWICE = ["POST", "PATCH"]
@@ -265,11 +265,11 @@ def test_replica_that_takes_no_connection_and_leaves_the_name_costs_nothing_that
 
 
 @pytest.mark.parametrize("replicated", [GUARDED], indirect=True)
-@pytest.mark.parametrize(("trouble", "host"), [("401", 240), ("refused", 241)])
+@pytest.mark.parametrize(("fault", "host"), [("401", 240), ("refused", 241)])
 def test_second_try_needs_a_yes_of_its_own(
-    pair: Pair, authenticator: SilentAuthenticator, trouble: str, host: int
+    pair: Pair, authenticator: SilentAuthenticator, fault: str, host: int
 ) -> None:
-    does, status = TROUBLE[trouble]
+    does, status = FAULTS[fault]
     # Another address each time: the kernel remembers for a while that one leads nowhere.
     with nobody_at(pair, host) as (gone,), ThreadPoolExecutor(max_workers=16) as pool:
         pair.known(gone, pair.second.address)

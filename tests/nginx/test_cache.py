@@ -189,7 +189,7 @@ RANGES = {
 }
 
 
-@pytest.mark.parametrize("kept", [True, False], ids=["kept", "not yet kept"])
+@pytest.mark.parametrize("cached", [True, False], ids=["kept", "not yet kept"])
 @pytest.mark.parametrize(("headers", "status", "begins", "span"), RANGES.values(), ids=RANGES)
 def test_part_of_a_file(  # noqa: PLR0913, PLR0917 - a row of a table
     nginx: NginxUnderTest,
@@ -199,10 +199,10 @@ def test_part_of_a_file(  # noqa: PLR0913, PLR0917 - a row of a table
     begins: str | None,
     span: str | None,
     *,
-    kept: bool,
+    cached: bool,
 ) -> None:
     path, file = publish(content=HUNDRED)
-    if kept:
+    if cached:
         nginx.ask(path)
     answer = nginx.ask(path, headers=headers)
     assert answer.status == status
@@ -212,7 +212,7 @@ def test_part_of_a_file(  # noqa: PLR0913, PLR0917 - a row of a table
         assert answer.header("Cache-Control") == IMMUTABLE
     # Nginx requests and caches the whole file, unless the client accepts none of it.
     assert nginx.ask(path).body == file.body("")
-    assert len(file.asked) == (2 if status == 416 and not kept else 1)
+    assert len(file.asked) == (2 if status == 416 and not cached else 1)
     assert not [head for head in file.asked if "range" in head]
 
 
@@ -263,10 +263,10 @@ def test_browser_that_has_the_file_gets_no_second_one(  # noqa: PLR0913, PLR0917
         assert answer.header("Cache-Control") == (IMMUTABLE if folder == "/_app/immutable/" else "no-cache")
 
 
-@pytest.mark.parametrize("kept", [True, False], ids=["kept", "not yet kept"])
-def test_head_says_what_get_would(nginx: NginxUnderTest, publish: Publish, *, kept: bool) -> None:
+@pytest.mark.parametrize("cached", [True, False], ids=["kept", "not yet kept"])
+def test_head_says_what_get_would(nginx: NginxUnderTest, publish: Publish, *, cached: bool) -> None:
     path, file = publish()
-    if kept:
+    if cached:
         nginx.ask(path)
     head, get = nginx.ask(path, method="HEAD"), nginx.ask(path)
     assert (head.status, head.body) == (200, b"")
@@ -321,11 +321,11 @@ def test_what_is_too_old_is_given_out_while_it_is_asked_for_anew(
 
 def test_page_in_place_of_a_file_does_not_replace_what_is_kept(nginx: NginxUnderTest, publish: Publish) -> None:
     path, file = publish("/static/", headers=SOON_STALE)
-    kept = nginx.ask(path).body
+    cached = nginx.ask(path).body
     file.type_, file.tag, file.content = "text/html", '"page"', "a page"
 
     def asked_again() -> bool:
-        assert nginx.ask(path).body == kept
+        assert nginx.ask(path).body == cached
         return len(file.asked) >= 3
 
     wait_until(asked_again, what="the application asked for it twice more", every=0.05)
@@ -343,12 +343,12 @@ def test_application_is_asked_whether_the_file_is_another_before_it_sends_it_aga
 
 def test_what_is_kept_is_given_out_while_the_application_is_down(nginx: NginxUnderTest, publish: Publish) -> None:
     path, file = publish("/static/", headers=SOON_STALE)
-    kept = nginx.ask(path).body
+    cached = nginx.ask(path).body
     file.instead = dies
 
     def asked_in_vain() -> bool:
         answer = nginx.ask(path)
-        assert (answer.status, answer.body) == (200, kept)
+        assert (answer.status, answer.body) == (200, cached)
         return len(file.asked) >= 3
 
     wait_until(asked_in_vain, what="the application asked in vain, twice", every=0.05)
@@ -380,13 +380,13 @@ def test_what_everybody_asks_first_is_kept_for_a_moment(nginx: NginxUnderTest, b
     file = backend.answers[path] = FrontendFile(type_="application/json")
     query = f"?{uuid.uuid4().hex}"
 
-    def kept() -> bool:
+    def cached() -> bool:
         before = len(file.asked)
         statuses = [nginx.ask(path + query, headers=[("Origin", "https://a.b")]).header("X-Cache-Status")] * 2
         return len(file.asked) - before <= 1 and statuses[-1] == "HIT"
 
     # The moment may be over just between the two.
-    wait_until(kept, what="an answer that was kept", every=0.01)
+    wait_until(cached, what="an answer that was kept", every=0.01)
     assert "origin" not in file.asked[0]
 
 

@@ -385,8 +385,8 @@ def test_behind_the_proxy_protocol_the_certificate_is_known_too(
     workshop: Workshop, shared_backend: EchoBackend, offers: Offers, authority: Issued
 ) -> None:
     offers.withdraw()
-    behind_a_balancer = {"proxy_protocol": True, "trusted_proxies": [f"{workshop.gateway}/32"]}
-    nginx = workshop.nginx(settings_of(site=SITE, proxy=behind_a_balancer), port=shared_backend.port, offers=offers)
+    of_a_balancer = {"proxy_protocol": True, "trusted_proxies": [f"{workshop.gateway}/32"]}
+    nginx = workshop.nginx(settings_of(site=SITE, proxy=of_a_balancer), port=shared_backend.port, offers=offers)
     name = offers.offer(leaf(authority, lasts=timedelta(days=90, minutes=1)))
     wait_for_words(nginx, f"the one offered in {name} is served")
     assert nginx.health()[1].startswith("ok: the certificate has 90 days left: localhost, ")

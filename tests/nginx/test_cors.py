@@ -94,8 +94,8 @@ def test_origin_in_another_case_is_answered_with_the_one_that_browsers_write(ope
 def test_application_has_no_say(open_nginx: NginxUnderTest, backend: EchoBackend, origin: str) -> None:
     # By itself it lets everybody in, with the session.
     backend.answers["/api/x"] = reflects
-    found = said(ask_from(open_nginx, "/api/x", origin))
-    assert found == ({CORS[0]: PORTAL, CORS[1]: "true"} if origin == PORTAL else {})
+    received = said(ask_from(open_nginx, "/api/x", origin))
+    assert received == ({CORS[0]: PORTAL, CORS[1]: "true"} if origin == PORTAL else {})
 
 
 async def reflects(request: web.Request) -> web.StreamResponse:
@@ -112,9 +112,9 @@ def test_question_beforehand_is_answered_here(
 ) -> None:
     answer = preflight(open_nginx, path, PORTAL, method)
     assert (answer.status, answer.body) == (204, b"")
-    found = said(answer)
-    assert method in (found.pop(CORS[2]) or "").split(", ")
-    assert found == {CORS[0]: PORTAL, CORS[1]: "true", CORS[3]: "authorization, x-own", CORS[4]: "600"}
+    received = said(answer)
+    assert method in (received.pop(CORS[2]) or "").split(", ")
+    assert received == {CORS[0]: PORTAL, CORS[1]: "true", CORS[3]: "authorization, x-own", CORS[4]: "600"}
     assert answer.header("Vary") == "Accept-Encoding, Origin"
     assert backend.requests == []
 
@@ -152,8 +152,8 @@ def test_page_can_read_an_error_too(open_nginx: NginxUnderTest, path: str, metho
 @pytest.mark.parametrize("origin", ["null", "https://evil.example.com", PORTAL])
 def test_python_for_frames_without_an_origin_may_be_read_by_all(open_nginx: NginxUnderTest, origin: str) -> None:
     # The application runs code of a model in a sandboxed frame, whose origin is "null".
-    found = said(ask_from(open_nginx, "/pyodide/headers", origin))
-    assert found == ({CORS[0]: PORTAL, CORS[1]: "true"} if origin == PORTAL else {CORS[0]: "*"})
+    received = said(ask_from(open_nginx, "/pyodide/headers", origin))
+    assert received == ({CORS[0]: PORTAL, CORS[1]: "true"} if origin == PORTAL else {CORS[0]: "*"})
 
 
 @pytest.mark.parametrize("path", SOCKETS)

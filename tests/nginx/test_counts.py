@@ -32,20 +32,20 @@ def counted(variants: Variants) -> Iterator[NginxUnderTest]:
 
 def lines(nginx: NginxUnderTest) -> list[dict[str, str]]:
     """Read what was written; every line is one that counts, or this fails."""
-    found: list[dict[str, str]] = []
+    received: list[dict[str, str]] = []
     for line in nginx.run_inside(f"cat {LOG}").splitlines():
         match = LINE.fullmatch(line)
         assert match is not None, line
-        found.append(match.groupdict())
-    return found
+        received.append(match.groupdict())
+    return received
 
 
 def after(nginx: NginxUnderTest, before: int, number: int = 1, *, location: str | None = None) -> list[dict[str, str]]:
     """Wait for that many lines more, about one place where it is named; Nginx keeps them for a second."""
 
     def written() -> list[dict[str, str]] | None:
-        found = [line for line in lines(nginx)[before:] if location in {None, line["location"]}]
-        return found if len(found) >= number else None
+        received = [line for line in lines(nginx)[before:] if location in {None, line["location"]}]
+        return received if len(received) >= number else None
 
     return wait_until(written, what=f"{number} lines", deadline=PATIENCE, every=0.1) or []
 
@@ -87,11 +87,11 @@ def test_place_of_a_request_is_one_of_few_words(counted: NginxUnderTest, backend
     before = len(lines(counted))
     for path in places:
         counted.ask(path)
-    found = after(counted, before, len(places))
+    received = after(counted, before, len(places))
     # Nginx has several workers, each of which writes when it likes.
-    assert sorted(line["location"] for line in found) == sorted(places.values())
+    assert sorted(line["location"] for line in received) == sorted(places.values())
     assert set(places.values()) == set(LOCATIONS)
-    assert {line["kind"] for line in found} == {"answer"}
+    assert {line["kind"] for line in received} == {"answer"}
 
 
 def test_line_has_nothing_of_a_client_s_whatever_that_sends(counted: NginxUnderTest) -> None:
@@ -102,9 +102,9 @@ def test_line_has_nothing_of_a_client_s_whatever_that_sends(counted: NginxUnderT
                 connected.sendall(request + b"\r\nConnection: close\r\n\r\n")
                 while connected.recv(1 << 16):
                     pass
-    found = after(counted, before, 2 * len(HOSTILE))
-    assert {line["protocol"] for line in found} <= {"HTTP/1.0", "HTTP/1.1", "OTHER"}
-    assert {line["location"] for line in found} <= {"pages", "api", "sockets"}
+    received = after(counted, before, 2 * len(HOSTILE))
+    assert {line["protocol"] for line in received} <= {"HTTP/1.0", "HTTP/1.1", "OTHER"}
+    assert {line["location"] for line in received} <= {"pages", "api", "sockets"}
 
 
 def test_stream_and_socket_are_counted_as_such_and_a_socket_by_how_long_it_lasted(
@@ -114,12 +114,12 @@ def test_stream_and_socket_are_counted_as_such_and_a_socket_by_how_long_it_laste
     before = len(lines(counted))
     counted.ask("/openai/silent?begin=1&seconds=0.05")
     asyncio.run(sockets(counted, 1))
-    found = {line["kind"]: line for line in after(counted, before, 2)}
-    assert found["socket"]["status"] == "101"
-    assert found["socket"]["location"] == "sockets"
-    assert float(found["socket"]["seconds"]) > 0
-    assert found["stream"]["location"] == "models"
-    assert 0 <= float(found["stream"]["first_byte"]) <= float(found["stream"]["seconds"])
+    received = {line["kind"]: line for line in after(counted, before, 2)}
+    assert received["socket"]["status"] == "101"
+    assert received["socket"]["location"] == "sockets"
+    assert float(received["socket"]["seconds"]) > 0
+    assert received["stream"]["location"] == "models"
+    assert 0 <= float(received["stream"]["first_byte"]) <= float(received["stream"]["seconds"])
 
 
 async def sockets(nginx: NginxUnderTest, number: int) -> dict[str, float]:
@@ -151,10 +151,10 @@ def test_what_the_cache_did_is_counted_for_each_file(counted: NginxUnderTest, ba
     before = len(lines(counted))
     for _ in range(3):
         assert counted.ask(path).status == 200
-    found = after(counted, before, 3, location="frontend")
-    assert sorted(line["cache"] for line in found) == ["HIT", "HIT", "MISS"]
+    received = after(counted, before, 3, location="frontend")
+    assert sorted(line["cache"] for line in received) == ["HIT", "HIT", "MISS"]
     # A file from the cache has no upstream time.
-    assert sorted(line["first_byte"] == "-" for line in found) == [False, True, True]
+    assert sorted(line["first_byte"] == "-" for line in received) == [False, True, True]
 
 
 def test_counts_need_no_log_of_requests(variants: Variants) -> None:
@@ -169,7 +169,7 @@ def test_counts_need_no_log_of_requests(variants: Variants) -> None:
 def test_nginx_says_how_its_container_is(counted: NginxUnderTest) -> None:
     # The scripts beside it look each ten seconds.
     said = wait_until(
-        lambda: (found := figures(counted)).get("container_memory_bytes") and found,
+        lambda: (received := figures(counted)).get("container_memory_bytes") and received,
         what="what the scripts know",
         deadline=30,
         every=0.2,

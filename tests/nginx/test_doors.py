@@ -222,7 +222,7 @@ def test_who_is_not_known_sees_why(guarded: NginxUnderTest, backend: EchoBackend
 
 
 @pytest.mark.parametrize(
-    ("path", "wanted"),
+    ("path", "required"),
     [
         ("/", "/"),
         ("/c/42", "/c/42"),
@@ -232,11 +232,11 @@ def test_who_is_not_known_sees_why(guarded: NginxUnderTest, backend: EchoBackend
     ],
 )
 def test_browser_that_is_not_known_is_sent_where_it_can_sign_in(
-    leading: NginxUnderTest, backend: EchoBackend, path: str, wanted: str
+    leading: NginxUnderTest, backend: EchoBackend, path: str, required: str
 ) -> None:
     answer = leading.ask(path, headers=[BROWSER])
     assert answer.status == 302
-    assert answer.header("Location") == f"https://auth.example.com/?theme=dark&rd=https://localhost:8443{wanted}"
+    assert answer.header("Location") == f"https://auth.example.com/?theme=dark&rd=https://localhost:8443{required}"
     assert answer.header("Cache-Control") == "no-store"
     assert backend.requests == []
 
@@ -272,11 +272,11 @@ async def is_not_there(_: web.Request) -> web.StreamResponse:
     return web.Response(status=404)
 
 
-@pytest.mark.parametrize("trouble", [dies, breaks, leads, is_not_there])
+@pytest.mark.parametrize("fault", [dies, breaks, leads, is_not_there])
 def test_nobody_gets_in_while_the_authenticator_is_in_trouble(
-    guarded: NginxUnderTest, backend: EchoBackend, authenticator: Authenticator, trouble: Any
+    guarded: NginxUnderTest, backend: EchoBackend, authenticator: Authenticator, fault: Any
 ) -> None:
-    authenticator.answers = trouble
+    authenticator.answers = fault
     answer = guarded.ask("/api/headers", headers=[OPEN])
     assert (answer.status, answer.header("Retry-After")) == (503, "5")
     assert answer.json()["detail"]
@@ -304,9 +304,9 @@ def test_identity_comes_from_the_authenticator_and_never_from_the_client(
 ) -> None:
     claims = [("X-User-Email", "admin@example.com"), ("X-User-Name", "Admin"), ("Remote-Email", "admin@example.com")]
     for path in ("/api/headers", "/headers", "/oauth/headers", "/api/v1/terminals/headers"):
-        found = arrived(guarded.ask(path, headers=[OPEN, *claims]).body)
-        assert found["x-user-email"] == ["alice@example.com"]
-        assert not {"x-user-name", "remote-email", "remote-name"} & set(found)
+        received = arrived(guarded.ask(path, headers=[OPEN, *claims]).body)
+        assert received["x-user-email"] == ["alice@example.com"]
+        assert not {"x-user-name", "remote-email", "remote-name"} & set(received)
     # Nor is the authenticator told what the client claims.
     assert not [head for head in authenticator.asked if "admin@example.com" in head.values()]
 

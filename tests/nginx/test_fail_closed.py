@@ -12,7 +12,7 @@ from open_webui_edge.diagnostics.inside.deployment import Authenticator
 from open_webui_edge.diagnostics.inside.proxy import ask_authenticator, judge_authenticator
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop, workshop_in
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, settings_of
-from tests.nginx.silent_authenticator import ADMITS, TROUBLE, SilentAuthenticator, says
+from tests.nginx.silent_authenticator import ADMITS, FAULTS, SilentAuthenticator, says
 
 HANDSHAKE = [
     ("Upgrade", "websocket"),
@@ -32,7 +32,7 @@ class Guarded:
     """Nginx that asks an authenticator, and all that is behind it."""
 
     nginx: NginxUnderTest
-    behind: list[EchoBackend]
+    proxied: list[EchoBackend]
 
     def ask_everything(self) -> dict[str, Answer]:
         """Ask with every method, for every kind of place: "method path" -> answer."""
@@ -50,8 +50,8 @@ class Guarded:
 
     def arrived(self) -> list[str]:
         """Return what came through, of all requests since the last time."""
-        requests = [request for one in self.behind for request in one.requests]
-        for one in self.behind:
+        requests = [request for one in self.proxied for request in one.requests]
+        for one in self.proxied:
             one.forget()
         return requests
 
@@ -64,7 +64,7 @@ def bench(
 
 
 @pytest.fixture(scope="module")
-def behind(bench: Workshop) -> Iterator[list[EchoBackend]]:
+def proxied(bench: Workshop) -> Iterator[list[EchoBackend]]:
     """Two replicas, and the service of a location from the settings."""
     bench.names.addresses[UPSTREAM] = bench.gateway
     with EchoBackend(bench.gateway) as first, EchoBackend(bench.gateway) as second, EchoBackend(bench.gateway) as wiki:
@@ -77,8 +77,8 @@ def authenticator(bench: Workshop) -> Iterator[SilentAuthenticator]:
         yield made
 
 
-def guard(bench: Workshop, behind: list[EchoBackend], replicas: int, url: str) -> Guarded:
-    first, second, wiki = behind
+def guard(bench: Workshop, proxied: list[EchoBackend], replicas: int, url: str) -> Guarded:
+    first, second, wiki = proxied
     settings = settings_of(
         site=SITE,
         proxy={
@@ -87,7 +87,7 @@ def guard(bench: Workshop, behind: list[EchoBackend], replicas: int, url: str) -
         },
     )
     further = [second.port] if replicas == 2 else []
-    return Guarded(bench.nginx(settings, port=first.port, further_ports=further), behind)
+    return Guarded(bench.nginx(settings, port=first.port, further_ports=further), proxied)
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["1 replica", "2 replicas"])
@@ -96,14 +96,14 @@ def replicas(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="module")
-def guarded(bench: Workshop, behind: list[EchoBackend], authenticator: SilentAuthenticator, replicas: int) -> Guarded:
-    return guard(bench, behind, replicas, f"http://{authenticator.address}:{authenticator.port}/check")
+def guarded(bench: Workshop, proxied: list[EchoBackend], authenticator: SilentAuthenticator, replicas: int) -> Guarded:
+    return guard(bench, proxied, replicas, f"http://{authenticator.address}:{authenticator.port}/check")
 
 
 @pytest.fixture(scope="module")
-def led_astray(bench: Workshop, behind: list[EchoBackend], replicas: int) -> Guarded:
+def led_astray(bench: Workshop, proxied: list[EchoBackend], replicas: int) -> Guarded:
     """One whose authenticator has a name that leads nowhere."""
-    return guard(bench, behind, replicas, f"http://{UNKNOWN}:9091/check")
+    return guard(bench, proxied, replicas, f"http://{UNKNOWN}:9091/check")
 
 
 @pytest.fixture
@@ -120,11 +120,11 @@ def test_with_a_yes_of_the_authenticator_everything_passes(guarded: Guarded, ans
     assert answering.asked == len(answers)
 
 
-@pytest.mark.parametrize("trouble", TROUBLE)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_no_request_passes_without_a_yes_of_the_authenticator(
-    guarded: Guarded, answering: SilentAuthenticator, trouble: str
+    guarded: Guarded, answering: SilentAuthenticator, fault: str
 ) -> None:
-    does, status = TROUBLE[trouble]
+    does, status = FAULTS[fault]
     guarded.arrived()
     answering.become(does)
     answers = guarded.ask_everything()
@@ -167,23 +167,23 @@ def test_page_for_a_person_names_the_authenticator(guarded: Guarded, answering: 
     assert b"<h1>No authenticator</h1>" in page.body
 
 
-@pytest.mark.parametrize(("trouble", "said"), [("refused", "502"), ("hangs", "504"), ("302", "302"), ("401", "401")])
+@pytest.mark.parametrize(("fault", "said"), [("refused", "502"), ("hangs", "504"), ("302", "302"), ("401", "401")])
 def test_log_says_what_the_authenticator_answered(
-    guarded: Guarded, answering: SilentAuthenticator, trouble: str, said: str
+    guarded: Guarded, answering: SilentAuthenticator, fault: str, said: str
 ) -> None:
-    answering.become(TROUBLE[trouble][0])
+    answering.become(FAULTS[fault][0])
     line = guarded.nginx.line_about(guarded.nginx.ask(PATHS[1]))
     assert (line["authenticator"], line["upstream"]) == (said, "")
 
 
 # Curl takes a head that was cut for a whole one, which Nginx does not.
-@pytest.mark.parametrize("trouble", ["refused", "reset", "empty", "no HTTP", "401", "403", "302", "500", "hangs"])
+@pytest.mark.parametrize("fault", ["refused", "reset", "empty", "no HTTP", "401", "403", "302", "500", "hangs"])
 def test_doctor_sees_of_the_authenticator_what_nginx_sees(
-    guarded: Guarded, answering: SilentAuthenticator, trouble: str
+    guarded: Guarded, answering: SilentAuthenticator, fault: str
 ) -> None:
-    does, status = TROUBLE[trouble]
+    does, status = FAULTS[fault]
     answering.become(does)
     asked = Authenticator(f"http://{answering.address}:{answering.port}/check", guarded.nginx.settings.site.url, 1)
     said = guarded.nginx.run_inside(f"{shlex.join(ask_authenticator(asked))} || true")
-    found = judge_authenticator(asked, int(said), "its words")
-    assert found.is_trouble == (status == 503)
+    received = judge_authenticator(asked, int(said), "its words")
+    assert received.is_trouble == (status == 503)

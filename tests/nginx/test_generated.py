@@ -91,7 +91,7 @@ def test_nginx_accepts_what_it_once_refused(nginx: NginxUnderTest, path: Path) -
 def test_no_generated_way_to_the_application_leaves_out_a_check(generated: list[Generated], tmp_path: Path) -> None:
     assert any(REACHED["an authenticator"] in one.configuration and one.example.replicas > 1 for one in generated)
     faults = {one.configuration: unchecked_ways(parsed(one.configuration, tmp_path)) for one in generated}
-    assert {text: found for text, found in faults.items() if found} == {}
+    assert {text: received for text, received in faults.items() if received} == {}
 
 
 def test_same_seed_has_the_same_examples(seed: int) -> None:

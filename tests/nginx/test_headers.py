@@ -23,8 +23,8 @@ FORGED = [
 def test_forged_forwarded_headers_are_overwritten(
     nginx: NginxUnderTest, shared_workshop: Workshop, location: str
 ) -> None:
-    found = arrived(nginx.ask(f"{location}headers", headers=FORGED, host="localhost:1").body)
-    assert {name: found.get(name) for name in found if name in {key.lower() for key, _ in FORGED} | {"host"}} == {
+    received = arrived(nginx.ask(f"{location}headers", headers=FORGED, host="localhost:1").body)
+    assert {name: received.get(name) for name in received if name in {key.lower() for key, _ in FORGED} | {"host"}} == {
         "host": ["localhost:8443"],
         # The engine's network shows published connections under the address of its gateway.
         "x-forwarded-for": [shared_workshop.gateway],
@@ -38,20 +38,20 @@ def test_forged_forwarded_headers_are_overwritten(
 @pytest.mark.parametrize("location", LOCATIONS)
 def test_identity_that_a_client_claims_never_arrives(nginx: NginxUnderTest, location: str) -> None:
     claims = [(written, "admin@example.com") for name in KNOWN_STRIPPED_HEADERS for written in (name, name.lower())]
-    found = arrived(nginx.ask(f"{location}headers", headers=claims).body)
-    assert set(found) & {name.lower() for name in KNOWN_STRIPPED_HEADERS} == set()
+    received = arrived(nginx.ask(f"{location}headers", headers=claims).body)
+    assert set(received) & {name.lower() for name in KNOWN_STRIPPED_HEADERS} == set()
 
 
 def test_identity_in_a_name_with_underscores_never_arrives(nginx: NginxUnderTest) -> None:
     claims = [("X_Forwarded_Email", "admin@example.com"), ("Remote_User", "admin")]
-    found = arrived(nginx.ask("/api/headers", headers=claims).body)
-    assert not [name for name in found if "_" in name or name in {"x-forwarded-email", "remote-user"}]
+    received = arrived(nginx.ask("/api/headers", headers=claims).body)
+    assert not [name for name in received if "_" in name or name in {"x-forwarded-email", "remote-user"}]
 
 
 def test_what_a_client_may_say_arrives_unchanged(nginx: NginxUnderTest) -> None:
     said = [("Authorization", "Bearer x"), ("Cookie", "token=y"), ("Accept-Encoding", "br"), ("Origin", "https://a.b")]
-    found = arrived(nginx.ask("/api/headers?q=%2F&r=a+b", headers=said).body)
-    assert {name: found[name.lower()] for name, _ in said} == {name: [value] for name, value in said}
+    received = arrived(nginx.ask("/api/headers?q=%2F&r=a+b", headers=said).body)
+    assert {name: received[name.lower()] for name, _ in said} == {name: [value] for name, value in said}
 
 
 def test_path_and_query_arrive_as_they_were_written(nginx: NginxUnderTest) -> None:
@@ -60,9 +60,9 @@ def test_path_and_query_arrive_as_they_were_written(nginx: NginxUnderTest) -> No
 
 
 def test_connections_to_the_application_are_kept(nginx: NginxUnderTest) -> None:
-    found = arrived(nginx.ask("/api/headers", headers=[("Connection", "close, X-Real-IP"), ("TE", "trailers")]).body)
-    assert "connection" not in found
-    assert "upgrade" not in found
+    received = arrived(nginx.ask("/api/headers", headers=[("Connection", "close, X-Real-IP"), ("TE", "trailers")]).body)
+    assert "connection" not in received
+    assert "upgrade" not in received
     assert '"version": "1.1"' in nginx.ask("/api/headers").body.decode()
 
 

@@ -29,10 +29,10 @@ def test_request_over_http_3_is_answered_as_any_other(modern: NginxUnderTest, sh
     answer = ask_over_http3(modern, "/api/headers?q=%2F")
     assert answer.status == 200
     assert answer.json()["path"] == "/api/headers?q=%2F"
-    found = arrived(answer.body)
-    assert found["x-forwarded-proto"] == ["https"]
-    assert found["x-forwarded-for"] == [shared_workshop.gateway]
-    assert found["host"] == ["localhost:8443"]
+    received = arrived(answer.body)
+    assert received["x-forwarded-proto"] == ["https"]
+    assert received["x-forwarded-for"] == [shared_workshop.gateway]
+    assert received["host"] == ["localhost:8443"]
     names = [name for name, _ in answer.headers]
     assert sorted(names) == sorted(set(names))
 
@@ -61,9 +61,12 @@ def test_two_names_in_one_request_are_refused_over_http_3_too(modern: NginxUnder
 
 def test_forged_headers_are_overwritten_over_http_3_too(modern: NginxUnderTest, shared_workshop: Workshop) -> None:
     forged = [("x-forwarded-for", "6.6.6.6"), ("x-real-ip", "6.6.6.6"), ("x-user-email", "admin@example.com")]
-    found = arrived(ask_over_http3(modern, "/api/headers", headers=forged).body)
-    assert (found["x-forwarded-for"], found["x-real-ip"]) == ([shared_workshop.gateway], [shared_workshop.gateway])
-    assert "x-user-email" not in found
+    received = arrived(ask_over_http3(modern, "/api/headers", headers=forged).body)
+    assert (received["x-forwarded-for"], received["x-real-ip"]) == (
+        [shared_workshop.gateway],
+        [shared_workshop.gateway],
+    )
+    assert "x-user-email" not in received
 
 
 def test_socket_path_over_http_3_is_refused_with_400(modern: NginxUnderTest, backend: EchoBackend) -> None:

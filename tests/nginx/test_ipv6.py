@@ -44,11 +44,11 @@ def test_client_s_ipv6_address_reaches_the_application_and_the_log(nginx_on_ipv6
     nginx = nginx_on_ipv6
     said = "2001:db8::6666"
     answer = nginx.ask("/api/headers", address=nginx.ipv6_address, headers=[("X-Forwarded-For", said)])
-    found = arrived(answer.body)
+    received = arrived(answer.body)
     # This machine's own address in the network, without NAT.
     assert ":" in nginx.ipv6_gateway
     client = said if nginx.settings.proxy.trusted_proxies else nginx.ipv6_gateway
-    assert (found["x-forwarded-for"], found["x-real-ip"]) == ([client], [client])
+    assert (received["x-forwarded-for"], received["x-real-ip"]) == ([client], [client])
     assert nginx.line_about(answer)["client"] == client
 
 

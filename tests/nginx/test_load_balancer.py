@@ -26,7 +26,7 @@ NUMBERS = count()
 Preamble = Callable[[str], bytes]
 
 
-def behind(kind: str, workshop: Workshop, certificate: dict[str, Any]) -> dict[str, Any]:
+def proxied(kind: str, workshop: Workshop, certificate: dict[str, Any]) -> dict[str, Any]:
     """Return settings; the test's published connections come from the load balancer."""
     return {
         "platform": {
@@ -47,7 +47,7 @@ def behind(kind: str, workshop: Workshop, certificate: dict[str, Any]) -> dict[s
 
 def started(workshop: Workshop, backend: EchoBackend, kind: str, certificate: dict[str, Any]) -> NginxUnderTest:
     workshop.names.addresses[UPSTREAM] = workshop.gateway
-    settings = settings_of(**behind(kind, workshop, certificate))
+    settings = settings_of(**proxied(kind, workshop, certificate))
     challenged = [DOMAIN, ALIAS] if certificate["mode"] == "lets-encrypt" else []
     return workshop.nginx(settings, port=backend.port, acme_challenges=challenged)
 
@@ -170,14 +170,14 @@ def test_without_a_load_balancer_there_is_no_such_path(nginx: NginxUnderTest) ->
 @pytest.mark.parametrize("client", [CLIENT, CLIENT_ON_IPV6])
 def test_a_client_cannot_invent_its_address(alb: NginxUnderTest, client: str, said: str) -> None:
     answer = alb.ask("/api/headers", headers=[*passed_on(client, said=said), ("X-Real-IP", "6.6.6.6")])
-    found = arrived(answer.body)
-    assert (found["x-forwarded-for"], found["x-real-ip"]) == ([client], [client])
+    received = arrived(answer.body)
+    assert (received["x-forwarded-for"], received["x-real-ip"]) == ([client], [client])
     assert alb.line_about(answer)["client"] == client
 
 
 def test_a_stranger_beside_the_load_balancer_is_believed_nothing(alb: NginxUnderTest) -> None:
-    found = arrived(alb.ask_from_itself("/api/headers", headers=passed_on()).body)
-    assert (found["x-forwarded-for"], found["x-real-ip"]) == (["127.0.0.1"], ["127.0.0.1"])
+    received = arrived(alb.ask_from_itself("/api/headers", headers=passed_on()).body)
+    assert (received["x-forwarded-for"], received["x-real-ip"]) == (["127.0.0.1"], ["127.0.0.1"])
 
 
 @pytest.mark.parametrize("path", ["/oauth/oidc/login", "/oauth/oidc/login/callback", "/api/headers", "/ws/headers"])
@@ -200,14 +200,14 @@ def test_scheme_and_host_are_the_browser_s_for_what_leads_back_to_it(
 
 
 def test_the_trace_of_a_request_goes_on(alb: NginxUnderTest) -> None:
-    found = arrived(alb.ask("/api/headers", headers=passed_on()).body)
-    assert found["x-amzn-trace-id"] == ["Root=1-67891233-abcdef012345678912345678"]
+    received = arrived(alb.ask("/api/headers", headers=passed_on()).body)
+    assert received["x-amzn-trace-id"] == ["Root=1-67891233-abcdef012345678912345678"]
 
 
 def test_who_somebody_is_cannot_be_said_in_its_name(alb: NginxUnderTest) -> None:
     said = [("X-Amzn-Oidc-Identity", "admin"), ("X-Amzn-Oidc-Data", "e30"), ("X-Amzn-Oidc-Accesstoken", "a")]
-    found = arrived(alb.ask("/api/headers", headers=[*passed_on(), *said]).body)
-    assert not {name.lower() for name, _ in said} & set(found)
+    received = arrived(alb.ask("/api/headers", headers=[*passed_on(), *said]).body)
+    assert not {name.lower() for name, _ in said} & set(received)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -241,7 +241,7 @@ STICKY = [
     ["AWSALB=a", "AWSALBCORS=b"],
     ["AWSALB=a;AWSALBCORS=b;"],
 ]
-SOMEBODY = [
+STRANGERS = [
     ["AWSALB=a; token=secret"],
     ["token=secret; AWSALB=a; AWSALBCORS=b"],
     ["AWSALB=a", "token=secret"],
@@ -276,7 +276,7 @@ def test_what_is_for_anybody_is_kept_although_every_browser_has_its_cookies(
     assert "Cookie" not in head
 
 
-@pytest.mark.parametrize("lines", SOMEBODY, ids="+".join)
+@pytest.mark.parametrize("lines", STRANGERS, ids="+".join)
 def test_what_is_somebody_s_is_not_kept(alb: NginxUnderTest, answering: EchoBackend, lines: list[str]) -> None:
     headers = [*passed_on(), *(("Cookie", line) for line in lines)]
     path = f"/api/version?n={next(NUMBERS)}"
@@ -287,8 +287,8 @@ def test_what_is_somebody_s_is_not_kept(alb: NginxUnderTest, answering: EchoBack
 
 def test_a_session_reaches_the_application_whole(alb: NginxUnderTest) -> None:
     cookie = "token=secret; AWSALB=a; AWSALBCORS=b"
-    found = arrived(alb.ask("/api/headers", headers=[*passed_on(), ("Cookie", cookie)]).body)
-    assert found["cookie"] == [cookie]
+    received = arrived(alb.ask("/api/headers", headers=[*passed_on(), ("Cookie", cookie)]).body)
+    assert received["cookie"] == [cookie]
 
 
 def test_files_are_asked_for_and_kept_without_any_cookie(alb: NginxUnderTest, backend: EchoBackend) -> None:
@@ -357,9 +357,9 @@ def test_a_client_has_the_address_that_its_connection_came_with(
 ) -> None:
     forged = [("X-Forwarded-For", "6.6.6.6"), ("X-Real-IP", "6.6.6.6"), ("X-Forwarded-Proto", "http")]
     answer = nlb.ask("/api/headers", preamble=version(client), headers=forged)
-    found = arrived(answer.body)
-    assert (found["x-forwarded-for"], found["x-real-ip"]) == ([client], [client])
-    assert (found["x-forwarded-proto"], found["host"]) == (["https"], [DOMAIN])
+    received = arrived(answer.body)
+    assert (received["x-forwarded-for"], received["x-real-ip"]) == ([client], [client])
+    assert (received["x-forwarded-proto"], received["host"]) == (["https"], [DOMAIN])
     assert nlb.line_about(answer)["client"] == client
 
 
@@ -390,8 +390,8 @@ def test_whoever_comes_over_tcp_gets_what_unknown_hosts_get(nlb: NginxUnderTest,
 @pytest.mark.parametrize("claimed", ["10.20.1.5", CLIENT, CLIENT_ON_IPV6])
 def test_a_stranger_s_preamble_says_nothing(nlb: NginxUnderTest, claimed: str) -> None:
     as_claimed = ("--haproxy-clientip", claimed)
-    found = arrived(nlb.ask_from_itself("/api/headers", *as_claimed).body)
-    assert (found["x-forwarded-for"], found["x-real-ip"]) == (["127.0.0.1"], ["127.0.0.1"])
+    received = arrived(nlb.ask_from_itself("/api/headers", *as_claimed).body)
+    assert (received["x-forwarded-for"], received["x-real-ip"]) == (["127.0.0.1"], ["127.0.0.1"])
     assert unknown(nlb.ask_from_itself(HEALTH_OF_LOAD_BALANCER, *as_claimed, host="10.20.1.5"))
 
 

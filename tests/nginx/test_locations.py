@@ -62,8 +62,8 @@ def test_each_place_passes_each_method_with_its_path_and_the_session(
         answer = nginx.ask(f"{path}?q=%2F", method=method, headers=MINE, body=b"{}")
         assert answer.status == 200
         assert (answer.json()["path"], answer.json()["body"]) == (f"{path}?q=%2F", 2)
-        found = arrived(answer.body)
-        assert (found["cookie"], found["authorization"]) == (["token=mine"], ["Bearer mine"])
+        received = arrived(answer.body)
+        assert (received["cookie"], received["authorization"]) == (["token=mine"], ["Bearer mine"])
     assert backend.requests == [f"{method} {path}" for method in METHODS]
 
 
@@ -214,10 +214,10 @@ def test_path_without_its_last_slash_leads_to_the_location(further: NginxUnderTe
 
 
 def test_another_service_gets_neither_cookies_nor_authorization(further: NginxUnderTest) -> None:
-    found = arrived(further.ask("/kept/headers", headers=MINE).body)
-    assert not {"cookie", "authorization"} & set(found)
-    found = arrived(further.ask("/credentials/headers", headers=MINE).body)
-    assert (found["cookie"], found["authorization"]) == (["token=mine"], ["Bearer mine"])
+    received = arrived(further.ask("/kept/headers", headers=MINE).body)
+    assert not {"cookie", "authorization"} & set(received)
+    received = arrived(further.ask("/credentials/headers", headers=MINE).body)
+    assert (received["cookie"], received["authorization"]) == (["token=mine"], ["Bearer mine"])
 
 
 @pytest.mark.parametrize("path", ["/kept/", "/exact", "/credentials/"])
@@ -225,10 +225,10 @@ def test_another_service_is_told_who_asks_as_open_webui_is(
     further: NginxUnderTest, shared_workshop: Workshop, path: str
 ) -> None:
     forged = [("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-Host", "evil.example.com"), ("Remote-User", "admin")]
-    found = arrived(further.ask(path, headers=forged).body)
-    assert found["x-forwarded-for"] == [shared_workshop.gateway]
-    assert found["x-forwarded-host"] == found["host"] == ["localhost:8443"]
-    assert "remote-user" not in found
+    received = arrived(further.ask(path, headers=forged).body)
+    assert received["x-forwarded-for"] == [shared_workshop.gateway]
+    assert received["x-forwarded-host"] == received["host"] == ["localhost:8443"]
+    assert "remote-user" not in received
 
 
 def test_socket_passes_only_where_the_location_says_so(further: NginxUnderTest) -> None:

@@ -28,10 +28,10 @@ def lines_of(nginx: NginxUnderTest) -> list[dict[str, Any]]:
 def line_with(nginx: NginxUnderTest, name: str, value: object) -> dict[str, Any]:
     """Wait for the line about one request; what is answered is not written yet."""
 
-    def found() -> dict[str, Any] | None:
+    def received() -> dict[str, Any] | None:
         return next((line for line in lines_of(nginx) if line[name] == value), None)
 
-    return wait_until(found, what=f"a line with {name} {value}", deadline=PATIENCE, every=0.02) or {}
+    return wait_until(received, what=f"a line with {name} {value}", deadline=PATIENCE, every=0.02) or {}
 
 
 HOSTILE = {
@@ -84,8 +84,8 @@ def test_every_line_is_json_whatever_a_client_sends(variants: Variants, scheme: 
 def test_line_says_what_happened_to_a_request(nginx: NginxUnderTest, backend: EchoBackend) -> None:
     answer = nginx.ask("/api/%68eaders/headers?q=1", method="POST", body=b"{}", headers=[("Referer", "https://a/")])
     line = line_with(nginx, "request_id", answer.header("X-Request-ID"))
-    told = {name: line[name] for name in ("host", "method", "path", "protocol", "tls", "status", "upstream_status")}
-    assert told == {
+    reported = {name: line[name] for name in ("host", "method", "path", "protocol", "tls", "status", "upstream_status")}
+    assert reported == {
         "host": "localhost",
         "method": "POST",
         "path": "/api/headers/headers",
@@ -141,7 +141,7 @@ def test_identity_of_a_request_is_the_same_everywhere(nginx: NginxUnderTest, pat
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("given", "cached"),
     [
         ("0af7651916cd43dd8448eb211c80319c", True),
         ("Root=1-67891233-abcdef012345678912345678", False),
@@ -153,11 +153,11 @@ def test_identity_of_a_request_is_the_same_everywhere(nginx: NginxUnderTest, pat
         ("an identity", False),
     ],
 )
-def test_identity_of_a_request_is_taken_from_a_trusted_proxy(variants: Variants, given: str, *, kept: bool) -> None:
+def test_identity_of_a_request_is_taken_from_a_trusted_proxy(variants: Variants, given: str, *, cached: bool) -> None:
     nginx = variants.of(proxy={"trusted_proxies": [f"{variants.workshop.gateway}/32"]})
     answer = nginx.ask("/api/headers", headers=[("X-Request-ID", given)])
     identity = answer.header("X-Request-ID") or ""
-    assert (identity == given) == kept
+    assert (identity == given) == cached
     assert arrived(answer.body)["x-request-id"] == [identity]
     assert line_with(nginx, "request_id", identity)["path"] == "/api/headers"
 

@@ -50,7 +50,7 @@ def balanced(nginx_with: NginxWith, shared_workshop: Workshop) -> NginxUnderTest
 
 
 @pytest.fixture
-def behind_balancer(balanced: NginxUnderTest, backend: EchoBackend) -> NginxUnderTest:
+def from_balancer(balanced: NginxUnderTest, backend: EchoBackend) -> NginxUnderTest:
     del backend
     return balanced
 
@@ -58,56 +58,56 @@ def behind_balancer(balanced: NginxUnderTest, backend: EchoBackend) -> NginxUnde
 @pytest.mark.parametrize("client", [CLIENT, CLIENT_ON_IPV6])
 @pytest.mark.parametrize("version", [version_1, version_2])
 def test_client_has_the_address_of_the_preamble_whatever_its_headers_say(
-    behind_balancer: NginxUnderTest, version: Preamble, client: str
+    from_balancer: NginxUnderTest, version: Preamble, client: str
 ) -> None:
-    answer = behind_balancer.ask("/api/headers", preamble=version(client), headers=FORGED)
-    found = arrived(answer.body)
-    assert (found["x-forwarded-for"], found["x-real-ip"]) == ([client], [client])
-    assert found["x-forwarded-proto"] == ["https"]
-    assert "forwarded" not in found
-    assert behind_balancer.line_about(answer)["client"] == client
+    answer = from_balancer.ask("/api/headers", preamble=version(client), headers=FORGED)
+    received = arrived(answer.body)
+    assert (received["x-forwarded-for"], received["x-real-ip"]) == ([client], [client])
+    assert received["x-forwarded-proto"] == ["https"]
+    assert "forwarded" not in received
+    assert from_balancer.line_about(answer)["client"] == client
 
 
 @pytest.mark.parametrize("version", [version_1, version_2])
 def test_plain_http_behind_a_balancer_leads_to_https_whatever_its_headers_say(
-    behind_balancer: NginxUnderTest, backend: EchoBackend, version: Preamble
+    from_balancer: NginxUnderTest, backend: EchoBackend, version: Preamble
 ) -> None:
     said = [("X-Forwarded-Proto", "https")]
-    answer = behind_balancer.ask("/x?q=1", scheme="http", preamble=version(CLIENT), headers=said)
+    answer = from_balancer.ask("/x?q=1", scheme="http", preamble=version(CLIENT), headers=said)
     assert (answer.status, answer.header("Location")) == (308, "https://localhost:8443/x?q=1")
     assert backend.requests == []
 
 
-def test_peer_that_is_not_trusted_cannot_set_an_address(behind_balancer: NginxUnderTest) -> None:
-    answer = behind_balancer.ask_from_itself("/api/headers", "--haproxy-clientip", "6.6.6.6", headers=FORGED)
-    found = arrived(answer.body)
-    assert (found["x-forwarded-for"], found["x-real-ip"]) == (["127.0.0.1"], ["127.0.0.1"])
+def test_peer_that_is_not_trusted_cannot_set_an_address(from_balancer: NginxUnderTest) -> None:
+    answer = from_balancer.ask_from_itself("/api/headers", "--haproxy-clientip", "6.6.6.6", headers=FORGED)
+    received = arrived(answer.body)
+    assert (received["x-forwarded-for"], received["x-real-ip"]) == (["127.0.0.1"], ["127.0.0.1"])
 
 
-def test_identity_comes_from_the_client_s_own_address(behind_balancer: NginxUnderTest) -> None:
+def test_identity_comes_from_the_client_s_own_address(from_balancer: NginxUnderTest) -> None:
     said = [("X-Our-Email", "admin@example.com")]
-    allowed = behind_balancer.ask("/api/headers", preamble=version_1(CLIENT), headers=said)
+    allowed = from_balancer.ask("/api/headers", preamble=version_1(CLIENT), headers=said)
     assert arrived(allowed.body)["x-our-email"] == ["admin@example.com"]
-    other = behind_balancer.ask("/api/headers", preamble=version_1(CLIENT_ON_IPV6), headers=said)
+    other = from_balancer.ask("/api/headers", preamble=version_1(CLIENT_ON_IPV6), headers=said)
     assert "x-our-email" not in arrived(other.body)
-    untrusted = behind_balancer.ask_from_itself("/api/headers", "--haproxy-clientip", CLIENT, headers=said)
+    untrusted = from_balancer.ask_from_itself("/api/headers", "--haproxy-clientip", CLIENT, headers=said)
     assert "x-our-email" not in arrived(untrusted.body)
 
 
-def test_without_the_preamble_there_is_no_answer(behind_balancer: NginxUnderTest, backend: EchoBackend) -> None:
-    with behind_balancer.connection(scheme="http") as connected:
+def test_without_the_preamble_there_is_no_answer(from_balancer: NginxUnderTest, backend: EchoBackend) -> None:
+    with from_balancer.connection(scheme="http") as connected:
         connected.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert _all_that_comes(connected) == b""
-    with pytest.raises((ssl.SSLError, ConnectionError)), behind_balancer.connection():
+    with pytest.raises((ssl.SSLError, ConnectionError)), from_balancer.connection():
         pass
     with pytest.raises(DockerError):
-        behind_balancer.ask_from_itself("/api/headers")
+        from_balancer.ask_from_itself("/api/headers")
     assert backend.requests == []
 
 
 @pytest.mark.parametrize("preamble", [b"PROXY TCP4 nonsense\r\n", b"PROXY TCP4 1.2.3.4\r\n", version_2(CLIENT)[:14]])
-def test_broken_preamble_gets_no_answer(behind_balancer: NginxUnderTest, backend: EchoBackend, preamble: bytes) -> None:
-    with behind_balancer.connection(scheme="http", preamble=preamble) as connected:
+def test_broken_preamble_gets_no_answer(from_balancer: NginxUnderTest, backend: EchoBackend, preamble: bytes) -> None:
+    with from_balancer.connection(scheme="http", preamble=preamble) as connected:
         connected.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         connected.shutdown(socket.SHUT_WR)
         assert _all_that_comes(connected) == b""

@@ -223,8 +223,8 @@ def test_header_with_a_malformed_name_is_never_passed_on(
 ) -> None:
     head = f"GET /api/headers HTTP/1.1\r\nHost: localhost\r\n{name}: admin\r\nConnection: close\r\n\r\n"
     assert answers_to(nginx, head.encode()) in ([200], [400])
-    for found in backend.heads:
-        assert "admin" not in found.values()
+    for result in backend.heads:
+        assert "admin" not in result.values()
 
 
 def test_answer_of_a_trace_is_never_the_request(nginx: NginxUnderTest, backend: EchoBackend) -> None:

@@ -147,6 +147,6 @@ def test_too_much_of_unknown_length_is_refused_in_json(nginx: NginxUnderTest) ->
 
 def test_cookies_of_an_identity_provider_fit(nginx: NginxUnderTest) -> None:
     token = "x" * 30_000
-    found = json.loads(nginx.ask("/api/headers", headers=[("Cookie", f"oauth_id_token={token}")]).body)
-    assert ["Cookie", f"oauth_id_token={token}"] in found["headers"]
+    received = json.loads(nginx.ask("/api/headers", headers=[("Cookie", f"oauth_id_token={token}")]).body)
+    assert ["Cookie", f"oauth_id_token={token}"] in received["headers"]
     assert nginx.ask(f"/api/text?type=text/plain&size=1&header=Set-Cookie:t={'x' * 15_000}").status == 200

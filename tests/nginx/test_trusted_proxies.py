@@ -11,7 +11,7 @@ HSTS = {"enabled": True, "max_age": "365d"}
 
 
 @pytest.fixture(scope="module")
-def behind_proxies(nginx_with: NginxWith, shared_workshop: Workshop) -> NginxUnderTest:
+def trusting_proxies(nginx_with: NginxWith, shared_workshop: Workshop) -> NginxUnderTest:
     """Nginx that trusts the address from which the test's published connections come, and not its own."""
     return nginx_with(
         site=SITE,
@@ -25,9 +25,9 @@ def behind_proxies(nginx_with: NginxWith, shared_workshop: Workshop) -> NginxUnd
 
 
 @pytest.fixture
-def proxied(behind_proxies: NginxUnderTest, backend: EchoBackend) -> NginxUnderTest:
+def proxied(trusting_proxies: NginxUnderTest, backend: EchoBackend) -> NginxUnderTest:
     del backend
-    return behind_proxies
+    return trusting_proxies
 
 
 FORWARDED: dict[str, tuple[list[str], str | None]] = {
@@ -57,16 +57,16 @@ def test_client_is_the_last_address_that_no_trusted_proxy_has(
     proxied: NginxUnderTest, shared_workshop: Workshop, lines: list[str], client: str | None
 ) -> None:
     answer = proxied.ask("/api/headers", headers=[("X-Forwarded-For", line) for line in lines])
-    found = arrived(answer.body)
+    received = arrived(answer.body)
     client = client or shared_workshop.gateway
-    assert (found["x-forwarded-for"], found["x-real-ip"]) == ([client], [client])
+    assert (received["x-forwarded-for"], received["x-real-ip"]) == ([client], [client])
     assert proxied.line_about(answer)["client"] == client
 
 
 def test_stranger_s_word_about_its_address_does_not_count(proxied: NginxUnderTest) -> None:
     said = [("X-Forwarded-For", CLIENT), ("X-Real-IP", CLIENT), ("X-Forwarded-Proto", "https")]
-    found = arrived(proxied.ask_from_itself("/api/headers", headers=said).body)
-    assert (found["x-forwarded-for"], found["x-real-ip"]) == (["127.0.0.1"], ["127.0.0.1"])
+    received = arrived(proxied.ask_from_itself("/api/headers", headers=said).body)
+    assert (received["x-forwarded-for"], received["x-real-ip"]) == (["127.0.0.1"], ["127.0.0.1"])
 
 
 def test_nothing_else_that_a_trusted_proxy_says_is_believed(proxied: NginxUnderTest) -> None:
@@ -81,8 +81,8 @@ def test_nothing_else_that_a_trusted_proxy_says_is_believed(proxied: NginxUnderT
         ("CF-Connecting-IP", "6.6.6.6"),
         ("True-Client-IP", "6.6.6.6"),
     ]
-    found = arrived(proxied.ask("/api/headers", headers=said).body)
-    assert {name.lower(): found.get(name.lower()) for name, _ in said} == {
+    received = arrived(proxied.ask("/api/headers", headers=said).body)
+    assert {name.lower(): received.get(name.lower()) for name, _ in said} == {
         "x-forwarded-for": [CLIENT],
         "x-forwarded-proto": ["https"],
         "x-real-ip": [CLIENT],
@@ -184,10 +184,10 @@ def test_identity_comes_from_the_addresses_that_the_settings_name_for_it(proxied
 def test_identity_from_a_trusted_proxy_is_cleared_like_anybody_s(
     proxied: NginxUnderTest, location: str, claims: list[tuple[str, str]]
 ) -> None:
-    found = arrived(proxied.ask(f"{location}headers", headers=[IDENTITY, *claims]).body)
-    assert "x-our-email" not in found
+    received = arrived(proxied.ask(f"{location}headers", headers=[IDENTITY, *claims]).body)
+    assert "x-our-email" not in received
 
 
 def test_headers_of_identity_that_nobody_uses_are_cleared_for_those_addresses_too(proxied: NginxUnderTest) -> None:
-    found = arrived(proxied.ask_from_itself("/api/headers", headers=[("Remote-User", "admin")]).body)
-    assert "remote-user" not in found
+    received = arrived(proxied.ask_from_itself("/api/headers", headers=[("Remote-User", "admin")]).body)
+    assert "remote-user" not in received

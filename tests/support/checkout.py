@@ -49,7 +49,7 @@ class Checkout:
         return self.home / "configuration/open-webui-edge/passphrase"
 
     def make(self, target: str, stack: str, **variables: str) -> Ended:
-        """Run `make`, with nobody there to answer a question."""
+        """Run `make`, without a terminal to answer a question at."""
         return Workshop(self.workshop.directory, {**self.workshop.environment, **variables}).run(
             "make", target, f"STACK={stack}"
         )
@@ -104,6 +104,6 @@ class Checkout:
 
 
 def settings(**topics: Any) -> dict[str, Any]:
-    """Return settings with ports that nobody has."""
+    """Return settings with free ports."""
     listen = {"http_port": free_port(), "https_port": free_port()}
     return {"site": {"listen": listen}, "models": {"ollama": {"mode": "none"}}, **topics}

@@ -153,23 +153,23 @@ class CloudStack:
 
     def steps(self) -> list[Step]:
         """Return what an update would do, unchanged resources left out."""
-        found = self.preview()
-        assert not isinstance(found, Refused), found.words
-        return found
+        result = self.preview()
+        assert not isinstance(result, Refused), result.words
+        return result
 
     def preview(self, *arguments: str) -> "list[Step] | Refused":
         """Return what an update would do, or why it would not."""
-        told, said = (self.workshop.directory / f"{self.name}-preview.{kind}" for kind in ("json", "log"))
+        reported, said = (self.workshop.directory / f"{self.name}-preview.{kind}" for kind in ("json", "log"))
         words = ("pulumi", "preview", "--json", "--non-interactive", "--stack", self.name, *arguments)
         # Warnings go to standard error, and would be no JSON.
         ended = self.workshop.run(
-            "sh", "-c", 'out=$1 log=$2; shift 2; exec "$@" >"$out" 2>"$log"', "sh", str(told), str(said), *words
+            "sh", "-c", 'out=$1 log=$2; shift 2; exec "$@" >"$out" 2>"$log"', "sh", str(reported), str(said), *words
         )
         if ended.code:
-            return Refused(_faults(told.read_text()) or said.read_text())
+            return Refused(_faults(reported.read_text()) or said.read_text())
         return [
             Step(step["op"], *type_and_name(step["urn"]), tuple(step.get("diffReasons") or ()))
-            for step in json.loads(told.read_text())["steps"]
+            for step in json.loads(reported.read_text())["steps"]
             if step["op"] not in _NO_CHANGE
         ]
 
@@ -190,10 +190,10 @@ def type_and_name(urn: str) -> tuple[str, str]:
     return types.split("$")[-1], name
 
 
-def _faults(told: str) -> str:
+def _faults(reported: str) -> str:
     """Return what a preview calls errors; they come in any order."""
-    found = json.loads(told).get("diagnostics") or [] if told.startswith("{") else []
-    errors = (each["message"].strip() for each in found if each["severity"] == "error")
+    result = json.loads(reported).get("diagnostics") or [] if reported.startswith("{") else []
+    errors = (each["message"].strip() for each in result if each["severity"] == "error")
     return "\n".join(sorted(error for error in errors if error != "error: preview failed"))
 
 

@@ -55,7 +55,7 @@ class Doctor:
     subject: Subject | None = None
 
     def learn(self) -> Self:
-        """Read the stack's settings and state anew."""
+        """Read the stack's settings and state again."""
         environment = self.stack.workshop.environment
         executable = shutil.which("pulumi", path=environment["PATH"])
         assert executable is not None
@@ -80,8 +80,8 @@ class Doctor:
             assert secret not in reports, "a report holds a secret"
         return diagnosis
 
-    def found(self, questions: Sequence[Question] = QUICK) -> list[str]:
-        """Return the checks of what somebody has to do something about, the causes alone, in the reports' order."""
+    def result(self, questions: Sequence[Question] = QUICK) -> list[str]:
+        """Return the checks of what needs an action, the causes alone, in the reports' order."""
         return [finding.check for finding in causes(self.look(questions))]
 
 

@@ -228,8 +228,8 @@ def _mended_listen(tree: Tree) -> Tree:
 def _mended_vpc(tree: Tree) -> Tree:
     if tree.get("id") is None:
         return {**tree, "public_subnets": []}
-    kept = {name: value for name, value in tree.items() if name != "availability_zones"}
-    return {**kept, "public_subnets": [f"subnet-{number:017x}" for number in range(2)]}
+    remaining = {name: value for name, value in tree.items() if name != "availability_zones"}
+    return {**remaining, "public_subnets": [f"subnet-{number:017x}" for number in range(2)]}
 
 
 def _mended_instance(tree: Tree) -> Tree:
@@ -240,8 +240,8 @@ def _mended_load_balancer(tree: Tree) -> Tree:
     kind = tree.get("kind", "none")
     if kind == LoadBalancerKind.ALB:
         return tree
-    kept = {"kind": kind}
-    return kept if kind == LoadBalancerKind.NONE else {**kept, "deletion_protection": True}
+    remaining = {"kind": kind}
+    return remaining if kind == LoadBalancerKind.NONE else {**remaining, "deletion_protection": True}
 
 
 def _mended_aws(tree: Tree) -> Tree:
@@ -249,11 +249,11 @@ def _mended_aws(tree: Tree) -> Tree:
     if balancer.get("web_acl") is not None:
         tree = {**tree, "region": "eu-central-1"}
     if vpc.get("id") is not None:
-        kept = {name: value for name, value in vpc.items() if name != "cidr"}
+        remaining = {name: value for name, value in vpc.items() if name != "cidr"}
         known = (
             {} if balancer.get("kind", "none") == LoadBalancerKind.NONE else {"cidr": vpc.get("cidr", "10.0.0.0/16")}
         )
-        tree = {**tree, "vpc": {**kept, **known}}
+        tree = {**tree, "vpc": {**remaining, **known}}
     return {"instance": {"ssh_from": ["203.0.113.7/32"]}, **tree}
 
 
@@ -295,7 +295,7 @@ _MENDED: dict[type[BaseModel], Callable[[Tree], Tree]] = {
     SiteSettings: _mended_site,
     VpcSettings: _mended_vpc,
 }
-"""What two settings forbid each other is mended: too little would be left otherwise."""
+"""Make settings that exclude each other fit: too little would be left otherwise."""
 
 _IDENTITY = st.dictionaries(
     st.sampled_from([f"WEBUI_AUTH_TRUSTED_{what}_HEADER" for what in ("EMAIL", "NAME", "GROUPS", "ROLE")]),
@@ -304,13 +304,13 @@ _IDENTITY = st.dictionaries(
 )
 
 
-def _behind(tree: Tree, kind: str) -> Tree:
+def _for_load_balancer(tree: Tree, kind: str) -> Tree:
     balancer = _mended_load_balancer({**tree.get("load_balancer", {}), "kind": kind})
     return _mended_aws({**tree, "load_balancer": balancer})
 
 
 # Of each kind as many: left to itself there is hardly one behind a load balancer.
-_AWS = st.builds(_behind, values_of(AwsSettings), st.sampled_from([kind.value for kind in LoadBalancerKind]))
+_AWS = st.builds(_for_load_balancer, values_of(AwsSettings), st.sampled_from([kind.value for kind in LoadBalancerKind]))
 _PLATFORM = st.one_of(st.just({"kind": "docker"}), st.fixed_dictionaries({"kind": st.just("aws-vm"), "aws": _AWS}))
 _STACK_FILE = st.fixed_dictionaries(
     {

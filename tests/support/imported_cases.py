@@ -26,7 +26,7 @@ class ImportCase:
     expected: str
 
     def lay_out(self, folder: Path) -> None:
-        """Write the files into a folder, as somebody has them."""
+        """Write the files into a folder, as a user has them."""
         for name, text in self.files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -201,9 +201,9 @@ class Target:
             raise ValueError(f"{url} is no https:// URL")
         port = _HTTPS_PORT if parts.port is None else parts.port
         address = resolve.get(parts.hostname, parts.hostname)
-        for *_, found in socket.getaddrinfo(address, port, type=socket.SOCK_STREAM):
-            if not ipaddress.ip_address(found[0]).is_loopback:
-                raise ValueError(f"{url} is at {found[0]}; a load is only put on loopback addresses of this machine")
+        for *_, result in socket.getaddrinfo(address, port, type=socket.SOCK_STREAM):
+            if not ipaddress.ip_address(result[0]).is_loopback:
+                raise ValueError(f"{url} is at {result[0]}; a load is only put on loopback addresses of this machine")
         return cls(parts.hostname, port, address, str(ca_file))
 
     @property

@@ -23,11 +23,11 @@ def lacks(what: str) -> NoReturn:
 def image_here(name: str) -> str:
     """Return an image's name once it is known that the engine has it."""
     try:
-        found = subprocess.run(["docker", "image", "inspect", name], capture_output=True, text=True, check=False)  # noqa: S603, S607
+        result = subprocess.run(["docker", "image", "inspect", name], capture_output=True, text=True, check=False)  # noqa: S603, S607
     except FileNotFoundError:
         lacks("no docker client")
-    if found.returncode != 0:
-        lacks(f"no image {name} in a Docker engine ({found.stderr.strip()})")
+    if result.returncode != 0:
+        lacks(f"no image {name} in a Docker engine ({result.stderr.strip()})")
     return name
 
 

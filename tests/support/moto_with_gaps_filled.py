@@ -1,7 +1,7 @@
 """A cloud to deploy to: moto's server, and stand-ins for the calls that it does not know.
 
 Started as a program, since a cloud's state lives as long as its process: `… --port PORT`. What stands in is listed in
-`STAND_INS`, each with its reason, and what is set right in moto itself in `moto_mended`; everything else is moto.
+`STAND_INS`, each with its reason, and what is set right in moto itself in `moto_patches`; everything else is moto.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import run_simple
 from werkzeug.wrappers import Request, Response
 
-from tests.support.moto_mended import mend
+from tests.support.moto_patches import patch
 
 STAND_INS = {
     "backup: CreateBackupSelection, GetBackupSelection, ListBackupSelections, DeleteBackupSelection": (
@@ -51,10 +51,10 @@ class StandIns:
             return self.otherwise({**environ, **{key: f"{environ[key]}/" for key in _PATHS if key in environ}}, start)
         if request.method == "GET" and _COPIES.fullmatch(request.path):
             return _json({"RecoveryPoints": []})(environ, start)
-        found = _SELECTIONS.fullmatch(request.path)
-        if found is None:
+        result = _SELECTIONS.fullmatch(request.path)
+        if result is None:
             return self.otherwise(environ, start)
-        return self._answer(request, found["plan"], found["selection"] or None)(environ, start)
+        return self._answer(request, result["plan"], result["selection"] or None)(environ, start)
 
     def _answer(self, request: Request, plan: str, selection: str | None) -> Response:
         if request.method == "PUT":
@@ -84,10 +84,10 @@ def _json(value: dict[str, Any], status: int = 200) -> Response:
 
 
 def main() -> None:
-    """Serve on a port of this machine until somebody ends it."""
+    """Serve on a port of this machine until it is ended."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
-    mend()
+    patch()
     moto = DomainDispatcherApplication(create_backend_app)
     run_simple(
         "127.0.0.1",

@@ -38,7 +38,7 @@ STACKS: Mapping[str, Mapping[str, Any]] = {
         },
         "open_webui": _ADMIN,
         "models": _NO_MODELS,
-        # Nobody answers there.
+        # Nothing answers there.
         "certificate": {"mode": "lets-encrypt", "lets_encrypt": {"directory": "https://acme.invalid/directory"}},
     },
 }
@@ -146,7 +146,7 @@ def keep(folder: Path, name: str, state: str, file: Path) -> None:
 def without_scripts(state: Any) -> Any:
     """Leave out what makes a container large and holds no data: it may be replaced as it is.
 
-    Likewise where the program was on the machine that recorded it.
+    It also leaves out the path of the program on the machine that recorded the state.
     """
     for resource in state["deployment"]["resources"]:
         for key in ("sourcePosition", "stackTrace"):

@@ -32,8 +32,8 @@ def shown(case: Case) -> str:
     """Return what a case's file says of its configuration: all of it, or the differences from the whole one."""
     if case.path == WHOLE:
         return rendered(case)
-    found = "\n".join(differences(_whole().splitlines(), rendered(case).splitlines()))
-    return f"{found.rstrip()}\n"
+    result = "\n".join(differences(_whole().splitlines(), rendered(case).splitlines()))
+    return f"{result.rstrip()}\n"
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A real ssh server on this machine, that lets its own client in and nobody else."""
+"""A real ssh server on this machine, that lets in its own client alone."""
 
 import os
 import shutil

@@ -37,7 +37,7 @@ NO_CHANGE = re.compile(r"Resources:\n +\d+ unchanged\n")
 
 
 def free_port(ports: Iterator[int] = _PORTS) -> int:
-    """Return a port of 127.0.0.1 that nobody listens on, the next such one of `ports`.
+    """Return a port of 127.0.0.1 without a listener, the next such one of `ports`.
 
     Below the range out of which the kernel takes those of outgoing connections, or one of these would have it by the
     time it is wanted; and never the same twice.
@@ -88,11 +88,11 @@ class Workshop:
         passphrase = directory / "passphrase"
         passphrase.write_text(PASSPHRASE)
         passphrase.chmod(0o600)
-        kept = {key: value for key, value in environment.items() if not key.startswith("PULUMI_CONFIG_PASSPHRASE")}
+        remaining = {key: value for key, value in environment.items() if not key.startswith("PULUMI_CONFIG_PASSPHRASE")}
         return cls(
             project,
             {
-                **kept,
+                **remaining,
                 "PULUMI_BACKEND_URL": f"file://{state}",
                 "PULUMI_CONFIG_PASSPHRASE_FILE": str(passphrase),
                 "PULUMI_SKIP_UPDATE_CHECK": "true",
@@ -265,11 +265,11 @@ class StackUnderTest:
 
     def owned(self, collection: str) -> list[str]:
         """Return the names of its containers, volumes or networks that the engine has."""
-        found = getattr(self.engine, collection).list(
+        result = getattr(self.engine, collection).list(
             filters={"label": [f"stack={self.name}", "app=open-webui-edge"]},
             **({"all": True} if collection == "containers" else {}),
         )
-        return sorted(item.name for item in found)
+        return sorted(item.name for item in result)
 
     def wait_until_ready(self) -> None:
         """Wait until the application answers through the proxy."""

@@ -34,7 +34,7 @@ class TlsGrade:
     @property
     def reasons(self) -> list[str]:
         """What keeps it from being better."""
-        return [found for key, found in self.findings.items() if key.startswith(("grade_cap", "grading_cap"))]
+        return [result for key, result in self.findings.items() if key.startswith(("grade_cap", "grading_cap"))]
 
 
 def grade(engine: docker.DockerClient, url: str, *, ca_file: Path, artefacts: Path, name: str) -> TlsGrade:

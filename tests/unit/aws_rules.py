@@ -143,8 +143,8 @@ def _parameters(resource: Resource) -> set[str]:
     """Return what a resource of this type can be given, as the SDK names it."""
     _, module, name = resource.type.split(":")
     package = module.partition("/")[0]
-    found = importlib.import_module("pulumi_aws" if package == "index" else f"pulumi_aws.{package}")
-    return set(inspect.signature(getattr(found, name)._internal_init).parameters)  # noqa: SLF001  # where they are
+    result = importlib.import_module("pulumi_aws" if package == "index" else f"pulumi_aws.{package}")
+    return set(inspect.signature(getattr(result, name)._internal_init).parameters)  # noqa: SLF001  # where they are
 
 
 def _kind(resource: Resource) -> str:

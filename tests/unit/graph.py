@@ -72,19 +72,19 @@ class Graph:
     def needed_by(self, resource: Resource) -> list[Resource]:
         """Return all that is there for as long as a resource is: what it depends on, its provider, what is above it."""
         by_urn = {one.urn: one for one in self.resources}
-        found: dict[str, Resource] = {}
+        actual: dict[str, Resource] = {}
         pending = [resource.urn]
         while pending:
             one = by_urn.get(pending.pop())
-            if one is not None and one.urn not in found:
-                found[one.urn] = one
+            if one is not None and one.urn not in actual:
+                actual[one.urn] = one
                 pending += one.keeps
-        return [one for one in found.values() if one is not resource]
+        return [one for one in actual.values() if one is not resource]
 
     def named(self, name: str) -> Resource:
         """Return the one resource of that logical name."""
-        (found,) = (resource for resource in self.resources if resource.name == name)
-        return found
+        (actual,) = (resource for resource in self.resources if resource.name == name)
+        return actual
 
     def identities(self) -> str:
         """Write one line a resource: what an existing stack knows it by."""

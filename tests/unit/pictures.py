@@ -62,8 +62,8 @@ def document(stacks: Mapping[str, Graph]) -> str:
         pages += ["", f"## {name}: {count} resources", "", "```mermaid", *_picture(parts, graph), "```", ""]
         pages += ["| part | resources | not deleted by `make down` |", "|---|---|---|"]
         for part in parts:
-            kept = ", ".join(sorted(_words(one.type.rpartition(":")[2]) for one in part.resources if _is_kept(one)))
-            pages.append(f"| {_title(part.name)} | {part.made_of or 'looked up'} | {kept} |")
+            retained = ", ".join(sorted(_words(one.type.rpartition(":")[2]) for one in part.resources if _is_kept(one)))
+            pages.append(f"| {_title(part.name)} | {part.made_of or 'looked up'} | {retained} |")
     return "\n".join(pages) + "\n"
 
 
@@ -74,7 +74,7 @@ def _is_kept(one: Resource) -> bool:
 def _parts(graph: Graph) -> list[Part]:
     """Return the boxes: what needs least comes first, whatever order the program happened to make them in."""
     by_urn = {one.urn: one for one in graph.resources}
-    found: dict[str, Part] = {}
+    result: dict[str, Part] = {}
     for one in graph.resources:
         above = one
         while above.type not in _FRAMES and (not above.type.startswith(_OURS) or above.type in _INSIDE):
@@ -94,8 +94,8 @@ def _parts(graph: Graph) -> list[Part]:
             continue
         else:
             name = above.name
-        found.setdefault(name, Part(name)).resources.append(one)
-    parts = [found[name] for name in sorted(found)]
+        result.setdefault(name, Part(name)).resources.append(one)
+    parts = [result[name] for name in sorted(result)]
     needs = _needs(parts, graph)
     return sorted(parts, key=lambda part: (len(_all_below(part.name, needs)), part.name))
 
@@ -159,14 +159,14 @@ def _edges(parts: Sequence[Part], graph: Graph) -> list[tuple[str, str]]:
 
 
 def _all_below(name: str, needs: Mapping[str, set[str]]) -> set[str]:
-    found: set[str] = set()
+    result: set[str] = set()
     pending = [*needs[name]]
     while pending:
         one = pending.pop()
-        if one not in found:
-            found.add(one)
+        if one not in result:
+            result.add(one)
             pending += needs[one]
-    return found
+    return result
 
 
 def _lines(text: str) -> list[str]:

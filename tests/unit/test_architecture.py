@@ -95,17 +95,17 @@ PRODUCT = {module_of(path): path for path in (ROOT / "__main__.py", *modules(*so
 
 def imports(path: Path) -> set[str]:
     """Return what a file imports, anywhere in it: modules of this project by their full names, others as written."""
-    found: set[str] = set()
+    result: set[str] = set()
     package = module_of(path) if path.name == "__init__.py" else module_of(path).rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            result |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             above = package.rsplit(".", node.level - 1)[0] if node.level else ""
             name = ".".join(filter(None, (above, node.module)))
             for alias in node.names:
-                found.add(f"{name}.{alias.name}" if f"{name}.{alias.name}" in PRODUCT else name)
-    return found
+                result.add(f"{name}.{alias.name}" if f"{name}.{alias.name}" in PRODUCT else name)
+    return result
 
 
 def folder_of(module: str) -> str:
@@ -203,8 +203,8 @@ def test_no_command_waits_for_the_sdk_that_it_does_not_use() -> None:
 
 def test_who_brings_no_certificate_does_not_wait_for_what_reads_one() -> None:
     loaded = f"{PACKAGE}.components.preflight, {PACKAGE}.components.deployment"
-    found = "any(name.startswith('cryptography') for name in sys.modules)"
-    assert _loads(f"import sys, {loaded}; sys.exit({found})") == 0
+    result = "any(name.startswith('cryptography') for name in sys.modules)"
+    assert _loads(f"import sys, {loaded}; sys.exit({result})") == 0
 
 
 @pytest.mark.parametrize(

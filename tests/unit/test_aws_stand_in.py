@@ -106,8 +106,8 @@ def test_what_does_not_fit_is_refused_with_its_path(shape: Shape, given: dict[st
 
 def test_what_the_provider_chose_stays_where_nothing_else_is_wanted(shape: Shape) -> None:
     prior = {"name": "x", "size": 8, "encrypted": True, "tags": None, "root_block_device": [{"volume_size": 16}]}
-    wanted = values.to_terraform({"name": "y", "rootBlockDevice": {}}, shape, "thing")
-    assert values.proposed(prior, wanted, shape) == {
+    expected = values.to_terraform({"name": "y", "rootBlockDevice": {}}, shape, "thing")
+    assert values.proposed(prior, expected, shape) == {
         "name": "y",
         "size": 8,
         "encrypted": None,

@@ -43,9 +43,9 @@ _TOPICS = st.fixed_dictionaries(
             [{}, {"admin": ADMIN}, {"admin": {**ADMIN, "password": "correct horse; battery"}}]
         ),
         "certificate": st.builds(lambda number: {"self_signed": {"generation": number}}, st.integers(1, 3)),
-        "monitoring": st.builds(lambda wanted: {"prometheus": {"enabled": wanted}}, st.booleans()),
+        "monitoring": st.builds(lambda expected: {"prometheus": {"enabled": expected}}, st.booleans()),
     },
-    optional={"backup": st.builds(lambda wanted: {"enabled": wanted}, st.booleans())},
+    optional={"backup": st.builds(lambda expected: {"enabled": expected}, st.booleans())},
 )
 _AWS_TOPICS = ("platform", "site", "dns")
 

@@ -36,12 +36,12 @@ def _slug(heading: str) -> str:
 @cache
 def _anchors(page: Path) -> frozenset[str]:
     """Return the anchors of a page, made as GitHub and the site (mkdocs.yml) make them."""
-    found: list[str] = []
+    result: list[str] = []
     for heading in re.findall(r"^#+ (.+?) *$", _FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
         slug = _slug(text)
-        found.append(f"{slug}-{found.count(slug)}" if slug in found else slug)
-    return frozenset(found)
+        result.append(f"{slug}-{result.count(slug)}" if slug in result else slug)
+    return frozenset(result)
 
 
 def _fault(page: Path, link: str) -> str | None:

@@ -58,14 +58,14 @@ def _programs() -> list[str]:
 
 
 def test_no_program_leaves_the_encoding_to_the_locale() -> None:
-    found = [
+    result = [
         f"{file}:{call.lineno}"
         for file in _programs()
         # Tests write what they read themselves.
         if not file.startswith("tests/") and (ROOT / file).exists()
         for call in calls_without_encoding((ROOT / file).read_text(encoding="utf-8"))
     ]
-    assert not found, f"give these encoding='utf-8': {' '.join(found)}"
+    assert not result, f"give these encoding='utf-8': {' '.join(result)}"
 
 
 def test_other_programs_are_spoken_to_in_utf_8_where_the_locale_has_another_encoding() -> None:

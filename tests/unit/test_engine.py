@@ -139,34 +139,34 @@ def test_an_engine_that_goes_away_during_an_update_was_asked_before() -> None:
 
 @pytest.mark.parametrize(("kind", "model"), [("container", Container), ("network", Network)])
 def test_what_an_interrupted_update_left_behind_is_removed(kind: str, model: type) -> None:
-    found = MagicMock(spec=model, labels={"deployment": OURS}, attrs={"Labels": {"deployment": OURS}})
+    result = MagicMock(spec=model, labels={"deployment": OURS}, attrs={"Labels": {"deployment": OURS}})
     client = MagicMock()
-    getattr(client, f"{kind}s").get.return_value = found
+    getattr(client, f"{kind}s").get.return_value = result
     engine_with(client).remove_leftovers(kind, "edge-unit-x", OURS)
-    found.remove.assert_called_once()
+    result.remove.assert_called_once()
 
 
 def test_what_a_former_instance_left_running_is_removed_with_its_network_and_strangers_are_not() -> None:
     ours, theirs = (MagicMock(spec=Container, labels={"deployment": whose}) for whose in (OURS, "SHA256:theirs"))
-    found = MagicMock(spec=Network, attrs={"Labels": {"deployment": OURS}}, containers=[ours, theirs])
+    result = MagicMock(spec=Network, attrs={"Labels": {"deployment": OURS}}, containers=[ours, theirs])
     client = MagicMock()
-    client.networks.get.return_value = found
+    client.networks.get.return_value = result
     engine_with(client).remove_leftovers("network", "edge-unit-network", OURS)
     ours.remove.assert_called_once_with(force=True)
     theirs.remove.assert_not_called()
-    found.remove.assert_called_once()
+    result.remove.assert_called_once()
 
 
 @pytest.mark.parametrize("kind", ["container", "network", "volume"])
 @pytest.mark.parametrize("labels", [{"deployment": "SHA256:theirs"}, {}, None], ids=["theirs", "none", "null"])
 def test_what_belongs_to_somebody_else_is_left_alone(kind: str, labels: dict[str, str] | None) -> None:
     model = {"container": Container, "network": Network, "volume": object}[kind]
-    found = MagicMock(spec=model, labels=labels, attrs={"Labels": labels}, remove=MagicMock())
+    result = MagicMock(spec=model, labels=labels, attrs={"Labels": labels}, remove=MagicMock())
     client = MagicMock()
-    getattr(client, f"{kind}s").get.return_value = found
+    getattr(client, f"{kind}s").get.return_value = result
     with pytest.raises(EngineError, match=f"The {kind} edge-unit-x exists and belongs to another deployment"):
         engine_with(client).remove_leftovers(kind, "edge-unit-x", OURS)
-    found.remove.assert_not_called()
+    result.remove.assert_not_called()
 
 
 def test_a_person_who_lost_the_state_is_told_how_to_go_on_with_the_data() -> None:
@@ -182,11 +182,11 @@ def test_a_person_who_lost_the_state_is_told_how_to_go_on_with_the_data() -> Non
 
 
 def test_a_volume_of_our_own_is_taken_over() -> None:
-    found = MagicMock(spec=object, attrs={"Labels": {"deployment": OURS}}, remove=MagicMock())
+    result = MagicMock(spec=object, attrs={"Labels": {"deployment": OURS}}, remove=MagicMock())
     client = MagicMock()
-    client.volumes.get.return_value = found
+    client.volumes.get.return_value = result
     engine_with(client).remove_leftovers("volume", "edge-unit-open-webui-data", OURS)
-    found.remove.assert_not_called()
+    result.remove.assert_not_called()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.support.rendered_cases import rendered
 
 GIXY = Path(sys.executable).parent / "gixy"
 CASES = {path.stem: rendered(read_case(path)) for path in case_files("rendered")}
-KEPT = {"/_app/immutable/", "/_app/version.json", *FRONTEND_PATHS}
+CACHED = {"/_app/immutable/", "/_app/version.json", *FRONTEND_PATHS}
 _PASSED = re.compile(r"location (?:= )?(\S+) \{\s+proxy_pass http://open_webui(\S+);")
 
 
@@ -36,10 +36,10 @@ def findings_in(configurations: Mapping[str, str], directory: Path) -> dict[str,
         (directory / f"{name}.nginx").write_text(text)
     files = [str(directory / f"{name}.nginx") for name in configurations]
     ended = subprocess.run([GIXY, "--format", "json", *files], capture_output=True, text=True, check=False)  # noqa: S603
-    found: dict[str, list[Finding]] = {name: [] for name in configurations}
+    result: dict[str, list[Finding]] = {name: [] for name in configurations}
     for issue in json.loads(ended.stdout):
-        found[Path(issue["path"]).stem].append(Finding(issue["plugin"], issue["reason"], issue["config"]))
-    return found
+        result[Path(issue["path"]).stem].append(Finding(issue["plugin"], issue["reason"], issue["config"]))
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def has_a_reason(finding: Finding, whole: str) -> bool:
         case "proxy_pass_normalized":
             # On purpose: what Nginx decided by, and keeps an answer under, is what the application is asked for.
             passed = _PASSED.findall(finding.configuration)
-            return bool(passed) and all(asked == given and asked in KEPT for asked, given in passed)
+            return bool(passed) and all(asked == given and asked in CACHED for asked, given in passed)
         case "hsts_header":
             # Off by setting; or on for all servers at once, which gixy does not see: it does not know the merging.
             said = "add_header Strict-Transport-Security" in whole
@@ -81,5 +81,5 @@ def test_weakness_is_noticed(plugin: str, tmp_path: Path) -> None:
     strong, weak = WEAKNESSES[plugin]
     whole = CASES["local"].replace(strong, weak)
     assert whole != CASES["local"]
-    (found,) = findings_in({"weak": whole}, tmp_path).values()
-    assert plugin in {finding.plugin for finding in found if not has_a_reason(finding, whole)}
+    (result,) = findings_in({"weak": whole}, tmp_path).values()
+    assert plugin in {finding.plugin for finding in result if not has_a_reason(finding, whole)}

@@ -149,10 +149,10 @@ def _unchanged(stack: str, *, preview: bool) -> Graph:
 @pytest.mark.parametrize("stack", STACKS)
 def test_identities_are_a_contract(stack: str, *, update: bool) -> None:
     expected = IDENTITIES / f"{stack}.txt"
-    found = deployed(stack).identities()
+    result = deployed(stack).identities()
     if update:
-        expected.write_text(found)
-    assert found == expected.read_text()
+        expected.write_text(result)
+    assert result == expected.read_text()
 
 
 def test_every_resource_has_a_component_above_it(graph: Graph) -> None:
@@ -230,7 +230,7 @@ _TLS = "/etc/open-webui-edge/candidate/tls"
 
 
 @pytest.fixture
-def brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Issued:
+def provided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Issued:
     """A certificate in the project's folder."""
     issued = server(["localhost", "127.0.0.1"], authority("Test issuing", authority("Test root")), key=rsa_key())
     monkeypatch.chdir(tmp_path)
@@ -240,11 +240,11 @@ def brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Issued:
     return issued
 
 
-def test_the_proxy_serves_the_certificate_that_somebody_brings(brought: Issued) -> None:
+def test_the_proxy_serves_the_certificate_that_somebody_brings(provided: Issued) -> None:
     given = {**PROVIDED, "provided": {**PROVIDED["provided"], "passphrase": "hunter22"}}
     graph = deployed("local", certificate=given)
-    assert _installed(graph)[f"{_TLS}/certificate.pem"] == brought.chain_pem
-    assert _installed(graph)[f"{_TLS}/private_key.pem"] == brought.key_pem
+    assert _installed(graph)[f"{_TLS}/certificate.pem"] == provided.chain_pem
+    assert _installed(graph)[f"{_TLS}/private_key.pem"] == provided.key_pem
     assert "uploads" in graph.named("edge-nginx-installer").secret_inputs
     assert "ssl_ciphers ECDHE-RSA-" in _configuration(graph)
     assert "Strict-Transport-Security" in _configuration(graph)
@@ -253,9 +253,9 @@ def test_the_proxy_serves_the_certificate_that_somebody_brings(brought: Issued) 
 
 
 def test_a_certificate_that_ends_soon_is_a_warning_of_the_update(
-    brought: Issued, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    provided: Issued, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del brought
+    del provided
     issued = server(["localhost", "127.0.0.1"], authority("Test issuing", authority("Test root")), days=(-9, 9))
     (tmp_path / "chain.pem").write_text(issued.chain_pem)
     (tmp_path / "key.pem").write_text(issued.key_pem)
@@ -267,14 +267,14 @@ def test_a_certificate_that_ends_soon_is_a_warning_of_the_update(
     assert said[0].startswith("certificate.provided: expires on ")
 
 
-def test_the_authority_outlives_a_change_of_mode(brought: Issued) -> None:
-    del brought
+def test_the_authority_outlives_a_change_of_mode(provided: Issued) -> None:
+    del provided
     given = {**PROVIDED, "provided": {**PROVIDED["provided"], "passphrase": "hunter22"}}
     assert deployed("local", certificate=given).identities() == deployed("local").identities()
 
 
-def test_a_certificate_that_is_refused_stops_the_program(brought: Issued) -> None:
-    del brought
+def test_a_certificate_that_is_refused_stops_the_program(provided: Issued) -> None:
+    del provided
     with pytest.raises(pulumi.RunError, match=r'private_key_file: "key\.pem" is encrypted'):
         deployed("local", certificate=PROVIDED)
 
@@ -362,10 +362,10 @@ def test_prometheus_is_told_what_the_settings_say_and_published_for_the_host_alo
     )
     files = {upload["file"].rpartition("/")[2]: upload["content"] for upload in server["uploads"]}
     assert set(files) == {"prometheus.yml", "recording.yaml", "alerts.yaml", "status.html"}
-    told = yaml.safe_load(files["prometheus.yml"])
+    reported = yaml.safe_load(files["prometheus.yml"])
     targets = {
         entry["labels"]["instance"]: (job["job_name"], *entry["targets"])
-        for job in told["scrape_configs"]
+        for job in reported["scrape_configs"]
         for entry in job["static_configs"]
     }
     assert targets == {
@@ -406,10 +406,10 @@ def test_monitoring_changes_no_container_that_was_there() -> None:
     monitored, before = deployed("monitored"), deployed("monitored", monitoring={})
     # The installer brings the new configuration, by a reload.
     for resource in before.of("Container"):
-        found, expected = ({**one.inputs, "labels": []} for one in (monitored.named(resource.name), resource))
+        result, expected = ({**one.inputs, "labels": []} for one in (monitored.named(resource.name), resource))
         if resource.name == "edge-nginx-installer":
-            assert found.pop("uploads") != expected.pop("uploads")
-        assert found == expected, resource.name
+            assert result.pop("uploads") != expected.pop("uploads")
+        assert result == expected, resource.name
 
 
 def test_what_a_certificate_changes_replaces_the_installer_alone() -> None:
@@ -616,8 +616,8 @@ def test_generated_secrets_differ_by_purpose() -> None:
 def test_the_application_is_told_of_the_provider_at_which_people_sign_in() -> None:
     graph = deployed("oidc")
     environment = _given(graph)["environment"]
-    told = {name: value for name, value in environment.items() if "OAUTH" in name or "OPENID" in name}
-    assert told == {
+    reported = {name: value for name, value in environment.items() if "OAUTH" in name or "OPENID" in name}
+    assert reported == {
         "ENABLE_OAUTH_GROUP_CREATION": "true",
         "ENABLE_OAUTH_GROUP_MANAGEMENT": "true",
         "ENABLE_OAUTH_ID_TOKEN_COOKIE": "true",

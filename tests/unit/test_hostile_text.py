@@ -222,7 +222,7 @@ def test_every_text_that_a_stack_can_say_is_tried() -> None:
 
 
 def text_settings(annotation: Any, path: str = "") -> Iterator[str]:
-    """Walk the models to the paths of all texts; * is a key that somebody chooses."""
+    """Walk the models to the paths of all texts; * is a key that the user chooses."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is dict:
         yield from text_settings(arguments[0], f"{path}.*")

@@ -44,7 +44,7 @@ def test_report_and_stack_file_are_what_the_case_says(case: ImportCase, tmp_path
     folder = tmp_path / "old"
     try:
         made, said = imported(case, folder)
-        # As wide as it is for somebody, and not for who has a longer folder.
+        # As wide as it is for every user, whatever the folder's length.
         here, there = str(folder), "/home/me/old"
         made.rows = [
             replace(row, what=row.what.replace(here, there), text=row.text.replace(here, there)) for row in made.rows

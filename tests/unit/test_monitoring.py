@@ -61,9 +61,9 @@ def queries_of_the_dashboard() -> list[str]:
     ids=["recording rules", "alerts", "page", "dashboard"],
 )
 def test_every_name_that_is_used_is_measured_or_recorded(text: str) -> None:
-    found = used(text)
-    assert found
-    assert found - measured() - set(RECORDED) == set()
+    result = used(text)
+    assert result
+    assert result - measured() - set(RECORDED) == set()
 
 
 def test_every_rule_that_is_recorded_is_used() -> None:
@@ -87,10 +87,10 @@ def test_every_setting_that_an_alert_names_is_one() -> None:
     named = [path for path in re.findall(r"\b[a-z_]+(?:\.[a-z_]+)+\b", text) if path.split(".")[0] in topics]
     assert named
     for path in named:
-        found: Any = StackSettings()
+        result: Any = StackSettings()
         for part in path.split("."):
-            assert hasattr(found, part), path
-            found = getattr(found, part)
+            assert hasattr(result, part), path
+            result = getattr(result, part)
 
 
 def test_every_command_that_an_alert_names_is_one() -> None:
@@ -156,14 +156,14 @@ def test_configuration_says_what_it_was_given() -> None:
         replicas={"a": "a:3", "b": "b:3"},
         alertmanagers=["http://one:9093", "https://two.example.com/team/"],
     )
-    told = yaml.safe_load(text)
-    assert told["global"] == {
+    reported = yaml.safe_load(text)
+    assert reported["global"] == {
         "scrape_interval": "5s",
         "scrape_timeout": "5s",
         "evaluation_interval": "5s",
         "external_labels": {"stack": "chat's"},
     }
-    assert told["alerting"]["alertmanagers"] == [
+    assert reported["alerting"]["alertmanagers"] == [
         {"scheme": "http", "static_configs": [{"targets": ["one:9093"]}]},
         {
             "scheme": "https",
@@ -171,16 +171,16 @@ def test_configuration_says_what_it_was_given() -> None:
             "static_configs": [{"targets": ["two.example.com"]}],
         },
     ]
-    assert [job["job_name"] for job in told["scrape_configs"]] == ["proxy", "requests", "replica"]
+    assert [job["job_name"] for job in reported["scrape_configs"]] == ["proxy", "requests", "replica"]
 
 
 def test_without_an_alertmanager_nobody_is_told() -> None:
     text = render_prometheus(
         stack="local", seconds=60, proxy="nginx:1", counter="request-counter:2", replicas={"a": "a:3"}, alertmanagers=[]
     )
-    told = yaml.safe_load(text)
-    assert "alerting" not in told
-    assert told["global"]["scrape_timeout"] == "10s"
+    reported = yaml.safe_load(text)
+    assert "alerting" not in reported
+    assert reported["global"]["scrape_timeout"] == "10s"
 
 
 @pytest.mark.parametrize(

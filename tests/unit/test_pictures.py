@@ -24,7 +24,7 @@ def _graph(stack: str) -> Graph:
 
 
 def test_the_pictures_show_what_is_made(*, update: bool) -> None:
-    found = document({stack: _graph(stack) for stack in EXAMPLES})
+    result = document({stack: _graph(stack) for stack in EXAMPLES})
     if update:
-        PAGE.write_text(found, encoding="utf-8")
-    assert PAGE.read_text(encoding="utf-8") == found, "run: make docs"
+        PAGE.write_text(result, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == result, "run: make docs"

@@ -213,7 +213,7 @@ def test_whatever_is_accepted_believes_nobody_but_the_load_balancer_and_whom_it_
         own = () if aws is None or placed.load_balancer is LoadBalancerKind.NONE else (aws.vpc.cidr,)
         assert set(placed.trusted_proxies) == {*own, *stack.proxy.trusted_proxies}
         assert all(ip_network(network).prefixlen for network in placed.trusted_proxies)
-        # A preamble from whom nobody trusts would make every client the load balancer.
+        # A preamble from an untrusted address would make every client the load balancer.
         assert placed.trusted_proxies or not placed.proxy_protocol
         if own:
             assert not placed.http3

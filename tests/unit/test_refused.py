@@ -51,8 +51,8 @@ def test_message_is_exactly_what_the_case_says(case: Case, *, update: bool) -> N
 def test_nothing_is_registered_and_no_traceback_is_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = read_case(CASES / f"refused/{name}.yaml")
 
-    def facts(_: Engine, *, volume: tuple[str, str] | None, **wanted: Sequence[str]) -> EngineFacts:
-        return _facts(case.machine, *wanted.values(), volume=volume)
+    def facts(_: Engine, *, volume: tuple[str, str] | None, **required: Sequence[str]) -> EngineFacts:
+        return _facts(case.machine, *required.values(), volume=volume)
 
     monkeypatch.setattr(Engine, "facts", facts)
     # It has never been up.
@@ -116,7 +116,7 @@ def _taken(case: Case) -> list[int]:
     return case.machine.get("taken", [])
 
 
-def _facts(machine: dict[str, Any], wanted: Sequence[str], *, volume: tuple[str, str] | None) -> EngineFacts:
+def _facts(machine: dict[str, Any], required: Sequence[str], *, volume: tuple[str, str] | None) -> EngineFacts:
     return EngineFacts(
         local=True,
         rootless=machine.get("rootless", False),
@@ -125,7 +125,7 @@ def _facts(machine: dict[str, Any], wanted: Sequence[str], *, volume: tuple[str,
         ),
         volumes=frozenset(machine.get("volumes", ())),
         missing_images={
-            name: machine.get("registry", "") for name in wanted if name not in machine.get("images", wanted)
+            name: machine.get("registry", "") for name in required if name not in machine.get("images", required)
         },
         external_volume=None if volume is None else VolumeUse(**machine.get("volume", {"exists": True})),
     )

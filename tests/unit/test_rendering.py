@@ -41,11 +41,11 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def test_configuration_is_exactly_what_the_case_says(case: Case, *, update: bool) -> None:
-    found = shown(case)
+    result = shown(case)
     if update:
-        case.rewrite(found)
+        case.rewrite(result)
     else:
-        assert found == case.expected
+        assert result == case.expected
 
 
 def test_a_difference_is_shown_with_the_block_that_it_is_in() -> None:
@@ -128,13 +128,13 @@ def test_what_the_proxy_says_the_application_cannot(case: Case, tmp_path: Path) 
 
 
 def test_nothing_private_can_be_kept(case: Case, tmp_path: Path) -> None:
-    kept = {"/_app/immutable/", *FRONTEND_PATHS, "/manifest.json", "/opensearch.xml", "/api/version", "/api/config"}
+    cached = {"/_app/immutable/", *FRONTEND_PATHS, "/manifest.json", "/opensearch.xml", "/api/version", "/api/config"}
     for server in within(parsed(rendered(case), tmp_path), "http", "server"):
         assert not list(within(server["block"], "proxy_cache"))
         for location in within(server["block"], "location"):
             if not list(within(location["block"], "proxy_cache")):
                 continue
-            assert location["args"][-1] in kept
+            assert location["args"][-1] in cached
             (unless,) = within(location["block"], "proxy_no_cache")
             assert {"$is_page", "$http_authorization"} <= set(unless["args"])
             (audience,) = (
@@ -251,7 +251,7 @@ def test_nothing_changes_but_what_a_setting_says() -> None:
     assert [line.strip() for line in set(new) - set(old) if "said nothing for 31m" in line]
 
 
-def told(*identity_headers: str) -> StackSettings:
+def reported(*identity_headers: str) -> StackSettings:
     settings = StackSettings()
     environment = {f"WEBUI_AUTH_TRUSTED_{'X' * (n + 1)}_HEADER": name for n, name in enumerate(identity_headers)}
     # Not validated: what is refused by the settings is refused once more.
@@ -261,7 +261,7 @@ def told(*identity_headers: str) -> StackSettings:
 
 
 def test_identity_headers_of_the_environment_are_cleared_once_each(tmp_path: Path) -> None:
-    settings = told("X-Our-Email", "x-our-email", "REMOTE-USER")
+    settings = reported("X-Our-Email", "x-our-email", "REMOTE-USER")
     text = render_configuration(settings, stack=STACK, upstreams=["a:1"])
     for server in within(parsed(text, tmp_path), "http", "server"):
         for location in within(server["block"], "location"):
@@ -274,7 +274,7 @@ def test_identity_headers_of_the_environment_are_cleared_once_each(tmp_path: Pat
 @pytest.mark.parametrize("name", ["X Our", "X-Our;", "X-{Our}", "$x", "X_Our", "X-Our\n", ""])
 def test_what_is_no_name_of_a_header_is_never_written(name: str) -> None:
     with pytest.raises(ValueError, match="is not the name of a header"):
-        render_configuration(told(name), stack=STACK, upstreams=["a:1"])
+        render_configuration(reported(name), stack=STACK, upstreams=["a:1"])
 
 
 @pytest.mark.parametrize("text", ["it's", "a\\b", "$a", "a\nb", "a\0b"])
@@ -312,6 +312,6 @@ def test_whoever_asks_for_a_token_over_plain_http_finds_the_place(case: Case, tm
         if "/.well-known/acme-challenge/" in paths:
             assert "_" not in names
             challenged |= names if plain else set()
-    wanted = {f"[{host}]" if ":" in host else host for host in case.acme_challenges}
-    assert challenged >= wanted
-    assert bool(challenged) == bool(wanted)
+    required = {f"[{host}]" if ":" in host else host for host in case.acme_challenges}
+    assert challenged >= required
+    assert bool(challenged) == bool(required)

@@ -23,7 +23,7 @@ def pattern(text: str) -> re.Pattern[str]:
     return re.compile(text.replace("(?<", "(?P<"))
 
 
-def found(manager: dict[str, Any]) -> list[dict[str, str]]:
+def result(manager: dict[str, Any]) -> list[dict[str, str]]:
     (file_pattern,) = manager["managerFilePatterns"]
     assert re.search(file_pattern.strip("/"), SOURCE.relative_to(ROOT).as_posix())
     (text,) = manager["matchStrings"]
@@ -36,10 +36,10 @@ def version_in(manager: dict[str, Any], tag: str) -> str | None:
 
 
 def test_every_image_is_found_with_its_version() -> None:
-    assert {(one["registry"], one["repository"], one["currentValue"]) for one in found(IMAGES)} == {
+    assert {(one["registry"], one["repository"], one["currentValue"]) for one in result(IMAGES)} == {
         (image.registry, image.repository, image.version) for image in PINNED
     }
-    assert [one["currentValue"] for one in found(OPEN_WEBUI)] == [images.OPEN_WEBUI_VERSION]
+    assert [one["currentValue"] for one in result(OPEN_WEBUI)] == [images.OPEN_WEBUI_VERSION]
 
 
 def test_the_version_is_read_from_the_tag() -> None:

@@ -94,7 +94,7 @@ TRIAL = Trial(
 
 
 @pytest.mark.parametrize(
-    ("replicas", "wanted"),
+    ("replicas", "expected"),
     [
         ([replica(1, "0.12.4"), replica(2, "0.12.4")], False),
         ([replica(1, "0.11.4"), replica(2, "0.11.4")], True),
@@ -112,8 +112,8 @@ TRIAL = Trial(
         "made before: unknown",
     ],
 )
-def test_another_version_is_known_by_what_runs(replicas: list[SimpleNamespace], wanted: bool) -> None:  # noqa: FBT001 - a case
-    assert InventedEngine(replicas).change().needs_upgrade() is wanted
+def test_another_version_is_known_by_what_runs(replicas: list[SimpleNamespace], expected: bool) -> None:  # noqa: FBT001 - a case
+    assert InventedEngine(replicas).change().needs_upgrade() is expected
 
 
 @pytest.mark.parametrize("was_here", [True, False])

@@ -27,9 +27,6 @@ _EXCLUDED = ("CHANGELOG.md", "docs/decisions/", "tests/unit/test_words.py", "tes
 """History, and what states of former releases hold."""
 _WITHOUT_PROSE = {".png", ".svg", ".webp", ".txt.gz", ".lock"}
 
-_NOT_YET = frozenset({"tests"})
-"""Folders that are still to be cleaned. None is added."""
-
 
 def _tracked() -> list[Path]:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)  # noqa: S607 - git of the PATH
@@ -41,7 +38,7 @@ def _folder(path: Path) -> str:
     return path.parts[0] if len(path.parts) > 1 else "."
 
 
-FOLDERS = sorted({_folder(path) for path in _tracked()} - _NOT_YET)
+FOLDERS = sorted({_folder(path) for path in _tracked()})
 
 
 def ruled_out_words(text: str) -> Iterator[str]:
@@ -88,10 +85,6 @@ def test_no_word_is_ruled_out(folder: str) -> None:
             words += ruled_out_names_of_shell(text)
         faults += [f"{path}:{word}" for word in words]
     assert not faults, "these words are ruled out (see the top of this file):\n" + "\n".join(faults)
-
-
-def test_folders_still_to_be_cleaned_exist() -> None:
-    assert {_folder(path) for path in _tracked()} >= _NOT_YET
 
 
 @pytest.mark.parametrize(

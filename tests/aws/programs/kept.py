@@ -15,7 +15,7 @@ if dns:
     zone = DnsZone("edge-zone", DnsZoneArgs(zone="example.com", create=dns["create"]), options)
     args = DnsRecordsArgs(zone_id=zone.zone_id, names=["chat.example.com"], address="192.0.2.7")
     DnsRecords("edge-records", args, options)
-wanted = VolumeBackupArgs(volume_arn="arn:aws:ec2:eu-central-1:123456789012:volume/vol-0a1b2c3d4e5f60718")
+expected = VolumeBackupArgs(volume_arn="arn:aws:ec2:eu-central-1:123456789012:volume/vol-0a1b2c3d4e5f60718")
 if backup:
-    wanted["daily"] = DailyArgs(at="03:00", keep_days=7)
-VolumeBackup("edge-backup", wanted, options)
+    expected["daily"] = DailyArgs(at="03:00", keep_days=7)
+VolumeBackup("edge-backup", expected, options)

@@ -21,7 +21,7 @@ class Address:
         self._doors: dict[int, Door] = {}
 
     def lead_to(self, target: str | None) -> None:
-        """Lead to a machine's address, or to none; then nobody listens."""
+        """Lead to a machine's address, or to none; then there is no listener."""
         if target != self._target:
             self.close()
             self._target = target
@@ -88,7 +88,7 @@ class Door:
             end.close()
 
     def close(self) -> None:
-        """Let nobody in any more, and end all connections."""
+        """Accept no more connections, and end all that exist."""
         self._closed = True
         self._porter.join()
         with self._lock:

@@ -61,7 +61,7 @@ http {{
     }}
 }}
 """
-# It checks at a port of its own choice, and leads nobody to a target before that was well.
+# It checks at a port of its own choice, and sends no request to a target before that was healthy.
 _NETWORK = """
 global
     log stderr format raw local0
@@ -107,9 +107,9 @@ class Ordered:
         groups = {each["TargetGroupArn"]: each for each in elb.describe_target_groups()["TargetGroups"]}
         targets: dict[str, str] = {}
         for group in groups:
-            (found,) = elb.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
-            machine = hardware.machine(found["Target"]["Id"])
-            targets[group] = f"{machine.address}:{found['Target']['Port']}"
+            (result,) = elb.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
+            machine = hardware.machine(result["Target"]["Id"])
+            targets[group] = f"{machine.address}:{result['Target']['Port']}"
         # moto knows no such time of a listener, and AWS's own default is this.
         return cls(int(attributes.get("idle_timeout.timeout_seconds", "350")), listeners, groups, targets)
 

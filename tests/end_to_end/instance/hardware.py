@@ -68,7 +68,7 @@ class Hardware:
             )
             docker("exec", self._hop, "ip", "address", "add", f"{ADDRESS}/32", "dev", "eth0")
             process = docker("inspect", "--format={{.State.Pid}}", self._hop).strip()
-            self.metadata = MetadataService(Path(f"/proc/{process}/ns/net"), self._told)
+            self.metadata = MetadataService(Path(f"/proc/{process}/ns/net"), self._reported)
             self.metadata.__enter__()
         except BaseException:
             self._clear_away()
@@ -162,7 +162,7 @@ class Hardware:
         self._lead()
 
     def _plug(self, instances: Mapping[str, Any], volumes: Mapping[str, Any]) -> None:
-        wanted = {
+        expected = {
             volume_id: attachment["InstanceId"]
             for volume_id, volume in volumes.items()
             for attachment in volume["Attachments"]
@@ -170,9 +170,9 @@ class Hardware:
         }
         for instance_id, machine in self.machines.items():
             for volume_id in list(machine.plugged):
-                if wanted.get(volume_id) != instance_id:
+                if expected.get(volume_id) != instance_id:
                     machine.unplug(volume_id)
-        for volume_id, instance_id in wanted.items():
+        for volume_id, instance_id in expected.items():
             disk = self.disks.setdefault(volume_id, Disk(volume_id, self.folder / f"{volume_id}.img"))
             disk.have(volumes[volume_id]["Size"])
             machine = self.machines.get(instance_id)
@@ -200,12 +200,12 @@ class Hardware:
             self._cables.release()
 
     def _lead_each(self) -> None:
-        for found in self._ec2.describe_addresses()["Addresses"]:
-            address = self.addresses.setdefault(found["PublicIp"], Address(found["PublicIp"]))
-            machine = self.machines.get(found.get("InstanceId", ""))
+        for result in self._ec2.describe_addresses()["Addresses"]:
+            address = self.addresses.setdefault(result["PublicIp"], Address(result["PublicIp"]))
+            machine = self.machines.get(result.get("InstanceId", ""))
             address.lead_to(None if machine is None else machine.address)
 
-    def _told(self, address: str) -> Facts | None:
+    def _reported(self, address: str) -> Facts | None:
         for instance_id, machine in list(self.machines.items()):
             if machine.address == address:
                 return self._facts.get(instance_id)

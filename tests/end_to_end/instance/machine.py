@@ -141,14 +141,14 @@ class Machine:
     def do(self, script: str) -> str:
         """Run a script as root on the machine and return what it printed; a failure fails the test."""
         code, output = self.attempt(script)
-        assert code == 0, f"{self.instance_id}: {script}: {output}\n{self.told()}"
+        assert code == 0, f"{self.instance_id}: {script}: {output}\n{self.reported()}"
         return output
 
     def attempt(self, script: str) -> tuple[int, str]:
         """Run a script; return its exit code and what it printed."""
         return inside(self.name, "sh", "-c", script)
 
-    def told(self) -> str:
+    def reported(self) -> str:
         """Return what a person would look at when something is wrong with it."""
         looks = (
             "systemctl --failed --no-pager --plain",

@@ -144,15 +144,15 @@ def _body_at(path: str, facts: Facts) -> bytes | None:
 
 
 def _leaf(tree: Mapping[str, Any], parts: list[str]) -> bytes | None:
-    found: Any = tree
+    result: Any = tree
     for part in parts:
-        if not isinstance(found, dict) or part not in found:
+        if not isinstance(result, dict) or part not in result:
             return None
-        found = cast("dict[str, Any]", found)[part]
-    if isinstance(found, dict):
-        lines = (f"{key}/" if isinstance(value, dict) else key for key, value in cast("dict[str, Any]", found).items())
+        result = cast("dict[str, Any]", result)[part]
+    if isinstance(result, dict):
+        lines = (f"{key}/" if isinstance(value, dict) else key for key, value in cast("dict[str, Any]", result).items())
         return "\n".join(lines).encode()
-    return str(found).encode()
+    return str(result).encode()
 
 
 def credentials() -> str:

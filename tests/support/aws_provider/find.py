@@ -88,11 +88,11 @@ def _in_mirrors(environment: Mapping[str, str]) -> Iterator[Path]:
     if environment.get("TF_PLUGIN_CACHE_DIR"):
         folders.append(Path(environment["TF_PLUGIN_CACHE_DIR"]))
     for folder in folders:
-        for found in folder.glob(f"{below}/terraform-provider-aws_v{RELEASE}.*"):
-            if os.access(found, os.X_OK):
-                yield found
+        for result in folder.glob(f"{below}/terraform-provider-aws_v{RELEASE}.*"):
+            if os.access(result, os.X_OK):
+                yield result
 
 
 def _version(program: Path) -> tuple[int, ...]:
-    found = re.search(r"_v(\d+)\.(\d+)\.(\d+)", program.name)
-    return tuple(map(int, found.groups())) if found else ()
+    result = re.search(r"_v(\d+)\.(\d+)\.(\d+)", program.name)
+    return tuple(map(int, result.groups())) if result else ()

@@ -118,9 +118,9 @@ def message(name: str, /, **fields: Any) -> Any:
 def errors(answer: Any) -> list[tuple[str, str]]:
     """Return the errors of an answer: the path of the attribute, and what is wrong with it."""
     return [
-        (".".join(map(_step, found.attribute.steps)), ": ".join(filter(None, (found.summary, found.detail))))
-        for found in answer.diagnostics
-        if found.severity == _ERROR
+        (".".join(map(_step, result.attribute.steps)), ": ".join(filter(None, (result.summary, result.detail))))
+        for result in answer.diagnostics
+        if result.severity == _ERROR
     ]
 
 

@@ -148,10 +148,10 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
         _fail_for_errors(
             context, self._upstream.ask("ValidateDataSourceConfig", type_name=kind, config=_dynamic(config))
         )
-        found = self._upstream.ask("ReadDataSource", type_name=kind, config=_dynamic(config))
-        _fail_for_errors(context, found)
+        result = self._upstream.ask("ReadDataSource", type_name=kind, config=_dynamic(config))
+        _fail_for_errors(context, result)
         # `return` is a keyword of Python.
-        return provider_pb2.InvokeResponse(**{"return": _struct(values.to_pulumi(_value(found.state), shape))})
+        return provider_pb2.InvokeResponse(**{"return": _struct(values.to_pulumi(_value(result.state), shape))})
 
     # --- Resources
 
@@ -231,12 +231,12 @@ class AwsProvider(provider_pb2_grpc.ResourceProviderServicer):
         state = _value(answer.new_state)
         if state is None:
             return provider_pb2.ReadResponse()
-        found = _outputs(state, answer.private, shape)
+        result = _outputs(state, answer.private, shape)
         if not inputs:
             settable = {each.pulumi for each in shape.fields.values() if each.settable}
-            inputs = {key: value for key, value in found.items() if key in settable}
+            inputs = {key: value for key, value in result.items() if key in settable}
         return provider_pb2.ReadResponse(
-            id=request.id, properties=_struct(_marked(found, inputs, shape)), inputs=_struct(inputs)
+            id=request.id, properties=_struct(_marked(result, inputs, shape)), inputs=_struct(inputs)
         )
 
     def Delete(self, request: Message, context: Message) -> Message:
@@ -343,7 +343,7 @@ def _name(given: dict[str, Any], before: dict[str, Any], request: Message, kind:
 
 
 def _keeps_its_name(given: dict[str, Any], changed: set[str], kind: str, shape: Shape) -> bool:
-    """Tell whether somebody gave a name and gives it again: two cannot have it at a time."""
+    """Tell whether the program gave a name and gives it again: two cannot have it at a time."""
     key = _NAMED_BY.get(kind, "name")
     if key not in shape.fields or key in changed:
         return False
@@ -373,8 +373,8 @@ def _outputs(state: dict[str, Any], private: bytes | None, shape: Shape) -> dict
 
 
 def _stored(properties: Message) -> tuple[dict[str, Any], bytes]:
-    found = values.bare(_read(properties))
-    return values.unpack(base64.b64decode(found[_STATE])), base64.b64decode(found.get(_PRIVATE, ""))
+    result = values.bare(_read(properties))
+    return values.unpack(base64.b64decode(result[_STATE])), base64.b64decode(result.get(_PRIVATE, ""))
 
 
 def _marked(outputs: dict[str, Any], given: dict[str, Any], shape: Shape) -> dict[str, Any]:

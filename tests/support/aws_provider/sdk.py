@@ -63,10 +63,10 @@ def of_function(module: str, name: str) -> Class | None:
 @cache
 def _class(module: str, file: str, name: str, parts: str) -> Class | None:
     text = _text(module, file)
-    found = re.search(rf"^class {name}\b.*?:\n", text, re.MULTILINE)
-    if found is None:
+    result = re.search(rf"^class {name}\b.*?:\n", text, re.MULTILINE)
+    if result is None:
         return None
-    body = re.split(r"^\S", text[found.end() :], maxsplit=1, flags=re.MULTILINE)[0]
+    body = re.split(r"^\S", text[result.end() :], maxsplit=1, flags=re.MULTILINE)[0]
     properties: dict[str, Property] = {}
     for getter in _GETTER.finditer(body):
         type_ = getter["type"]
@@ -95,7 +95,7 @@ def snake(name: str) -> str:
 
 def camel(name: str) -> str:
     """Write load_balancer as loadBalancer."""
-    return re.sub(r"_(\w)", lambda found: found[1].upper(), name)
+    return re.sub(r"_(\w)", lambda result: result[1].upper(), name)
 
 
 def capital(name: str) -> str:

@@ -84,13 +84,13 @@ class Shape:
         """Give every attribute of a record its name in Pulumi, as the SDK's class has it."""
         properties = known.properties if known else {}
         for name, shape in self.fields.items():
-            found = self._property(kind, name, shape, properties)
-            shape.pulumi = found.name if found else _by_rule(name, shape)
-            if found and shape.form in {Form.LIST, Form.SET}:
+            result = self._property(kind, name, shape, properties)
+            shape.pulumi = result.name if result else _by_rule(name, shape)
+            if result and shape.form in {Form.LIST, Form.SET}:
                 # The SDK knows better than the schema: limits may be a validator's there.
-                shape.alone = not found.many
+                shape.alone = not result.many
             inside = shape.element or shape
-            inside.named(kind, known.of_part(found) if known and found else None)
+            inside.named(kind, known.of_part(result) if known and result else None)
         return self
 
     @staticmethod

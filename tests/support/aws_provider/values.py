@@ -145,20 +145,20 @@ def to_pulumi(value: Any, shape: Shape) -> Any:
     if shape.form is Form.MAP:
         return {key: to_pulumi(each, _inside(shape)) for key, each in value.items()}
     if shape.form is Form.RECORD:
-        found = {each.pulumi: to_pulumi(value.get(name), each) for name, each in shape.fields.items()}
-        return {key: each for key, each in found.items() if each is not None}
+        result = {each.pulumi: to_pulumi(value.get(name), each) for name, each in shape.fields.items()}
+        return {key: each for key, each in result.items() if each is not None}
     return float(value) if shape.form is Form.NUMBER and isinstance(value, str) else value
 
 
-def proposed(prior: Any, wanted: Any, shape: Shape) -> Any:
+def proposed(prior: Any, expected: Any, shape: Shape) -> Any:
     """Return what Terraform proposes: what is wanted, and what the provider chose where nothing is.
 
     The parts of a list are matched by place, those of a set with the first that has everything which is wanted.
     """
-    if not isinstance(wanted, dict) or shape.form is not Form.RECORD:
-        return wanted
+    if not isinstance(expected, dict) or shape.form is not Form.RECORD:
+        return expected
     before = prior if isinstance(prior, dict) else {}
-    return {name: _part(before.get(name), wanted.get(name), each) for name, each in shape.fields.items()}
+    return {name: _part(before.get(name), expected.get(name), each) for name, each in shape.fields.items()}
 
 
 def _part(old: Any, new: Any, shape: Shape) -> Any:

@@ -35,9 +35,9 @@ def provide(registry: Registry, images: Iterable[Image], step: Step) -> None:
 
     """
     with lock.exclusive("official-images", step), ExitStack() as stack:
-        wanted = [image for image in images if _recorded(image) != _fingerprint(image)]
+        expected = [image for image in images if _recorded(image) != _fingerprint(image)]
         donor = Donor(stack, step)
-        for image in wanted:
+        for image in expected:
             name = f"{image.repository}:{image.tag}"
             with rootfs.workplace(image.role) as place:
                 root = place / "root"
@@ -48,7 +48,7 @@ def provide(registry: Registry, images: Iterable[Image], step: Step) -> None:
                 step.now(f"pushing {name}")
                 registry.push_layer(image, layer, settings)
             _record(image).write_text(_fingerprint(image), encoding="utf-8")
-        step.done(f"{len(wanted)} built")
+        step.done(f"{len(expected)} built")
 
 
 def _recipe(image: Image) -> Callable[[Image, Path, Donor, Step], Settings]:

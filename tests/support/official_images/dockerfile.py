@@ -50,4 +50,4 @@ def _instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
 
 
 def _replaced(text: str, values: Mapping[str, str]) -> str:
-    return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda found: values.get(found[1] or found[2], ""), text)
+    return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda result: values.get(result[1] or result[2], ""), text)

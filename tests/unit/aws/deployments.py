@@ -90,13 +90,13 @@ def settings_of(stack: str) -> dict[str, Any]:
         settings = settings_of(f"{balancer}-new-{dns}-lets-encrypt")
         return {**settings, "certificate": {**settings["certificate"], "lets_encrypt": {"challenge": "dns-01"}}}
     ((balancer, vpc, dns, mode),) = (words for words in COMBINATIONS if "-".join(words) == stack)
-    behind = vpc == "existing" and balancer != "none"
+    proxied = vpc == "existing" and balancer != "none"
     return {
         "platform": {
             "kind": "aws-vm",
             "aws": {
                 "region": "eu-central-1",
-                "vpc": {**_VPCS[vpc], **({"cidr": "10.30.0.0/16"} if behind else {})},
+                "vpc": {**_VPCS[vpc], **({"cidr": "10.30.0.0/16"} if proxied else {})},
                 "instance": {"image": "ubuntu", "ssh_from": ["203.0.113.7/32", "2001:db8::/64"]},
                 "load_balancer": _BALANCERS[balancer],
             },

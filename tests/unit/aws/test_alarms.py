@@ -33,8 +33,8 @@ WATCHED = {
 @pytest.mark.parametrize("preview", [False, True])
 @pytest.mark.parametrize("load_balancer", LoadBalancerKind)
 def test_what_is_there_is_watched(load_balancer: LoadBalancerKind, *, preview: bool) -> None:
-    found = {one.name.removeprefix("edge-alarms-") for one in alarms(load_balancer, preview=preview).of("MetricAlarm")}
-    assert found == WATCHED[load_balancer]
+    result = {one.name.removeprefix("edge-alarms-") for one in alarms(load_balancer, preview=preview).of("MetricAlarm")}
+    assert result == WATCHED[load_balancer]
 
 
 FIGURES = [

@@ -31,8 +31,8 @@ def test_the_vault_is_kept_and_hangs_on_nothing_that_costs(*, preview: bool) -> 
 
 @pytest.mark.parametrize("preview", [False, True])
 def test_nothing_else_outlives_the_stack(*, preview: bool) -> None:
-    kept = [one.name for one in backup(preview=preview).resources if one.protect or one.retain]
-    assert sorted(kept) == [
+    retained = [one.name for one in backup(preview=preview).resources if one.protect or one.retain]
+    assert sorted(retained) == [
         "edge-backup-role",
         "edge-backup-role-back-up",
         "edge-backup-role-restore",

@@ -121,5 +121,5 @@ def test_it_is_asked_for_when_authorities_know_who_may_issue() -> None:
 
 
 def test_the_sdk_knows_the_record_under_these_names() -> None:
-    found = {"domain_name", "resource_record_name", "resource_record_type", "resource_record_value"}
-    assert found <= set(dir(aws.acm.outputs.CertificateDomainValidationOption))
+    result = {"domain_name", "resource_record_name", "resource_record_type", "resource_record_value"}
+    assert result <= set(dir(aws.acm.outputs.CertificateDomainValidationOption))

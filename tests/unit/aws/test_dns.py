@@ -73,11 +73,11 @@ def test_a_load_balancer_has_aliases_in_the_families_that_it_answers(
     kinds: set[str], *, preview: bool, ipv6: bool
 ) -> None:
     graph = records(preview=preview, alias=Alias(dns_name="edge.elb.example.net", zone_id="Z-ELB", ipv6=ipv6))
-    found = graph.of("Record")
-    assert {(one.inputs["name"], one.inputs["type"]) for one in found} == {
+    result = graph.of("Record")
+    assert {(one.inputs["name"], one.inputs["type"]) for one in result} == {
         (name, kind) for name in ("chat.example.com", "example.com") for kind in kinds
     }
-    for one in found:
+    for one in result:
         assert one.inputs["aliases"] == [
             {"name": "edge.elb.example.net", "zoneId": "Z-ELB", "evaluateTargetHealth": False}
         ]

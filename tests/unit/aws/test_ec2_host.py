@@ -70,8 +70,8 @@ def test_every_disk_is_encrypted(graph: Graph) -> None:
 
 
 def test_data_and_keys_outlive_the_instance(graph: Graph) -> None:
-    kept = {resource.name for resource in graph.resources if resource.protect and resource.retain}
-    assert kept == {"edge-host-data", "edge-host-client-key", "edge-host-host-key"}
+    retained = {resource.name for resource in graph.resources if resource.protect and resource.retain}
+    assert retained == {"edge-host-data", "edge-host-client-key", "edge-host-host-key"}
 
 
 @pytest.mark.parametrize("answers_challenges", [False, True])
@@ -121,12 +121,12 @@ def test_user_data_names_the_parameter_and_holds_no_secret() -> None:
     assert parameter.inputs["type"] == "SecureString"
     assert parameter.inputs["value"] == "OPENSSH PRIVATE KEY"
     assert "value" in parameter.secret_inputs
-    told = yaml.safe_load(instance.inputs["userData"])
+    reported = yaml.safe_load(instance.inputs["userData"])
     assert "PRIVATE KEY" not in instance.inputs["userData"]
-    (environment,) = (file["content"] for file in told["write_files"] if file["path"].endswith("/host.env"))
+    (environment,) = (file["content"] for file in reported["write_files"] if file["path"].endswith("/host.env"))
     assert f"HOST_KEY_PARAMETER={parameter.inputs['name']}\n" in environment
     assert "DATA_VOLUME=edge-host-data-id\n" in environment
-    assert told["ssh_authorized_keys"] == ["ssh-ed25519 AAAA"]
+    assert reported["ssh_authorized_keys"] == ["ssh-ed25519 AAAA"]
     assert "userData" not in instance.secret_inputs
 
 

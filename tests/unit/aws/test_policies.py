@@ -25,9 +25,9 @@ def graph(request: pytest.FixtureRequest) -> Graph:
 
 
 def of_aws(graph: Graph) -> list[Resource]:
-    found = [one for one in graph.resources if one.type.startswith("aws:")]
-    assert found
-    return found
+    result = [one for one in graph.resources if one.type.startswith("aws:")]
+    assert result
+    return result
 
 
 def below(value: Any) -> Iterator[tuple[str, Any]]:
@@ -48,10 +48,10 @@ def test_everything_keeps_the_rules(graph: Graph) -> None:
 @pytest.mark.parametrize("stack", ["staging", "production"])
 def test_identities_are_a_contract(stack: str, *, update: bool) -> None:
     expected = IDENTITIES / f"{stack}.txt"
-    found = deployed(stack).identities()
+    result = deployed(stack).identities()
     if update:
-        expected.write_text(found)
-    assert found == expected.read_text()
+        expected.write_text(result)
+    assert result == expected.read_text()
 
 
 @pytest.mark.parametrize("stack", ["staging", "production", *BY_ROLE, *STACKS[4::5]])
@@ -200,8 +200,8 @@ def test_what_the_engine_holds_goes_with_the_instance_and_is_not_deleted(graph: 
     for one in inside:
         assert not one.protect, one.name
         assert one.deleted_with == "edge-vm-host-instance", one.name
-    kept = {"edge-letsencrypt", "edge-open-webui-data"}
-    assert kept <= {one.name for one in graph.of("Volume") if one.retain}
+    retained = {"edge-letsencrypt", "edge-open-webui-data"}
+    assert retained <= {one.name for one in graph.of("Volume") if one.retain}
 
 
 # What is in the state alone, or costs nothing and is not counted.
@@ -232,22 +232,22 @@ def test_no_issuer_is_asked_before_the_site_is_found_by_its_names(stack: str) ->
     graph = deployed(stack)
     before = {one.name for one in graph.needed_by(graph.named("edge-certbot-server"))}
     # All records, and whatever the site stands behind.
-    wanted = {one.name for one in graph.of("Record")} | {one.name for one in graph.of("Listener")}
-    assert wanted <= before
+    required = {one.name for one in graph.of("Record")} | {one.name for one in graph.of("Listener")}
+    assert required <= before
 
 
 def test_no_container_has_the_host_s_network_but_certbot_s_where_it_needs_the_role(graph: Graph) -> None:
     """There, the metadata service answers."""
-    found = {one.name for one in graph.of("Container") if one.inputs.get("networkMode") == "host"}
+    result = {one.name for one in graph.of("Container") if one.inputs.get("networkMode") == "host"}
     by_role = any(policy.name == "edge-vm-host-role-policy-challenges" for policy in graph.of("RolePolicy"))
-    assert found == ({"edge-certbot-server"} if by_role else set())
+    assert result == ({"edge-certbot-server"} if by_role else set())
     certbot = [one for one in graph.of("Container") if one.name == "edge-certbot-server"]
     assert by_role == any("AKIA" not in json.dumps(one.inputs["uploads"]) and _by_dns(one) for one in certbot)
 
 
 def _by_dns(certbot: Resource) -> bool:
-    (told,) = (file["content"] for file in certbot.inputs["uploads"] if file["file"].endswith("/settings.json"))
-    return json.loads(told)["challenge"] == "dns-01"
+    (reported,) = (file["content"] for file in certbot.inputs["uploads"] if file["file"].endswith("/settings.json"))
+    return json.loads(reported)["challenge"] == "dns-01"
 
 
 @pytest.mark.parametrize("stack", BY_ROLE)
@@ -259,9 +259,9 @@ def test_certbot_begins_once_the_role_may_answer_challenges_in_the_site_s_zone(s
     zone = "Z-MADE" if "created" in stack else "Z-FOUND"
     assert policy["Statement"][-1]["Resource"] == f"arn:aws:route53:::hostedzone/{zone}"
     # Nor does what outlives the instance wait for it.
-    for kept in graph.resources:
-        if kept.protect and kept.name.startswith("edge-vm-host"):
-            assert "edge-vm-zone-zone" not in {one.name for one in graph.needed_by(kept)}
+    for retained in graph.resources:
+        if retained.protect and retained.name.startswith("edge-vm-host"):
+            assert "edge-vm-zone-zone" not in {one.name for one in graph.needed_by(retained)}
 
 
 @pytest.mark.parametrize("mode", ["acm", "acm-arn"])

@@ -25,10 +25,10 @@ def look_ups(stacks: Sequence[str] = SHOWN) -> set[str]:
 
 
 def test_the_policy_allows_what_the_stacks_are_made_of(*, update: bool) -> None:
-    found = policy(sorted(types()), sorted(look_ups()))
+    result = policy(sorted(types()), sorted(look_ups()))
     if update:
-        FILE.write_text(found)
-    assert FILE.read_text() == found, "run: make docs"
+        FILE.write_text(result)
+    assert FILE.read_text() == result, "run: make docs"
 
 
 def test_nothing_is_allowed_for_what_no_stack_has() -> None:

@@ -19,9 +19,9 @@ from open_webui_edge.components.aws.tags import limited_name, physical_name, tag
     ],
 )
 def test_a_name_that_fits_stays_and_another_is_cut_and_told_apart(stem: str, limit: int, name: str) -> None:
-    found = limited_name(stem, limit)
-    assert found == name or re.fullmatch(f"{name.rstrip('-')}-[0-9a-f]{{8}}", found)
-    assert len(found) <= limit
+    result = limited_name(stem, limit)
+    assert result == name or re.fullmatch(f"{name.rstrip('-')}-[0-9a-f]{{8}}", result)
+    assert len(result) <= limit
 
 
 @pytest.mark.parametrize("stem", ["a.b", "a_b", "a--b", "a" * 40, "a" * 31 + ".", "---", "é"])

@@ -352,8 +352,8 @@ def test_a_replica_out_of_rotation_is_named() -> None:
     (_, out) = services.judge_replicas(names, answers, ["a-1", "a-3"])
     assert (out.check, out.severity) == ("replicas.rotation", "warning")
     assert out.seen.startswith("a-2 is ready")
-    (_, nobody) = services.judge_replicas(names, answers, [])
-    assert nobody.severity == "failure"
+    (_, unserved) = services.judge_replicas(names, answers, [])
+    assert unserved.severity == "failure"
 
 
 def test_a_replica_that_is_not_ready_is_no_fault_of_the_rotation() -> None:

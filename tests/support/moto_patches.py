@@ -1,4 +1,4 @@
-"""What moto answers otherwise than AWS does, mended in its own process."""
+"""What moto answers otherwise than AWS does, corrected in its own process."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ IMAGES = {
     "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id": "ami-1e749f67",
     "/aws/service/canonical/ubuntu/server/24.04/stable/current/arm64/hvm/ebs-gp3/ami-id": "ami-0e9271c829888680e",
 }
-"""Public parameters of Debian's and Canonical's, which moto lacks and lets nobody set."""
+"""Public parameters of Debian's and Canonical's, which moto lacks and lets no client set."""
 
 
-def mend() -> None:
-    """Mend it, once a process."""
+def patch() -> None:
+    """Patch it, once a process."""
     _subnets()
     _security_group_rules()
     _public_parameters()
@@ -58,7 +58,7 @@ def _security_group_rules() -> None:
     def description(self: SecurityGroupRule) -> str | None:
         return self.ip_range.get("Description") or self.source_group.get("Description")
 
-    SecurityGroupRule.description = property(description)  # pyright: ignore[reportAttributeAccessIssue]  # likewise
+    SecurityGroupRule.description = property(description)  # pyright: ignore[reportAttributeAccessIssue]  # as above
 
 
 def _public_parameters() -> None:
@@ -86,7 +86,7 @@ def _public_parameters() -> None:
                 ],
             )
 
-    ParameterDict._check_loading_status = check_loading_status  # noqa: SLF001  # likewise
+    ParameterDict._check_loading_status = check_loading_status  # noqa: SLF001  # as above
 
 
 def _backup_plans() -> None:
