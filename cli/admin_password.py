@@ -33,17 +33,15 @@ def new_password(how: str) -> tuple[str, bool]:
     if how == _FROM_INPUT:
         return _given(), False
     if how:
-        message = (
+        raise ProblemError(
             "A password on a command line can be read by others and stays in the shell's history; write PASSWORD=stdin"
             " and pass it on standard input, or omit PASSWORD to generate one."
         )
-        raise ProblemError(message)
     if not sys.stdout.isatty():
-        message = (
+        raise ProblemError(
             "A generated password is shown once, on a terminal, and there is none; PASSWORD=stdin reads one from"
             " standard input."
         )
-        raise ProblemError(message)
     return secrets.token_urlsafe(_RANDOM_BYTES), True
 
 
@@ -51,15 +49,13 @@ def _given() -> str:
     try:
         text = getpass.getpass("New password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     except EOFError:
-        message = "No password was given, so nothing was changed."
-        raise ProblemError(message) from None
+        raise ProblemError("No password was given, so nothing was changed.") from None
     try:
         TypeAdapter(Password).validate_python(SecretStr(text))
     except ValidationError as error:
         (fault,) = error.errors(include_url=False, include_input=False)
         words = fault.get("ctx", {}).get("error", fault["msg"])
-        message = f"PASSWORD: {words}"
-        raise ProblemError(message) from None
+        raise ProblemError(f"PASSWORD: {words}") from None
     return text
 
 
@@ -74,8 +70,7 @@ def set_for(host: Engine, stack: str, email: str | None, password: str) -> dict[
     """
     running = [one for one in containers.of_stack(host, stack, "open-webui") if one["State"]["Status"] == "running"]
     if not running:
-        message = f"No Open WebUI of the stack {stack} runs; `make up STACK={stack}` starts it."
-        raise ProblemError(message)
+        raise ProblemError(f"No Open WebUI of the stack {stack} runs; `make up STACK={stack}` starts it.")
     name = running[0]["Name"].lstrip("/")
     ended = subprocess.run(  # noqa: S603 # no shell
         [*host.client, "exec", "--interactive", name, "python3", "-c", delivery.program("open_webui/set_password.py")],
@@ -87,8 +82,7 @@ def set_for(host: Engine, stack: str, email: str | None, password: str) -> dict[
     )
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        message = f"The application's container {name} could not set it, and nothing was changed: {last}"
-        raise ProblemError(message)
+        raise ProblemError(f"The application's container {name} could not set it, and nothing was changed: {last}")
     said: dict[str, Any] = json.loads(ended.stdout)
     if "email" not in said:
         raise ProblemError(_no_such_administrator(email, said["administrators"]))

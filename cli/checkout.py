@@ -76,10 +76,9 @@ def bench() -> int:
     with step("Docker engine") as shown:
         host = engine.resolve()
         if not host.is_local:
-            message = (
+            raise ProblemError(
                 f"The clients must reach the containers, so the engine must be on this machine, not {host.address}."
             )
-            raise ProblemError(message)
         engine.ensure(host, shown)
     with step("images") as shown:
         source = images.ensure(host, images.RequiredImages(source=images.available_source(host)), shown)

@@ -128,11 +128,10 @@ def _down_with_instance(target: Stack, *, with_data: bool) -> int:
     name = target.name
     settings = stack.settings_of(name)
     if stack.setting(settings, "platform.aws.load_balancer.deletion_protection") is True:
-        message = (
+        raise ProblemError(
             "platform.aws.load_balancer.deletion_protection is true, so nothing was removed: write false in the stack "
             f"file, run `make up STACK={name}`, and then this again."
         )
-        raise ProblemError(message)
     # Only attachments are refreshed: everything on the instance is deleted with it.
     refresh = session.refresh_args(target, instance.attachment_urns)
     if with_data:
@@ -357,8 +356,7 @@ def _print_summary(target: Stack, host: Engine | None) -> None:
     outputs = target.outputs()
     url, certificate = outputs.get("url"), outputs.get("ca_certificate")
     if not isinstance(url, str):
-        message = "The stack has no output `url`; its program should export one."
-        raise ProblemError(message)
+        raise ProblemError("The stack has no output `url`; its program should export one.")
     settings = stack.settings_of(target.name)
     address = outputs.get("load_balancer") or outputs.get("host")
     here = host is not None and host.is_local and not instance.is_used(settings)
@@ -412,8 +410,7 @@ def _access_restriction(settings: dict[str, Any]) -> str:
 def _deletes_data() -> bool:
     value = os.environ.get("DATA", "")
     if value not in {"", "keep", "delete"}:
-        message = f"invalid DATA={value}; use DATA=delete to delete the data too, or omit it."
-        raise ProblemError(message)
+        raise ProblemError(f"invalid DATA={value}; use DATA=delete to delete the data too, or omit it.")
     return value == "delete"
 
 
@@ -444,8 +441,7 @@ def confirm(name: str, *, certified: bool = False, leaves_data: bool = False) ->
     if os.environ.get("YES") == "1":
         return
     if sys.stdin is None or not sys.stdin.isatty():
-        message = "Deleting data needs confirmation and there is no terminal; set YES=1 to confirm."
-        raise ProblemError(message)
+        raise ProblemError("Deleting data needs confirmation and there is no terminal; set YES=1 to confirm.")
     if certified:
         sys.stderr.write(
             "This also deletes its certificates and its account at the issuer: new ones count against the issuer's rate"
@@ -460,8 +456,7 @@ def confirm(name: str, *, certified: bool = False, leaves_data: bool = False) ->
     sys.stderr.write(f"{goes} Type {name} to continue: ")
     sys.stderr.flush()
     if sys.stdin.readline().strip() != name:
-        message = "That is not the stack's name; nothing was deleted."
-        raise ProblemError(message)
+        raise ProblemError("That is not the stack's name; nothing was deleted.")
 
 
 def _destroy_all(target: Stack) -> None:

@@ -32,8 +32,7 @@ def of_stack(engine: Engine, stack: str, role: str | None = None) -> list[dict[s
     """
     listed = engine.ask("ps", "--all", "--quiet", *filters(stack, role))
     if listed.returncode:
-        message = f"The engine at {engine.address} did not list its containers: {listed.stderr.strip()}"
-        raise ProblemError(message)
+        raise ProblemError(f"The engine at {engine.address} did not list its containers: {listed.stderr.strip()}")
     if not listed.stdout.split():
         return []
     # A container may disappear between the two calls; the others are still in the output.

@@ -58,8 +58,7 @@ def subject_of(target: Stack) -> Subject:
     """
     name = target.name
     if not target.exists():
-        message = f"There is no stack {name}; `make up STACK={name}` creates it."
-        raise ProblemError(message)
+        raise ProblemError(f"There is no stack {name}; `make up STACK={name}` creates it.")
     with ThreadPoolExecutor() as side_by_side:
         reading = side_by_side.submit(_settings, target)
         exported = target.resources(with_secrets=True)
@@ -84,11 +83,10 @@ def subject_of(target: Stack) -> Subject:
     inside.engine, inside.silent = _engine(target, resources)
     url = outputs.get("url") or (settings.site.url if settings is not None else None)
     if not isinstance(url, str):
-        message = (
+        raise ProblemError(
             f"The stack {name} is not up, and its settings cannot be read: {'; '.join(faults)}. Fix the stack file and"
             f" run `make up STACK={name}`."
         )
-        raise ProblemError(message)
     return Subject(
         url,
         address=_address(inside, outputs, url),

@@ -154,8 +154,7 @@ def _wait_until_it_answers(engine: Engine, process: subprocess.Popen[bytes], log
     while ping_error(engine) is not None:
         if process.poll() is not None or time.monotonic() > deadline:
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:] if log.exists() else []
-            message = f"The Docker engine for tests did not start: {' / '.join(lines) or 'it wrote nothing'}"
-            raise ProblemError(message)
+            raise ProblemError(f"The Docker engine for tests did not start: {' / '.join(lines) or 'it wrote nothing'}")
         time.sleep(0.2)
 
 

@@ -27,8 +27,7 @@ def current() -> str:
     """Return the version in pyproject.toml."""
     match = _IN_PROJECT.search(PROJECT.read_text(encoding="utf-8"))
     if match is None:
-        message = f'{PROJECT.name} has no version; add a line such as version = "0.1.0".'
-        raise ProblemError(message)
+        raise ProblemError(f'{PROJECT.name} has no version; add a line such as version = "0.1.0".')
     return match[1]
 
 
@@ -42,10 +41,9 @@ def section(version: str, day: date) -> str:
     files = notes()
     strange = [file.name for file in files if file.suffix != ".md" or file.suffixes[-2:-1] not in _suffixes()]
     if strange:
-        message = (
+        raise ProblemError(
             f"changes/ has files without a kind ({', '.join(strange)}); name them NAME.KIND.md: {', '.join(KINDS)}."
         )
-        raise ProblemError(message)
     if not files:
         raise ProblemError("changes/ is empty: there is nothing to release since the last version.")
     lines = [f"## {version} ({day.isoformat()})", ""]
@@ -64,13 +62,11 @@ def cut(version: str, day: date) -> None:
 
     """
     if not _VERSION.fullmatch(version):
-        message = f"VERSION={version} is not a version; use one such as 0.1.0."
-        raise ProblemError(message)
+        raise ProblemError(f"VERSION={version} is not a version; use one such as 0.1.0.")
     before = CHANGELOG.read_text(encoding="utf-8").removeprefix(TITLE).lstrip("\n") if CHANGELOG.exists() else ""
     newest = re.search(r"^## (\S+)", before, re.MULTILINE)
     if newest is not None and _numbers(version) <= _numbers(newest[1]):
-        message = f"VERSION={version} is not higher than {newest[1]}, the last release; use a higher one."
-        raise ProblemError(message)
+        raise ProblemError(f"VERSION={version} is not higher than {newest[1]}, the last release; use a higher one.")
     current()
     said = section(version, day)
     CHANGELOG.write_text(f"{TITLE}\n{said}\n{before}".rstrip("\n") + "\n", encoding="utf-8")
@@ -108,5 +104,4 @@ def day_of(text: str | None) -> date:
     try:
         return date.fromisoformat(text) if text else date.today()  # noqa: DTZ011 - the user's local date
     except ValueError:
-        message = f"DATE={text} is not a date; use one such as 2026-11-25."
-        raise ProblemError(message) from None
+        raise ProblemError(f"DATE={text} is not a date; use one such as 2026-11-25.") from None

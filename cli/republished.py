@@ -50,12 +50,11 @@ def refuse_built(name: str, settings: Mapping[str, Any]) -> None:
 
     """
     if setting(settings, "images.source") == ImageSource.BUILT:
-        message = (
+        raise ProblemError(
             f"Nothing was pulled: the images of {name} are built on this machine (images.source: built). To use the"
             " official ones, write images.source: pulled into the stack file and run"
             f" `make up STACK={name}`."
         )
-        raise ProblemError(message)
 
 
 def pull(target: Stack, engine: Engine, settings: Mapping[str, Any]) -> None:

@@ -135,8 +135,7 @@ def deployed(name: str) -> "Deployed":
 
     target = stack_of(name)
     if not target.exists():
-        message = f"There is no stack {name}; `make up STACK={name}` makes it."
-        raise ProblemError(message)
+        raise ProblemError(f"There is no stack {name}; `make up STACK={name}` makes it.")
     resources = resources_of(target)
     host = reachable_engine(name)
     if not instance.is_used(stack.settings_of(name)):
@@ -148,8 +147,7 @@ def engine_of_instance(name: str) -> Engine:
     """Return the engine of the stack's instance, which must exist."""
     access = access_of_instance(stack_of(name))
     if access is None:
-        message = f"The stack {name} has no instance yet; `make up STACK={name}` makes it."
-        raise ProblemError(message)
+        raise ProblemError(f"The stack {name} has no instance yet; `make up STACK={name}` makes it.")
     return engine.resolve(access=access, known_from=instance.KEY_SOURCE)
 
 

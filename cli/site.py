@@ -88,11 +88,10 @@ class SiteClient:
             except OSError as fault:
                 last = str(fault)
             if now() > end:
-                message = (
+                raise ProblemError(
                     f"{self.url}/ready did not say that Open WebUI is ready within {deadline:g} s (last: {last}); "
                     "`make status` and `make logs` (STACK=…) show more."
                 )
-                raise ProblemError(message)
             time.sleep(_POLL_INTERVAL)
 
     def has_no_account_yet(self) -> bool:

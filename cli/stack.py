@@ -37,11 +37,10 @@ def file_of(stack: str) -> Path:
 
     """
     if not _NAME.fullmatch(stack):
-        message = (
+        raise ProblemError(
             f"{stack!r} is not a name for a stack; use small letters and digits with single '-', '_' or '.' between, "
             "at most 100 of them."
         )
-        raise ProblemError(message)
     return FOLDER / f"Pulumi.{stack}.yaml"
 
 
@@ -58,11 +57,10 @@ def make_file(stack: str) -> bool:
     example = EXAMPLES / f"{stack}.yaml"
     if not example.exists():
         names = ", ".join(sorted(path.stem for path in EXAMPLES.glob("*.yaml")))
-        message = (
+        raise ProblemError(
             f"There is no stack {stack}: neither {_shown(file)} nor an example of that name (there are: {names}). "
             f"Copy one of them to {_shown(file)} and edit it."
         )
-        raise ProblemError(message)
     shutil.copyfile(example, file)
     return True
 

@@ -188,10 +188,9 @@ class Deployed:
             return None
         password = self.stack.output_in_clear("backup_password")
         if password is None:
-            message = (
+            raise ProblemError(
                 f"The stack {self.name} has no password for backups yet; `make up STACK={self.name}` generates it."
             )
-            raise ProblemError(message)
         return password
 
     def _volume(self, role: str) -> str:

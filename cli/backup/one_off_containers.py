@@ -176,8 +176,7 @@ class OneOffRunner:
         """
         answer = self.engine.ask(kind, "create", *options, *self.labels(labels), name)
         if answer.returncode:
-            message = f"The engine did not create the {kind} {name}: {answer.stderr.strip()}"
-            raise ProblemError(message)
+            raise ProblemError(f"The engine did not create the {kind} {name}: {answer.stderr.strip()}")
 
     def clear(self, role: str = ROLE) -> None:
         """Remove leftovers of killed runs.
@@ -210,8 +209,7 @@ class OneOffRunner:
         if made.returncode:
             holder = next((owner for one, owner in self._owners(ROLE) if one == name), None)
             if holder is None:
-                message = f"The engine did not create the container {name}: {made.stderr.strip()}"
-                raise ProblemError(message)
+                raise ProblemError(f"The engine did not create the container {name}: {made.stderr.strip()}")
             raise self._locked_by(name, holder)
         try:
             yield

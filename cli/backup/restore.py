@@ -60,19 +60,17 @@ def require_compatible(deployed: Deployed, snapshot: Snapshot) -> None:
     """
     theirs, kind = snapshot.manifest["open_webui"], snapshot.manifest["database"]
     if release(theirs) > release(deployed.version):
-        message = (
+        raise ProblemError(
             f"The backup is of Open WebUI {theirs}, and this stack runs {deployed.version}, which cannot read it: write"
             f" open_webui.version: {theirs}, run `make up STACK={deployed.name}`, and then this again."
         )
-        raise ProblemError(message)
     if kind != deployed.database:
         modes = {"sqlite": "none", "postgresql": "container or url"}
         names = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
-        message = (
+        raise ProblemError(
             f"The backup contains a database of {names[kind]}, and this stack uses {names[deployed.database]}: restore"
             f" into a stack with data.postgres.mode {modes[kind]}. Nothing was changed."
         )
-        raise ProblemError(message)
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -92,8 +90,7 @@ def _confirm(deployed: Deployed, what: str) -> None:
     )
     sys.stderr.flush()
     if sys.stdin.readline().strip() != deployed.name:
-        message = "That is not the stack's name; nothing was changed."
-        raise ProblemError(message)
+        raise ProblemError("That is not the stack's name; nothing was changed.")
 
 
 def _restore(deployed: Deployed, snapshot: Snapshot) -> None:
@@ -135,11 +132,10 @@ def _resume_interrupted(deployed: Deployed) -> bool:
             else:
                 _start(deployed)
         except ProblemError as why:
-            message = (
+            raise ProblemError(
                 f"{why}\nThis happened with the data of the interrupted restore. The data before it is retained: fix"
                 f" the cause and run this again, or roll back with `make restore STACK={deployed.name} FROM={_BEFORE}`."
-            )
-            raise ProblemError(message) from None
+            ) from None
     deployed.runner.run(deployed.files_task("finish"), purpose="Removing what was replaced", shown=False)
     return True
 
@@ -164,11 +160,10 @@ def _is_marked(deployed: Deployed) -> bool:
 def _undo_interrupted(deployed: Deployed) -> None:
     """Roll back an interrupted restore, whatever its progress."""
     if not _progress(deployed):
-        message = (
+        raise ProblemError(
             f"FROM={_BEFORE} rolls back an interrupted restore, and {deployed.name} has none; name a backup, such as"
             " FROM=latest."
         )
-        raise ProblemError(message)
     _confirm(deployed, "The data before the interrupted restore")
     _rollback(deployed)
 
@@ -252,11 +247,10 @@ def _rolled_back_on_failure(deployed: Deployed) -> Iterator[None]:
         try:
             _undo(deployed)
         except ProblemError as worse:
-            message = (
+            raise _RollbackFailedError(
                 f"{why}\nThe rollback failed, too: {worse}\nOpen WebUI stays down until"
                 f" `make restore STACK={deployed.name}` has completed it."
-            )
-            raise _RollbackFailedError(message) from None
+            ) from None
         raise
 
 

@@ -74,11 +74,10 @@ def require_own_folder(folder: Path) -> None:
     if folder.is_dir():
         others = sorted({path.name for path in folder.iterdir()} - {*_PARTS, "locks"})
         if others:
-            message = (
+            raise ProblemError(
                 f"TO={folder} contains other files ({', '.join(others[:3])}); use a folder that is empty, or that"
                 " contains backups of this stack."
             )
-            raise ProblemError(message)
 
 
 def mirror(deployed: Deployed, repository: Repository, folder: Path) -> tuple[int, int]:
@@ -92,21 +91,19 @@ def mirror(deployed: Deployed, repository: Repository, folder: Path) -> tuple[in
 
     """
     if repository.volume is None:
-        message = (
+        raise ProblemError(
             f"The backups of {deployed.name} are in {repository.address}, not on its engine; copy them with restic"
             " itself (restic copy), or omit TO."
         )
-        raise ProblemError(message)
     said = deployed.runner.run(deployed.restic_task(repository, "list"), purpose="Listing the backups", shown=False)
     digest, *lines = said.splitlines()
     listed = {name: int(size) for size, _, name in (line.partition(" ") for line in lines)}
     own = folder / "config"
     if own.exists() and hashlib.sha256(own.read_bytes()).hexdigest() != digest:
-        message = (
+        raise ProblemError(
             f"TO={folder} contains the backups of another stack, or of an earlier repository of this one; use another"
             " folder."
         )
-        raise ProblemError(message)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     missing = {name: size for name, size in listed.items() if _size(folder / name) != size}
     disk.require(sum(missing.values()), folder, "Storing the backup")
@@ -167,8 +164,7 @@ def repository_files(folder: Path) -> Mapping[str, Path]:
 
     """
     if not (folder / "config").is_file():
-        message = f"FROM={folder} contains no backups: the file `config` of a restic repository is missing."
-        raise ProblemError(message)
+        raise ProblemError(f"FROM={folder} contains no backups: the file `config` of a restic repository is missing.")
     return {
         str(path.relative_to(folder)): path
         for part in _PARTS

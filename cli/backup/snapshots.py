@@ -47,11 +47,10 @@ def requested_snapshot(deployed: Deployed) -> Iterator[Snapshot]:
     if said is None:
         with open_repository(deployed, deployed.repository) as (_, snapshots):
             listed = "\n".join(f"    {line(one)}" for one in snapshots)
-            message = (
+            raise ProblemError(
                 "FROM=… is missing; use latest, one of these, a folder that `make backup TO=…` wrote, or s3:…"
                 f"\n{listed or '    (there is no backup here)'}"
             )
-            raise ProblemError(message)
     if said.startswith("s3:"):
         repository, identity = _bucket(deployed, said), "latest"
     elif (folder := Path(said).expanduser()).is_dir():
@@ -64,8 +63,7 @@ def requested_snapshot(deployed: Deployed) -> Iterator[Snapshot]:
     elif said == "latest" or _SNAPSHOT.fullmatch(said):
         repository, identity = deployed.repository, said
     else:
-        message = f"FROM={said} is not a folder here, s3:…, latest, before, or the ID of a backup."
-        raise ProblemError(message)
+        raise ProblemError(f"FROM={said} is not a folder here, s3:…, latest, before, or the ID of a backup.")
     with open_snapshot(deployed, repository, identity) as snapshot:
         yield snapshot
 
@@ -77,8 +75,7 @@ def open_snapshot(deployed: Deployed, repository: Repository, identity: str) -> 
         matching = [one for one in snapshots if identity == "latest" or one["id"].startswith(identity)]
         if not matching:
             there = "; ".join(line(one) for one in snapshots) or "none"
-            message = f"There is no backup {identity} in {place(working)}; there are: {there}."
-            raise ProblemError(message)
+            raise ProblemError(f"There is no backup {identity} in {place(working)}; there are: {there}.")
         newest = matching[-1]
         task = deployed.restic_task(working, "manifest", newest["id"], waits=False)
         manifest = json.loads(deployed.runner.run(task, purpose="Reading the backup's manifest", shown=False))
@@ -108,8 +105,7 @@ def _password(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as fault:
-        message = f"KEY_FILE={file} cannot be read: {fault}."
-        raise ProblemError(message) from None
+        raise ProblemError(f"KEY_FILE={file} cannot be read: {fault}.") from None
 
 
 def _bucket(deployed: Deployed, address: str) -> Repository:
@@ -121,11 +117,10 @@ def _bucket(deployed: Deployed, address: str) -> Repository:
     }
     keys = {name: value for name, value in given.items() if value is not None} if given["access_key_id"] else own
     if "secret_access_key" not in keys:
-        message = (
+        raise ProblemError(
             f"FROM={address} needs a key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name the bucket in"
             " backup.repository.s3."
         )
-        raise ProblemError(message)
     return Repository(address, deployed.password, keys, None)
 
 
