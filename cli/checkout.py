@@ -16,7 +16,6 @@ from open_webui_edge.cli import docs_site, lanes, recent_engine
 from open_webui_edge.cli import release as releases
 
 TEST_PACKAGES = paths.CHECKOUT / "cli" / "test-packages.txt"
-BUILD = paths.CHECKOUT / "build"
 
 
 def test(*arguments: str) -> int:
@@ -43,7 +42,7 @@ def _test(arguments: Sequence[str], *, on_own_engine: Sequence[str] | None = Non
     with ExitStack() as held:
         # Lanes without an engine start first: engine and images may take minutes.
         without = [
-            held.enter_context(lanes.run_in_background(run, lanes.Surroundings(given), BUILD))
+            held.enter_context(lanes.run_in_background(run, lanes.Surroundings(given), paths.BUILD))
             for run in others
             if not run.lane.needs_engine
         ]
@@ -189,7 +188,7 @@ def _with_engine(runs: Sequence[lanes.Run], given: Mapping[str, str], *, recent:
         there = held.enter_context(_engine_for_tests(recent=recent))
         turns = held.enter_context(TemporaryDirectory(prefix="edge-turns-"))
         there = replace(there, environment={**given, **there.environment, lanes.TURNS: turns})
-        beside = [held.enter_context(lanes.run_in_background(run, there, BUILD)) for run in others]
+        beside = [held.enter_context(lanes.run_in_background(run, there, paths.BUILD)) for run in others]
         return [_pytest(watched, there), *(run.finish() for run in beside)]
 
 

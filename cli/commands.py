@@ -30,7 +30,6 @@ from open_webui_edge.cli import (
 from open_webui_edge.cli.stack import Stack
 from open_webui_edge.runtime.contract import TRIAL_ROLE
 
-BUILD = paths.CHECKOUT / "build"
 _ALL_GONE = (
     "The stack {0} and its data are gone; its file and its history stay. To remove these as well:"
     ' (eval "$(make -s env STACK={0})"; pulumi stack rm --yes {0})'
@@ -380,7 +379,7 @@ def _print_summary(target: Stack, host: Engine | None) -> None:
     lines = ["", f"Open WebUI is at {url}", *site.pending_dns(outputs)]
     lines += site.status_page(outputs, here=here)
     if certificate:
-        file = site.write_ca(certificate, BUILD, target.name).relative_to(paths.CHECKOUT)
+        file = site.write_ca(certificate, paths.BUILD, target.name).relative_to(paths.CHECKOUT)
         lines += [
             f"Its certificate is signed by this stack's own CA ({file}).",
             f"`make trust-ca STACK={target.name}` makes this machine and its browsers trust it; others need that file.",

@@ -9,9 +9,8 @@ from pathlib import Path
 from open_webui_edge.bootstrap import command, paths
 from open_webui_edge.bootstrap.problem import ProblemError
 
-_BUILD = paths.CHECKOUT / "build"
-_SITE = _BUILD / "site"
-_THEME = _BUILD / "site-theme"
+_SITE = paths.BUILD / "site"
+_THEME = paths.BUILD / "site-theme"
 """`theme.custom_dir` of mkdocs.yml."""
 _MERMAID = "11.17.2"
 _MERMAID_SHA256 = "581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8"

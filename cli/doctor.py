@@ -13,8 +13,6 @@ from open_webui_edge.diagnostics.inside.questions import end_session, token_of
 from open_webui_edge.diagnostics.question import Diagnosis
 from open_webui_edge.diagnostics.subject import Subject
 
-BUILD = paths.CHECKOUT / "build"
-
 
 def doctor(name: str) -> int:
     """Diagnose the site at URL, else the stack; return 0 for OK, 1 for warnings, 2 for failures."""
@@ -26,7 +24,7 @@ def doctor(name: str) -> int:
         problem = command_line.wrong_url(url)
         if problem:
             raise ProblemError(f"URL={problem}.")
-        subject, file = Subject(url.rstrip("/"), long=long), BUILD / "doctor-url.html"
+        subject, file = Subject(url.rstrip("/"), long=long), paths.BUILD / "doctor-url.html"
         diagnosis = command_line.examine(subject)
         return command_line.report(diagnosis, as_json=as_json, html=file)
     return _diagnose_stack(name, as_json=as_json, fixes=fixes, long=long)
@@ -51,7 +49,7 @@ def _diagnose_stack(name: str, *, as_json: bool, fixes: bool, long: bool) -> int
         if not as_json:
             command_line.report(diagnosis, as_json=False, html=None)
         diagnosis = apply_fixes(diagnosis, examine)
-    return command_line.report(diagnosis, as_json=as_json, html=BUILD / f"doctor-{name}.html")
+    return command_line.report(diagnosis, as_json=as_json, html=paths.BUILD / f"doctor-{name}.html")
 
 
 def without_secrets(diagnosis: Diagnosis) -> Diagnosis:
