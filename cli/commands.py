@@ -5,7 +5,6 @@ What loads Pulumi's SDK or all settings is imported where it is used: no other c
 
 import os
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,17 +16,10 @@ from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.images import rootfs
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import certificate as served
-from open_webui_edge.cli import (
-    containers,
-    engine_address,
-    instance,
-    protected,
-    session,
-    site,
-    stack,
-    trust,
-)
+from open_webui_edge.cli import containers, engine_address, instance, protected, session, site, stack, trust
+from open_webui_edge.cli.backup.one_off_containers import OneOffRunner
 from open_webui_edge.cli.stack import Stack
+from open_webui_edge.cli.user_input import confirm_by_name, is_requested, variable
 from open_webui_edge.runtime.contract import TRIAL_ROLE
 
 _ALL_GONE = (
@@ -38,8 +30,7 @@ _ALL_GONE = (
 
 def up(name: str) -> int:
     """Bring a stack up, whatever state the machine is in, and print how to use it."""
-    accepts_another = _accepts_another_engine()
-    target, host, move = session.ready_stack(name, accepts_another=accepts_another)
+    target, host, move = session.ready_stack(name, accepts_another=_accepts_another_engine())
     settings = stack.settings_of(name)
     if host is not None:
         with step("images") as shown:
@@ -65,7 +56,8 @@ def preview(name: str) -> int:
 
 def down(name: str) -> int:
     """Remove a stack; delete its data only with DATA=delete and a confirmation."""
-    with_data, accepts_another = _deletes_data(), _accepts_another_engine()
+    with_data = is_requested("DATA", "delete", purpose=" to delete the data too,", default="keep")
+    accepts_another = _accepts_another_engine()
     target = session.stack_of(name)
     if not target.exists():
         console.say(f"There is no stack {name}; nothing to remove.")
@@ -83,42 +75,29 @@ def down(name: str) -> int:
         confirm(name, certified=_is_certified(name), leaves_data=leaves_data)
     if move is not None:
         move.record()
-    if not with_data:
-        _remove_leftovers(host, name)
-        target.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
-        containers.untag_images(host, name)
-        console.say(
-            f"Everything but the data is gone: `make up STACK={name}` brings it back, "
-            f"`make down STACK={name} DATA=delete` deletes the data too."
-        )
-        return 0
-    settings = stack.settings_of(name)
-    own_volume = stack.setting(settings, "data.volume")
-    if own_volume is not None:
+    own_volume = stack.setting(stack.settings_of(name), "data.volume")
+    if with_data and own_volume is not None:
         console.say(f"The volume {own_volume} (data.volume), with its users and chats, is yours and is not deleted.")
-    _remove_leftovers(host, name)
+    # Containers of interrupted runs are in no state, and would hold the volumes and the network.
+    _clear(host, name, containers.BACKUP_TASK, TRIAL_ROLE)
     # Unprotected resources go first: if this is interrupted, the data is still in the state, and protected.
     target.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
-    _destroy_all(target)
-    _remove_backups(host, name)
+    if with_data:
+        _destroy_all(target)
+        # Volumes of `make backup` that the stack does not manage.
+        _clear(host, name, "backup", "backup-work")
     containers.untag_images(host, name)
-    console.say(_ALL_GONE.format(name))
+    console.say(
+        _ALL_GONE.format(name)
+        if with_data
+        else f"Everything but the data is gone: `make up STACK={name}` brings it back, "
+        f"`make down STACK={name} DATA=delete` deletes the data too."
+    )
     return 0
 
 
-def _remove_leftovers(host: Engine, name: str) -> None:
-    """Remove containers of interrupted runs that are in no state: they would hold the volumes and the network."""
-    from open_webui_edge.cli.backup.one_off_containers import ROLE, OneOffRunner  # noqa: PLC0415
-
-    for role in (ROLE, TRIAL_ROLE):
-        OneOffRunner(host, name).clear(role)
-
-
-def _remove_backups(host: Engine, name: str) -> None:
-    """Remove the volumes of `make backup` if the stack does not manage them."""
-    from open_webui_edge.cli.backup.one_off_containers import OneOffRunner  # noqa: PLC0415
-
-    for role in ("backup", "backup-work"):
+def _clear(host: Engine, name: str, *roles: str) -> None:
+    for role in roles:
         OneOffRunner(host, name).clear(role)
 
 
@@ -190,7 +169,7 @@ def status(name: str) -> int:
 
 def logs(name: str) -> int:
     """Print the logs of the stack's containers: ROLE filters, FOLLOW=1 follows."""
-    role = os.environ.get("ROLE") or None
+    role = variable("ROLE")
     host = session.reachable_engine(name)
     listed = containers.of_stack(host, name, role)
     if not listed:
@@ -301,7 +280,7 @@ def reset_admin_password(name: str) -> int:
     """Set an administrator's password: a generated one, shown once, or one from standard input."""
     from open_webui_edge.cli import admin_password  # noqa: PLC0415
 
-    email = os.environ.get("ACCOUNT") or stack.setting(stack.settings_of(name), "open_webui.admin.email")
+    email = variable("ACCOUNT") or stack.setting(stack.settings_of(name), "open_webui.admin.email")
     host = session.reachable_engine(name)
     password, made = admin_password.new_password(os.environ.get("PASSWORD", ""))
     said = admin_password.set_for(host, name, email, password)
@@ -406,19 +385,8 @@ def _access_restriction(settings: dict[str, Any]) -> str:
     return ""
 
 
-def _deletes_data() -> bool:
-    value = os.environ.get("DATA", "")
-    if value not in {"", "keep", "delete"}:
-        raise ProblemError(f"invalid DATA={value}; use DATA=delete to delete the data too, or omit it.")
-    return value == "delete"
-
-
 def _accepts_another_engine() -> bool:
-    value = os.environ.get("ENGINE", "")
-    if value not in {"", "new"}:
-        message = f"invalid ENGINE={value}; use ENGINE=new to move to another engine without the data, or omit it."
-        raise ProblemError(message)
-    return value == "new"
+    return is_requested("ENGINE", "new", purpose=" to move to another engine without the data,", default="")
 
 
 def _is_certified(name: str) -> bool:
@@ -437,25 +405,19 @@ def confirm(name: str, *, certified: bool = False, leaves_data: bool = False) ->
         ProblemError: the user did not confirm.
 
     """
-    if os.environ.get("YES") == "1":
-        return
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise ProblemError("Deleting data needs confirmation and there is no terminal; set YES=1 to confirm.")
-    if certified:
-        sys.stderr.write(
-            "This also deletes its certificates and its account at the issuer: new ones count against the issuer's rate"
-            " limits (Let's Encrypt: five for the same names in a week).\n"
-        )
+    issued = (
+        "This also deletes its certificates and its account at the issuer: new ones count against the issuer's rate"
+        " limits (Let's Encrypt: five for the same names in a week).\n"
+        if certified
+        else ""
+    )
     goes = (
         f"This deletes {name}, its keys and its CA from the state; its data on the former engine stays there, and"
         " cannot be read without these keys."
         if leaves_data
         else f"This deletes all users, chats, files, keys, backups on its engine and the CA of {name}."
     )
-    sys.stderr.write(f"{goes} Type {name} to continue: ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip() != name:
-        raise ProblemError("That is not the stack's name; nothing was deleted.")
+    confirm_by_name(name, issued + goes, reason="Deleting data needs confirmation", otherwise="deleted")
 
 
 def _destroy_all(target: Stack) -> None:

@@ -11,7 +11,7 @@ from open_webui_edge.bootstrap import console, disk
 from open_webui_edge.bootstrap.console import step
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli.backup.deployed import Deployed, Repository
-from open_webui_edge.cli.backup.one_off_containers import variable
+from open_webui_edge.cli.user_input import variable
 
 _PARTS = ("data", "index", "keys", "config", "snapshots")
 """Parts of a repository, in the order of copying: files come before those that refer to them."""
@@ -44,16 +44,15 @@ def backup(deployed: Deployed) -> int:
 
 
 def _save(deployed: Deployed, repository: Repository) -> None:
-    with deployed.runner.volume() as copy:
+    with deployed.runner.temporary("volume") as copy:
         with step("copy of the database"):
             if deployed.database == "sqlite":
-                task = deployed.files_task("copy", copy=copy)
+                deployed.run_files("Copying the database", "copy", copy=copy, shown=True)
             else:
-                task = deployed.pg_task("copy", volumes={"/copy": copy})
-            deployed.runner.run(task, purpose="Copying the database")
+                deployed.run_pg("Copying the database", "copy", volumes={"/copy": copy}, shown=True)
         with step("backup"):
             volumes = {"/backup/data": f"{deployed.data}:ro", "/backup/copy": copy}
-            deployed.runner.run(deployed.restic_task(repository, "keep", volumes=volumes), purpose="The backup")
+            deployed.run_restic("The backup", repository, "keep", volumes=volumes, waits=True, shown=True)
 
 
 def _folder() -> Path | None:
@@ -95,8 +94,7 @@ def mirror(deployed: Deployed, repository: Repository, folder: Path) -> tuple[in
             f"The backups of {deployed.name} are in {repository.address}, not on its engine; copy them with restic"
             " itself (restic copy), or omit TO."
         )
-    said = deployed.runner.run(deployed.restic_task(repository, "list"), purpose="Listing the backups", shown=False)
-    digest, *lines = said.splitlines()
+    digest, *lines = deployed.run_restic("Listing the backups", repository, "list", waits=True).splitlines()
     listed = {name: int(size) for size, _, name in (line.partition(" ") for line in lines)}
     own = folder / "config"
     if own.exists() and hashlib.sha256(own.read_bytes()).hexdigest() != digest:
@@ -123,7 +121,6 @@ def _size(path: Path) -> int | None:
 
 
 def _receive(deployed: Deployed, repository: Repository, names: list[str], folder: Path) -> None:
-    purpose = "Copying the backup"
     with deployed.runner.started(deployed.restic_task(repository, "send")) as process:
         assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - pipes
         process.stdin.write("".join(f"{name}\n" for name in names).encode())
@@ -141,7 +138,7 @@ def _receive(deployed: Deployed, repository: Repository, names: list[str], folde
             came.clear()
         words = process.stderr.read().decode(errors="replace") if process.stderr is not None else ""
     if process.returncode or came != set(names):
-        raise deployed.runner.failed(purpose, process.returncode, words.splitlines())
+        raise deployed.runner.failed("Copying the backup", process.returncode, words.splitlines())
 
 
 def _store(content: IO[bytes], path: Path) -> None:

@@ -12,8 +12,8 @@ from typing import IO, Any
 from open_webui_edge.bootstrap.console import step
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli.backup.deployed import Deployed, Repository
-from open_webui_edge.cli.backup.one_off_containers import variable
 from open_webui_edge.cli.backup.save import repository_files
+from open_webui_edge.cli.user_input import variable
 from open_webui_edge.runtime.contract import REPOSITORY_DIR
 
 _SNAPSHOT = re.compile(r"[0-9a-f]{8,64}")
@@ -33,6 +33,10 @@ class Snapshot:
         """Describe its contents."""
         counts = ", ".join(f"{number} {what}" for what, number in self.manifest["counts"].items())
         return f"{self.identity[:8]} of {self.made} (Open WebUI {self.manifest['open_webui']}): {counts}"
+
+    def fetch(self, deployed: Deployed, volume: str, *, purpose: str) -> None:
+        """Copy its contents into a data volume, next to the data there."""
+        deployed.run_restic(purpose, self.repository, "fetch", self.identity, volumes={"/data": volume}, shown=True)
 
 
 @contextmanager
@@ -77,9 +81,8 @@ def open_snapshot(deployed: Deployed, repository: Repository, identity: str) -> 
             there = "; ".join(line(one) for one in snapshots) or "none"
             raise ProblemError(f"There is no backup {identity} in {place(working)}; there are: {there}.")
         newest = matching[-1]
-        task = deployed.restic_task(working, "manifest", newest["id"], waits=False)
-        manifest = json.loads(deployed.runner.run(task, purpose="Reading the backup's manifest", shown=False))
-        yield Snapshot(working, newest["id"], moment(newest), manifest)
+        manifest = deployed.run_restic("Reading the backup's manifest", working, "manifest", newest["id"])
+        yield Snapshot(working, newest["id"], moment(newest), json.loads(manifest))
 
 
 @contextmanager
@@ -90,9 +93,7 @@ def open_repository(deployed: Deployed, repository: Repository) -> Iterator[tupl
     for attempt in passwords:
         working = replace(repository, password=attempt)
         try:
-            said = deployed.runner.run(
-                deployed.restic_task(working, "snapshots", waits=False), purpose="Opening the backups", shown=False
-            )
+            said = deployed.run_restic("Opening the backups", working, "snapshots")
         except ProblemError as problem:
             if _WRONG_PASSWORD in str(problem) and attempt is not passwords[-1]:
                 continue
@@ -133,11 +134,10 @@ def _uploaded(deployed: Deployed, folder: Path) -> Iterator[Repository]:
             for name, path in files.items():
                 archive.add(path, arcname=name)
 
-    with deployed.runner.volume() as volume:
+    with deployed.runner.temporary("volume") as volume:
         repository = Repository(REPOSITORY_DIR, deployed.password, {}, volume)
         with step("folder") as shown:
-            task = deployed.restic_task(repository, "receive", waits=False)
-            deployed.runner.run(task, purpose="Copying the backup to the engine", feed=feed, shown=False)
+            deployed.run_restic("Copying the backup to the engine", repository, "receive", feed=feed)
             shown.done(f"{len(files)} files")
         yield repository
 
