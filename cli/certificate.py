@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.cli import stack
+from open_webui_edge.cli.containers import publications, reachable_address
 from open_webui_edge.cli.site import PROXY_UNKNOWN
 from open_webui_edge.diagnostics.finding import parse_time
 from open_webui_edge.runtime.contract import CONFIG_DIR
@@ -53,9 +54,9 @@ class CertificateConfig:
 
 def published(container: Mapping[str, Any]) -> tuple[str, int] | None:
     """Return the address and port at which the proxy's container publishes HTTPS."""
-    for binding in (container["NetworkSettings"]["Ports"] or {}).get("443/tcp") or ():
-        address = binding.get("HostIp") or "0.0.0.0"  # noqa: S104 - compared, not bound
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address), int(binding["HostPort"])  # noqa: S104 - compared, not bound
+    for inside, address, port in publications(container):
+        if inside == "443/tcp":
+            return reachable_address(address), int(port)
     return None
 
 

@@ -22,6 +22,10 @@ from open_webui_edge.cli.stack import Stack
 from open_webui_edge.cli.user_input import confirm_by_name, is_requested, variable
 from open_webui_edge.runtime.contract import TRIAL_ROLE
 
+_DATA_LEFT = (
+    "Everything but the data is gone: `make up STACK={0}` brings it back,"
+    " `make down STACK={0} DATA=delete` deletes the data too."
+)
 _ALL_GONE = (
     "The stack {0} and its data are gone; its file and its history stay. To remove these as well:"
     ' (eval "$(make -s env STACK={0})"; pulumi stack rm --yes {0})'
@@ -87,12 +91,7 @@ def down(name: str) -> int:
         # Volumes of `make backup` that the stack does not manage.
         _clear(host, name, "backup", "backup-work")
     containers.untag_images(host, name)
-    console.say(
-        _ALL_GONE.format(name)
-        if with_data
-        else f"Everything but the data is gone: `make up STACK={name}` brings it back, "
-        f"`make down STACK={name} DATA=delete` deletes the data too."
-    )
+    console.say((_ALL_GONE if with_data else _DATA_LEFT).format(name))
     return 0
 
 

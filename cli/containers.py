@@ -3,7 +3,7 @@
 import json
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from open_webui_edge.bootstrap import console
@@ -90,12 +90,20 @@ def _row(container: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def publications(container: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield each published port of a container, such as 443/tcp, with the host's address and port."""
+    for inside, bindings in (container.get("NetworkSettings", {}).get("Ports") or {}).items():
+        for binding in bindings or ():
+            yield inside, binding.get("HostIp") or "", binding["HostPort"]
+
+
+def reachable_address(listening: str) -> str:
+    """Return the address at which this machine reaches what listens at another one, such as that of all interfaces."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(listening, listening)  # noqa: S104  # compared, not bound
+
+
 def _ports(container: dict[str, Any]) -> str:
-    published = {
-        f"{binding['HostIp']}:{binding['HostPort']}->{inside}"
-        for inside, bindings in (container["NetworkSettings"]["Ports"] or {}).items()
-        for binding in bindings or ()
-    }
+    published = {f"{address}:{port}->{inside}" for inside, address, port in publications(container)}
     return ", ".join(sorted(published)) or "-"
 
 

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from open_webui_edge.bootstrap import command, engine, paths
+from open_webui_edge.bootstrap import engine
 from open_webui_edge.bootstrap.problem import ProblemError
-from open_webui_edge.cli import instance, site, stack
+from open_webui_edge.cli import containers, instance, session, stack
 from open_webui_edge.cli.stack import Stack
 from open_webui_edge.diagnostics.inside.deployment import (
     Account,
@@ -25,17 +26,14 @@ from open_webui_edge.diagnostics.inside.deployment import (
     Publication,
 )
 from open_webui_edge.diagnostics.subject import Expectations, Subject
-from open_webui_edge.engine.ssh import SshAccess
 from open_webui_edge.runtime import delivery
 from open_webui_edge.runtime.contract import PORT
 from open_webui_edge.runtime.nginx.scripts import DIRECTORY, FUNCTIONS
 from open_webui_edge.settings.aws import LoadBalancerKind
-from open_webui_edge.settings.certificate import CertificateMode
 from open_webui_edge.settings.data import BackingMode
 from open_webui_edge.settings.faults import SettingsError
 from open_webui_edge.settings.models import OllamaMode
 from open_webui_edge.settings.placement import placement_of
-from open_webui_edge.settings.proxy import AuthenticationMode
 from open_webui_edge.settings.reading import PROJECT, encrypted_paths, read_settings
 from open_webui_edge.settings.stack import StackSettings
 
@@ -44,6 +42,7 @@ _CONTAINER = "docker:index/container:Container"
 _INSTANCE = "aws:ec2/instance:Instance"
 _BALANCER = "aws:lb/loadBalancer:LoadBalancer"
 _INSTALLED = f"{DIRECTORY}/candidate/"
+_CERTIFICATE = "tls/certificate.pem"
 _SECRET_WORDS = ("KEY", "SECRET", "PASSWORD", "TOKEN")
 _ANSWER_TIMEOUT = 8
 _PREVIEW_TIMEOUT = 55
@@ -74,10 +73,12 @@ def subject_of(target: Stack) -> Subject:
         shell_functions=FUNCTIONS,
         secrets=frozenset(secrets_in(exported)),
         instance=_instance(resources),
-        pending=lambda: _pending(target),
-        update=lambda urns: _update(target, urns),
+        pending=partial(_pending, target),
+        update=partial(_update, target),
     )
-    _installed(inside, resources)
+    installed = _installed_files(resources)
+    hashes = {name: _sha256(content) for name, content in installed.items()}
+    inside.configuration, inside.certificate = hashes.get("nginx.conf"), hashes.get(_CERTIFICATE)
     if settings is not None:
         _add_settings(inside, settings, resources)
     inside.engine, inside.silent = _engine(target, resources)
@@ -91,7 +92,7 @@ def subject_of(target: Stack) -> Subject:
         url,
         address=_address(inside, outputs, url),
         trust=outputs.get("ca_certificate"),
-        expected=Expectations() if settings is None else _expectations(settings, outputs, resources, made),
+        expected=Expectations() if settings is None else _expectations(settings, outputs, installed.get(_CERTIFICATE)),
         inside=inside,
         direct=_direct(inside),
         proxy_protocol=settings is not None and placement_of(settings).proxy_protocol,
@@ -101,11 +102,7 @@ def subject_of(target: Stack) -> Subject:
 
 def _settings(target: Stack) -> tuple[StackSettings | None, tuple[str, ...]]:
     """Return the settings with their secrets, or their faults."""
-    answer = command.attempt(
-        [target.pulumi.executable, "config", "--show-secrets", "--json", "--stack", target.name, "--non-interactive"],
-        environment=target.environment,
-        folder=paths.CHECKOUT,
-    )
+    answer = target.ask("config", "--show-secrets", "--json")
     if answer.returncode:
         return None, (" ".join(answer.stderr.split())[:300],)
     values: dict[str, dict[str, Any]] = json.loads(answer.stdout or "{}")
@@ -131,7 +128,6 @@ def _holds_secret(name: str, key: str) -> bool:
 
 def _add_settings(inside: DeploymentAccess, settings: StackSettings, resources: Sequence[Mapping[str, Any]]) -> None:
     data, models, admin = settings.data, settings.models, settings.open_webui.admin
-    inside.replicas = settings.open_webui.replicas
     inside.disk_percent = settings.monitoring.alarms.disk_percent
     if admin is not None:
         inside.admin = Account(admin.email, "" if admin.password is None else admin.password.get_secret_value())
@@ -172,25 +168,17 @@ def _silences(settings: StackSettings, resources: Sequence[Mapping[str, Any]]) -
     yield "Nginx", settings.proxy.timeouts.read.total_seconds()
 
 
-def _expectations(
-    settings: StackSettings,
-    outputs: Mapping[str, Any],
-    resources: Sequence[Mapping[str, Any]],
-    made: Sequence[ExpectedContainer],
-) -> Expectations:
+def _expectations(settings: StackSettings, outputs: Mapping[str, Any], certificate_pem: str | None) -> Expectations:
     """Return what the settings promise to clients."""
     placement, proxy, certificate = placement_of(settings), settings.proxy, settings.certificate
     address = outputs.get("load_balancer") or outputs.get("host")
-    has_load_balancer = placement.load_balancer is not LoadBalancerKind.NONE
-    mode = str(certificate.mode)
-    embedded = bool(proxy.embedding.allowed_origins)
     return Expectations(
         names=settings.site.hosts,
         addresses=(str(address),) if address else None,
         redirects_http=True,
-        certificate_mode=mode,
+        certificate_mode=str(certificate.mode),
         # A load balancer that terminates TLS has a certificate of its own.
-        certificate_pem=None if placement.load_balancer is LoadBalancerKind.ALB else _certificate_pem(resources),
+        certificate_pem=None if placement.load_balancer is LoadBalancerKind.ALB else certificate_pem,
         days_left=max(certificate.warn_before.days, 1),
         http3=placement.http3,
         hsts=proxy.headers.hsts.enabled if proxy.headers.hsts.enabled is not None else certificate.is_trusted,
@@ -198,20 +186,11 @@ def _expectations(
         max_upload=proxy.limits.max_upload,
         read_timeout=proxy.timeouts.read.total_seconds(),
         allowed_origins=proxy.cors.allowed_origins,
-        embedded=embedded,
-        authentication=str(proxy.authentication.mode)
-        if proxy.authentication.mode is not AuthenticationMode.NONE
-        else "none",
+        embedded=bool(proxy.embedding.allowed_origins),
+        authentication=str(proxy.authentication.mode),
         maintenance=proxy.maintenance,
-        outer_proxy=has_load_balancer or bool(proxy.trusted_proxies),
-        extra={
-            "replicas": settings.open_webui.replicas,
-            "trusted_proxies": placement.trusted_proxies,
-            "version": settings.open_webui.version,
-            "containers": len(made),
-            "metrics": proxy.metrics.enabled,
-            "lets_encrypt": certificate.mode is CertificateMode.LETS_ENCRYPT,
-        },
+        outer_proxy=placement.load_balancer is not LoadBalancerKind.NONE or bool(proxy.trusted_proxies),
+        extra={"trusted_proxies": placement.trusted_proxies},
     )
 
 
@@ -243,38 +222,28 @@ def container_from_state(resource: Mapping[str, Any]) -> ExpectedContainer:
         memory=int(outputs["memory"]) << 20 if outputs.get("memory") else None,
         restart=str(outputs.get("restart") or "no"),
         runs_once=outputs.get("mustRun") is False,
-        files={
-            upload["file"]: _sha256(upload["content"])
-            for upload in outputs.get("uploads") or ()
-            if isinstance(upload.get("content"), str)
-        },
+        files={path: _sha256(content) for path, content in _uploads(resource)},
     )
 
 
-def _installed(inside: DeploymentAccess, resources: Sequence[Mapping[str, Any]]) -> None:
-    """Record what the last update installed into the proxy."""
-    for made in inside.of("nginx-installer"):
-        inside.configuration = made.files.get(f"{_INSTALLED}nginx.conf")
-        own = _file_content(resources, made.urn, f"{_INSTALLED}certificate_source") == "own"
-        inside.certificate = made.files.get(f"{_INSTALLED}tls/certificate.pem") if own else None
+def _installed_files(resources: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the files that the last update installed into the proxy: name -> content.
 
-
-def _certificate_pem(resources: Sequence[Mapping[str, Any]]) -> str | None:
+    The certificate is among them only if the stack provides it: another container obtains any other.
+    """
     for resource in resources:
         if resource.get("type") == _CONTAINER and container_from_state(resource).role == "nginx-installer":
-            if _file_content(resources, resource["urn"], f"{_INSTALLED}certificate_source") != "own":
-                return None
-            return _file_content(resources, resource["urn"], f"{_INSTALLED}tls/certificate.pem")
-    return None
+            files = {name.removeprefix(_INSTALLED): content for name, content in _uploads(resource)}
+            if files.get("certificate_source") != "own":
+                files.pop(_CERTIFICATE, None)
+            return files
+    return {}
 
 
-def _file_content(resources: Sequence[Mapping[str, Any]], urn: str, path: str) -> str | None:
-    for resource in resources:
-        if resource["urn"] == urn:
-            for upload in (resource.get("outputs") or {}).get("uploads") or ():
-                if upload["file"] == path:
-                    return str(upload["content"])
-    return None
+def _uploads(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for upload in (container.get("outputs") or {}).get("uploads") or ():
+        if isinstance(upload.get("content"), str):
+            yield upload["file"], upload["content"]
 
 
 def _sha256(text: str) -> str:
@@ -298,18 +267,13 @@ def _engine(target: Stack, resources: Sequence[Mapping[str, Any]]) -> tuple[Engi
                 return None, f"The engine of the instance does not answer: {words.strip().splitlines()[-1]}."
             host = engine.resolve(access=access, known_from=instance.KEY_SOURCE)
         else:
-            host = engine.resolve(stack.setting(settings, "platform.docker.host"), _access(target.name, settings))
+            host = session.engine_of(target.name, install=False)
         answer = host.ask("version", "--format", "{{.Server.Version}}", timeout=_ANSWER_TIMEOUT)
         if answer.returncode:
             return None, engine.explanation(host, answer.stderr.strip() or "no reason given")
     except ProblemError as problem:
         return None, str(problem)
     return Engine(host.client, host.address, host.is_local), None
-
-
-def _access(name: str, settings: Mapping[str, Any]) -> SshAccess | None:
-    host, host_key = (stack.setting(settings, f"platform.docker.{key}") for key in ("host", "host_key"))
-    return engine.pinned_access(name, host, host_key)
 
 
 def _address(inside: DeploymentAccess, outputs: Mapping[str, Any], url: str) -> str | None:
@@ -319,20 +283,11 @@ def _address(inside: DeploymentAccess, outputs: Mapping[str, Any], url: str) -> 
         return str(known)
     if inside.engine is None or not inside.engine.local:
         return None
-    containers = [
-        {"Name": made.name, "Config": {"Labels": dict(made.labels)}, "NetworkSettings": {"Ports": _ports_of(made)}}
-        for made in inside.made
-    ]
-    return site.listening_address(containers, url)
-
-
-def _ports_of(made: ExpectedContainer) -> dict[str, list[dict[str, str]]]:
-    ports: dict[str, list[dict[str, str]]] = {}
+    port = urlsplit(url).port or 443
+    published = (one.address for made in inside.made for one in made.publications if one.external == port)
     # IPv4 first: both addresses reach the same container.
-    for one in sorted(made.publications, key=lambda one: (":" in one.address, str(one))):
-        bindings = ports.setdefault(f"{one.internal}/{one.protocol}", [])
-        bindings.append({"HostIp": one.address, "HostPort": str(one.external)})
-    return ports
+    first = min(published, key=lambda address: (":" in address, address), default=None)
+    return None if first is None else containers.reachable_address(first)
 
 
 def _direct(inside: DeploymentAccess) -> str | None:
@@ -359,31 +314,19 @@ def _pending(target: Stack) -> list[Change]:
         RuntimeError: the preview failed.
 
     """
-    answer = command.attempt(
-        [target.pulumi.executable, "preview", "--json", "--stack", target.name, "--non-interactive"],
-        environment=target.environment,
-        folder=paths.CHECKOUT,
-        timeout=_PREVIEW_TIMEOUT,
-    )
+    answer = target.ask("preview", "--json", timeout=_PREVIEW_TIMEOUT)
     if answer.returncode:
         words = [line.strip() for line in f"{answer.stdout}\n{answer.stderr}".splitlines() if "error" in line.lower()]
         raise RuntimeError((words or answer.stderr.strip().splitlines() or ["it said nothing"])[0][:300])
     document = json.loads(answer.stdout)
-    steps = [step for step in document.get("steps", ()) if step["op"] not in {"same", "refresh", "read"}]
     # A replacement consists of three steps for one resource.
-    return list(
-        {
-            (_kind(step["op"]), _short(step["urn"])): Change(_kind(step["op"]), _short(step["urn"])) for step in steps
-        }.values()
+    kinds = {"create-replacement": "replace", "delete-replaced": "replace"}
+    changes = (
+        Change(kinds.get(step["op"], step["op"]), step["urn"].rpartition("::")[2])
+        for step in document.get("steps", ())
+        if step["op"] not in {"same", "refresh", "read"}
     )
-
-
-def _kind(operation: str) -> str:
-    return "replace" if operation in {"create-replacement", "delete-replaced"} else operation
-
-
-def _short(urn: str) -> str:
-    return urn.rpartition("::")[2]
+    return list(dict.fromkeys(changes))
 
 
 def _update(target: Stack, urns: Sequence[str]) -> str:

@@ -4,16 +4,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from open_webui_edge.bootstrap import engine, pulumi_cli, virtual_environment
+from open_webui_edge.bootstrap import backend, engine, pulumi_cli, virtual_environment
 from open_webui_edge.bootstrap.console import step
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.problem import ProblemError
-from open_webui_edge.cli import (
-    engine_address,
-    instance,
-    protected,
-    stack,
-)
+from open_webui_edge.cli import engine_address, instance, protected, stack
 from open_webui_edge.cli.stack import Stack
 from open_webui_edge.engine.ssh import SshAccess
 from open_webui_edge.settings.recorded_state import former_names, renamed
@@ -38,7 +33,7 @@ def stack_of(name: str) -> Stack:
     given = {"DOCKER_HOST": used.address} if used.origin.startswith("the docker context") else {}
     if os.environ.get("DOCKER_CONTEXT"):
         given["DOCKER_CONTEXT"] = ""
-    target = Stack(name, pulumi, {**stack.environment(pulumi), **given})
+    target = Stack(name, pulumi, {**pulumi.environment, **backend.environment(), **given})
     engine.prepare(access_of_instance(target) if instance.is_used(settings) else access_of(name))
     return target
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.cli import containers
 
 READY_TIMEOUT = 180
 _POLL_INTERVAL = 0.5
@@ -103,16 +104,11 @@ class SiteClient:
             return False
 
 
-def listening_address(containers: list[dict[str, Any]], url: str) -> str | None:
+def listening_address(listed: list[dict[str, Any]], url: str) -> str | None:
     """Return the host address that publishes the URL's port, from the stack's inspected containers."""
-    port = urlsplit(url).port or 443
-    for container in containers:
-        for bindings in (container.get("NetworkSettings", {}).get("Ports") or {}).values():
-            for binding in bindings or ():
-                if binding.get("HostPort") == str(port):
-                    address = binding.get("HostIp") or "0.0.0.0"  # noqa: S104  # compared, not bound
-                    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  # compared, not bound
-    return None
+    port = str(urlsplit(url).port or 443)
+    all_ports = (one for container in listed for one in containers.publications(container))
+    return next((containers.reachable_address(address) for _, address, outside in all_ports if outside == port), None)
 
 
 def write_ca(certificate: str, folder: Path, stack: str) -> Path:
