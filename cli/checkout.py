@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from open_webui_edge.bootstrap import command, console, debian, engine, images, paths, pulumi_cli, virtual_environment
@@ -41,10 +40,9 @@ def _test(arguments: Sequence[str], *, on_own_engine: Sequence[str] | None = Non
     codes: list[int] = []
     with ExitStack() as held:
         # Lanes without an engine start first: engine and images may take minutes.
+        alone = lanes.Surroundings(given)
         without = [
-            held.enter_context(lanes.run_in_background(run, lanes.Surroundings(given), paths.BUILD))
-            for run in others
-            if not run.lane.needs_engine
+            held.enter_context(lanes.run_in_background(run, alone)) for run in others if not run.lane.needs_engine
         ]
         if on_own_engine is not None:
             older, *_ = lanes.divide(on_own_engine)
@@ -53,7 +51,7 @@ def _test(arguments: Sequence[str], *, on_own_engine: Sequence[str] | None = Non
             with_engine = [watched, *(run for run in others if run.lane.needs_engine)]
             codes += _with_engine(with_engine, given, recent=_brings_its_engine())
         else:
-            codes.append(_pytest(watched, lanes.Surroundings(given)))
+            codes.append(_pytest(watched, alone))
         codes += [run.finish() for run in without]
     return lanes.combine(codes)
 
@@ -173,10 +171,8 @@ def _pulumi_for_tests() -> dict[str, str]:
         pulumi = pulumi_cli.find(shown)
         shown.done(pulumi.origin)
     # Without this user's backend and passphrase, a test cannot touch their stacks.
-    return {
-        **pulumi.environment,
-        "PATH": f"{pulumi.environment.get('PATH', '')}:{os.environ.get('PATH', '')}".lstrip(":"),
-    }
+    search_path = f"{pulumi.environment.get('PATH', '')}:{os.environ.get('PATH', '')}".lstrip(":")
+    return {**pulumi.environment, "PATH": search_path}
 
 
 def _with_engine(runs: Sequence[lanes.Run], given: Mapping[str, str], *, recent: bool) -> list[int]:
@@ -188,7 +184,7 @@ def _with_engine(runs: Sequence[lanes.Run], given: Mapping[str, str], *, recent:
         there = held.enter_context(_engine_for_tests(recent=recent))
         turns = held.enter_context(TemporaryDirectory(prefix="edge-turns-"))
         there = replace(there, environment={**given, **there.environment, lanes.TURNS: turns})
-        beside = [held.enter_context(lanes.run_in_background(run, there, paths.BUILD)) for run in others]
+        beside = [held.enter_context(lanes.run_in_background(run, there)) for run in others]
         return [_pytest(watched, there), *(run.finish() for run in beside)]
 
 
@@ -201,7 +197,6 @@ def _engine_for_tests(*, recent: bool) -> Iterator[lanes.Surroundings]:
     """Run a block with an engine that has all images: this machine's, or a recent one just for the tests."""
     with ExitStack() as held:
         before: Sequence[str] = ()
-        given: dict[str, str] = {}
         with step("Docker engine") as shown:
             host = engine.resolve()
             try:
@@ -214,24 +209,16 @@ def _engine_for_tests(*, recent: bool) -> Iterator[lanes.Surroundings]:
                 before = recent_engine.in_namespace(host)
             if host is not None:
                 shown.done(f"{engine.version(host)} at {host.address}")
-        if host is not None:
-            given |= _images_for_tests(host)
-        yield lanes.Surroundings(given, before)
+        yield lanes.Surroundings({} if host is None else _images_for_tests(host), before)
 
 
 def _images_for_tests(host: Engine) -> dict[str, str]:
-    given: dict[str, str] = {}
     with step("images") as shown:
+        source = images.available_source(host)
         required = images.RequiredImages(
-            source=images.available_source(host),
-            postgres=True,
-            redis=True,
-            metrics=True,
-            prometheus=True,
-            certbot=True,
-            backup=True,
+            source=source, postgres=True, redis=True, metrics=True, prometheus=True, certbot=True, backup=True
         )
-        given["OPEN_WEBUI_EDGE_IMAGES"] = images.ensure(host, required, shown).value
+        source = images.ensure(host, required, shown)
     made = {
         "tools": images.ensure_tools,
         "ACME server": images.ensure_acme_tools,
@@ -243,7 +230,7 @@ def _images_for_tests(host: Engine) -> dict[str, str]:
                 ensure(host, shown)
             except ProblemError as problem:
                 _skip(str(problem), shown.done)
-    return given
+    return {"OPEN_WEBUI_EDGE_IMAGES": source.value}
 
 
 def _skip(what: str, otherwise: Callable[[str], None]) -> None:
@@ -254,4 +241,4 @@ def _skip(what: str, otherwise: Callable[[str], None]) -> None:
 
 
 def _python(*arguments: str, environment: dict[str, str] | None = None) -> int:
-    return command.pass_through([paths.PYTHON, *arguments], environment=environment, folder=Path(paths.CHECKOUT))
+    return command.pass_through([paths.PYTHON, *arguments], environment=environment, folder=paths.CHECKOUT)

@@ -9,12 +9,11 @@ from typing import Any
 from open_webui_edge.bootstrap import console
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.runtime.contract import APP
 from open_webui_edge.settings.images import PINNED_ROLES
 
-APP = "open-webui-edge"
 BACKUP_TASK = "backup-task"
 """Role of one-off containers of a backup or restore."""
-HEADINGS = ("ROLE", "NAME", "STATE", "HEALTH", "PORTS", "IMAGE")
 
 
 def filters(stack: str, role: str | None = None) -> list[str]:
@@ -67,8 +66,8 @@ def health(container: dict[str, Any]) -> str:
 
 def table(containers: Sequence[dict[str, Any]]) -> str:
     """Format a table with one line per container."""
-    rows = [HEADINGS, *(_row(container) for container in containers)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    rows = [("ROLE", "NAME", "STATE", "HEALTH", "PORTS", "IMAGE"), *map(_row, containers)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
@@ -80,14 +79,9 @@ def _row(container: dict[str, Any]) -> tuple[str, ...]:
     labels = container["Config"]["Labels"] or {}
     image = container["Config"]["Image"]
     short_image = image.removeprefix("sha256:")[:12] if image.startswith("sha256:") else image
-    return (
-        labels.get("role", "?"),
-        container["Name"].lstrip("/"),
-        status,
-        health(container),
-        _ports(container),
-        short_image,
-    )
+    published = {f"{address}:{port}->{inside}" for inside, address, port in publications(container)}
+    ports = ", ".join(sorted(published)) or "-"
+    return labels.get("role", "?"), container["Name"].lstrip("/"), status, health(container), ports, short_image
 
 
 def publications(container: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -102,17 +96,10 @@ def reachable_address(listening: str) -> str:
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(listening, listening)  # noqa: S104  # compared, not bound
 
 
-def _ports(container: dict[str, Any]) -> str:
-    published = {f"{address}:{port}->{inside}" for inside, address, port in publications(container)}
-    return ", ".join(sorted(published)) or "-"
-
-
 def show_logs(engine: Engine, containers: Sequence[dict[str, Any]], *, follow: bool) -> None:
     """Print the containers' logs, each line prefixed with the container's name; with `follow`, until interrupted."""
-    readers = [
-        threading.Thread(target=_copy_log, args=(engine, container["Name"].lstrip("/"), follow), daemon=True)
-        for container in containers
-    ]
+    names = [container["Name"].lstrip("/") for container in containers]
+    readers = [threading.Thread(target=_copy_log, args=(engine, name, follow), daemon=True) for name in names]
     for reader in readers:
         reader.start()
         if not follow:

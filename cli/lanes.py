@@ -41,19 +41,11 @@ PROXY = Lane(
     (
         *("tests/acme", "tests/diagnostics", "tests/monitoring", "tests/nginx"),
         # With these it takes about as long as the stacks.
-        *(
-            "tests/integration/test_backup.py",
-            "tests/integration/test_lets_encrypt.py",
-            "tests/integration/test_no_op.py",
-        ),
+        *(f"tests/integration/test_{name}.py" for name in ("backup", "lets_encrypt", "no_op")),
     ),
     needs_engine=True,
 )
-OTHERS = (
-    PROXY,
-    Lane("unit", (UNIT,), needs_engine=False),
-    Lane("cloud", ("tests/aws",), needs_engine=False),
-)
+OTHERS = (PROXY, Lane("unit", (UNIT,), needs_engine=False), Lane("cloud", ("tests/aws",), needs_engine=False))
 
 
 @dataclass(frozen=True)
@@ -73,12 +65,9 @@ def divide(arguments: Sequence[str]) -> list[Run]:
     taken = [path for path in paths if any(_is_in(lane, path) for lane in OTHERS)]
     of_main = [path for path in paths if path not in taken] or ([ALL] if of_all else [])
     left_out = [f"--ignore={path}" for lane in OTHERS for path in lane.paths]
-    runs = [Run(MAIN, [*of_main, *left_out, *rest])] if of_main else []
-    for lane in OTHERS:
-        of_lane = list(lane.paths) if of_all else _given(lane, paths)
-        if of_lane:
-            runs.append(Run(lane, [*of_lane, *rest]))
-    return runs
+    runs = [(MAIN, [*of_main, *left_out] if of_main else [])]
+    runs += [(lane, list(lane.paths) if of_all else _given(lane, paths)) for lane in OTHERS]
+    return [Run(lane, [*words, *rest]) for lane, words in runs if words]
 
 
 def _given(lane: Lane, paths: Sequence[str]) -> list[str]:
@@ -137,10 +126,10 @@ class BackgroundRun:
 
 
 @contextmanager
-def run_in_background(run: Run, surroundings: Surroundings, folder: Path) -> Generator[BackgroundRun]:
-    """Run pytest while the block runs; it ends with the block, whatever ends that. What it writes is in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    output = folder / f"tests-{run.lane.name}.log"
+def run_in_background(run: Run, surroundings: Surroundings) -> Generator[BackgroundRun]:
+    """Run pytest while the block runs; it ends with the block, whatever ends that. What it writes is in build/."""
+    paths.BUILD.mkdir(parents=True, exist_ok=True)
+    output = paths.BUILD / f"tests-{run.lane.name}.log"
     # Two runs at once cannot share the memory of what failed last.
     words = [*pytest_words(run, surroundings), "-p", "no:cacheprovider"]
     if not run.lane.needs_engine:

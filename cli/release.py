@@ -19,7 +19,7 @@ KINDS: Mapping[str, str] = {
     "fixed": "Fixed",
 }
 """Kind, the last but one part of a file's name -> heading, in the order of the changelog."""
-_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
 _IN_PROJECT = re.compile(r'^version = "([^"]+)"$', re.MULTILINE)
 
 
@@ -39,7 +39,8 @@ def section(version: str, day: date) -> str:
 
     """
     files = notes()
-    strange = [file.name for file in files if file.suffix != ".md" or file.suffixes[-2:-1] not in _suffixes()]
+    suffixes = [[f".{kind}", ".md"] for kind in KINDS]
+    strange = [file.name for file in files if file.suffixes[-2:] not in suffixes]
     if strange:
         raise ProblemError(
             f"changes/ has files without a kind ({', '.join(strange)}); name them NAME.KIND.md: {', '.join(KINDS)}."
@@ -70,9 +71,8 @@ def cut(version: str, day: date) -> None:
     current()
     said = section(version, day)
     CHANGELOG.write_text(f"{TITLE}\n{said}\n{before}".rstrip("\n") + "\n", encoding="utf-8")
-    PROJECT.write_text(
-        _IN_PROJECT.sub(f'version = "{version}"', PROJECT.read_text(encoding="utf-8"), count=1), encoding="utf-8"
-    )
+    project = _IN_PROJECT.sub(f'version = "{version}"', PROJECT.read_text(encoding="utf-8"), count=1)
+    PROJECT.write_text(project, encoding="utf-8")
     for file in notes():
         file.unlink()
 
@@ -80,10 +80,6 @@ def cut(version: str, day: date) -> None:
 def notes() -> list[Path]:
     """Return the files that describe a change: all in the folder except its README."""
     return sorted(file for file in CHANGES.glob("*") if file.name != "README.md")
-
-
-def _suffixes() -> list[list[str]]:
-    return [[f".{kind}"] for kind in KINDS]
 
 
 def _numbers(version: str) -> list[int]:
