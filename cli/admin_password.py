@@ -21,10 +21,7 @@ _RANDOM_BYTES = 15
 
 
 def new_password(how: str) -> tuple[str, bool]:
-    """Return the new password, and whether it was generated and must be shown.
-
-    Args:
-        how: the value of PASSWORD: "" to generate one, or stdin.
+    """Return a new password, and whether it is generated and must be shown; `how` is PASSWORD: "" or stdin.
 
     Raises:
         ProblemError: a generated one could not be shown, or the given one is invalid.
@@ -60,9 +57,7 @@ def _given() -> str:
 
 
 def set_for(host: Engine, stack: str, email: str | None, password: str) -> dict[str, Any]:
-    """Set the password in the application's container and return its report: `email`, `ended`, `password_auth`.
-
-    Without `email`, set it for the only administrator.
+    """Set the password of an account, or of the only administrator; return its `email`, `ended`, `password_auth`.
 
     Raises:
         ProblemError: nothing was changed, and why.

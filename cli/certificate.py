@@ -61,12 +61,7 @@ def published(container: Mapping[str, Any]) -> tuple[str, int] | None:
 
 
 def served(engine: Engine, container: Mapping[str, Any], config: CertificateConfig) -> tuple[x509.Certificate, str]:
-    """Return the certificate of the proxy and where it was read.
-
-    Raises:
-        OSError: the proxy serves none.
-
-    """
+    """Return the certificate of the proxy and where it was read; raises OSError if it serves none."""
     where = published(container)
     if engine.is_local and where is not None:
         return _shown_at(*where, config), f"served at {where[0]}:{where[1]}"

@@ -393,16 +393,10 @@ def _is_certified(name: str) -> bool:
 
 
 def confirm(name: str, *, certified: bool = False, leaves_data: bool = False) -> None:
-    """Ask the user to confirm that the data is deleted.
+    """Ask the user to confirm that a stack's data is deleted, else raise a ProblemError.
 
-    Args:
-        name: the stack.
-        certified: whether its certificates count against an issuer's rate limits.
-        leaves_data: whether the data stays on an engine that the stack leaves.
-
-    Raises:
-        ProblemError: the user did not confirm.
-
+    The question says whether its certificates count against an issuer's rate limits (`certified`), and whether the
+    data stays on an engine that the stack leaves (`leaves_data`).
     """
     issued = (
         "This also deletes its certificates and its account at the issuer: new ones count against the issuer's rate"

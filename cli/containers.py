@@ -23,12 +23,7 @@ def filters(stack: str, role: str | None = None) -> list[str]:
 
 
 def of_stack(engine: Engine, stack: str, role: str | None = None) -> list[dict[str, Any]]:
-    """Inspect each container of a stack, running or not; return them sorted by name.
-
-    Raises:
-        ProblemError: the engine did not answer.
-
-    """
+    """Inspect each container of a stack, running or not; return them by name, or raise a ProblemError."""
     listed = engine.ask("ps", "--all", "--quiet", *filters(stack, role))
     if listed.returncode:
         raise ProblemError(f"The engine at {engine.address} did not list its containers: {listed.stderr.strip()}")

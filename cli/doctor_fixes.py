@@ -13,13 +13,7 @@ ROUNDS = 3
 
 
 def apply_fixes(diagnosis: Diagnosis, again: Callable[[], Diagnosis]) -> Diagnosis:
-    """Apply safe fixes, diagnose again, and return the new diagnosis.
-
-    Args:
-        diagnosis: the findings to fix.
-        again: diagnoses again.
-
-    """
+    """Apply safe fixes, diagnose `again`, and return the new diagnosis."""
     tried: set[str] = set()
     for number in range(ROUNDS):
         remedies = [remedy for remedy in remedies_of(diagnosis) if remedy.description not in tried]

@@ -308,12 +308,7 @@ def _direct(inside: DeploymentAccess) -> str | None:
 
 
 def _pending(target: Stack) -> list[Change]:
-    """Return the changes of an update, by `pulumi preview`.
-
-    Raises:
-        RuntimeError: the preview failed.
-
-    """
+    """Return the changes of an update, by `pulumi preview`; raises RuntimeError if that fails."""
     answer = target.ask("preview", "--json", timeout=_PREVIEW_TIMEOUT)
     if answer.returncode:
         words = [line.strip() for line in f"{answer.stdout}\n{answer.stderr}".splitlines() if "error" in line.lower()]

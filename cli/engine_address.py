@@ -70,17 +70,7 @@ class Move:
 
 
 def follow(target: Stack, host: Engine, resources: Sequence[Mapping[str, Any]]) -> None:
-    """Record the engine's current address in the state of an existing stack, if it is the same engine.
-
-    Args:
-        target: the stack.
-        host: its engine today.
-        resources: those in its state.
-
-    Raises:
-        ProblemError: it is another engine; nothing was changed.
-
-    """
+    """Record the address of a stack's engine today in its state; raises as `compare`."""
     move = compare(target, host, resources)
     if move is not None:
         move.record()
@@ -89,13 +79,9 @@ def follow(target: Stack, host: Engine, resources: Sequence[Mapping[str, Any]]) 
 def compare(
     target: Stack, host: Engine, resources: Sequence[Mapping[str, Any]], *, accepts_another: bool = False
 ) -> Move | None:
-    """Return the change to record before an update; None if the state is up to date.
+    """Return the change to record before an update; None if the state, with these resources, is up to date.
 
-    Args:
-        target: the stack.
-        host: its engine today.
-        resources: those in its state.
-        accepts_another: whether it may be another engine; data on the former one stays there.
+    With `accepts_another` it may be another engine than the state's; data on the former one stays there.
 
     Raises:
         ProblemError: it is another engine, or does not report its ID; nothing was changed.

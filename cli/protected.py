@@ -70,13 +70,7 @@ def protected_leftovers(name: str, settings: _Settings, resources: Sequence[_Res
 
 
 def unprotected(resources: Sequence[_Resource], *, on_instance: bool) -> list[str]:
-    """Return the URNs of unprotected resources that hold data.
-
-    Args:
-        resources: the state's resources.
-        on_instance: whether the containers are on an instance, whose disk is protected instead of its volumes.
-
-    """
+    """Return the URNs of unprotected resources that hold data; on an instance, its disk is protected and no volume."""
     return [
         resource["urn"]
         for resource in resources

@@ -32,12 +32,7 @@ def current() -> str:
 
 
 def section(version: str, day: date) -> str:
-    """Return the changelog's section for a version, from the files in changes/.
-
-    Raises:
-        ProblemError: there are no files, or a file's name has no kind.
-
-    """
+    """Return the changelog's section for a version, from changes/; raises ProblemError if it cannot be made."""
     files = notes()
     suffixes = [[f".{kind}", ".md"] for kind in KINDS]
     strange = [file.name for file in files if file.suffixes[-2:] not in suffixes]
@@ -56,12 +51,7 @@ def section(version: str, day: date) -> str:
 
 
 def cut(version: str, day: date) -> None:
-    """Move the files in changes/ into the changelog, and write the version into pyproject.toml.
-
-    Raises:
-        ProblemError: nothing was written; the message says why.
-
-    """
+    """Move changes/ into the changelog and the version into pyproject.toml; a ProblemError leaves both as they were."""
     if not _VERSION.fullmatch(version):
         raise ProblemError(f"VERSION={version} is not a version; use one such as 0.1.0.")
     before = CHANGELOG.read_text(encoding="utf-8").removeprefix(TITLE).lstrip("\n") if CHANGELOG.exists() else ""

@@ -43,12 +43,7 @@ def pins(resources: Sequence[Mapping[str, Any]], stack: str) -> Iterator[Pin]:
 
 
 def refuse_built(name: str, settings: Mapping[str, Any]) -> None:
-    """Make sure that the stack's images are pulled.
-
-    Raises:
-        ProblemError: they are built.
-
-    """
+    """Raise a ProblemError if the stack's images are built."""
     if setting(settings, "images.source") == ImageSource.BUILT:
         raise ProblemError(
             f"Nothing was pulled: the images of {name} are built on this machine (images.source: built). To use the"

@@ -147,12 +147,7 @@ def engine_of_instance(name: str) -> Engine:
 
 
 def resources_of(target: Stack) -> list[dict[str, Any]]:
-    """Return the resources in a stack's state.
-
-    Raises:
-        ProblemError: the stack was renamed after it had created them.
-
-    """
+    """Return the resources in a stack's state; raises ProblemError if it was renamed after it had created them."""
     resources = target.resources()
     former = former_names(target.name, ((one["urn"], one.get("outputs") or {}) for one in resources))
     if former:

@@ -30,12 +30,7 @@ _NAME = re.compile(r"(?=.{1,100}$)[a-z0-9]+(?:[._-][a-z0-9]+)*")
 
 
 def file_of(stack: str) -> Path:
-    """Return where a stack's file is.
-
-    Raises:
-        ProblemError: the name is invalid.
-
-    """
+    """Return where a stack's file is; raises ProblemError for an invalid name."""
     if not _NAME.fullmatch(stack):
         raise ProblemError(
             f"{stack!r} is not a name for a stack; use small letters and digits with single '-', '_' or '.' between, "
@@ -197,10 +192,7 @@ class Stack:
             self._answer("Unmarking resources", "state", "untaint", "--yes", *urns)
 
     def unprotect(self) -> None:
-        """Unprotect every resource in the state.
-
-        This edits the state, since an update would first recreate what is gone.
-        """
+        """Unprotect every resource by editing the state: an update would first recreate what is gone."""
         self.edit(unprotected_state, "Lifting the protection")
 
     def protect(self, urns: Collection[str]) -> None:
@@ -221,21 +213,11 @@ class Stack:
         return self._answer("Reading the state", "stack", "export", *options)
 
     def unlock(self) -> None:
-        """Remove the lock of a killed update.
-
-        Raises:
-            ProblemError: an update of this stack may still run.
-
-        """
+        """Remove the lock of a killed update; raises ProblemError if an update of this stack may still run."""
         update_lock.lift_abandoned(self.name, PROJECT, self.environment)
 
     def run(self, *arguments: str) -> None:
-        """Run Pulumi in the foreground, after removing the lock of a killed update.
-
-        Raises:
-            ProblemError: it failed; the message explains known errors.
-
-        """
+        """Run Pulumi in the foreground, after `unlock`; a ProblemError explains known errors if it fails."""
         self.unlock()
         words = [*arguments, "--stack", self.name, "--color", "always" if sys.stdout.isatty() else "never"]
         said: list[str] = []
@@ -285,10 +267,7 @@ class Stack:
 
 @contextmanager
 def _interruptions_for(process: subprocess.Popen[str]) -> Iterator[list[int]]:
-    """Pass interruptions on to Pulumi and wait for it: it finishes running operations and reports how it ended.
-
-    Yields the signals received so far.
-    """
+    """Pass interruptions on to Pulumi, which finishes running operations and reports; yield the signals so far."""
     came: list[int] = []
 
     def pass_on(number: int, _: object) -> None:

@@ -204,9 +204,8 @@ def add(stack: str, certificate: str, stores: Iterable[Store]) -> list[Outcome]:
     name = name_of(stack)
     file = recorded_certificate(name)
     file.parent.mkdir(parents=True, exist_ok=True)
-    before = file.read_text(encoding="ascii") if file.exists() else certificate
     targets = list(stores)
-    if before != certificate:
+    if file.exists() and file.read_text(encoding="ascii") != certificate:
         # A keychain has no names: without this the previous CA would stay.
         for store in targets:
             if isinstance(store, KeychainStore):

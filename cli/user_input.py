@@ -12,12 +12,7 @@ def variable(name: str) -> str | None:
 
 
 def is_requested(name: str, value: str = "yes", *, purpose: str = "", default: str = "no") -> bool:
-    """Return whether a variable has the one value that requests something; `default` says the same as none.
-
-    Raises:
-        ProblemError: it has another value.
-
-    """
+    """Return whether a variable has its one value; `default` says the same as none, and any other is a ProblemError."""
     said = os.environ.get(name, "")
     if said not in {"", default, value}:
         raise ProblemError(f"invalid {name}={said}; use {name}={value}{purpose} or omit it.")
@@ -41,11 +36,6 @@ def confirmation(question: str, *, reason: str) -> str | None:
 
 
 def confirm_by_name(name: str, warning: str, *, reason: str, otherwise: str) -> None:
-    """Let the user confirm a warning by typing the stack's name.
-
-    Raises:
-        ProblemError: they did not; the message ends with what follows otherwise.
-
-    """
+    """Let the user confirm a warning by typing the stack's name, or raise a ProblemError: nothing was `otherwise`."""
     if confirmation(f"{warning} Type {name} to continue: ", reason=reason) not in {None, name}:
         raise ProblemError(f"That is not the stack's name; nothing was {otherwise}.")

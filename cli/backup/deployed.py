@@ -77,12 +77,7 @@ class Deployed:
 
     @cached_property
     def replicas(self) -> list[dict[str, Any]]:
-        """The containers of Open WebUI, the first one first.
-
-        Raises:
-            ProblemError: there are none.
-
-        """
+        """The containers of Open WebUI, the first one first; raises ProblemError if there are none."""
         listed = containers.of_stack(self.engine, self.name, "open-webui")
         if not listed:
             message = f"There is no Open WebUI of the stack {self.name}; `make up STACK={self.name}` starts it."
@@ -172,12 +167,7 @@ class Deployed:
 
     @cached_property
     def password(self) -> str | None:
-        """Password of its backups; None if they are not encrypted.
-
-        Raises:
-            ProblemError: the stack has none yet.
-
-        """
+        """Password of its backups, None if they are not encrypted; raises ProblemError if there is none yet."""
         if self.setting("backup.encrypted") is False:
             return None
         password = self.stack.output_in_clear("backup_password")

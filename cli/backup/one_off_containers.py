@@ -59,16 +59,10 @@ class OneOffRunner:
         feed: Callable[[IO[bytes]], None] | None = None,
         shown: bool = True,
     ) -> str:
-        """Run a one-off to its end and return its output.
-
-        Args:
-            task: the one-off.
-            purpose: its purpose, for messages.
-            feed: writes the program's input.
-            shown: whether to print each line as it comes.
+        """Run a one-off and return its output; `feed` writes its input, and `shown` prints each line as it comes.
 
         Raises:
-            ProblemError: it failed; the message has its last lines.
+            ProblemError: it failed; the message has `purpose` and its last lines.
 
         """
         said: list[str] = []
@@ -169,23 +163,13 @@ class OneOffRunner:
             self.engine.ask(kind, "rm", name)
 
     def make(self, kind: str, name: str, *options: str, labels: Mapping[str, str] | None = None) -> None:
-        """Create a volume or network; an existing one stays.
-
-        Raises:
-            ProblemError: it cannot be created.
-
-        """
+        """Create a volume or network, or raise a ProblemError; an existing one stays."""
         answer = self.engine.ask(kind, "create", *options, *self.labels(labels), name)
         if answer.returncode:
             raise ProblemError(f"The engine did not create the {kind} {name}: {answer.stderr.strip()}")
 
     def clear(self, role: str = ROLE) -> None:
-        """Remove leftovers of killed runs.
-
-        Raises:
-            ProblemError: another machine uses them.
-
-        """
+        """Remove leftovers of killed runs; raises ProblemError if another machine uses them."""
         owners = self._owners(role)
         for name, owner in owners:
             if owner not in {"", _OWNER}:
@@ -201,12 +185,7 @@ class OneOffRunner:
     def lock(self, image: str) -> Iterator[None]:
         """Hold an exclusive lock on the engine: a container with a fixed name, which the engine creates only once.
 
-        Args:
-            image: any existing image; it is never run.
-
-        Raises:
-            ProblemError: another machine holds the lock.
-
+        Its image is any existing one and is never run. Raises ProblemError if another machine holds the lock.
         """
         name = f"edge-{self.stack}-{ROLE}"
         made = self.engine.ask("create", "--name", name, *self.labels(), "--network", "none", image)

@@ -50,12 +50,7 @@ def restore(deployed: Deployed) -> int:
 
 
 def require_compatible(deployed: Deployed, snapshot: Snapshot) -> None:
-    """Make sure that a backup is compatible with a stack.
-
-    Raises:
-        ProblemError: it is not; the message says what to do.
-
-    """
+    """Raise a ProblemError, which says what to do, unless a backup is compatible with a stack."""
     theirs, kind = snapshot.manifest["open_webui"], snapshot.manifest["database"]
     if release(theirs) > release(deployed.version):
         raise ProblemError(

@@ -61,12 +61,7 @@ def _folder() -> Path | None:
 
 
 def require_own_folder(folder: Path) -> None:
-    """Make sure that a folder is empty or contains only backups.
-
-    Raises:
-        ProblemError: it is not.
-
-    """
+    """Raise a ProblemError unless a folder is missing, empty, or contains only backups."""
     if folder.exists() and not folder.is_dir():
         message = f"TO={folder} is not a folder; use one that is empty, or that contains backups of this stack."
         raise ProblemError(message)
@@ -83,11 +78,7 @@ def mirror(deployed: Deployed, repository: Repository, folder: Path) -> tuple[in
     """Mirror a repository into a folder; return the number of new files and their bytes.
 
     The folder is a valid repository at any time: new files come first, then those that refer to them, and deletions
-    come last.
-
-    Raises:
-        ProblemError: it cannot be mirrored.
-
+    come last. Raises ProblemError if it is another repository's, or too small.
     """
     if repository.volume is None:
         raise ProblemError(
@@ -154,12 +145,7 @@ def _store(content: IO[bytes], path: Path) -> None:
 
 
 def repository_files(folder: Path) -> Mapping[str, Path]:
-    """Return the files of a repository in a folder by their names there.
-
-    Raises:
-        ProblemError: it contains none.
-
-    """
+    """Return the files of a repository in a folder by their names there; raises ProblemError if it contains none."""
     if not (folder / "config").is_file():
         raise ProblemError(f"FROM={folder} contains no backups: the file `config` of a restic repository is missing.")
     return {

@@ -41,12 +41,7 @@ class Snapshot:
 
 @contextmanager
 def requested_snapshot(deployed: Deployed) -> Iterator[Snapshot]:
-    """Open the backup that FROM=… names.
-
-    Raises:
-        ProblemError: there is none.
-
-    """
+    """Open the backup that FROM=… names; raises ProblemError if there is none."""
     said = variable("FROM")
     if said is None:
         with open_repository(deployed, deployed.repository) as (_, snapshots):
