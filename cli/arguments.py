@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from open_webui_edge.bootstrap import console, paths, virtual_environment
@@ -109,7 +109,7 @@ def run(arguments: Sequence[str]) -> int:
                 virtual_environment.ensure(requirements, shown)
         if Path(sys.prefix).resolve() != paths.VIRTUAL_ENVIRONMENT.resolve():
             os.execv(paths.PYTHON, [str(paths.PYTHON), "-m", "open_webui_edge.cli", *arguments])  # noqa: S606  # no shell
-        return _command(parsed)()
+        return _execute(parsed)
     except ProblemError as problem:
         console.say(str(problem))
         if parsed.command == "doctor":
@@ -147,7 +147,7 @@ def overview() -> str:
 
 
 def _explained(variables: Sequence[str]) -> list[str]:
-    return [f"{name}={value}  {meaning}" for name, (value, meaning) in ((name, VARIABLES[name]) for name in variables)]
+    return ["{}={}  {}".format(name, *VARIABLES[name]) for name in variables]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -155,13 +155,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, purpose in {**OF_A_STACK, **OF_THE_CHECKOUT, **OF_ANYBODY}.items():
         # Variables are no arguments here, but the help lists them.
+        variables = [f"  {line}" for line in _explained(variables_of(name))]
         known = commands.add_parser(
             name,
             help=purpose,
             description=f"{purpose[0].upper()}{purpose[1:]}.",
-            epilog="\n".join(["variables:", *(f"  {line}" for line in _explained(variables_of(name)))])
-            if variables_of(name)
-            else None,
+            epilog="\n".join(["variables:", *variables]) if variables else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name in OF_A_STACK:
@@ -169,23 +168,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(parsed: argparse.Namespace) -> Callable[[], int]:
+def _execute(parsed: argparse.Namespace) -> int:
     # `import` is a word of Python's own.
     name = "import_" if parsed.command == "import" else parsed.command.replace("-", "_")
     # Both modules need the packages of the virtual environment.
     if parsed.command in OF_A_STACK:
-        from open_webui_edge.cli import commands  # noqa: PLC0415
+        from open_webui_edge.cli import commands as module  # noqa: PLC0415
 
-        of_stack: Callable[[str], int] = getattr(commands, name)
-        return lambda: of_stack(parsed.stack)
-    from open_webui_edge.cli import checkout  # noqa: PLC0415
+        words = [parsed.stack]
+    else:
+        from open_webui_edge.cli import checkout as module  # noqa: PLC0415
 
-    if parsed.command.startswith("test"):
-        given = shlex.split(os.environ.get("ARGS", ""))
-        of_tests: Callable[..., int] = getattr(checkout, name)
-        return lambda: of_tests(*given)
-    of_checkout: Callable[[], int] = getattr(checkout, name)
-    return of_checkout
+        words = shlex.split(os.environ.get("ARGS", "")) if parsed.command.startswith("test") else []
+    return getattr(module, name)(*words)
 
 
 def _sentence(fault: OSError) -> str:

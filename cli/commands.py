@@ -5,7 +5,6 @@ What loads Pulumi's SDK or all settings is imported where it is used: no other c
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,9 +66,11 @@ def down(name: str) -> int:
         console.say(f"There is no stack {name}; nothing to remove.")
         return 0
     resources = session.resources_of(target)
+    on_instance = instance.is_used(stack.settings_of(name))
     if not with_data:
-        _protect(target, resources)
-    if instance.is_used(stack.settings_of(name)):
+        # An interrupted `make down DATA=delete` leaves data unprotected in the state.
+        target.protect(protected.unprotected(resources, on_instance=on_instance))
+    if on_instance:
         return _down_with_instance(target, with_data=with_data)
     host = session.reachable_engine(name)
     target.unlock()
@@ -156,12 +157,10 @@ def import_(name: str) -> int:
 
 def status(name: str) -> int:
     """List the stack's containers; return 1 if one is unhealthy or there are none."""
-    listed = [
-        one for one in containers.of_stack(session.reachable_engine(name), name) if not containers.is_temporary(one)
-    ]
+    host = session.reachable_engine(name)
+    listed = [one for one in containers.of_stack(host, name) if not containers.is_temporary(one)]
     if not listed:
-        console.say(f"There are no containers of the stack {name}; `make up STACK={name}` starts it.")
-        return 1
+        raise ProblemError(f"There are no containers of the stack {name}; `make up STACK={name}` starts it.")
     console.put(containers.table(listed))
     return 0 if all(containers.is_healthy(container) for container in listed) else 1
 
@@ -172,9 +171,8 @@ def logs(name: str) -> int:
     host = session.reachable_engine(name)
     listed = containers.of_stack(host, name, role)
     if not listed:
-        with_role = f" with the role {role}" if role else ""
-        message = f"There is no container of the stack {name}{with_role}; `make status STACK={name}` lists them."
-        raise ProblemError(message)
+        of_role = f"{name} with the role {role}" if role else name
+        raise ProblemError(f"There is no container of the stack {of_role}; `make status STACK={name}` lists them.")
     containers.show_logs(host, listed, follow=os.environ.get("FOLLOW") == "1")
     return 0
 
@@ -184,21 +182,19 @@ def certificate(name: str) -> int:
     host = session.reachable_engine(name)
     proxies = containers.of_stack(host, name, "nginx")
     if not proxies:
-        console.say(f"There is no proxy of the stack {name}; `make up STACK={name}` starts it.")
-        return 1
-    (proxy, *_) = proxies
+        raise ProblemError(f"There is no proxy of the stack {name}; `make up STACK={name}` starts it.")
+    proxy = proxies[0]
     if proxy["State"]["Status"] != "running":
-        console.say(
+        raise ProblemError(
             f"The proxy of {name} is down ({proxy['State']['Status']}), so nothing is served;"
             f" `make up STACK={name}` starts it, `make logs STACK={name} ROLE=nginx` may say why it ended."
         )
-        return 1
     config = served.CertificateConfig.from_settings(stack.settings_of(name))
     try:
         shown, how = served.served(host, proxy, config)
     except (OSError, ValueError) as fault:
-        console.say(f"The proxy of {name} runs but presents no certificate: {fault}; see `make status STACK={name}`.")
-        return 1
+        message = f"The proxy of {name} runs but presents no certificate: {fault}; see `make status STACK={name}`."
+        raise ProblemError(message) from None
     state = None
     for certbot in containers.of_stack(host, name, "certbot"):
         state = served.state_of(host, certbot["Name"].lstrip("/"))
@@ -219,8 +215,7 @@ def certificate_dry_run(name: str) -> int:
     host = session.reachable_engine(name)
     running = [one for one in containers.of_stack(host, name, "certbot") if one["State"]["Status"] == "running"]
     if not running:
-        console.say(f"certbot's container of {name} does not run; `make up STACK={name}` starts it.")
-        return 1
+        raise ProblemError(f"certbot's container of {name} does not run; `make up STACK={name}` starts it.")
     return command.pass_through([*host.client, "exec", running[0]["Name"].lstrip("/"), *served.DRY_RUN])
 
 
@@ -228,12 +223,10 @@ def trust_ca(name: str) -> int:
     """Make this machine and its browsers trust the stack's own CA."""
     target = session.stack_of(name)
     if not target.exists():
-        console.say(f"There is no stack {name}, so it has no CA; `make up STACK={name}` creates both.")
-        return 1
+        raise ProblemError(f"There is no stack {name}, so it has no CA; `make up STACK={name}` creates both.")
     ca_pem = target.outputs().get("ca_certificate")
     if not isinstance(ca_pem, str):
-        console.say(f"The certificate of {name} is not signed by a CA of its own; there is nothing to trust.")
-        return 1
+        raise ProblemError(f"The certificate of {name} is not signed by a CA of its own; there is nothing to trust.")
     code = trust.report(trust.add(name, ca_pem, trust.stores_here(system_store=_with_system_store())))
     console.say(f"Restart open browsers so that they notice. `make untrust-ca STACK={name}` undoes this.")
     return code
@@ -339,9 +332,8 @@ def _print_summary(target: Stack, host: Engine | None) -> None:
     here = host is not None and host.is_local and not instance.is_used(settings)
     if here and host is not None:
         address = site.listening_address(containers.of_stack(host, target.name), url)
-    client = site.SiteClient(
-        url, address, certificate, proxy_protocol=bool(stack.setting(settings, "proxy.proxy_protocol"))
-    )
+    proxy_protocol = bool(stack.setting(settings, "proxy.proxy_protocol"))
+    client = site.SiteClient(url, address, certificate, proxy_protocol=proxy_protocol)
     # For example a company's CA, which its own machines trust and this one may not.
     untrusted = "" if certificate else client.verify_error()
     if untrusted:
@@ -414,19 +406,6 @@ def confirm(name: str, *, certified: bool = False, leaves_data: bool = False) ->
 
 
 def _destroy_all(target: Stack) -> None:
-    """Unprotect the data in the state and destroy everything that is left.
-
-    Pulumi reports a retained volume as deleted and leaves it on the engine, so retention is lifted as well.
-    """
+    # Pulumi reports a retained volume as deleted and leaves it on the engine, so this lifts retention as well.
     target.unprotect()
     target.run("destroy", "--yes", "--skip-preview")
-
-
-def _protect(target: Stack, resources: Sequence[Mapping[str, Any]]) -> None:
-    """Protect data again that an interrupted `make down DATA=delete` left unprotected in the state.
-
-    Volumes on an instance are not protected: their disk is.
-    """
-    loose = protected.unprotected(resources, on_instance=instance.is_used(stack.settings_of(target.name)))
-    if loose:
-        target.protect(loose)

@@ -197,7 +197,8 @@ class Stack:
 
     def protect(self, urns: Collection[str]) -> None:
         """Protect some resources in the state again."""
-        self.edit(lambda state: protected_state(state, urns), "Protecting the data")
+        if urns:
+            self.edit(lambda state: protected_state(state, urns), "Protecting the data")
 
     def edit(self, change: Callable[[str], str], purpose: str) -> None:
         """Replace the stack's exported state by the result of `change`."""
