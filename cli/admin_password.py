@@ -3,20 +3,19 @@
 import getpass
 import json
 import secrets
-import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
+from open_webui_edge.bootstrap import command
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import containers
 from open_webui_edge.runtime import delivery
 from open_webui_edge.settings.open_webui import Password
 
-_FROM_INPUT = "stdin"
 _RANDOM_BYTES = 15
 
 
@@ -27,7 +26,7 @@ def new_password(how: str) -> tuple[str, bool]:
         ProblemError: a generated one could not be shown, or the given one is invalid.
 
     """
-    if how == _FROM_INPUT:
+    if how == "stdin":
         return _given(), False
     if how:
         raise ProblemError(
@@ -51,8 +50,7 @@ def _given() -> str:
         TypeAdapter(Password).validate_python(SecretStr(text))
     except ValidationError as error:
         (fault,) = error.errors(include_url=False, include_input=False)
-        words = fault.get("ctx", {}).get("error", fault["msg"])
-        raise ProblemError(f"PASSWORD: {words}") from None
+        raise ProblemError(f"PASSWORD: {fault.get('ctx', {}).get('error', fault['msg'])}") from None
     return text
 
 
@@ -67,13 +65,10 @@ def set_for(host: Engine, stack: str, email: str | None, password: str) -> dict[
     if not running:
         raise ProblemError(f"No Open WebUI of the stack {stack} runs; `make up STACK={stack}` starts it.")
     name = running[0]["Name"].lstrip("/")
-    ended = subprocess.run(  # noqa: S603 # no shell
-        [*host.client, "exec", "--interactive", name, "python3", "-c", delivery.program("open_webui/set_password.py")],
-        input=json.dumps({"email": None if email is None else email.lower(), "password": password}),
-        capture_output=True,
-        text=True,
-        check=False,
-        encoding="utf-8",
+    program = delivery.program("open_webui/set_password.py")
+    ended = command.attempt(
+        [*host.client, "exec", "--interactive", name, "python3", "-c", program],
+        given=json.dumps({"email": None if email is None else email.lower(), "password": password}),
     )
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -102,9 +97,9 @@ def follow_up(said: Mapping[str, Any]) -> str:
         "All sessions of that account were ended; its API keys remain valid."
         if said["ended"]
         else "Sessions of that account stay valid until Open WebUI expires them: this version can end a session only"
-        " with a Redis, and this stack has none."
+        " with a Redis, and this stack has none.",
+        "The stack's output admin_password still shows the first password.",
     ]
-    lines.append("The stack's output admin_password still shows the first password.")
     if not said["password_auth"]:
         lines.append("open_webui.oidc.only is true, so password sign-in is off: remove that setting first.")
     return " ".join(lines)

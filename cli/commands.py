@@ -302,7 +302,7 @@ def _follow_engine(target: Stack) -> None:
     settings = stack.settings_of(target.name)
     if not settings or instance.is_used(settings):
         return
-    host = session.engine_of(target.name, install=False)
+    host = session.engine_of(target.name)
     if engine.ping_error(host) is None and target.exists():
         engine_address.follow(target, host, target.resources())
 

@@ -267,7 +267,7 @@ def _engine(target: Stack, resources: Sequence[Mapping[str, Any]]) -> tuple[Engi
                 return None, f"The engine of the instance does not answer: {words.strip().splitlines()[-1]}."
             host = engine.resolve(access=access, known_from=instance.KEY_SOURCE)
         else:
-            host = session.engine_of(target.name, install=False)
+            host = session.engine_of(target.name)
         answer = host.ask("version", "--format", "{{.Server.Version}}", timeout=_ANSWER_TIMEOUT)
         if answer.returncode:
             return None, engine.explanation(host, answer.stderr.strip() or "no reason given")

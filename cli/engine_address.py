@@ -14,6 +14,7 @@ from open_webui_edge.bootstrap.engine import DEFAULT_ADDRESS, Engine
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli.stack import Stack
 from open_webui_edge.engine.identity import another_engine, is_identity
+from open_webui_edge.runtime.contract import DEPLOYMENT
 
 _COMPONENT = "open-webui-edge:index:DockerHost"
 _PROVIDER, _VOLUME = "pulumi:providers:docker", "docker:index/volume:Volume"
@@ -36,17 +37,11 @@ def recorded_engine(resources: Sequence[Mapping[str, Any]]) -> RecordedEngine | 
     provider = next((one for one in resources if one["type"] == _PROVIDER), None)
     if provider is None:
         return None
-    labels = [
-        label["value"]
-        for one in resources
-        if one["type"] == _VOLUME
-        for label in (one.get("inputs") or {}).get("labels") or ()
-        if label["label"] == "deployment"
-    ]
+    volumes = ((one.get("inputs") or {}).get("labels") or () for one in resources if one["type"] == _VOLUME)
+    deployments = (label["value"] for labels in volumes for label in labels if label["label"] == DEPLOYMENT)
     identity = next(((one.get("outputs") or {}).get("output") for one in resources if is_identity(one["urn"])), None)
-    return RecordedEngine(
-        (provider.get("inputs") or {}).get("host") or DEFAULT_ADDRESS, identity, labels[0] if labels else None
-    )
+    address = (provider.get("inputs") or {}).get("host") or DEFAULT_ADDRESS
+    return RecordedEngine(address, identity, next(deployments, None))
 
 
 @dataclass(frozen=True)
@@ -108,16 +103,16 @@ def compare(
 
 
 def _is_same(known: RecordedEngine, host: Engine, identity: str | None, *, has_volumes: bool) -> bool:
+    is_at_address = known.address == host.address
     if known.deployment is None:
         # There is no data to lose.
         return True
-    if known.identity is not None and known.identity == identity:
-        return True
-    # An engine's ID may change, and the states of earlier releases have none. At another address, an engine with
-    # another ID and the stack's volumes is a copy, or one that the stack has left.
+    # The states of earlier releases have no ID.
     if known.identity is None:
-        return has_volumes or known.address == host.address
-    return has_volumes and known.address == host.address
+        return has_volumes or is_at_address
+    # An engine's ID may change. At another address, an engine with another ID and the stack's volumes is a copy, or one
+    # that the stack has left.
+    return known.identity == identity or (has_volumes and is_at_address)
 
 
 def moved(
@@ -127,24 +122,21 @@ def moved(
 
     Another engine lacks the images that the state pins, so the next update pins its own.
     """
-    # Properties of a provider that are no strings are JSON.
-    of_provider = {
-        "host": address,
-        **({"sshOpts": json.dumps(list(ssh_options), separators=(",", ":"))} if ssh_options else {}),
-    }
-    of_component = {"host": address, **({"ssh_options": list(ssh_options)} if ssh_options else {})}
+
+    def point(properties: dict[str, Any], option: str, value: object) -> None:
+        properties.pop(option, None)
+        properties.update({"host": address, option: value} if ssh_options else {"host": address})
 
     def change(state: str) -> str:
         document = json.loads(state)
         for resource in document["deployment"]["resources"]:
             if resource["type"] == _PROVIDER:
                 for side in ("inputs", "outputs"):
-                    resource[side].pop("sshOpts", None)
-                    resource[side].update(of_provider)
+                    # Properties of a provider that are no strings are JSON.
+                    point(resource[side], "sshOpts", json.dumps(list(ssh_options), separators=(",", ":")))
             elif resource["type"] == _COMPONENT:
                 # Previews show these inputs; nothing else uses them.
-                resource["inputs"].pop("ssh_options", None)
-                resource["inputs"].update(of_component)
+                point(resource["inputs"], "ssh_options", list(ssh_options))
             elif resource["type"] == _PIN and elsewhere:
                 resource["taint"] = True
             elif is_identity(resource["urn"]) and identity is not None:

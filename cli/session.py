@@ -48,7 +48,10 @@ def ready_stack(name: str, *, accepts_another: bool = False) -> tuple[Stack, Eng
     made = stack.make_file(name)
     settings = stack.settings_of(name)
     pulled_there = instance.is_used(settings) and stack.setting(settings, "images.source") != "built"
-    host = None if pulled_there else engine_of(name, install=True)
+    host = None if pulled_there else engine_of(name)
+    if host is not None:
+        with step("Docker engine") as shown:
+            engine.ensure(host, shown)
     target = stack_of(name)
     with step("stack") as shown:
         shown.done(f"{name}, its file copied from the example" if made else name)
@@ -67,15 +70,9 @@ def ready_stack(name: str, *, accepts_another: bool = False) -> tuple[Stack, Eng
     return target, host, move
 
 
-def engine_of(name: str, *, install: bool) -> Engine:
-    """Return the engine of the stack's file; with `install`, make sure that it runs."""
-    settings = stack.settings_of(name)
-    host = engine.resolve(stack.setting(settings, "platform.docker.host"), access_of(name))
-    if not install:
-        return host
-    with step("Docker engine") as shown:
-        engine.ensure(host, shown)
-    return host
+def engine_of(name: str) -> Engine:
+    """Return the engine of the stack's file, which may not run."""
+    return engine.resolve(stack.setting(stack.settings_of(name), "platform.docker.host"), access_of(name))
 
 
 def access_of(name: str) -> SshAccess | None:
@@ -93,13 +90,10 @@ def access_of_instance(target: Stack) -> SshAccess | None:
 def refresh_args(target: Stack, urns_of: Callable[[Sequence[Mapping[str, Any]]], list[str]] | None = None) -> list[str]:
     """Return Pulumi's options for an instance that does not answer; none if it does, or if there is none.
 
-    A refresh of the containers on it would fail. So only AWS is refreshed, for those resources of the
-    state that `urns_of` returns: an update recreates a missing instance, and may open one that is closed to this
-    machine.
+    A refresh of the containers on it would fail. So only AWS is refreshed, for those resources of the state that
+    `urns_of` returns: an update recreates a missing instance, and may open one that is closed to this machine.
     """
-    if not instance.is_used(stack.settings_of(target.name)):
-        return []
-    access = access_of_instance(target)
+    access = access_of_instance(target) if instance.is_used(stack.settings_of(target.name)) else None
     if access is None:
         return []
     with step("instance") as shown:
@@ -116,7 +110,13 @@ def refresh_args(target: Stack, urns_of: Callable[[Sequence[Mapping[str, Any]]],
 
 def reachable_engine(name: str) -> Engine:
     """Return the stack's engine, which must answer; this installs nothing."""
-    host = engine_of_instance(name) if instance.is_used(stack.settings_of(name)) else engine_of(name, install=False)
+    if instance.is_used(stack.settings_of(name)):
+        access = access_of_instance(stack_of(name))
+        if access is None:
+            raise ProblemError(f"The stack {name} has no instance yet; `make up STACK={name}` makes it.")
+        host = engine.resolve(access=access, known_from=instance.KEY_SOURCE)
+    else:
+        host = engine_of(name)
     words = engine.ping_error(host)
     if words is not None:
         raise ProblemError(engine.explanation(host, words))
@@ -136,14 +136,6 @@ def deployed(name: str) -> "Deployed":
     if not instance.is_used(stack.settings_of(name)):
         engine_address.follow(target, host, resources)
     return Deployed(target, host)
-
-
-def engine_of_instance(name: str) -> Engine:
-    """Return the engine of the stack's instance, which must exist."""
-    access = access_of_instance(stack_of(name))
-    if access is None:
-        raise ProblemError(f"The stack {name} has no instance yet; `make up STACK={name}` makes it.")
-    return engine.resolve(access=access, known_from=instance.KEY_SOURCE)
 
 
 def resources_of(target: Stack) -> list[dict[str, Any]]:
