@@ -52,19 +52,12 @@ class CertificateConfig:
         )
 
 
-def published(container: Mapping[str, Any]) -> tuple[str, int] | None:
-    """Return the address and port at which the proxy's container publishes HTTPS."""
-    for inside, address, port in publications(container):
-        if inside == "443/tcp":
-            return reachable_address(address), int(port)
-    return None
-
-
 def served(engine: Engine, container: Mapping[str, Any], config: CertificateConfig) -> tuple[x509.Certificate, str]:
     """Return the certificate of the proxy and where it was read; raises OSError if it serves none."""
-    where = published(container)
-    if engine.is_local and where is not None:
-        return _shown_at(*where, config), f"served at {where[0]}:{where[1]}"
+    for inside, listening, port in publications(container):
+        if engine.is_local and inside == "443/tcp":
+            address = reachable_address(listening)
+            return _shown_at(address, int(port), config), f"served at {address}:{port}"
     # The firewall may not let this machine reach its port.
     answer = engine.ask("exec", str(container["Name"]).lstrip("/"), "cat", INSTALLED, timeout=_ANSWER_TIMEOUT)
     if answer.returncode:

@@ -52,7 +52,7 @@ def _test(arguments: Sequence[str], *, on_own_engine: Sequence[str] | None = Non
             codes += _with_engine(with_engine, given, recent=_brings_its_engine())
         else:
             codes.append(_pytest(watched, alone))
-        codes += [run.finish() for run in without]
+        codes += [finish() for finish in without]
     return lanes.combine(codes)
 
 
@@ -185,7 +185,7 @@ def _with_engine(runs: Sequence[lanes.Run], given: Mapping[str, str], *, recent:
         turns = held.enter_context(TemporaryDirectory(prefix="edge-turns-"))
         there = replace(there, environment={**given, **there.environment, lanes.TURNS: turns})
         beside = [held.enter_context(lanes.run_in_background(run, there)) for run in others]
-        return [_pytest(watched, there), *(run.finish() for run in beside)]
+        return [_pytest(watched, there), *(finish() for finish in beside)]
 
 
 def _pytest(run: lanes.Run, there: lanes.Surroundings) -> int:

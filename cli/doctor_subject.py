@@ -62,9 +62,9 @@ def subject_of(target: Stack) -> Subject:
         reading = side_by_side.submit(_settings, target)
         exported = target.resources(with_secrets=True)
         settings, faults = reading.result()
-    resources = [_plain(resource) for resource in exported]
-    outputs = next((resource["outputs"] for resource in resources if resource.get("type") == _STACK), {})
-    made = tuple(container_from_state(resource) for resource in resources if resource.get("type") == _CONTAINER)
+    resources = [{**one, "outputs": instance.plain(one.get("outputs") or {})} for one in exported]
+    outputs = next((one["outputs"] for one in _of_type(resources, _STACK)), {})
+    made = tuple(map(container_from_state, _of_type(resources, _CONTAINER)))
     inside = DeploymentAccess(
         name,
         faults=faults,
@@ -72,7 +72,7 @@ def subject_of(target: Stack) -> Subject:
         probe=delivery.program("open_webui/probe.py"),
         shell_functions=FUNCTIONS,
         secrets=frozenset(secrets_in(exported)),
-        instance=_instance(resources),
+        instance=next((str(one.get("id")) for one in _of_type(resources, _INSTANCE)), None),
         pending=partial(_pending, target),
         update=partial(_update, target),
     )
@@ -107,8 +107,9 @@ def _settings(target: Stack) -> tuple[StackSettings | None, tuple[str, ...]]:
         return None, (" ".join(answer.stderr.split())[:300],)
     values: dict[str, dict[str, Any]] = json.loads(answer.stdout or "{}")
     config = {key: str(entry.get("value", "")) for key, entry in values.items()}
-    secret = [key for key, entry in values.items() if entry.get("secret") or _holds_secret(target.name, key)]
     raw = stack.settings_of(target.name)
+    encrypted = {key for key, value in raw.items() if '"secure"' in json.dumps(value, default=str)}
+    secret = [key for key, entry in values.items() if entry.get("secret") or key.partition(":")[2] in encrypted]
     try:
         settings = read_settings(
             config,
@@ -121,9 +122,8 @@ def _settings(target: Stack) -> tuple[StackSettings | None, tuple[str, ...]]:
     return settings, ()
 
 
-def _holds_secret(name: str, key: str) -> bool:
-    raw = stack.settings_of(name).get(key.partition(":")[2])
-    return '"secure"' in json.dumps(raw, default=str)
+def _of_type(resources: Sequence[Mapping[str, Any]], kind: str) -> Iterator[Mapping[str, Any]]:
+    return (resource for resource in resources if resource.get("type") == kind)
 
 
 def _add_settings(inside: DeploymentAccess, settings: StackSettings, resources: Sequence[Mapping[str, Any]]) -> None:
@@ -151,20 +151,14 @@ def _add_settings(inside: DeploymentAccess, settings: StackSettings, resources: 
 def _silences(settings: StackSettings, resources: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float]]:
     """Yield each hop with its idle timeout in seconds."""
     placement = placement_of(settings)
-    if placement.load_balancer is not LoadBalancerKind.NONE:
+    idle = None if placement.idle_timeout is None else placement.idle_timeout.total_seconds()
+    if placement.load_balancer is LoadBalancerKind.ALB:
         # The value at AWS, from the state, goes before the settings'.
         # A network load balancer's idle timeout is its listener's; its own attribute means something else.
-        recorded = next(
-            (
-                resource["outputs"].get("idleTimeout")
-                for resource in resources
-                if resource.get("type") == _BALANCER and placement.load_balancer is LoadBalancerKind.ALB
-            ),
-            None,
-        )
-        configured = placement.idle_timeout
-        if recorded is not None or configured is not None:
-            yield "the load balancer", float(recorded) if recorded is not None else configured.total_seconds()  # pyright: ignore[reportOptionalMemberAccess] - one of both is there
+        recorded = next((one["outputs"].get("idleTimeout") for one in _of_type(resources, _BALANCER)), None)
+        idle = idle if recorded is None else float(recorded)
+    if placement.load_balancer is not LoadBalancerKind.NONE and idle is not None:
+        yield "the load balancer", idle
     yield "Nginx", settings.proxy.timeouts.read.total_seconds()
 
 
@@ -231,8 +225,8 @@ def _installed_files(resources: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
     The certificate is among them only if the stack provides it: another container obtains any other.
     """
-    for resource in resources:
-        if resource.get("type") == _CONTAINER and container_from_state(resource).role == "nginx-installer":
+    for resource in _of_type(resources, _CONTAINER):
+        if container_from_state(resource).role == "nginx-installer":
             files = {name.removeprefix(_INSTALLED): content for name, content in _uploads(resource)}
             if files.get("certificate_source") != "own":
                 files.pop(_CERTIFICATE, None)
@@ -248,10 +242,6 @@ def _uploads(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _instance(resources: Sequence[Mapping[str, Any]]) -> str | None:
-    return next((str(resource.get("id")) for resource in resources if resource.get("type") == _INSTANCE), None)
 
 
 def _engine(target: Stack, resources: Sequence[Mapping[str, Any]]) -> tuple[Engine | None, str | None]:
@@ -295,10 +285,8 @@ def _direct(inside: DeploymentAccess) -> str | None:
     if inside.engine is None or not inside.engine.local:
         return None
     for made in inside.of("open-webui"):
-        shown = inside.engine.run(
-            "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}", made.name
-        )
-        for address in shown.output.split():
+        addresses = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+        for address in inside.engine.run("inspect", "--format", addresses, made.name).output.split():
             try:
                 socket.create_connection((address, PORT), timeout=1).close()
             except OSError:
@@ -338,10 +326,6 @@ def without_password(url: str) -> str:
     """Return a URL without credentials and query."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
-
-
-def _plain(resource: Mapping[str, Any]) -> dict[str, Any]:
-    return {**resource, "outputs": instance.plain(resource.get("outputs") or {})}
 
 
 def secrets_in(resources: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -8,9 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from open_webui_edge.bootstrap import console, paths
@@ -103,31 +104,12 @@ def pytest_words(run: Run, surroundings: Surroundings) -> list[str]:
     return [*surroundings.before, str(paths.PYTHON), "-m", "pytest", *run.words]
 
 
-@dataclass(frozen=True)
-class BackgroundRun:
-    """A run that goes on while another one is watched."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    output: Path
-
-    def finish(self) -> int:
-        """Wait for its end, show what it wrote, and return its exit code."""
-        if self.process.poll() is None:
-            with console.step(f"tests: {self.name}") as shown:
-                shown.now("the others have ended; these still run")
-                self.process.wait()
-                shown.done("ended")
-        # At once after the other run's words, which no buffer of this process holds.
-        with self.output.open("rb") as written:
-            shutil.copyfileobj(written, sys.stdout.buffer)
-        sys.stdout.flush()
-        return self.process.returncode
-
-
 @contextmanager
-def run_in_background(run: Run, surroundings: Surroundings) -> Generator[BackgroundRun]:
-    """Run pytest while the block runs; it ends with the block, whatever ends that. What it writes is in build/."""
+def run_in_background(run: Run, surroundings: Surroundings) -> Generator[Callable[[], int]]:
+    """Run pytest while the block runs; it ends with the block, whatever ends that. What it writes is in build/.
+
+    Yields a function that waits for its end, shows what it wrote, and returns its exit code.
+    """
     paths.BUILD.mkdir(parents=True, exist_ok=True)
     output = paths.BUILD / f"tests-{run.lane.name}.log"
     # Two runs at once cannot share the memory of what failed last.
@@ -146,9 +128,22 @@ def run_in_background(run: Run, surroundings: Surroundings) -> Generator[Backgro
             start_new_session=True,  # a group of its own, which can be ended whole
         )
     try:
-        yield BackgroundRun(run.lane.name, process, output)
+        yield partial(_finish, run.lane.name, process, output)
     finally:
         _end(process)
+
+
+def _finish(name: str, process: subprocess.Popen[bytes], output: Path) -> int:
+    if process.poll() is None:
+        with console.step(f"tests: {name}") as shown:
+            shown.now("the others have ended; these still run")
+            process.wait()
+            shown.done("ended")
+    # At once after the other run's words, which no buffer of this process holds.
+    with output.open("rb") as written:
+        shutil.copyfileobj(written, sys.stdout.buffer)
+    sys.stdout.flush()
+    return process.returncode
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from textwrap import indent
 
 from open_webui_edge.bootstrap import paths
 from open_webui_edge.bootstrap.problem import ProblemError
@@ -79,10 +80,7 @@ def _numbers(version: str) -> list[int]:
 def _as_items(text: str) -> str:
     """Return a file's text as list entries; a list stays unchanged."""
     text = text.strip("\n")
-    if text.startswith("- "):
-        return text
-    first, *others = text.splitlines()
-    return "\n".join([f"- {first}", *(f"  {line}" if line else "" for line in others)])
+    return text if text.startswith("- ") else f"- {indent(text, '  ').removeprefix('  ')}"
 
 
 def day_of(text: str | None) -> date:

@@ -53,10 +53,7 @@ def requested_snapshot(deployed: Deployed) -> Iterator[Snapshot]:
     if said.startswith("s3:"):
         repository, identity = _bucket(deployed, said), "latest"
     elif (folder := Path(said).expanduser()).is_dir():
-        with (
-            _uploaded(deployed, folder.absolute()) as repository,
-            open_snapshot(deployed, repository, "latest") as snapshot,
-        ):
+        with _uploaded(deployed, folder) as repository, open_snapshot(deployed, repository, "latest") as snapshot:
             yield snapshot
         return
     elif said == "latest" or _SNAPSHOT.fullmatch(said):
@@ -122,7 +119,7 @@ def _bucket(deployed: Deployed, address: str) -> Repository:
 
 @contextmanager
 def _uploaded(deployed: Deployed, folder: Path) -> Iterator[Repository]:
-    files = repository_files(folder)
+    files = repository_files(folder.absolute())
 
     def feed(pipe: IO[bytes]) -> None:
         with tarfile.open(fileobj=pipe, mode="w|") as archive:
