@@ -1,8 +1,6 @@
 """The certificate of a running stack: issuer, lifetime and next renewal."""
 
 import json
-import socket
-import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from cryptography.x509.oid import NameOID
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.cli import stack
 from open_webui_edge.cli.containers import publications, reachable_address
-from open_webui_edge.cli.site import PROXY_UNKNOWN
+from open_webui_edge.cli.site import SiteClient
 from open_webui_edge.diagnostics.finding import parse_time
 from open_webui_edge.runtime.contract import CONFIG_DIR
 from open_webui_edge.settings.values import parse_duration
@@ -57,27 +55,18 @@ def served(engine: Engine, container: Mapping[str, Any], config: CertificateConf
     for inside, listening, port in publications(container):
         if engine.is_local and inside == "443/tcp":
             address = reachable_address(listening)
-            return _shown_at(address, int(port), config), f"served at {address}:{port}"
+            # This shows any certificate, so it verifies none.
+            url, proxy_protocol = f"https://{config.domain}:{port}", config.proxy_protocol
+            with SiteClient(url, address, None, proxy_protocol, unverified=True).connect() as secure:
+                der = secure.getpeercert(binary_form=True)
+            if der is None:
+                raise OSError("it presented no certificate")
+            return x509.load_der_x509_certificate(der), f"served at {address}:{port}"
     # The firewall may not let this machine reach its port.
     answer = engine.ask("exec", str(container["Name"]).lstrip("/"), "cat", INSTALLED, timeout=_ANSWER_TIMEOUT)
     if answer.returncode:
         raise OSError(answer.stderr.strip() or "its container has no certificate")
     return x509.load_pem_x509_certificates(answer.stdout.encode())[0], f"installed on {engine.address}"
-
-
-def _shown_at(address: str, port: int, config: CertificateConfig) -> x509.Certificate:
-    # This shows any certificate, so it verifies none.
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with socket.create_connection((address, port), _ANSWER_TIMEOUT) as plain:
-        if config.proxy_protocol:
-            plain.sendall(PROXY_UNKNOWN)
-        with context.wrap_socket(plain, server_hostname=config.domain) as secure:
-            der = secure.getpeercert(binary_form=True)
-    if der is None:
-        raise OSError("it presented no certificate")
-    return x509.load_der_x509_certificate(der)
 
 
 def state_of(engine: Engine, certbot: str) -> dict[str, Any] | None:

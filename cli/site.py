@@ -16,8 +16,9 @@ from open_webui_edge.cli import containers
 
 READY_TIMEOUT = 180
 _POLL_INTERVAL = 0.5
+_TIMEOUT = 10
 # The PROXY protocol's specification, section 2.1.
-PROXY_UNKNOWN = b"PROXY UNKNOWN\r\n"
+_PROXY_UNKNOWN = b"PROXY UNKNOWN\r\n"
 """Header of the PROXY protocol for a client whose address is unknown."""
 
 
@@ -33,6 +34,23 @@ class SiteClient:
     """Whether the proxy expects a PROXY protocol header; this client sends PROXY UNKNOWN."""
     unverified: bool = False
     """Whether to connect even if this machine does not trust its certificate."""
+
+    @property
+    def _host_and_port(self) -> tuple[str, int]:
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or 443
+
+    def connect(self) -> ssl.SSLSocket:
+        """Open a TLS connection as a client of the URL's name; raises OSError if that fails."""
+        host, port = self._host_and_port
+        context = ssl.create_default_context(cadata=self.ca_certificate)
+        if self.unverified:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        plain = socket.create_connection((self.address or host, port), _TIMEOUT)
+        if self.proxy_protocol:
+            plain.sendall(_PROXY_UNKNOWN)
+        return context.wrap_socket(plain, server_hostname=host)
 
     def verify_error(self) -> str:
         """Return why this machine does not trust its certificate; "" if it does, or if nothing answers."""
@@ -51,15 +69,8 @@ class SiteClient:
             OSError: nothing answered, or neither this deployment's CA nor this machine trusts its certificate.
 
         """
-        parts = urlsplit(self.url)
-        context = ssl.create_default_context(cadata=self.ca_certificate)
-        if self.unverified:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        name = parts.hostname or ""
-        connection = _ConnectionTo(
-            self.address or name, name, parts.port or 443, context, PROXY_UNKNOWN if self.proxy_protocol else b""
-        )
+        connection = http.client.HTTPSConnection(*self._host_and_port)
+        connection.sock = self.connect()
         try:
             connection.request("GET", path, headers={"Accept": "application/json"})
             answer = connection.getresponse()
@@ -170,19 +181,3 @@ def _says_ready(body: str) -> bool:
         return json.loads(body).get("status") is True
     except (ValueError, AttributeError):
         return False
-
-
-class _ConnectionTo(http.client.HTTPSConnection):
-    """A connection to an address that verifies the certificate against a name."""
-
-    def __init__(self, address: str, name: str, port: int, context: ssl.SSLContext, preamble: bytes) -> None:
-        super().__init__(name, port, timeout=10, context=context)
-        self._address = address
-        self._preamble = preamble
-        self._tls = context
-
-    def connect(self) -> None:
-        """Connect to the address and verify the name."""
-        plain = socket.create_connection((self._address, self.port), self.timeout)
-        plain.sendall(self._preamble)
-        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
