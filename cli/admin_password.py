@@ -20,12 +20,7 @@ _RANDOM_BYTES = 15
 
 
 def new_password(how: str) -> tuple[str, bool]:
-    """Return a new password, and whether it is generated and must be shown; `how` is PASSWORD: "" or stdin.
-
-    Raises:
-        ProblemError: a generated one could not be shown, or the given one is invalid.
-
-    """
+    """Return the password for `how` (PASSWORD: "" or stdin), and whether to show it, or raise a ProblemError."""
     if how == "stdin":
         return _given(), False
     if how:

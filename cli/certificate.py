@@ -89,7 +89,8 @@ def table(
 ) -> str:
     """Format the certificate's facts, one per line."""
     now = datetime.now(UTC) if now is None else now
-    own = _is_own(certificate)
+    organizations = certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    own = any(organization.value == stack.PROJECT for organization in organizations)
     rows = [
         ("names", ", ".join(_names(certificate)) or "none"),
         ("mode", config.mode),
@@ -134,27 +135,20 @@ def _issuer(certificate: x509.Certificate) -> str:
     return "".join(sign if sign.isprintable() else "?" for sign in " of ".join(parts)) or "not named"
 
 
-def _is_own(certificate: x509.Certificate) -> bool:
-    organizations = certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-    return any(organization.value == stack.PROJECT for organization in organizations)
-
-
 def _written(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _days_left(certificate: x509.Certificate, config: CertificateConfig, now: datetime) -> str:
     left = certificate.not_valid_after_utc - now
-    threshold = f"a warning from {_span(config.warn_before)} on"
+    warn_before = config.warn_before
+    span = f"{warn_before.days} days" if warn_before.days else f"{warn_before.seconds // 3600} hours"
+    threshold = f"a warning from {span} on"
     if left <= timedelta():
         return "0: EXPIRED, browsers refuse it"
     if certificate.not_valid_before_utc > now:
         return f"{left.days}: NOT YET VALID, or this machine's clock is wrong"
-    return f"{left.days}: WARNING, {threshold}" if left <= config.warn_before else f"{left.days} ({threshold})"
-
-
-def _span(span: timedelta) -> str:
-    return f"{span.days} days" if span.days else f"{span.seconds // 3600} hours"
+    return f"{left.days}: WARNING, {threshold}" if left <= warn_before else f"{left.days} ({threshold})"
 
 
 def _next_renewal(certificate: x509.Certificate, config: CertificateConfig, state: Mapping[str, Any] | None) -> str:

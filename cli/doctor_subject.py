@@ -49,12 +49,7 @@ _PREVIEW_TIMEOUT = 55
 
 
 def subject_of(target: Stack) -> Subject:
-    """Return the subject for a stack; unknown parts are omitted, and a finding reports them.
-
-    Raises:
-        ProblemError: nothing is known; the message says what to do.
-
-    """
+    """Return the subject for a stack; a finding reports what is unknown. Raises ProblemError if nothing is known."""
     name = target.name
     if not target.exists():
         raise ProblemError(f"There is no stack {name}; `make up STACK={name}` creates it.")

@@ -76,11 +76,8 @@ def compare(
 ) -> Move | None:
     """Return the change to record before an update; None if the state, with these resources, is up to date.
 
-    With `accepts_another` it may be another engine than the state's; data on the former one stays there.
-
-    Raises:
-        ProblemError: it is another engine, or does not report its ID; nothing was changed.
-
+    With `accepts_another` it may be another engine than the state's; data on the former one stays there. Otherwise
+    raises ProblemError, as if the engine does not report its ID; nothing was changed.
     """
     known = recorded_engine(resources)
     if known is None:

@@ -53,12 +53,7 @@ def refuse_built(name: str, settings: Mapping[str, Any]) -> None:
 
 
 def pull(target: Stack, engine: Engine, settings: Mapping[str, Any]) -> None:
-    """Pull every image of a stack again, and mark changed ones so that the next update uses them.
-
-    Raises:
-        ProblemError: one cannot be pulled; then no update uses the others until this succeeds.
-
-    """
+    """Pull all images of a stack and mark changed ones for the next update, or raise a ProblemError and mark none."""
     name = target.name
     required = required_images(settings)
     with step("images") as shown:

@@ -81,12 +81,7 @@ class SiteClient:
             connection.close()
 
     def wait_until_ready(self, deadline: float = READY_TIMEOUT, now: Callable[[], float] = time.monotonic) -> None:
-        """Wait until the application reports that it is ready.
-
-        Raises:
-            ProblemError: it did not within the deadline; the message has the last response.
-
-        """
+        """Wait until the application is ready; at the deadline, raises ProblemError with the last response."""
         end = now() + deadline
         while True:
             try:

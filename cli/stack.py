@@ -40,12 +40,7 @@ def file_of(stack: str) -> Path:
 
 
 def make_file(stack: str) -> bool:
-    """Copy a stack's file from the example of its name if there is none; return whether it was copied.
-
-    Raises:
-        ProblemError: there is no such example.
-
-    """
+    """Copy a stack's file from its example if it is missing; return whether it was, or raise a ProblemError."""
     file = file_of(stack)
     if file.exists():
         return False
@@ -63,9 +58,7 @@ def make_file(stack: str) -> bool:
 def settings_of(stack: str) -> dict[str, Any]:
     """Read a stack's settings without validating them: the program does that and reports all faults at once.
 
-    Raises:
-        ProblemError: the file is not YAML.
-
+    Raises ProblemError if the file is not YAML.
     """
     file = file_of(stack)
     if not file.exists():

@@ -77,7 +77,8 @@ class NssStore:
         if self._under(name) != expected:
             # NSS has one nickname for all certificates of one subject, and uses the first.
             return Outcome(self.title, "has it already under another name, not added by this program; left unchanged")
-        return Outcome(self.title, _now_trusted(before, expected))
+        is_first = before in {None, expected}
+        return Outcome(self.title, "trusts it now" if is_first else "trusts it now, and no longer its predecessor")
 
     def remove(self, name: str) -> Outcome:
         """Remove the certificate of that name."""
@@ -174,7 +175,9 @@ class KeychainStore:
         file = recorded_certificate(name)
         if not file.exists():
             return Outcome(self.title, "did not trust it")
-        fingerprint = _sha1_of(file.read_text(encoding="ascii"))
+        # A keychain identifies certificates by SHA-1; this is no security feature.
+        der = base64.b64decode(_base64_of(file.read_text(encoding="ascii")))
+        fingerprint = hashlib.sha1(der, usedforsecurity=False).hexdigest().upper()
         commands = [
             ["security", "remove-trusted-cert", str(file)],
             ["security", "delete-certificate", "-Z", fingerprint, str(self.keychain)],
@@ -244,9 +247,7 @@ def _system_stores(root: Path = Path("/")) -> Iterator[SystemStore]:
         ("openSUSE's store", "etc/pki/trust/anchors", ".pem", ("update-ca-certificates",)),
         ("Arch's store", "etc/ca-certificates/trust-source/anchors", ".crt", ("trust", "extract-compat")),
     ):
-        # These programs are in folders that an ordinary user's PATH may lack.
-        path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-        if (root / folder).is_dir() and shutil.which(refresh[0], path=path):
+        if (root / folder).is_dir() and _program_of_root(refresh[0]):
             yield SystemStore(title, root / folder, suffix, refresh)
             return
 
@@ -259,9 +260,14 @@ def _chromium_stores() -> Iterator[NssStore]:
         yield NssStore(f"Chromium and Chrome, {folder}", folder)
 
 
+def _program_of_root(name: str) -> str | None:
+    # It may be in a folder that an ordinary user's PATH lacks.
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
+
+
 def _as_root(words: Sequence[str]) -> str | None:
     """Run a program as root; return why that failed, or None."""
-    program = shutil.which(words[0], path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
+    program = _program_of_root(words[0])
     if program is None:
         return f"{words[0]} is not installed"
     words = [program, *words[1:]]
@@ -278,21 +284,12 @@ def _as_root(words: Sequence[str]) -> str | None:
     return None if ended.returncode == 0 else _last_line(ended.stderr or ended.stdout)
 
 
-def _now_trusted(before: str | None, expected: str) -> str:
-    return "trusts it now" if before in {None, expected} else "trusts it now, and no longer its predecessor"
-
-
 def _shell(words: Sequence[str]) -> str:
     return " ".join(f"'{word}'" if set(word) & set(" $()*'\"") or not word else word for word in words)
 
 
 def _base64_of(pem: str) -> str:
     return "".join(line.strip() for line in pem.splitlines() if line.strip() and not line.startswith("-----"))
-
-
-def _sha1_of(pem: str) -> str:
-    # A keychain identifies certificates by SHA-1; this is no security feature.
-    return hashlib.sha1(base64.b64decode(_base64_of(pem)), usedforsecurity=False).hexdigest().upper()
 
 
 def _last_line(text: str) -> str:

@@ -52,11 +52,7 @@ class _Lock:
     @property
     def is_abandoned(self) -> bool:
         """Whether the process that holds it is known to be gone."""
-        if not self.is_here:
-            return False
-        if self.pid is None or self.since is None:
-            return True
-        return not _runs(self.pid, self.since)
+        return self.is_here and (self.pid is None or self.since is None or not _runs(self.pid, self.since))
 
     def __str__(self) -> str:
         if self.pid is None or self.since is None:
@@ -67,9 +63,7 @@ class _Lock:
 def lift_abandoned(stack: str, project: str, environment: Mapping[str, str]) -> None:
     """Remove the locks of killed updates of a stack; `environment` is Pulumi's.
 
-    Raises:
-        ProblemError: an update of the stack may still run; the message says where, and how to unlock the stack if not.
-
+    Raises ProblemError if an update may still run; the message says where, and how to unlock the stack if not.
     """
     held: list[_Lock] = []
     for lock in _locks(stack, project, environment):
@@ -79,18 +73,15 @@ def lift_abandoned(stack: str, project: str, environment: Mapping[str, str]) -> 
             console.say(f"An update of {stack} was killed and left it locked ({lock}); the lock was removed.")
         else:
             held.append(lock)
-    for lock in held:
-        if lock.is_here:
-            message = (
-                f"An update of {stack} runs on this machine ({lock}). Wait for it; or stop it with"
-                f" `kill -INT {lock.pid}` and, once it has ended, run this again."
-            )
-        else:
-            message = (
-                f"{lock.owner}@{lock.host} has locked {stack} ({lock}): an update runs there, or was killed. Wait for"
-                f" it; or, if none runs there any more, unlock the stack: {by_hand(stack)}"
-            )
-        raise ProblemError(message)
+    if held:
+        lock = held[0]
+        raise ProblemError(
+            f"An update of {stack} runs on this machine ({lock}). Wait for it; or stop it with"
+            f" `kill -INT {lock.pid}` and, once it has ended, run this again."
+            if lock.is_here
+            else f"{lock.owner}@{lock.host} has locked {stack} ({lock}): an update runs there, or was killed. Wait for"
+            f" it; or, if none runs there any more, unlock the stack: {by_hand(stack)}"
+        )
 
 
 def by_hand(stack: str) -> str:
@@ -100,23 +91,17 @@ def by_hand(stack: str) -> str:
 
 
 def _locks(stack: str, project: str, environment: Mapping[str, str]) -> Iterator[_Lock]:
-    state = _folder(backend.url(environment))
-    if state is None:
+    url = backend.url(environment)
+    if url is None or not url.startswith("file://"):
         return
+    # As in Pulumi: ~ is the home, and relative paths are relative to the project's folder.
+    parts = urlsplit(url)
+    state = paths.CHECKOUT / Path(f"{parts.netloc}{parts.path}").expanduser()
     # Until 2023 the paths had no project, and Pulumi still uses such paths in older states.
     for folder in (state / ".pulumi/locks/organization" / project / stack, state / ".pulumi/locks" / stack):
         if folder.is_dir():
             files = (file for file in sorted(folder.iterdir()) if file.is_file() and file.suffix != _ATTRIBUTES_SUFFIX)
             yield from map(_Lock.read, files)
-
-
-def _folder(url: str | None) -> Path | None:
-    """Return the folder of a file backend; None for any other backend."""
-    if url is None or not url.startswith("file://"):
-        return None
-    # As in Pulumi: ~ is the home, and relative paths are relative to the project's folder.
-    parts = urlsplit(url)
-    return paths.CHECKOUT / Path(f"{parts.netloc}{parts.path}").expanduser()
 
 
 def _runs(pid: int, since: datetime) -> bool:

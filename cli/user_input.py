@@ -20,12 +20,7 @@ def is_requested(name: str, value: str = "yes", *, purpose: str = "", default: s
 
 
 def confirmation(question: str, *, reason: str) -> str | None:
-    """Return the user's answer to a question; None if YES=1 confirms it.
-
-    Raises:
-        ProblemError: there is no terminal; the message starts with the reason for the question.
-
-    """
+    """Return the user's answer, None if YES=1 confirms it; with no terminal, a ProblemError starts with `reason`."""
     if os.environ.get("YES") == "1":
         return None
     if sys.stdin is None or not sys.stdin.isatty():

@@ -141,11 +141,6 @@ class Deployed:
             required = replace(required, backup=True, postgres=required.postgres or self.database_url is not None)
             return images.ensure(self.engine, required, shown)
 
-    @property
-    def restic_image(self) -> str:
-        """Name of restic's image."""
-        return RESTIC.reference(self.source, self.setting("images.registry"))
-
     @cached_property
     def postgres_image(self) -> str:
         """Name or ID of an image with the tools of its PostgreSQL."""
@@ -193,7 +188,7 @@ class Deployed:
         if repository.volume is not None:
             mounted["/repository"] = repository.volume
         return OneOff(
-            image=self.restic_image,
+            image=RESTIC.reference(self.source, self.setting("images.registry")),
             words=[
                 "/usr/bin/env", f"EDGE_STACK={self.name}", f"EDGE_KEEP={keep}",
                 "/bin/sh", "-eu", f"{CONFIG_DIR}/keep.sh", *words,

@@ -134,12 +134,7 @@ class OneOffRunner:
         ]  # fmt: skip
 
     def wait_for(self, name: str, purpose: str, is_up: Callable[[], bool | None]) -> None:
-        """Wait until a server is up; `is_up` returns None once it has failed.
-
-        Raises:
-            ProblemError: it is not up in time; the message has the last lines of its log.
-
-        """
+        """Wait until a server is up, or raise a ProblemError with its log; `is_up` returns None once it failed."""
         deadline = time.monotonic() + _START_TIMEOUT
         while time.monotonic() < deadline and (answer := is_up()) is not None:
             if answer:

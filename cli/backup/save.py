@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,8 @@ _SHOWN_PASSWORD = "`pulumi stack output backup_password --show-secrets --stack {
 
 def backup(deployed: Deployed) -> int:
     """Back a stack up now."""
-    folder = _folder()
+    to = variable("TO")
+    folder = None if to is None else Path(to).expanduser().absolute()
     if folder is not None:
         require_own_folder(folder)
     with deployed.lock():
@@ -53,11 +55,6 @@ def _save(deployed: Deployed, repository: Repository) -> None:
         with step("backup"):
             volumes = {"/backup/data": f"{deployed.data}:ro", "/backup/copy": copy}
             deployed.run_restic("The backup", repository, "keep", volumes=volumes, waits=True, shown=True)
-
-
-def _folder() -> Path | None:
-    named = variable("TO")
-    return None if named is None else Path(named).expanduser().absolute()
 
 
 def require_own_folder(folder: Path) -> None:
@@ -94,7 +91,8 @@ def mirror(deployed: Deployed, repository: Repository, folder: Path) -> tuple[in
             " folder."
         )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    missing = {name: size for name, size in listed.items() if _size(folder / name) != size}
+    present = {name: (folder / name).stat().st_size for name in listed if (folder / name).exists()}
+    missing = {name: size for name, size in listed.items() if present.get(name) != size}
     disk.require(sum(missing.values()), folder, "Storing the backup")
     for part in _PARTS:
         names = sorted(name for name in missing if name == part or name.startswith(f"{part}/"))
@@ -105,10 +103,6 @@ def mirror(deployed: Deployed, repository: Repository, folder: Path) -> tuple[in
             if path.is_file() and str(path.relative_to(folder)) not in listed:
                 path.unlink()
     return len(missing), sum(missing.values())
-
-
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.exists() else None
 
 
 def _receive(deployed: Deployed, repository: Repository, names: list[str], folder: Path) -> None:
@@ -137,8 +131,7 @@ def _store(content: IO[bytes], path: Path) -> None:
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.touch(mode=0o600)
     with unfinished.open("wb") as file:
-        while chunk := content.read(1 << 20):
-            file.write(chunk)
+        shutil.copyfileobj(content, file)
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
