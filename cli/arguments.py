@@ -133,17 +133,11 @@ def overview() -> str:
     for title, commands in (("Of a stack", OF_A_STACK), ("Of this checkout", {**OF_THE_CHECKOUT, **OF_ANYBODY})):
         width = max(map(len, commands)) + 2
         lines += ["", title]
-        lines += [
-            f"  {name:<{width}}{purpose}"
-            + "".join(f"\n  {'':<{width}}  {line}" for line in _explained(VARIABLES_OF.get(name, ())))
-            for name, purpose in commands.items()
-        ]
-    lines += [
-        "",
-        f"Of a stack: {_explained(['STACK'])[0]}.",
-        "docs/operations.md describes what each prints and what can go wrong.",
-    ]
-    return "\n".join(lines) + "\n"
+        for name, purpose in commands.items():
+            lines.append(f"  {name:<{width}}{purpose}")
+            lines += [f"  {'':<{width}}  {line}" for line in _explained(VARIABLES_OF.get(name, ()))]
+    lines += ["", f"Of a stack: {_explained(['STACK'])[0]}."]
+    return "\n".join([*lines, "docs/operations.md describes what each prints and what can go wrong.", ""])
 
 
 def _explained(variables: Sequence[str]) -> list[str]:

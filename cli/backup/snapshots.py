@@ -44,54 +44,48 @@ def requested_snapshot(deployed: Deployed) -> Iterator[Snapshot]:
     """Open the backup that FROM=… names; raises ProblemError if there is none."""
     said = variable("FROM")
     if said is None:
-        with open_repository(deployed, deployed.repository) as (_, snapshots):
-            listed = "\n".join(f"    {line(one)}" for one in snapshots)
-            raise ProblemError(
-                "FROM=… is missing; use latest, one of these, a folder that `make backup TO=…` wrote, or s3:…"
-                f"\n{listed or '    (there is no backup here)'}"
-            )
+        _, snapshots = open_repository(deployed, deployed.repository)
+        listed = "\n".join(f"    {line(one)}" for one in snapshots)
+        raise ProblemError(
+            "FROM=… is missing; use latest, one of these, a folder that `make backup TO=…` wrote, or s3:…"
+            f"\n{listed or '    (there is no backup here)'}"
+        )
     if said.startswith("s3:"):
-        repository, identity = _bucket(deployed, said), "latest"
+        yield open_snapshot(deployed, _bucket(deployed, said), "latest")
     elif (folder := Path(said).expanduser()).is_dir():
-        with _uploaded(deployed, folder) as repository, open_snapshot(deployed, repository, "latest") as snapshot:
-            yield snapshot
-        return
+        with _uploaded(deployed, folder) as repository:
+            yield open_snapshot(deployed, repository, "latest")
     elif said == "latest" or _SNAPSHOT.fullmatch(said):
-        repository, identity = deployed.repository, said
+        yield open_snapshot(deployed, deployed.repository, said)
     else:
         raise ProblemError(f"FROM={said} is not a folder here, s3:…, latest, before, or the ID of a backup.")
-    with open_snapshot(deployed, repository, identity) as snapshot:
-        yield snapshot
 
 
-@contextmanager
-def open_snapshot(deployed: Deployed, repository: Repository, identity: str) -> Iterator[Snapshot]:
+def open_snapshot(deployed: Deployed, repository: Repository, identity: str) -> Snapshot:
     """Open the backup with that ID, or the latest."""
-    with open_repository(deployed, repository) as (working, snapshots):
-        matching = [one for one in snapshots if identity == "latest" or one["id"].startswith(identity)]
-        if not matching:
-            there = "; ".join(line(one) for one in snapshots) or "none"
-            raise ProblemError(f"There is no backup {identity} in {place(working)}; there are: {there}.")
-        newest = matching[-1]
-        manifest = deployed.run_restic("Reading the backup's manifest", working, "manifest", newest["id"])
-        yield Snapshot(working, newest["id"], moment(newest), json.loads(manifest))
+    working, snapshots = open_repository(deployed, repository)
+    matching = [one for one in snapshots if identity == "latest" or one["id"].startswith(identity)]
+    if not matching:
+        place = working.address if working.volume is None else f"the volume {working.volume}"
+        there = "; ".join(line(one) for one in snapshots) or "none"
+        raise ProblemError(f"There is no backup {identity} in {place}; there are: {there}.")
+    newest = matching[-1]
+    manifest = deployed.run_restic("Reading the backup's manifest", working, "manifest", newest["id"])
+    return Snapshot(working, newest["id"], moment(newest), json.loads(manifest))
 
 
-@contextmanager
-def open_repository(deployed: Deployed, repository: Repository) -> Iterator[tuple[Repository, list[dict[str, Any]]]]:
-    """Open a repository: yield it with its working password, and its snapshots, the newest last."""
+def open_repository(deployed: Deployed, repository: Repository) -> tuple[Repository, list[dict[str, Any]]]:
+    """Return a repository with its working password, and its snapshots, the newest last."""
     file = variable("KEY_FILE")
-    passwords = [repository.password, None] if file is None else [_password(Path(file).expanduser())]
-    for attempt in passwords:
-        working = replace(repository, password=attempt)
-        try:
-            said = deployed.run_restic("Opening the backups", working, "snapshots")
-        except ProblemError as problem:
-            if _WRONG_PASSWORD in str(problem) and attempt is not passwords[-1]:
-                continue
+    working = repository if file is None else replace(repository, password=_password(Path(file).expanduser()))
+    try:
+        said = deployed.run_restic("Opening the backups", working, "snapshots")
+    except ProblemError as problem:
+        if file is not None or working.password is None or _WRONG_PASSWORD not in str(problem):
             raise
-        yield working, sorted(json.loads(said or "[]"), key=lambda one: one["time"])
-        return
+        working = replace(repository, password=None)
+        said = deployed.run_restic("Opening the backups", working, "snapshots")
+    return working, sorted(json.loads(said or "[]"), key=lambda one: one["time"])
 
 
 def _password(file: Path) -> str:
@@ -108,7 +102,7 @@ def _bucket(deployed: Deployed, address: str) -> Repository:
         "secret_access_key": variable("AWS_SECRET_ACCESS_KEY"),
         "region": variable("AWS_DEFAULT_REGION") or "us-east-1",
     }
-    keys = {name: value for name, value in given.items() if value is not None} if given["access_key_id"] else own
+    keys = {name: value for name, value in given.items() if value} if given["access_key_id"] else own
     if "secret_access_key" not in keys:
         raise ProblemError(
             f"FROM={address} needs a key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name the bucket in"
@@ -132,11 +126,6 @@ def _uploaded(deployed: Deployed, folder: Path) -> Iterator[Repository]:
             deployed.run_restic("Copying the backup to the engine", repository, "receive", feed=feed)
             shown.done(f"{len(files)} files")
         yield repository
-
-
-def place(repository: Repository) -> str:
-    """Return the location of a repository, for messages."""
-    return repository.address if repository.volume is None else f"the volume {repository.volume}"
 
 
 def moment(snapshot: dict[str, Any]) -> str:

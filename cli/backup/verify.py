@@ -41,11 +41,8 @@ def verify(deployed: Deployed) -> int:
         with step("repository"):
             words = ["check"] if repository.volume is None else ["check", "--read-data"]
             deployed.run_restic("Checking the repository", repository, *words, waits=True, shown=True)
-        with (
-            open_snapshot(deployed, repository, "latest") as snapshot,
-            deployed.runner.temporary("volume") as data,
-            deployed.runner.temporary("network", "--internal") as network,
-        ):
+        snapshot, runner = open_snapshot(deployed, repository, "latest"), deployed.runner
+        with runner.temporary("volume") as data, runner.temporary("network", "--internal") as network:
             console.say(f"Backup {snapshot}")
             with step("reading the backup"):
                 # The application's image first: an empty volume is filled with the image's files at that path.
