@@ -52,9 +52,7 @@ def _given() -> str:
 def set_for(host: Engine, stack: str, email: str | None, password: str) -> dict[str, Any]:
     """Set the password of an account, or of the only administrator; return its `email`, `ended`, `password_auth`.
 
-    Raises:
-        ProblemError: nothing was changed, and why.
-
+    Raises a ProblemError, which says why, if nothing was changed.
     """
     running = [one for one in containers.of_stack(host, stack, "open-webui") if one["State"]["Status"] == "running"]
     if not running:

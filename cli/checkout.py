@@ -87,16 +87,16 @@ def bench() -> int:
 
 def check() -> int:
     """Check format, lint, types and generated files; one run reports all faults. `test` runs the tests."""
-    parts: list[tuple[str, tuple[str, ...]]] = [
-        ("format", ("-m", "ruff", "format", "--check", ".")),
-        ("lint", ("-m", "ruff", "check", ".")),
-        ("types", ("-m", "pyright")),
-        ("generated files", ("-m", "open_webui_edge.settings.documents", "--check")),
-    ]
+    parts = {
+        "format": "ruff format --check .",
+        "lint": "ruff check .",
+        "types": "pyright",
+        "generated files": "open_webui_edge.settings.documents --check",
+    }
     failed = []
-    for name, words in parts:
+    for name, words in parts.items():
         console.say(f"--- {name}")
-        if _python(*words):
+        if _python("-m", *words.split()):
             failed.append(name)
     console.say(f"failed: {', '.join(failed)}" if failed else "all well")
     return 1 if failed else 0
@@ -127,9 +127,8 @@ def screenshots() -> int:
 
 def fmt() -> int:
     """Format the code and apply the linter's fixes."""
-    return _python("-m", "ruff", "check", "--fix", "--exit-zero", "--quiet", ".") or _python(
-        "-m", "ruff", "format", "."
-    )
+    fixed = _python("-m", "ruff", "check", "--fix", "--exit-zero", "--quiet", ".")
+    return fixed or _python("-m", "ruff", "format", ".")
 
 
 def lock() -> int:

@@ -25,6 +25,11 @@ _DATA_LEFT = (
     "Everything but the data is gone: `make up STACK={0}` brings it back,"
     " `make down STACK={0} DATA=delete` deletes the data too."
 )
+_INSTANCE_GONE = (
+    "The instance, its address and its network are gone. Still there, and billed: the data volume (and its backups,"
+    " and a zone that this stack created). `make up STACK={0}` recreates the rest,"
+    " `make down STACK={0} DATA=delete` deletes the data too."
+)
 _ALL_GONE = (
     "The stack {0} and its data are gone; its file and its history stay. To remove these as well:"
     ' (eval "$(make -s env STACK={0})"; pulumi stack rm --yes {0})'
@@ -104,8 +109,7 @@ def _clear(host: Engine, name: str, *roles: str) -> None:
 def _down_with_instance(target: Stack, *, with_data: bool) -> int:
     """Remove a stack on an instance, which need not answer: its containers go with it."""
     name = target.name
-    settings = stack.settings_of(name)
-    if stack.setting(settings, "platform.aws.load_balancer.deletion_protection") is True:
+    if stack.setting(stack.settings_of(name), "platform.aws.load_balancer.deletion_protection") is True:
         raise ProblemError(
             "platform.aws.load_balancer.deletion_protection is true, so nothing was removed: write false in the stack "
             f"file, run `make up STACK={name}`, and then this again."
@@ -117,13 +121,7 @@ def _down_with_instance(target: Stack, *, with_data: bool) -> int:
     target.run("destroy", "--yes", "--skip-preview", "--exclude-protected", *refresh)
     if with_data:
         _destroy_all(target)
-        console.say(_ALL_GONE.format(name))
-        return 0
-    console.say(
-        "The instance, its address and its network are gone. Still there, and billed: the data volume (and its backups,"
-        f" and a zone that this stack created). `make up STACK={name}` recreates the rest,"
-        f" `make down STACK={name} DATA=delete` deletes the data too."
-    )
+    console.say((_ALL_GONE if with_data else _INSTANCE_GONE).format(name))
     return 0
 
 
@@ -195,9 +193,8 @@ def certificate(name: str) -> int:
     except (OSError, ValueError) as fault:
         message = f"The proxy of {name} runs but presents no certificate: {fault}; see `make status STACK={name}`."
         raise ProblemError(message) from None
-    state = None
-    for certbot in containers.of_stack(host, name, "certbot"):
-        state = served.state_of(host, certbot["Name"].lstrip("/"))
+    certbot = containers.of_stack(host, name, "certbot")
+    state = served.state_of(host, certbot[-1]["Name"].lstrip("/")) if certbot else None
     console.put(served.table(shown, config, how=how, state=state))
     return 1 if served.is_outside_validity(shown) else 0
 
@@ -290,21 +287,16 @@ def env(name: str) -> int:
     for line in exports({**target.given, "PULUMI_STACK": name}, os.environ.get("PATH", "")):
         console.put(line)
     try:
-        _follow_engine(target)
+        settings = stack.settings_of(name)
+        # Plain `pulumi` finds the engine by its address in the state.
+        if settings and not instance.is_used(settings):
+            host = session.engine_of(name)
+            if engine.ping_error(host) is None and target.exists():
+                engine_address.follow(target, host, target.resources())
     except ProblemError as problem:
         # The exports are needed all the same, for example to unlock or inspect a stack.
         console.say(str(problem))
     return 0
-
-
-def _follow_engine(target: Stack) -> None:
-    """Record the engine's current address in an existing stack's state, so that plain `pulumi` finds it."""
-    settings = stack.settings_of(target.name)
-    if not settings or instance.is_used(settings):
-        return
-    host = session.engine_of(target.name)
-    if engine.ping_error(host) is None and target.exists():
-        engine_address.follow(target, host, target.resources())
 
 
 def exports(given: dict[str, str], search_path: str) -> list[str]:
@@ -339,15 +331,13 @@ def _print_summary(target: Stack, host: Engine | None) -> None:
     if untrusted:
         client = replace(client, unverified=True)
     with step("ready") as shown:
-        closed = _access_restriction(settings)
-        if closed:
+        if closed := _access_restriction(settings):
             shown.done(closed)
         else:
             shown.now(f"waiting for {url}/ready")
             client.wait_until_ready()
             shown.done("Open WebUI responds through the proxy")
-    lines = ["", f"Open WebUI is at {url}", *site.pending_dns(outputs)]
-    lines += site.status_page(outputs, here=here)
+    lines = ["", f"Open WebUI is at {url}", *site.pending_dns(outputs), *site.status_page(outputs, here=here)]
     if certificate:
         file = site.write_ca(certificate, paths.BUILD, target.name).relative_to(paths.CHECKOUT)
         lines += [
@@ -390,19 +380,18 @@ def confirm(name: str, *, certified: bool = False, leaves_data: bool = False) ->
     The question says whether its certificates count against an issuer's rate limits (`certified`), and whether the
     data stays on an engine that the stack leaves (`leaves_data`).
     """
-    issued = (
-        "This also deletes its certificates and its account at the issuer: new ones count against the issuer's rate"
-        " limits (Let's Encrypt: five for the same names in a week).\n"
-        if certified
-        else ""
-    )
-    goes = (
-        f"This deletes {name}, its keys and its CA from the state; its data on the former engine stays there, and"
-        " cannot be read without these keys."
-        if leaves_data
-        else f"This deletes all users, chats, files, keys, backups on its engine and the CA of {name}."
-    )
-    confirm_by_name(name, issued + goes, reason="Deleting data needs confirmation", otherwise="deleted")
+    warning = f"This deletes all users, chats, files, keys, backups on its engine and the CA of {name}."
+    if leaves_data:
+        warning = (
+            f"This deletes {name}, its keys and its CA from the state; its data on the former engine stays there, and"
+            " cannot be read without these keys."
+        )
+    if certified:
+        warning = (
+            "This also deletes its certificates and its account at the issuer: new ones count against the issuer's rate"
+            f" limits (Let's Encrypt: five for the same names in a week).\n{warning}"
+        )
+    confirm_by_name(name, warning, reason="Deleting data needs confirmation", otherwise="deleted")
 
 
 def _destroy_all(target: Stack) -> None:

@@ -361,13 +361,13 @@ def _parts(text: str) -> Iterator[str]:
         document = json.loads(text)
     except ValueError:
         return
-    environment = document.get("environment") if isinstance(document, dict) else None
+    given = document if isinstance(document, dict) else {}
+    environment, saved = given.get("environment"), given.get("saved_settings")
     for name, value in environment.items() if isinstance(environment, dict) else ():
-        address = urlsplit(str(value)) if "://" in str(value) else None
-        if address is not None and address.password:
+        is_url = "://" in str(value)
+        if is_url and urlsplit(str(value)).password:
             yield from _parts(str(value))
-        elif address is None and any(word in name for word in _SECRET_WORDS):
+        elif not is_url and any(word in name for word in _SECRET_WORDS):
             yield str(value)
-    saved = document.get("saved_settings") if isinstance(document, dict) else None
     if isinstance(saved, dict):
         yield from (str(key) for key in saved.get("openai.api_keys") or () if key)

@@ -63,12 +63,7 @@ class SiteClient:
         return ""
 
     def get(self, path: str) -> tuple[int, str]:
-        """Return status and body of one request.
-
-        Raises:
-            OSError: nothing answered, or neither this deployment's CA nor this machine trusts its certificate.
-
-        """
+        """Return status and body of one request; raises OSError without a response or a trusted certificate."""
         connection = http.client.HTTPSConnection(*self._host_and_port)
         connection.sock = self.connect()
         try:

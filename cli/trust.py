@@ -15,7 +15,6 @@ CERTUTIL_MISSING = (
     "certutil is not installed (Debian, Ubuntu: sudo apt install libnss3-tools; Fedora: sudo dnf install nss-tools;"
     " macOS: brew install nss)"
 )
-_FOLDER = "trusted"
 _DATABASE = "cert9.db"
 # Chromium's own place and, where that is missing, the one of the XDG specification; snaps and flatpaks have theirs.
 _CHROMIUM = (
@@ -199,7 +198,7 @@ def name_of(stack: str) -> str:
 
 def recorded_certificate(name: str) -> Path:
     """Return the file with the certificate that was trusted last: it outlives the stack, for the removal."""
-    return paths.data() / _FOLDER / f"{name}.pem"
+    return paths.data() / "trusted" / f"{name}.pem"
 
 
 def add(stack: str, certificate: str, stores: Iterable[Store]) -> list[Outcome]:

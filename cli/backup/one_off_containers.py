@@ -61,9 +61,7 @@ class OneOffRunner:
     ) -> str:
         """Run a one-off and return its output; `feed` writes its input, and `shown` prints each line as it comes.
 
-        Raises:
-            ProblemError: it failed; the message has `purpose` and its last lines.
-
+        If it fails, raises a ProblemError with `purpose` and its last lines.
         """
         said: list[str] = []
         with self.started(task, errors=subprocess.STDOUT if shown else subprocess.PIPE) as process:
