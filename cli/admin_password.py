@@ -50,10 +50,7 @@ def _given() -> str:
 
 
 def set_for(host: Engine, stack: str, email: str | None, password: str) -> dict[str, Any]:
-    """Set the password of an account, or of the only administrator; return its `email`, `ended`, `password_auth`.
-
-    Raises a ProblemError, which says why, if nothing was changed.
-    """
+    """Set an account's password, or the only administrator's, or raise; return `email`, `ended` and `password_auth`."""
     running = [one for one in containers.of_stack(host, stack, "open-webui") if one["State"]["Status"] == "running"]
     if not running:
         raise ProblemError(f"No Open WebUI of the stack {stack} runs; `make up STACK={stack}` starts it.")

@@ -80,9 +80,8 @@ def down(name: str) -> int:
     host = session.reachable_engine(name)
     target.unlock()
     move = engine_address.compare(target, host, resources, accepts_another=accepts_another)
-    leaves_data = move is not None and move.leaves_data
     if with_data:
-        confirm(name, certified=_is_certified(name), leaves_data=leaves_data)
+        confirm(name, leaves_data=move is not None and move.leaves_data)
     if move is not None:
         move.record()
     own_volume = stack.setting(stack.settings_of(name), "data.volume")
@@ -117,7 +116,7 @@ def _down_with_instance(target: Stack, *, with_data: bool) -> int:
     # Only attachments are refreshed: everything on the instance is deleted with it.
     refresh = session.refresh_args(target, instance.attachment_urns)
     if with_data:
-        confirm(name, certified=_is_certified(name))
+        confirm(name)
     target.run("destroy", "--yes", "--skip-preview", "--exclude-protected", *refresh)
     if with_data:
         _destroy_all(target)
@@ -156,7 +155,8 @@ def import_(name: str) -> int:
 def status(name: str) -> int:
     """List the stack's containers; return 1 if one is unhealthy or there are none."""
     host = session.reachable_engine(name)
-    listed = [one for one in containers.of_stack(host, name) if not containers.is_temporary(one)]
+    everything = containers.of_stack(host, name)
+    listed = [one for one in everything if one["Config"]["Labels"].get("role") != containers.BACKUP_TASK]
     if not listed:
         raise ProblemError(f"There are no containers of the stack {name}; `make up STACK={name}` starts it.")
     console.put(containers.table(listed))
@@ -370,23 +370,15 @@ def _accepts_another_engine() -> bool:
     return is_requested("ENGINE", "new", purpose=" to move to another engine without the data,", default="")
 
 
-def _is_certified(name: str) -> bool:
-    return stack.setting(stack.settings_of(name), "certificate.mode") == "lets-encrypt"
-
-
-def confirm(name: str, *, certified: bool = False, leaves_data: bool = False) -> None:
-    """Ask the user to confirm that a stack's data is deleted, else raise a ProblemError.
-
-    The question says whether its certificates count against an issuer's rate limits (`certified`), and whether the
-    data stays on an engine that the stack leaves (`leaves_data`).
-    """
+def confirm(name: str, *, leaves_data: bool = False) -> None:
+    """Ask the user to confirm that a stack's data is deleted, or stays on an engine that it leaves; else raise."""
     warning = f"This deletes all users, chats, files, keys, backups on its engine and the CA of {name}."
     if leaves_data:
         warning = (
             f"This deletes {name}, its keys and its CA from the state; its data on the former engine stays there, and"
             " cannot be read without these keys."
         )
-    if certified:
+    if stack.setting(stack.settings_of(name), "certificate.mode") == "lets-encrypt":
         warning = (
             "This also deletes its certificates and its account at the issuer: new ones count against the issuer's rate"
             f" limits (Let's Encrypt: five for the same names in a week).\n{warning}"

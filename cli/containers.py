@@ -49,11 +49,6 @@ def is_healthy(container: dict[str, Any]) -> bool:
     return state["Status"] == "exited" and state["ExitCode"] == 0 and not restarts
 
 
-def is_temporary(container: dict[str, Any]) -> bool:
-    """Return whether it is a one-off container of a backup or restore."""
-    return container["Config"]["Labels"].get("role") == BACKUP_TASK
-
-
 def health(container: dict[str, Any]) -> str:
     """Return the status of the container's health check; "-" if it has none."""
     return (container["State"].get("Health") or {}).get("Status", "-")

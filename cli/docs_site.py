@@ -19,10 +19,7 @@ _LOADED = re.compile(r"""<(?:script|img|link)\b[^>]*?\b(?:src|href)=["']?(?:http
 
 
 def build() -> Path:
-    """Build the site, and return its first page.
-
-    Raises ProblemError for a broken link, a page that loads something from another server, or if there is no Mermaid.
-    """
+    """Build the site and return its first page; raises ProblemError for broken links, foreign files, or no Mermaid."""
     _ensure_mermaid()
     # Not --quiet: MkDocs then does not see the warnings that `strict` turns into a failure either.
     words = [paths.PYTHON, "-m", "mkdocs", "build", "--strict", "--clean"]

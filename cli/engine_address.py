@@ -76,8 +76,8 @@ def compare(
 ) -> Move | None:
     """Return the change to record before an update; None if the state, with these resources, is up to date.
 
-    With `accepts_another` it may be another engine than the state's; data on the former one stays there. Otherwise
-    raises ProblemError, as if the engine does not report its ID; nothing was changed.
+    With `accepts_another` it may be another engine than the state's, and data on the former one stays there; else that
+    raises a ProblemError. So does an engine that does not report its ID.
     """
     known = recorded_engine(resources)
     if known is None:

@@ -56,10 +56,8 @@ class SiteClient:
         """Return why this machine does not trust its certificate; "" if it does, or if nothing answers."""
         try:
             self.get("/health")
-        except ssl.SSLCertVerificationError as fault:
-            return fault.verify_message
-        except OSError:
-            pass
+        except OSError as fault:
+            return fault.verify_message if isinstance(fault, ssl.SSLCertVerificationError) else ""
         return ""
 
     def get(self, path: str) -> tuple[int, str]:

@@ -56,10 +56,7 @@ def make_file(stack: str) -> bool:
 
 
 def settings_of(stack: str) -> dict[str, Any]:
-    """Read a stack's settings without validating them: the program does that and reports all faults at once.
-
-    Raises ProblemError if the file is not YAML.
-    """
+    """Read a stack's settings, unvalidated: the program reports all faults at once. Raises ProblemError if no YAML."""
     file = file_of(stack)
     if not file.exists():
         return {}
@@ -172,7 +169,8 @@ class Stack:
 
     def resources(self, *, with_secrets: bool = False) -> list[dict[str, Any]]:
         """Return the resources in the stack's state; secrets stay encrypted unless `with_secrets`."""
-        return _resources(json.loads(self._exported(*(["--show-secrets"] if with_secrets else []))))
+        options = ["--show-secrets"] if with_secrets else []
+        return _resources(json.loads(self._answer("Reading the state", "stack", "export", *options)))
 
     def taint(self, urns: Sequence[str]) -> None:
         """Mark resources so that the next update recreates them."""
@@ -196,15 +194,12 @@ class Stack:
     def edit(self, change: Callable[[str], str], purpose: str) -> None:
         """Replace the stack's exported state by the result of `change`."""
         self.unlock()
-        changed = change(self._exported())
+        changed = change(self._answer("Reading the state", "stack", "export"))
         with rootfs.workplace("state") as folder:
             state = folder / "state.json"
             state.touch(mode=0o600)
             state.write_text(changed, encoding="utf-8")
             self._answer(purpose, "stack", "import", "--file", str(state))
-
-    def _exported(self, *options: str) -> str:
-        return self._answer("Reading the state", "stack", "export", *options)
 
     def unlock(self) -> None:
         """Remove the lock of a killed update; raises ProblemError if an update of this stack may still run."""

@@ -54,10 +54,7 @@ class _Lock:
 
 
 def lift_abandoned(stack: str, project: str, environment: Mapping[str, str]) -> None:
-    """Remove the locks of killed updates of a stack; `environment` is Pulumi's.
-
-    Raises ProblemError if an update may still run; the message says where, and how to unlock the stack if not.
-    """
+    """Remove the locks of killed updates (`environment` is Pulumi's); a ProblemError says where one may still run."""
     held: list[_Lock] = []
     for file in _lock_files(stack, project, environment):
         lock = _Lock.read(file)

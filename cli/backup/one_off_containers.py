@@ -59,10 +59,7 @@ class OneOffRunner:
         feed: Callable[[IO[bytes]], None] | None = None,
         shown: bool = True,
     ) -> str:
-        """Run a one-off and return its output; `feed` writes its input, and `shown` prints each line as it comes.
-
-        If it fails, raises a ProblemError with `purpose` and its last lines.
-        """
+        """Run a one-off and return its output, printed if `shown`; `feed` writes its input. Raises `failed`."""
         said: list[str] = []
         with self.started(task, errors=subprocess.STDOUT if shown else subprocess.PIPE) as process:
             assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - pipes

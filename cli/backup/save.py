@@ -75,7 +75,7 @@ def mirror(deployed: Deployed, repository: Repository, folder: Path) -> tuple[in
     """Mirror a repository into a folder; return the number of new files and their bytes.
 
     The folder is a valid repository at any time: new files come first, then those that refer to them, and deletions
-    come last. Raises ProblemError if it is another repository's, or too small.
+    come last. Raises ProblemError if the repository is in a bucket, or the folder has another one or no room.
     """
     if repository.volume is None:
         raise ProblemError(
