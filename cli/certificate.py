@@ -171,14 +171,13 @@ def _attempts(config: CertificateConfig, state: Mapping[str, Any] | None) -> Seq
         return (("last attempt", "none yet"),)
     moment = parse_time(last.get("at"))
     when = "at a time unknown" if moment is None else _written(moment)
-    rows = [("last attempt", f"{last.get('kind')}, {when}, {last.get('directory')}")]
-    if last.get("error"):
-        rows.append(("error", _one_line(last["error"])))
-        failed = state.get("attempts")
-        if isinstance(failed, int) and failed > 1:
-            rows.append(("in a row", f"{failed} attempts failed"))
-    else:
-        rows.append(("error", "none"))
+    error, failed = last.get("error"), state.get("attempts")
+    rows = [
+        ("last attempt", f"{last.get('kind')}, {when}, {last.get('directory')}"),
+        ("error", _one_line(error) if error else "none"),
+    ]
+    if error and isinstance(failed, int) and failed > 1:
+        rows.append(("in a row", f"{failed} attempts failed"))
     if last.get("hint"):
         rows.append(("what to do", _one_line(last["hint"])))
     missing = [name for name in state.get("wanted") or () if name not in (state.get("names") or ())]

@@ -65,9 +65,9 @@ def bench() -> int:
     """Measure this proxy and others, and write the results."""
     with step("packages for the browser") as shown:
         packages = rootfs.packages_in(TEST_PACKAGES)
-        if debian.missing(packages) and not debian.can_install():
-            message = f"Missing packages: {' '.join(debian.missing(packages))}; only root on Debian can install them."
-            raise ProblemError(message)
+        missing = debian.missing(packages)
+        if missing and not debian.can_install():
+            raise ProblemError(f"Missing packages: {' '.join(missing)}; only root on Debian can install them.")
         debian.install(packages, shown)
         shown.done("there")
     with step("Docker engine") as shown:

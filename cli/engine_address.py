@@ -22,29 +22,6 @@ _PIN = "docker:index/tag:Tag"
 
 
 @dataclass(frozen=True)
-class RecordedEngine:
-    """The engine in a stack's state."""
-
-    address: str
-    identity: str | None
-    """The engine's ID; None in the states of earlier releases."""
-    deployment: str | None
-    """The deployment label of volumes there; None if there are none."""
-
-
-def recorded_engine(resources: Sequence[Mapping[str, Any]]) -> RecordedEngine | None:
-    """Return the engine in a state; None if the state has no resources on an engine yet."""
-    provider = next((one for one in resources if one["type"] == _PROVIDER), None)
-    if provider is None:
-        return None
-    volumes = ((one.get("inputs") or {}).get("labels") or () for one in resources if one["type"] == _VOLUME)
-    deployments = (label["value"] for labels in volumes for label in labels if label["label"] == DEPLOYMENT)
-    identity = next(((one.get("outputs") or {}).get("output") for one in resources if is_identity(one["urn"])), None)
-    address = (provider.get("inputs") or {}).get("host") or DEFAULT_ADDRESS
-    return RecordedEngine(address, identity, next(deployments, None))
-
-
-@dataclass(frozen=True)
 class Move:
     """A change of the engine in a stack's state."""
 
@@ -79,37 +56,32 @@ def compare(
     With `accepts_another` it may be another engine than the state's, and data on the former one stays there; else that
     raises a ProblemError. So does an engine that does not report its ID.
     """
-    known = recorded_engine(resources)
-    if known is None:
+    provider = next((one for one in resources if one["type"] == _PROVIDER), None)
+    if provider is None:
+        # The state has no resources on an engine yet.
         return None
+    was_at = (provider.get("inputs") or {}).get("host") or DEFAULT_ADDRESS
+    known_as = next(((one.get("outputs") or {}).get("output") for one in resources if is_identity(one["urn"])), None)
+    volumes = ((one.get("inputs") or {}).get("labels") or () for one in resources if one["type"] == _VOLUME)
+    deployments = (label["value"] for labels in volumes for label in labels if label["label"] == DEPLOYMENT)
+    deployment = next(deployments, None)
     today, identity = f"{host.address} ({host.origin})", host.identity()
-    has_volumes = known.deployment is not None and host.has_volumes_of(known.deployment)
-    if _is_same(known, host, identity, has_volumes=has_volumes):
-        if known.address == host.address and known.identity in {None, identity}:
+    has_volumes = deployment is not None and host.has_volumes_of(deployment)
+    stays = was_at == host.address
+    # An engine's ID may change, and the states of earlier releases have none. At another address, an engine with
+    # another ID and the stack's volumes is a copy, or one that the stack has left.
+    is_same = (has_volumes or stays) if known_as is None else (known_as == identity or (has_volumes and stays))
+    # Without a volume there is no data to lose.
+    if is_same or deployment is None:
+        if stays and known_as in {None, identity}:
             return None
-        said = (
-            f"The engine of {target.name} moved from {known.address} to {today}; it is the same engine, so nothing"
-            " else changes."
-        )
-        return Move(target, host, identity, said if known.address != host.address else "", leaves_data=False)
+        moved_to = f"The engine of {target.name} moved from {was_at} to {today}"
+        said = f"{moved_to}; it is the same engine, so nothing else changes."
+        return Move(target, host, identity, "" if stays else said, leaves_data=False)
     if not accepts_another:
-        was = f"which was at {known.address}"
-        raise ProblemError(another_engine(target.name, today, was, has_volumes=has_volumes))
-    said = f"{target.name} leaves the engine at {known.address} for the one at {today}, without its data."
+        raise ProblemError(another_engine(target.name, today, f"which was at {was_at}", has_volumes=has_volumes))
+    said = f"{target.name} leaves the engine at {was_at} for the one at {today}, without its data."
     return Move(target, host, identity, said, leaves_data=True)
-
-
-def _is_same(known: RecordedEngine, host: Engine, identity: str | None, *, has_volumes: bool) -> bool:
-    is_at_address = known.address == host.address
-    if known.deployment is None:
-        # There is no data to lose.
-        return True
-    # The states of earlier releases have no ID.
-    if known.identity is None:
-        return has_volumes or is_at_address
-    # An engine's ID may change. At another address, an engine with another ID and the stack's volumes is a copy, or one
-    # that the stack has left.
-    return known.identity == identity or (has_volumes and is_at_address)
 
 
 def moved(

@@ -227,15 +227,19 @@ def remove(stack: str, stores: Iterable[Store]) -> list[Outcome]:
 
 def stores_here(*, system_store: bool = True, platform: str = sys.platform) -> Iterator[Store]:
     """Yield the trust stores of this user, and with `system_store` of this machine."""
+    home = Path.home()
     if platform == "darwin":
         if system_store:
-            yield KeychainStore("login keychain", Path.home() / "Library/Keychains/login.keychain-db")
+            yield KeychainStore("login keychain", home / "Library/Keychains/login.keychain-db")
     else:
         if system_store:
             yield from _system_stores()
-        yield from _chromium_stores()
+        folders = [home / folder for folder in _CHROMIUM if (home / folder / _DATABASE).exists()]
+        # Chromium uses this folder even if it has never been started.
+        for folder in folders or [home / _CHROMIUM[0]]:
+            yield NssStore(f"Chromium and Chrome, {folder}", folder)
     for folder in _FIREFOX:
-        for database in sorted((Path.home() / folder).glob(f"*/{_DATABASE}")):
+        for database in sorted((home / folder).glob(f"*/{_DATABASE}")):
             yield NssStore(f"Firefox, profile {database.parent.name}", database.parent)
 
 
@@ -249,14 +253,6 @@ def _system_stores(root: Path = Path("/")) -> Iterator[SystemStore]:
         if (root / folder).is_dir() and _program_of_root(refresh[0]):
             yield SystemStore(title, root / folder, suffix, refresh)
             return
-
-
-def _chromium_stores() -> Iterator[NssStore]:
-    home = Path.home()
-    folders = [home / folder for folder in _CHROMIUM if (home / folder / _DATABASE).exists()]
-    # Chromium uses this folder even if it has never been started.
-    for folder in folders or [home / _CHROMIUM[0]]:
-        yield NssStore(f"Chromium and Chrome, {folder}", folder)
 
 
 def _program_of_root(name: str) -> str | None:

@@ -21,6 +21,10 @@ from open_webui_edge.runtime.contract import CONFIG_DIR, DATA_DIR, REPOSITORY_DI
 from open_webui_edge.settings.data import libpq_service
 from open_webui_edge.settings.images import OPEN_WEBUI_VERSION, POSTGRES, RESTIC, ImageSource
 
+STAGING = f"{DATA_DIR}/.open-webui-edge-restore"
+"""Folder of a restore in the data volume."""
+DUMP = f"{STAGING}/new/copy/database.dump"
+
 
 @dataclass(frozen=True)
 class Repository:

@@ -10,14 +10,12 @@ from open_webui_edge.bootstrap.console import step
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli.backup import secret_key
-from open_webui_edge.cli.backup.deployed import Deployed
+from open_webui_edge.cli.backup.deployed import DUMP, STAGING, Deployed
 from open_webui_edge.cli.backup.snapshots import Snapshot, requested_snapshot
 from open_webui_edge.cli.user_input import confirm_by_name, variable
 from open_webui_edge.runtime.contract import DATA_DIR
 
-_STAGING = f"{DATA_DIR}/.open-webui-edge-restore"
-_DUMP = f"{_STAGING}/new/copy/database.dump"
-_REPLACED_DUMP = f"{_STAGING}/old/database.dump"
+_REPLACED_DUMP = f"{STAGING}/old/database.dump"
 _BEFORE = "before"
 """Value of FROM that rolls an interrupted restore back."""
 
@@ -181,7 +179,7 @@ def _apply_backup(deployed: Deployed) -> None:
     volumes, mark = {DATA_DIR: deployed.data}, secrets.token_hex(8)
     deployed.run_files("Replacing the files", "merge", mark)
     deployed.run_pg("Saving the current database", "keep_beside", _REPLACED_DUMP, volumes=volumes)
-    deployed.run_pg("Replacing the database", "restore", _DUMP, mark, volumes=volumes)
+    deployed.run_pg("Replacing the database", "restore", DUMP, mark, volumes=volumes)
     deployed.run_files("Replacing the data", "settle")
 
 

@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from open_webui_edge.bootstrap import command, console
 from open_webui_edge.bootstrap.console import step
 from open_webui_edge.bootstrap.problem import ProblemError
-from open_webui_edge.cli.backup.deployed import Deployed
+from open_webui_edge.cli.backup.deployed import DUMP, Deployed
 from open_webui_edge.cli.backup.one_off_containers import OneOff, OneOffRunner
 from open_webui_edge.cli.backup.snapshots import Snapshot, open_snapshot
 from open_webui_edge.runtime.contract import DATA_DIR, PORT
 from open_webui_edge.settings.images import POSTGRES_MAJOR
 
-_STAGING = f"{DATA_DIR}/.open-webui-edge-restore"
 _URL = "postgresql://open_webui@database:5432/open_webui"
 # Trust authentication is safe: the network is isolated, and the database lives for a minute.
 _DATABASE = f"""
@@ -65,8 +64,8 @@ def _counts_after_start(deployed: Deployed, snapshot: Snapshot, data: str, netwo
     with _server(deployed.runner, task, "--network-alias", "database") as database:
         with step("database"):
             _await(deployed.runner, database, ["pg_isready", "--host=127.0.0.1", "--username=open_webui"])
-            dump, volumes = f"{_STAGING}/new/copy/database.dump", {DATA_DIR: data}
-            deployed.run_pg("Bringing in the database", "restore", dump, volumes=volumes, url=_URL, network=network)
+            volumes = {DATA_DIR: data}
+            deployed.run_pg("Bringing in the database", "restore", DUMP, volumes=volumes, url=_URL, network=network)
         with step("Open WebUI"):
             deployed.run_files("Bringing in the files", "merge", data=data)
             with _application(deployed, data, network, {"DATABASE_URL": _URL, "VECTOR_DB": "pgvector"}):
