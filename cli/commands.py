@@ -88,21 +88,14 @@ def down(name: str) -> int:
     if with_data and own_volume is not None:
         console.say(f"The volume {own_volume} (data.volume), with its users and chats, is yours and is not deleted.")
     # Containers of interrupted runs are in no state, and would hold the volumes and the network.
-    _clear(host, name, containers.BACKUP_TASK, TRIAL_ROLE)
-    # Unprotected resources go first: if this is interrupted, the data is still in the state, and protected.
-    target.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
+    OneOffRunner(host, name).clear(containers.BACKUP_TASK, TRIAL_ROLE)
+    _destroy(target, with_data=with_data)
     if with_data:
-        _destroy_all(target)
         # Volumes of `make backup` that the stack does not manage.
-        _clear(host, name, "backup", "backup-work")
+        OneOffRunner(host, name).clear("backup", "backup-work")
     containers.untag_images(host, name)
     console.say((_ALL_GONE if with_data else _DATA_LEFT).format(name))
     return 0
-
-
-def _clear(host: Engine, name: str, *roles: str) -> None:
-    for role in roles:
-        OneOffRunner(host, name).clear(role)
 
 
 def _down_with_instance(target: Stack, *, with_data: bool) -> int:
@@ -117,9 +110,7 @@ def _down_with_instance(target: Stack, *, with_data: bool) -> int:
     refresh = session.refresh_args(target, instance.attachment_urns)
     if with_data:
         confirm(name)
-    target.run("destroy", "--yes", "--skip-preview", "--exclude-protected", *refresh)
-    if with_data:
-        _destroy_all(target)
+    _destroy(target, *refresh, with_data=with_data)
     console.say((_ALL_GONE if with_data else _INSTANCE_GONE).format(name))
     return 0
 
@@ -386,7 +377,10 @@ def confirm(name: str, *, leaves_data: bool = False) -> None:
     confirm_by_name(name, warning, reason="Deleting data needs confirmation", otherwise="deleted")
 
 
-def _destroy_all(target: Stack) -> None:
-    # Pulumi reports a retained volume as deleted and leaves it on the engine, so this lifts retention as well.
-    target.unprotect()
-    target.run("destroy", "--yes", "--skip-preview")
+def _destroy(target: Stack, *options: str, with_data: bool) -> None:
+    # Unprotected resources go first: if this is interrupted, the data is still in the state, and protected.
+    target.run("destroy", "--yes", "--skip-preview", "--exclude-protected", *options)
+    if with_data:
+        # Pulumi reports a retained volume as deleted and leaves it on the engine, so this lifts retention as well.
+        target.unprotect()
+        target.run("destroy", "--yes", "--skip-preview")

@@ -43,8 +43,7 @@ class Move:
 
 def follow(target: Stack, host: Engine, resources: Sequence[Mapping[str, Any]]) -> None:
     """Record the address of a stack's engine today in its state; raises as `compare`."""
-    move = compare(target, host, resources)
-    if move is not None:
+    if move := compare(target, host, resources):
         move.record()
 
 

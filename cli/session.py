@@ -61,8 +61,7 @@ def ready_stack(name: str, *, accepts_another: bool = False) -> tuple[Stack, Eng
                 shown.done(f"{name}, new")
         else:
             resources = resources_of(target)
-            faults = protected.protected_leftovers(name, settings, resources)
-            if faults:
+            if faults := protected.protected_leftovers(name, settings, resources):
                 raise ProblemError("\n".join(["Nothing was touched.", *faults]))
             target.unlock()
             if host is not None and not instance.is_used(settings):
@@ -141,7 +140,6 @@ def deployed(name: str) -> "Deployed":
 def resources_of(target: Stack) -> list[dict[str, Any]]:
     """Return the resources in a stack's state; raises ProblemError if it was renamed after it had created them."""
     resources = target.resources()
-    former = former_names(target.name, ((one["urn"], one.get("outputs") or {}) for one in resources))
-    if former:
+    if former := former_names(target.name, ((one["urn"], one.get("outputs") or {}) for one in resources)):
         raise ProblemError(renamed(target.name, former[0]))
     return resources

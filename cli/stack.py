@@ -311,8 +311,7 @@ def explanation(words: str, passphrase_source: str, stack: str) -> str | None:
     """Explain a known error in Pulumi's output; None for any other."""
     known = {"passphrase": passphrase_source, "free": update_lock.by_hand(stack)}
     for pattern, sentence in _EXPLANATIONS.items():
-        match = re.search(pattern, words)
-        if match:
+        if match := re.search(pattern, words):
             return sentence.format(**known, **match.groupdict(default=""))
     return None
 

@@ -55,7 +55,7 @@ class _Lock:
 
 def lift_abandoned(stack: str, project: str, environment: Mapping[str, str]) -> None:
     """Remove the locks of killed updates (`environment` is Pulumi's); a ProblemError says where one may still run."""
-    held: list[_Lock] = []
+    held: _Lock | None = None
     for file in _lock_files(stack, project, environment):
         lock = _Lock.read(file)
         if lock is None or (lock.is_here and not _runs(lock.pid, lock.since)):
@@ -64,14 +64,13 @@ def lift_abandoned(stack: str, project: str, environment: Mapping[str, str]) -> 
             held_by = lock or "a truncated lock"
             console.say(f"An update of {stack} was killed and left it locked ({held_by}); the lock was removed.")
         else:
-            held.append(lock)
+            held = held or lock
     if held:
-        lock = held[0]
         raise ProblemError(
-            f"An update of {stack} runs on this machine ({lock}). Wait for it; or stop it with"
-            f" `kill -INT {lock.pid}` and, once it has ended, run this again."
-            if lock.is_here
-            else f"{lock.owner}@{lock.host} has locked {stack} ({lock}): an update runs there, or was killed. Wait for"
+            f"An update of {stack} runs on this machine ({held}). Wait for it; or stop it with"
+            f" `kill -INT {held.pid}` and, once it has ended, run this again."
+            if held.is_here
+            else f"{held.owner}@{held.host} has locked {stack} ({held}): an update runs there, or was killed. Wait for"
             f" it; or, if none runs there any more, unlock the stack: {by_hand(stack)}"
         )
 

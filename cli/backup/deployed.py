@@ -70,7 +70,7 @@ class Deployed:
     def lock(self) -> Iterator[None]:
         """Hold the exclusive lock for backups and restores of the stack; first remove leftovers of a killed one."""
         with lock.exclusive(f"backup-{self.name}", console.Step("backup")):
-            self.runner.clear()
+            self.runner.clear(containers.BACKUP_TASK)
             with self.runner.lock(self.application_image):
                 yield
 

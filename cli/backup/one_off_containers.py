@@ -19,7 +19,6 @@ from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import containers
 from open_webui_edge.runtime.contract import APP, CONFIG_DIR
 
-ROLE = containers.BACKUP_TASK
 _START_TIMEOUT = 30 * 60
 """Seconds for a server to start: Open WebUI may migrate its database first."""
 _OWNER = f"{socket.gethostname()}-{os.getuid()}"
@@ -140,7 +139,7 @@ class OneOffRunner:
 
     def name(self) -> str:
         """Return an unused name."""
-        return f"edge-{self.stack}-{ROLE}-{secrets.token_hex(4)}"
+        return f"edge-{self.stack}-{containers.BACKUP_TASK}-{secrets.token_hex(4)}"
 
     @contextmanager
     def temporary(self, kind: str, *options: str) -> Iterator[str]:
@@ -158,18 +157,19 @@ class OneOffRunner:
         if answer.returncode:
             raise ProblemError(f"The engine did not create the {kind} {name}: {answer.stderr.strip()}")
 
-    def clear(self, role: str = ROLE) -> None:
-        """Remove leftovers of killed runs; raises ProblemError if another machine uses them."""
-        owners = self._owners(role)
-        for name, owner in owners:
-            if owner not in {"", _OWNER}:
-                raise self._locked_by(name, owner)
-        for name, _ in owners:
-            self.engine.ask("container", "rm", "--force", "--volumes", name)
-        for kind in ("volume", "network"):
-            listed = self.engine.ask(kind, "ls", *containers.filters(self.stack, role), "--format", "{{.Name}}")
-            for name in listed.stdout.split():
-                self.engine.ask(kind, "rm", name)
+    def clear(self, *roles: str) -> None:
+        """Remove leftovers of killed runs in these roles; raises ProblemError if another machine uses them."""
+        for role in roles:
+            owners = self._owners(role)
+            for name, owner in owners:
+                if owner not in {"", _OWNER}:
+                    raise self._locked_by(name, owner)
+            for name, _ in owners:
+                self.engine.ask("container", "rm", "--force", "--volumes", name)
+            for kind in ("volume", "network"):
+                listed = self.engine.ask(kind, "ls", *containers.filters(self.stack, role), "--format", "{{.Name}}")
+                for name in listed.stdout.split():
+                    self.engine.ask(kind, "rm", name)
 
     @contextmanager
     def lock(self, image: str) -> Iterator[None]:
@@ -177,10 +177,10 @@ class OneOffRunner:
 
         Its image is any existing one and is never run. Raises ProblemError if another machine holds the lock.
         """
-        name = f"edge-{self.stack}-{ROLE}"
+        name = f"edge-{self.stack}-{containers.BACKUP_TASK}"
         made = self.engine.ask("create", "--name", name, *self.labels(), "--network", "none", image)
         if made.returncode:
-            holder = next((owner for one, owner in self._owners(ROLE) if one == name), None)
+            holder = next((owner for one, owner in self._owners(containers.BACKUP_TASK) if one == name), None)
             if holder is None:
                 raise ProblemError(f"The engine did not create the container {name}: {made.stderr.strip()}")
             raise self._locked_by(name, holder)
@@ -202,7 +202,7 @@ class OneOffRunner:
 
     def labels(self, labels: Mapping[str, str] | None = None) -> list[str]:
         """Return the options that label the created resources."""
-        whole = {"app": APP, "stack": self.stack, "role": ROLE, "maker": _OWNER, **(labels or {})}
+        whole = {"app": APP, "stack": self.stack, "role": containers.BACKUP_TASK, "maker": _OWNER, **(labels or {})}
         return [word for key, value in whole.items() for word in ("--label", f"{key}={value}")]
 
 

@@ -84,7 +84,7 @@ def _restore(deployed: Deployed, snapshot: Snapshot) -> None:
     with _stopped(deployed), _rolled_back_on_failure(deployed):
         with step("replacing the data"):
             _apply_backup(deployed)
-        _start_with(deployed, key)
+        _start(deployed, key)
     # From here on the old data is gone.
     deployed.run_files("Removing what was replaced", "finish")
 
@@ -103,7 +103,7 @@ def _resume_interrupted(deployed: Deployed) -> bool:
         deployed.run_files("Ending the earlier restore", "settle")
         _, key = secret_key.recorded(deployed)
         try:
-            _start_with(deployed, key or None)
+            _start(deployed, key or None)
         except ProblemError as why:
             raise ProblemError(
                 f"{why}\nThis happened with the data of the interrupted restore. The data before it is retained: fix"
@@ -146,7 +146,7 @@ def _rollback(deployed: Deployed) -> None:
             # Some replicas may use it already.
             deployed.stack.run("up", "--yes", "--skip-preview")
         else:
-            _start(deployed)
+            _start(deployed, None)
 
 
 def _undo(deployed: Deployed) -> None:
@@ -215,15 +215,11 @@ def _rolled_back_on_failure(deployed: Deployed) -> Iterator[None]:
         raise
 
 
-def _start_with(deployed: Deployed, key: str | None) -> None:
-    """Start it; with a backup's key, an update of the stack does that."""
-    if key is None:
-        _start(deployed)
-    else:
+def _start(deployed: Deployed, key: str | None) -> None:
+    if key is not None:
+        # The update starts it.
         secret_key.update_with(deployed, key)
-
-
-def _start(deployed: Deployed) -> None:
+        return
     with step("starting Open WebUI") as shown:
         # The first replica migrates the database if the backup is of an older release.
         for one in deployed.replicas:
