@@ -298,9 +298,9 @@ def _pending(target: Stack) -> list[Change]:
         raise RuntimeError((words or answer.stderr.strip().splitlines() or ["it said nothing"])[0][:300])
     document = json.loads(answer.stdout)
     # A replacement consists of three steps for one resource.
-    kinds = {"create-replacement": "replace", "delete-replaced": "replace"}
+    replacing = {"create-replacement", "delete-replaced"}
     changes = (
-        Change(kinds.get(step["op"], step["op"]), step["urn"].rpartition("::")[2])
+        Change("replace" if step["op"] in replacing else step["op"], step["urn"].rpartition("::")[2])
         for step in document.get("steps", ())
         if step["op"] not in {"same", "refresh", "read"}
     )
