@@ -6,6 +6,8 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 VIRTUAL_ENVIRONMENT = CHECKOUT / ".venv"
 PYTHON = VIRTUAL_ENVIRONMENT / "bin" / "python"
+BUILD = CHECKOUT / "build"
+"""Folder for what commands write for people, such as reports; it can be deleted at any time."""
 _NAME = "open-webui-edge"
 
 

@@ -3,47 +3,36 @@
 import getpass
 import json
 import secrets
-import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
+from open_webui_edge.bootstrap import command
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import containers
 from open_webui_edge.runtime import delivery
 from open_webui_edge.settings.open_webui import Password
 
-_FROM_INPUT = "stdin"
 _RANDOM_BYTES = 15
 
 
 def new_password(how: str) -> tuple[str, bool]:
-    """Return the new password, and whether it was generated and must be shown.
-
-    Args:
-        how: the value of PASSWORD: "" to generate one, or stdin.
-
-    Raises:
-        ProblemError: a generated one could not be shown, or the given one is invalid.
-
-    """
-    if how == _FROM_INPUT:
+    """Return the password for `how` (PASSWORD: "" or stdin), and whether to show it, or raise a ProblemError."""
+    if how == "stdin":
         return _given(), False
     if how:
-        message = (
+        raise ProblemError(
             "A password on a command line can be read by others and stays in the shell's history; write PASSWORD=stdin"
             " and pass it on standard input, or omit PASSWORD to generate one."
         )
-        raise ProblemError(message)
     if not sys.stdout.isatty():
-        message = (
+        raise ProblemError(
             "A generated password is shown once, on a terminal, and there is none; PASSWORD=stdin reads one from"
             " standard input."
         )
-        raise ProblemError(message)
     return secrets.token_urlsafe(_RANDOM_BYTES), True
 
 
@@ -51,44 +40,29 @@ def _given() -> str:
     try:
         text = getpass.getpass("New password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     except EOFError:
-        message = "No password was given, so nothing was changed."
-        raise ProblemError(message) from None
+        raise ProblemError("No password was given, so nothing was changed.") from None
     try:
         TypeAdapter(Password).validate_python(SecretStr(text))
     except ValidationError as error:
         (fault,) = error.errors(include_url=False, include_input=False)
-        words = fault.get("ctx", {}).get("error", fault["msg"])
-        message = f"PASSWORD: {words}"
-        raise ProblemError(message) from None
+        raise ProblemError(f"PASSWORD: {fault.get('ctx', {}).get('error', fault['msg'])}") from None
     return text
 
 
 def set_for(host: Engine, stack: str, email: str | None, password: str) -> dict[str, Any]:
-    """Set the password in the application's container and return its report: `email`, `ended`, `password_auth`.
-
-    Without `email`, set it for the only administrator.
-
-    Raises:
-        ProblemError: nothing was changed, and why.
-
-    """
+    """Set an account's password, or the only administrator's, or raise; return `email`, `ended` and `password_auth`."""
     running = [one for one in containers.of_stack(host, stack, "open-webui") if one["State"]["Status"] == "running"]
     if not running:
-        message = f"No Open WebUI of the stack {stack} runs; `make up STACK={stack}` starts it."
-        raise ProblemError(message)
+        raise ProblemError(f"No Open WebUI of the stack {stack} runs; `make up STACK={stack}` starts it.")
     name = running[0]["Name"].lstrip("/")
-    ended = subprocess.run(  # noqa: S603 # no shell
-        [*host.client, "exec", "--interactive", name, "python3", "-c", delivery.program("open_webui/set_password.py")],
-        input=json.dumps({"email": None if email is None else email.lower(), "password": password}),
-        capture_output=True,
-        text=True,
-        check=False,
-        encoding="utf-8",
+    program = delivery.program("open_webui/set_password.py")
+    ended = command.attempt(
+        [*host.client, "exec", "--interactive", name, "python3", "-c", program],
+        given=json.dumps({"email": None if email is None else email.lower(), "password": password}),
     )
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        message = f"The application's container {name} could not set it, and nothing was changed: {last}"
-        raise ProblemError(message)
+        raise ProblemError(f"The application's container {name} could not set it, and nothing was changed: {last}")
     said: dict[str, Any] = json.loads(ended.stdout)
     if "email" not in said:
         raise ProblemError(_no_such_administrator(email, said["administrators"]))
@@ -113,9 +87,9 @@ def follow_up(said: Mapping[str, Any]) -> str:
         "All sessions of that account were ended; its API keys remain valid."
         if said["ended"]
         else "Sessions of that account stay valid until Open WebUI expires them: this version can end a session only"
-        " with a Redis, and this stack has none."
+        " with a Redis, and this stack has none.",
+        "The stack's output admin_password still shows the first password.",
     ]
-    lines.append("The stack's output admin_password still shows the first password.")
     if not said["password_auth"]:
         lines.append("open_webui.oidc.only is true, so password sign-in is off: remove that setting first.")
     return " ".join(lines)

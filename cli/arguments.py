@@ -7,44 +7,46 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from open_webui_edge.bootstrap import console, paths, virtual_environment
 from open_webui_edge.bootstrap.problem import ProblemError
 
 OF_A_STACK = {
-    "up": "prepare the machine and bring the stack up",
-    "preview": "show what `up` would change",
-    "pull": "ask the registries for newer images under the same tags; the next `up` uses them",
-    "down": "remove the stack; its data stays",
-    "import": "write the stack file from a .env, compose file, `docker run` line or Nginx site",
-    "status": "list the stack's containers",
-    "logs": "print their logs",
-    "doctor": "check a running deployment from outside and inside, and say what to fix",
-    "backup": "back the stack up now",
-    "restore": "replace its data by a backup",
-    "backup-verify": "restore the newest backup into a scratch deployment and compare its contents",
-    "certificate": "show the certificate: names, issuer, days left, next renewal, last attempt",
-    "certificate-dry-run": "dry-run a renewal with the issuer",
-    "trust-ca": "make this machine and its browsers trust the stack's own CA",
-    "untrust-ca": "remove that CA from their trust stores",
-    "reset-admin-password": "set an administrator's password",
-    "env": "print the exports for plain `pulumi`",
+    "up": ("prepare the machine and bring the stack up", "ENGINE"),
+    "preview": ("show what `up` would change", ""),
+    "pull": ("ask the registries for newer images under the same tags; the next `up` uses them", ""),
+    "down": ("remove the stack; its data stays", "DATA YES ENGINE"),
+    "import": ("write the stack file from a .env, compose file, `docker run` line or Nginx site", "FROM"),
+    "status": ("list the stack's containers", ""),
+    "logs": ("print their logs", "ROLE FOLLOW"),
+    "doctor": ("check a running deployment from outside and inside, and say what to fix", "URL JSON FIX YES LONG"),
+    "backup": ("back the stack up now", "TO"),
+    "restore": ("replace its data by a backup", "FROM KEY_FILE YES"),
+    "backup-verify": ("restore the newest backup into a scratch deployment and compare its contents", ""),
+    "certificate": ("show the certificate: names, issuer, days left, next renewal, last attempt", ""),
+    "certificate-dry-run": ("dry-run a renewal with the issuer", ""),
+    "trust-ca": ("make this machine and its browsers trust the stack's own CA", "SYSTEM"),
+    "untrust-ca": ("remove that CA from their trust stores", "SYSTEM"),
+    "reset-admin-password": ("set an administrator's password", "ACCOUNT PASSWORD"),
+    "env": ("print the exports for plain `pulumi`", ""),
 }
+"""Command -> its purpose, and the variables that it reads, in addition to STACK."""
 OF_THE_CHECKOUT = {
-    "test": "run the tests, except the slow ones",
-    "test-long": "run the slow tests",
-    "test-unit": "run unit tests, without preparing engine, images or toolchain",
-    "bench": "benchmark this proxy and others, and write docs/benchmarks.md",
-    "check": "check format, lint, types and generated files",
-    "docs": "write the generated files, and build the documentation into build/site",
-    "screenshots": "take the documentation's screenshots from a temporary stack",
-    "fmt": "format the code",
-    "lock": "write requirements*.txt from requirements*.in",
-    "release": "write CHANGELOG.md from changes/, and the new version",
+    "test": ("run the tests, except the slow ones", "ARGS"),
+    "test-long": ("run the slow tests", "ARGS"),
+    "test-unit": ("run unit tests, without preparing engine, images or toolchain", "ARGS"),
+    "bench": ("benchmark this proxy and others, and write docs/benchmarks.md", ""),
+    "check": ("check format, lint, types and generated files", ""),
+    "docs": ("write the generated files, and build the documentation into build/site", ""),
+    "screenshots": ("take the documentation's screenshots from a temporary stack", ""),
+    "fmt": ("format the code", ""),
+    "lock": ("write requirements*.txt from requirements*.in", ""),
+    "release": ("write CHANGELOG.md from changes/, and the new version", "VERSION DATE"),
+    "help": ("print this", ""),
 }
-OF_ANYBODY = {"help": "print this"}
+COMMANDS = {**OF_A_STACK, **OF_THE_CHECKOUT}
 VARIABLES = {
     "STACK": ("local", "the stack; default: local"),
     "DATA": ("delete", "delete users, chats and files too, after a confirmation"),
@@ -67,23 +69,6 @@ VARIABLES = {
     "ARGS": ("'tests/nginx -k cache'", "pytest's own arguments"),
 }
 """Variables of `make` or of the environment that commands read: an example value and its meaning."""
-VARIABLES_OF = {
-    "up": ("ENGINE",),
-    "down": ("DATA", "YES", "ENGINE"),
-    "import": ("FROM",),
-    "logs": ("ROLE", "FOLLOW"),
-    "doctor": ("URL", "JSON", "FIX", "YES", "LONG"),
-    "backup": ("TO",),
-    "restore": ("FROM", "KEY_FILE", "YES"),
-    "trust-ca": ("SYSTEM",),
-    "untrust-ca": ("SYSTEM",),
-    "reset-admin-password": ("ACCOUNT", "PASSWORD"),
-    "release": ("VERSION", "DATE"),
-    "test": ("ARGS",),
-    "test-long": ("ARGS",),
-    "test-unit": ("ARGS",),
-}
-"""Command -> the variables that it reads, in addition to STACK."""
 _INTERRUPTED = 130
 _USAGE_ERROR = 64
 """`EX_USAGE` of sysexits.h: 1 and 2 are the doctor's results."""
@@ -109,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
                 virtual_environment.ensure(requirements, shown)
         if Path(sys.prefix).resolve() != paths.VIRTUAL_ENVIRONMENT.resolve():
             os.execv(paths.PYTHON, [str(paths.PYTHON), "-m", "open_webui_edge.cli", *arguments])  # noqa: S606  # no shell
-        return _command(parsed)()
+        return _execute(parsed)
     except ProblemError as problem:
         console.say(str(problem))
         if parsed.command == "doctor":
@@ -124,44 +109,38 @@ def run(arguments: Sequence[str]) -> int:
 
 def variables_of(name: str) -> tuple[str, ...]:
     """Return the variables that a command reads."""
-    return (*(("STACK",) if name in OF_A_STACK else ()), *VARIABLES_OF.get(name, ()))
+    own = COMMANDS[name][1].split()
+    return ("STACK", *own) if name in OF_A_STACK else tuple(own)
 
 
 def overview() -> str:
     """Return every command with its variables, for people."""
     lines = ["make COMMAND [VARIABLE=value …]"]
-    for title, commands in (("Of a stack", OF_A_STACK), ("Of this checkout", {**OF_THE_CHECKOUT, **OF_ANYBODY})):
+    for title, commands in (("Of a stack", OF_A_STACK), ("Of this checkout", OF_THE_CHECKOUT)):
         width = max(map(len, commands)) + 2
         lines += ["", title]
-        lines += [
-            f"  {name:<{width}}{purpose}"
-            + "".join(f"\n  {'':<{width}}  {line}" for line in _explained(VARIABLES_OF.get(name, ())))
-            for name, purpose in commands.items()
-        ]
-    lines += [
-        "",
-        f"Of a stack: {_explained(['STACK'])[0]}.",
-        "docs/operations.md describes what each prints and what can go wrong.",
-    ]
-    return "\n".join(lines) + "\n"
+        for name, (purpose, variables) in commands.items():
+            lines.append(f"  {name:<{width}}{purpose}")
+            lines += [f"  {'':<{width}}  {line}" for line in _explained(variables.split())]
+    lines += ["", f"Of a stack: {_explained(['STACK'])[0]}."]
+    return "\n".join([*lines, "docs/operations.md describes what each prints and what can go wrong.", ""])
 
 
 def _explained(variables: Sequence[str]) -> list[str]:
-    return [f"{name}={value}  {meaning}" for name, (value, meaning) in ((name, VARIABLES[name]) for name in variables)]
+    return ["{}={}  {}".format(name, *VARIABLES[name]) for name in variables]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make", description="What `make` calls; `make help` shows all of it.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, purpose in {**OF_A_STACK, **OF_THE_CHECKOUT, **OF_ANYBODY}.items():
+    for name, (purpose, _) in COMMANDS.items():
         # Variables are no arguments here, but the help lists them.
+        variables = [f"  {line}" for line in _explained(variables_of(name))]
         known = commands.add_parser(
             name,
             help=purpose,
             description=f"{purpose[0].upper()}{purpose[1:]}.",
-            epilog="\n".join(["variables:", *(f"  {line}" for line in _explained(variables_of(name)))])
-            if variables_of(name)
-            else None,
+            epilog="\n".join(["variables:", *variables]) if variables else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name in OF_A_STACK:
@@ -169,23 +148,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(parsed: argparse.Namespace) -> Callable[[], int]:
+def _execute(parsed: argparse.Namespace) -> int:
     # `import` is a word of Python's own.
     name = "import_" if parsed.command == "import" else parsed.command.replace("-", "_")
     # Both modules need the packages of the virtual environment.
     if parsed.command in OF_A_STACK:
-        from open_webui_edge.cli import commands  # noqa: PLC0415
+        from open_webui_edge.cli import commands as module  # noqa: PLC0415
 
-        of_stack: Callable[[str], int] = getattr(commands, name)
-        return lambda: of_stack(parsed.stack)
-    from open_webui_edge.cli import checkout  # noqa: PLC0415
+        words = [parsed.stack]
+    else:
+        from open_webui_edge.cli import checkout as module  # noqa: PLC0415
 
-    if parsed.command.startswith("test"):
-        given = shlex.split(os.environ.get("ARGS", ""))
-        of_tests: Callable[..., int] = getattr(checkout, name)
-        return lambda: of_tests(*given)
-    of_checkout: Callable[[], int] = getattr(checkout, name)
-    return of_checkout
+        words = shlex.split(os.environ.get("ARGS", "")) if parsed.command.startswith("test") else []
+    return getattr(module, name)(*words)
 
 
 def _sentence(fault: OSError) -> str:

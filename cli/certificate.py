@@ -1,8 +1,6 @@
 """The certificate of a running stack: issuer, lifetime and next renewal."""
 
 import json
-import socket
-import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +12,8 @@ from cryptography.x509.oid import NameOID
 
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.cli import stack
-from open_webui_edge.cli.site import PROXY_UNKNOWN
+from open_webui_edge.cli.containers import publications, reachable_address
+from open_webui_edge.cli.site import SiteClient
 from open_webui_edge.diagnostics.finding import parse_time
 from open_webui_edge.runtime.contract import CONFIG_DIR
 from open_webui_edge.settings.values import parse_duration
@@ -51,44 +50,23 @@ class CertificateConfig:
         )
 
 
-def published(container: Mapping[str, Any]) -> tuple[str, int] | None:
-    """Return the address and port at which the proxy's container publishes HTTPS."""
-    for binding in (container["NetworkSettings"]["Ports"] or {}).get("443/tcp") or ():
-        address = binding.get("HostIp") or "0.0.0.0"  # noqa: S104 - compared, not bound
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address), int(binding["HostPort"])  # noqa: S104 - compared, not bound
-    return None
-
-
 def served(engine: Engine, container: Mapping[str, Any], config: CertificateConfig) -> tuple[x509.Certificate, str]:
-    """Return the certificate of the proxy and where it was read.
-
-    Raises:
-        OSError: the proxy serves none.
-
-    """
-    where = published(container)
-    if engine.is_local and where is not None:
-        return _shown_at(*where, config), f"served at {where[0]}:{where[1]}"
+    """Return the certificate of the proxy and where it was read; raises OSError if it serves none."""
+    for inside, listening, port in publications(container):
+        if engine.is_local and inside == "443/tcp":
+            address = reachable_address(listening)
+            # This shows any certificate, so it verifies none.
+            url, proxy_protocol = f"https://{config.domain}:{port}", config.proxy_protocol
+            with SiteClient(url, address, None, proxy_protocol, unverified=True).connect() as secure:
+                der = secure.getpeercert(binary_form=True)
+            if der is None:
+                raise OSError("it presented no certificate")
+            return x509.load_der_x509_certificate(der), f"served at {address}:{port}"
     # The firewall may not let this machine reach its port.
     answer = engine.ask("exec", str(container["Name"]).lstrip("/"), "cat", INSTALLED, timeout=_ANSWER_TIMEOUT)
     if answer.returncode:
         raise OSError(answer.stderr.strip() or "its container has no certificate")
     return x509.load_pem_x509_certificates(answer.stdout.encode())[0], f"installed on {engine.address}"
-
-
-def _shown_at(address: str, port: int, config: CertificateConfig) -> x509.Certificate:
-    # This shows any certificate, so it verifies none.
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with socket.create_connection((address, port), _ANSWER_TIMEOUT) as plain:
-        if config.proxy_protocol:
-            plain.sendall(PROXY_UNKNOWN)
-        with context.wrap_socket(plain, server_hostname=config.domain) as secure:
-            der = secure.getpeercert(binary_form=True)
-    if der is None:
-        raise OSError("it presented no certificate")
-    return x509.load_der_x509_certificate(der)
 
 
 def state_of(engine: Engine, certbot: str) -> dict[str, Any] | None:
@@ -111,7 +89,8 @@ def table(
 ) -> str:
     """Format the certificate's facts, one per line."""
     now = datetime.now(UTC) if now is None else now
-    own = _is_own(certificate)
+    organizations = certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    own = any(organization.value == stack.PROJECT for organization in organizations)
     rows = [
         ("names", ", ".join(_names(certificate)) or "none"),
         ("mode", config.mode),
@@ -156,27 +135,20 @@ def _issuer(certificate: x509.Certificate) -> str:
     return "".join(sign if sign.isprintable() else "?" for sign in " of ".join(parts)) or "not named"
 
 
-def _is_own(certificate: x509.Certificate) -> bool:
-    organizations = certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-    return any(organization.value == stack.PROJECT for organization in organizations)
-
-
 def _written(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _days_left(certificate: x509.Certificate, config: CertificateConfig, now: datetime) -> str:
     left = certificate.not_valid_after_utc - now
-    threshold = f"a warning from {_span(config.warn_before)} on"
+    warn_before = config.warn_before
+    span = f"{warn_before.days} days" if warn_before.days else f"{warn_before.seconds // 3600} hours"
+    threshold = f"a warning from {span} on"
     if left <= timedelta():
         return "0: EXPIRED, browsers refuse it"
     if certificate.not_valid_before_utc > now:
         return f"{left.days}: NOT YET VALID, or this machine's clock is wrong"
-    return f"{left.days}: WARNING, {threshold}" if left <= config.warn_before else f"{left.days} ({threshold})"
-
-
-def _span(span: timedelta) -> str:
-    return f"{span.days} days" if span.days else f"{span.seconds // 3600} hours"
+    return f"{left.days}: WARNING, {threshold}" if left <= warn_before else f"{left.days} ({threshold})"
 
 
 def _next_renewal(certificate: x509.Certificate, config: CertificateConfig, state: Mapping[str, Any] | None) -> str:
@@ -199,14 +171,13 @@ def _attempts(config: CertificateConfig, state: Mapping[str, Any] | None) -> Seq
         return (("last attempt", "none yet"),)
     moment = parse_time(last.get("at"))
     when = "at a time unknown" if moment is None else _written(moment)
-    rows = [("last attempt", f"{last.get('kind')}, {when}, {last.get('directory')}")]
-    if last.get("error"):
-        rows.append(("error", _one_line(last["error"])))
-        failed = state.get("attempts")
-        if isinstance(failed, int) and failed > 1:
-            rows.append(("in a row", f"{failed} attempts failed"))
-    else:
-        rows.append(("error", "none"))
+    error, failed = last.get("error"), state.get("attempts")
+    rows = [
+        ("last attempt", f"{last.get('kind')}, {when}, {last.get('directory')}"),
+        ("error", _one_line(error) if error else "none"),
+    ]
+    if error and isinstance(failed, int) and failed > 1:
+        rows.append(("in a row", f"{failed} attempts failed"))
     if last.get("hint"):
         rows.append(("what to do", _one_line(last["hint"])))
     missing = [name for name in state.get("wanted") or () if name not in (state.get("names") or ())]

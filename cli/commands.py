@@ -5,8 +5,6 @@ What loads Pulumi's SDK or all settings is imported where it is used: no other c
 
 import os
 import shlex
-import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,20 +15,21 @@ from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.images import rootfs
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import certificate as served
-from open_webui_edge.cli import (
-    containers,
-    engine_address,
-    instance,
-    protected,
-    session,
-    site,
-    stack,
-    trust,
-)
+from open_webui_edge.cli import containers, engine_address, instance, protected, session, site, stack, trust
+from open_webui_edge.cli.backup.one_off_containers import OneOffRunner
 from open_webui_edge.cli.stack import Stack
+from open_webui_edge.cli.user_input import confirm_by_name, is_requested, variable
 from open_webui_edge.runtime.contract import TRIAL_ROLE
 
-BUILD = paths.CHECKOUT / "build"
+_DATA_LEFT = (
+    "Everything but the data is gone: `make up STACK={0}` brings it back,"
+    " `make down STACK={0} DATA=delete` deletes the data too."
+)
+_INSTANCE_GONE = (
+    "The instance, its address and its network are gone. Still there, and billed: the data volume (and its backups,"
+    " and a zone that this stack created). `make up STACK={0}` recreates the rest,"
+    " `make down STACK={0} DATA=delete` deletes the data too."
+)
 _ALL_GONE = (
     "The stack {0} and its data are gone; its file and its history stay. To remove these as well:"
     ' (eval "$(make -s env STACK={0})"; pulumi stack rm --yes {0})'
@@ -39,8 +38,7 @@ _ALL_GONE = (
 
 def up(name: str) -> int:
     """Bring a stack up, whatever state the machine is in, and print how to use it."""
-    accepts_another = _accepts_another_engine()
-    target, host, move = session.ready_stack(name, accepts_another=accepts_another)
+    target, host, move = session.ready_stack(name, accepts_another=_accepts_another_engine())
     settings = stack.settings_of(name)
     if host is not None:
         with step("images") as shown:
@@ -66,87 +64,54 @@ def preview(name: str) -> int:
 
 def down(name: str) -> int:
     """Remove a stack; delete its data only with DATA=delete and a confirmation."""
-    with_data, accepts_another = _deletes_data(), _accepts_another_engine()
+    with_data = is_requested("DATA", "delete", purpose=" to delete the data too,", default="keep")
+    accepts_another = _accepts_another_engine()
     target = session.stack_of(name)
     if not target.exists():
         console.say(f"There is no stack {name}; nothing to remove.")
         return 0
     resources = session.resources_of(target)
+    on_instance = instance.is_used(stack.settings_of(name))
     if not with_data:
-        _protect(target, resources)
-    if instance.is_used(stack.settings_of(name)):
+        # An interrupted `make down DATA=delete` leaves data unprotected in the state.
+        target.protect(protected.unprotected(resources, on_instance=on_instance))
+    if on_instance:
         return _down_with_instance(target, with_data=with_data)
     host = session.reachable_engine(name)
     target.unlock()
     move = engine_address.compare(target, host, resources, accepts_another=accepts_another)
-    leaves_data = move is not None and move.leaves_data
     if with_data:
-        confirm(name, certified=_is_certified(name), leaves_data=leaves_data)
+        confirm(name, leaves_data=move is not None and move.leaves_data)
     if move is not None:
         move.record()
-    if not with_data:
-        _remove_leftovers(host, name)
-        target.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
-        containers.untag_images(host, name)
-        console.say(
-            f"Everything but the data is gone: `make up STACK={name}` brings it back, "
-            f"`make down STACK={name} DATA=delete` deletes the data too."
-        )
-        return 0
-    settings = stack.settings_of(name)
-    own_volume = stack.setting(settings, "data.volume")
-    if own_volume is not None:
+    own_volume = stack.setting(stack.settings_of(name), "data.volume")
+    if with_data and own_volume is not None:
         console.say(f"The volume {own_volume} (data.volume), with its users and chats, is yours and is not deleted.")
-    _remove_leftovers(host, name)
-    # Unprotected resources go first: if this is interrupted, the data is still in the state, and protected.
-    target.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
-    _destroy_all(target)
-    _remove_backups(host, name)
+    # Containers of interrupted runs are in no state, and would hold the volumes and the network.
+    OneOffRunner(host, name).clear(containers.BACKUP_TASK, TRIAL_ROLE)
+    _destroy(target, with_data=with_data)
+    if with_data:
+        # Volumes of `make backup` that the stack does not manage.
+        OneOffRunner(host, name).clear("backup", "backup-work")
     containers.untag_images(host, name)
-    console.say(_ALL_GONE.format(name))
+    console.say((_ALL_GONE if with_data else _DATA_LEFT).format(name))
     return 0
-
-
-def _remove_leftovers(host: Engine, name: str) -> None:
-    """Remove containers of interrupted runs that are in no state: they would hold the volumes and the network."""
-    from open_webui_edge.cli.backup.one_off_containers import ROLE, OneOffRunner  # noqa: PLC0415
-
-    for role in (ROLE, TRIAL_ROLE):
-        OneOffRunner(host, name).clear(role)
-
-
-def _remove_backups(host: Engine, name: str) -> None:
-    """Remove the volumes of `make backup` if the stack does not manage them."""
-    from open_webui_edge.cli.backup.one_off_containers import OneOffRunner  # noqa: PLC0415
-
-    for role in ("backup", "backup-work"):
-        OneOffRunner(host, name).clear(role)
 
 
 def _down_with_instance(target: Stack, *, with_data: bool) -> int:
     """Remove a stack on an instance, which need not answer: its containers go with it."""
     name = target.name
-    settings = stack.settings_of(name)
-    if stack.setting(settings, "platform.aws.load_balancer.deletion_protection") is True:
-        message = (
+    if stack.setting(stack.settings_of(name), "platform.aws.load_balancer.deletion_protection") is True:
+        raise ProblemError(
             "platform.aws.load_balancer.deletion_protection is true, so nothing was removed: write false in the stack "
             f"file, run `make up STACK={name}`, and then this again."
         )
-        raise ProblemError(message)
     # Only attachments are refreshed: everything on the instance is deleted with it.
     refresh = session.refresh_args(target, instance.attachment_urns)
     if with_data:
-        confirm(name, certified=_is_certified(name))
-    target.run("destroy", "--yes", "--skip-preview", "--exclude-protected", *refresh)
-    if with_data:
-        _destroy_all(target)
-        console.say(_ALL_GONE.format(name))
-        return 0
-    console.say(
-        "The instance, its address and its network are gone. Still there, and billed: the data volume (and its backups,"
-        f" and a zone that this stack created). `make up STACK={name}` recreates the rest,"
-        f" `make down STACK={name} DATA=delete` deletes the data too."
-    )
+        confirm(name)
+    _destroy(target, *refresh, with_data=with_data)
+    console.say((_ALL_GONE if with_data else _INSTANCE_GONE).format(name))
     return 0
 
 
@@ -180,25 +145,23 @@ def import_(name: str) -> int:
 
 def status(name: str) -> int:
     """List the stack's containers; return 1 if one is unhealthy or there are none."""
-    listed = [
-        one for one in containers.of_stack(session.reachable_engine(name), name) if not containers.is_temporary(one)
-    ]
+    host = session.reachable_engine(name)
+    everything = containers.of_stack(host, name)
+    listed = [one for one in everything if one["Config"]["Labels"].get("role") != containers.BACKUP_TASK]
     if not listed:
-        console.say(f"There are no containers of the stack {name}; `make up STACK={name}` starts it.")
-        return 1
+        raise ProblemError(f"There are no containers of the stack {name}; `make up STACK={name}` starts it.")
     console.put(containers.table(listed))
     return 0 if all(containers.is_healthy(container) for container in listed) else 1
 
 
 def logs(name: str) -> int:
     """Print the logs of the stack's containers: ROLE filters, FOLLOW=1 follows."""
-    role = os.environ.get("ROLE") or None
+    role = variable("ROLE")
     host = session.reachable_engine(name)
     listed = containers.of_stack(host, name, role)
     if not listed:
-        with_role = f" with the role {role}" if role else ""
-        message = f"There is no container of the stack {name}{with_role}; `make status STACK={name}` lists them."
-        raise ProblemError(message)
+        of_role = f"{name} with the role {role}" if role else name
+        raise ProblemError(f"There is no container of the stack {of_role}; `make status STACK={name}` lists them.")
     containers.show_logs(host, listed, follow=os.environ.get("FOLLOW") == "1")
     return 0
 
@@ -208,24 +171,21 @@ def certificate(name: str) -> int:
     host = session.reachable_engine(name)
     proxies = containers.of_stack(host, name, "nginx")
     if not proxies:
-        console.say(f"There is no proxy of the stack {name}; `make up STACK={name}` starts it.")
-        return 1
-    (proxy, *_) = proxies
+        raise ProblemError(f"There is no proxy of the stack {name}; `make up STACK={name}` starts it.")
+    proxy = proxies[0]
     if proxy["State"]["Status"] != "running":
-        console.say(
+        raise ProblemError(
             f"The proxy of {name} is down ({proxy['State']['Status']}), so nothing is served;"
             f" `make up STACK={name}` starts it, `make logs STACK={name} ROLE=nginx` may say why it ended."
         )
-        return 1
     config = served.CertificateConfig.from_settings(stack.settings_of(name))
     try:
         shown, how = served.served(host, proxy, config)
     except (OSError, ValueError) as fault:
-        console.say(f"The proxy of {name} runs but presents no certificate: {fault}; see `make status STACK={name}`.")
-        return 1
-    state = None
-    for certbot in containers.of_stack(host, name, "certbot"):
-        state = served.state_of(host, certbot["Name"].lstrip("/"))
+        message = f"The proxy of {name} runs but presents no certificate: {fault}; see `make status STACK={name}`."
+        raise ProblemError(message) from None
+    certbot = containers.of_stack(host, name, "certbot")
+    state = served.state_of(host, certbot[-1]["Name"].lstrip("/")) if certbot else None
     console.put(served.table(shown, config, how=how, state=state))
     return 1 if served.is_outside_validity(shown) else 0
 
@@ -243,8 +203,7 @@ def certificate_dry_run(name: str) -> int:
     host = session.reachable_engine(name)
     running = [one for one in containers.of_stack(host, name, "certbot") if one["State"]["Status"] == "running"]
     if not running:
-        console.say(f"certbot's container of {name} does not run; `make up STACK={name}` starts it.")
-        return 1
+        raise ProblemError(f"certbot's container of {name} does not run; `make up STACK={name}` starts it.")
     return command.pass_through([*host.client, "exec", running[0]["Name"].lstrip("/"), *served.DRY_RUN])
 
 
@@ -252,12 +211,10 @@ def trust_ca(name: str) -> int:
     """Make this machine and its browsers trust the stack's own CA."""
     target = session.stack_of(name)
     if not target.exists():
-        console.say(f"There is no stack {name}, so it has no CA; `make up STACK={name}` creates both.")
-        return 1
+        raise ProblemError(f"There is no stack {name}, so it has no CA; `make up STACK={name}` creates both.")
     ca_pem = target.outputs().get("ca_certificate")
     if not isinstance(ca_pem, str):
-        console.say(f"The certificate of {name} is not signed by a CA of its own; there is nothing to trust.")
-        return 1
+        raise ProblemError(f"The certificate of {name} is not signed by a CA of its own; there is nothing to trust.")
     code = trust.report(trust.add(name, ca_pem, trust.stores_here(system_store=_with_system_store())))
     console.say(f"Restart open browsers so that they notice. `make untrust-ca STACK={name}` undoes this.")
     return code
@@ -303,7 +260,7 @@ def reset_admin_password(name: str) -> int:
     """Set an administrator's password: a generated one, shown once, or one from standard input."""
     from open_webui_edge.cli import admin_password  # noqa: PLC0415
 
-    email = os.environ.get("ACCOUNT") or stack.setting(stack.settings_of(name), "open_webui.admin.email")
+    email = variable("ACCOUNT") or stack.setting(stack.settings_of(name), "open_webui.admin.email")
     host = session.reachable_engine(name)
     password, made = admin_password.new_password(os.environ.get("PASSWORD", ""))
     said = admin_password.set_for(host, name, email, password)
@@ -321,21 +278,16 @@ def env(name: str) -> int:
     for line in exports({**target.given, "PULUMI_STACK": name}, os.environ.get("PATH", "")):
         console.put(line)
     try:
-        _follow_engine(target)
+        settings = stack.settings_of(name)
+        # Plain `pulumi` finds the engine by its address in the state.
+        if settings and not instance.is_used(settings):
+            host = session.engine_of(name)
+            if engine.ping_error(host) is None and target.exists():
+                engine_address.follow(target, host, target.resources())
     except ProblemError as problem:
         # The exports are needed all the same, for example to unlock or inspect a stack.
         console.say(str(problem))
     return 0
-
-
-def _follow_engine(target: Stack) -> None:
-    """Record the engine's current address in an existing stack's state, so that plain `pulumi` finds it."""
-    settings = stack.settings_of(target.name)
-    if not settings or instance.is_used(settings):
-        return
-    host = session.engine_of(target.name, install=False)
-    if engine.ping_error(host) is None and target.exists():
-        engine_address.follow(target, host, target.resources())
 
 
 def exports(given: dict[str, str], search_path: str) -> list[str]:
@@ -357,32 +309,28 @@ def _print_summary(target: Stack, host: Engine | None) -> None:
     outputs = target.outputs()
     url, certificate = outputs.get("url"), outputs.get("ca_certificate")
     if not isinstance(url, str):
-        message = "The stack has no output `url`; its program should export one."
-        raise ProblemError(message)
+        raise ProblemError("The stack has no output `url`; its program should export one.")
     settings = stack.settings_of(target.name)
     address = outputs.get("load_balancer") or outputs.get("host")
     here = host is not None and host.is_local and not instance.is_used(settings)
     if here and host is not None:
         address = site.listening_address(containers.of_stack(host, target.name), url)
-    client = site.SiteClient(
-        url, address, certificate, proxy_protocol=bool(stack.setting(settings, "proxy.proxy_protocol"))
-    )
+    proxy_protocol = bool(stack.setting(settings, "proxy.proxy_protocol"))
+    client = site.SiteClient(url, address, certificate, proxy_protocol=proxy_protocol)
     # For example a company's CA, which its own machines trust and this one may not.
     untrusted = "" if certificate else client.verify_error()
     if untrusted:
         client = replace(client, unverified=True)
     with step("ready") as shown:
-        closed = _access_restriction(settings)
-        if closed:
+        if closed := _access_restriction(settings):
             shown.done(closed)
         else:
             shown.now(f"waiting for {url}/ready")
             client.wait_until_ready()
             shown.done("Open WebUI responds through the proxy")
-    lines = ["", f"Open WebUI is at {url}", *site.pending_dns(outputs)]
-    lines += site.status_page(outputs, here=here)
+    lines = ["", f"Open WebUI is at {url}", *site.pending_dns(outputs), *site.status_page(outputs, here=here)]
     if certificate:
-        file = site.write_ca(certificate, BUILD, target.name).relative_to(paths.CHECKOUT)
+        file = site.write_ca(certificate, paths.BUILD, target.name).relative_to(paths.CHECKOUT)
         lines += [
             f"Its certificate is signed by this stack's own CA ({file}).",
             f"`make trust-ca STACK={target.name}` makes this machine and its browsers trust it; others need that file.",
@@ -409,75 +357,30 @@ def _access_restriction(settings: dict[str, Any]) -> str:
     return ""
 
 
-def _deletes_data() -> bool:
-    value = os.environ.get("DATA", "")
-    if value not in {"", "keep", "delete"}:
-        message = f"invalid DATA={value}; use DATA=delete to delete the data too, or omit it."
-        raise ProblemError(message)
-    return value == "delete"
-
-
 def _accepts_another_engine() -> bool:
-    value = os.environ.get("ENGINE", "")
-    if value not in {"", "new"}:
-        message = f"invalid ENGINE={value}; use ENGINE=new to move to another engine without the data, or omit it."
-        raise ProblemError(message)
-    return value == "new"
+    return is_requested("ENGINE", "new", purpose=" to move to another engine without the data,", default="")
 
 
-def _is_certified(name: str) -> bool:
-    return stack.setting(stack.settings_of(name), "certificate.mode") == "lets-encrypt"
-
-
-def confirm(name: str, *, certified: bool = False, leaves_data: bool = False) -> None:
-    """Ask the user to confirm that the data is deleted.
-
-    Args:
-        name: the stack.
-        certified: whether its certificates count against an issuer's rate limits.
-        leaves_data: whether the data stays on an engine that the stack leaves.
-
-    Raises:
-        ProblemError: the user did not confirm.
-
-    """
-    if os.environ.get("YES") == "1":
-        return
-    if sys.stdin is None or not sys.stdin.isatty():
-        message = "Deleting data needs confirmation and there is no terminal; set YES=1 to confirm."
-        raise ProblemError(message)
-    if certified:
-        sys.stderr.write(
-            "This also deletes its certificates and its account at the issuer: new ones count against the issuer's rate"
-            " limits (Let's Encrypt: five for the same names in a week).\n"
+def confirm(name: str, *, leaves_data: bool = False) -> None:
+    """Ask the user to confirm that a stack's data is deleted, or stays on an engine that it leaves; else raise."""
+    warning = f"This deletes all users, chats, files, keys, backups on its engine and the CA of {name}."
+    if leaves_data:
+        warning = (
+            f"This deletes {name}, its keys and its CA from the state; its data on the former engine stays there, and"
+            " cannot be read without these keys."
         )
-    goes = (
-        f"This deletes {name}, its keys and its CA from the state; its data on the former engine stays there, and"
-        " cannot be read without these keys."
-        if leaves_data
-        else f"This deletes all users, chats, files, keys, backups on its engine and the CA of {name}."
-    )
-    sys.stderr.write(f"{goes} Type {name} to continue: ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip() != name:
-        message = "That is not the stack's name; nothing was deleted."
-        raise ProblemError(message)
+    if stack.setting(stack.settings_of(name), "certificate.mode") == "lets-encrypt":
+        warning = (
+            "This also deletes its certificates and its account at the issuer: new ones count against the issuer's rate"
+            f" limits (Let's Encrypt: five for the same names in a week).\n{warning}"
+        )
+    confirm_by_name(name, warning, reason="Deleting data needs confirmation", otherwise="deleted")
 
 
-def _destroy_all(target: Stack) -> None:
-    """Unprotect the data in the state and destroy everything that is left.
-
-    Pulumi reports a retained volume as deleted and leaves it on the engine, so retention is lifted as well.
-    """
-    target.unprotect()
-    target.run("destroy", "--yes", "--skip-preview")
-
-
-def _protect(target: Stack, resources: Sequence[Mapping[str, Any]]) -> None:
-    """Protect data again that an interrupted `make down DATA=delete` left unprotected in the state.
-
-    Volumes on an instance are not protected: their disk is.
-    """
-    loose = protected.unprotected(resources, on_instance=instance.is_used(stack.settings_of(target.name)))
-    if loose:
-        target.protect(loose)
+def _destroy(target: Stack, *options: str, with_data: bool) -> None:
+    # Unprotected resources go first: if this is interrupted, the data is still in the state, and protected.
+    target.run("destroy", "--yes", "--skip-preview", "--exclude-protected", *options)
+    if with_data:
+        # Pulumi reports a retained volume as deleted and leaves it on the engine, so this lifts retention as well.
+        target.unprotect()
+        target.run("destroy", "--yes", "--skip-preview")

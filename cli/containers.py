@@ -3,18 +3,17 @@
 import json
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from open_webui_edge.bootstrap import console
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.runtime.contract import APP
 from open_webui_edge.settings.images import PINNED_ROLES
 
-APP = "open-webui-edge"
 BACKUP_TASK = "backup-task"
 """Role of one-off containers of a backup or restore."""
-HEADINGS = ("ROLE", "NAME", "STATE", "HEALTH", "PORTS", "IMAGE")
 
 
 def filters(stack: str, role: str | None = None) -> list[str]:
@@ -24,16 +23,10 @@ def filters(stack: str, role: str | None = None) -> list[str]:
 
 
 def of_stack(engine: Engine, stack: str, role: str | None = None) -> list[dict[str, Any]]:
-    """Inspect each container of a stack, running or not; return them sorted by name.
-
-    Raises:
-        ProblemError: the engine did not answer.
-
-    """
+    """Inspect each container of a stack, running or not; return them by name, or raise a ProblemError."""
     listed = engine.ask("ps", "--all", "--quiet", *filters(stack, role))
     if listed.returncode:
-        message = f"The engine at {engine.address} did not list its containers: {listed.stderr.strip()}"
-        raise ProblemError(message)
+        raise ProblemError(f"The engine at {engine.address} did not list its containers: {listed.stderr.strip()}")
     if not listed.stdout.split():
         return []
     # A container may disappear between the two calls; the others are still in the output.
@@ -56,11 +49,6 @@ def is_healthy(container: dict[str, Any]) -> bool:
     return state["Status"] == "exited" and state["ExitCode"] == 0 and not restarts
 
 
-def is_temporary(container: dict[str, Any]) -> bool:
-    """Return whether it is a one-off container of a backup or restore."""
-    return container["Config"]["Labels"].get("role") == BACKUP_TASK
-
-
 def health(container: dict[str, Any]) -> str:
     """Return the status of the container's health check; "-" if it has none."""
     return (container["State"].get("Health") or {}).get("Status", "-")
@@ -68,8 +56,8 @@ def health(container: dict[str, Any]) -> str:
 
 def table(containers: Sequence[dict[str, Any]]) -> str:
     """Format a table with one line per container."""
-    rows = [HEADINGS, *(_row(container) for container in containers)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    rows = [("ROLE", "NAME", "STATE", "HEALTH", "PORTS", "IMAGE"), *map(_row, containers)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
@@ -81,31 +69,27 @@ def _row(container: dict[str, Any]) -> tuple[str, ...]:
     labels = container["Config"]["Labels"] or {}
     image = container["Config"]["Image"]
     short_image = image.removeprefix("sha256:")[:12] if image.startswith("sha256:") else image
-    return (
-        labels.get("role", "?"),
-        container["Name"].lstrip("/"),
-        status,
-        health(container),
-        _ports(container),
-        short_image,
-    )
+    published = {f"{address}:{port}->{inside}" for inside, address, port in publications(container)}
+    ports = ", ".join(sorted(published)) or "-"
+    return labels.get("role", "?"), container["Name"].lstrip("/"), status, health(container), ports, short_image
 
 
-def _ports(container: dict[str, Any]) -> str:
-    published = {
-        f"{binding['HostIp']}:{binding['HostPort']}->{inside}"
-        for inside, bindings in (container["NetworkSettings"]["Ports"] or {}).items()
-        for binding in bindings or ()
-    }
-    return ", ".join(sorted(published)) or "-"
+def publications(container: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield each published port of a container, such as 443/tcp, with the host's address and port."""
+    for inside, bindings in (container.get("NetworkSettings", {}).get("Ports") or {}).items():
+        for binding in bindings or ():
+            yield inside, binding.get("HostIp") or "", binding["HostPort"]
+
+
+def reachable_address(listening: str) -> str:
+    """Return the address at which this machine reaches what listens at another one, such as that of all interfaces."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(listening, listening)  # noqa: S104  # compared, not bound
 
 
 def show_logs(engine: Engine, containers: Sequence[dict[str, Any]], *, follow: bool) -> None:
     """Print the containers' logs, each line prefixed with the container's name; with `follow`, until interrupted."""
-    readers = [
-        threading.Thread(target=_copy_log, args=(engine, container["Name"].lstrip("/"), follow), daemon=True)
-        for container in containers
-    ]
+    names = [container["Name"].lstrip("/") for container in containers]
+    readers = [threading.Thread(target=_copy_log, args=(engine, name, follow), daemon=True) for name in names]
     for reader in readers:
         reader.start()
         if not follow:

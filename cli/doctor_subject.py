@@ -7,12 +7,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from open_webui_edge.bootstrap import command, engine, paths
+from open_webui_edge.bootstrap import engine
 from open_webui_edge.bootstrap.problem import ProblemError
-from open_webui_edge.cli import instance, site, stack
+from open_webui_edge.cli import containers, instance, session, stack
 from open_webui_edge.cli.stack import Stack
 from open_webui_edge.diagnostics.inside.deployment import (
     Account,
@@ -25,17 +26,14 @@ from open_webui_edge.diagnostics.inside.deployment import (
     Publication,
 )
 from open_webui_edge.diagnostics.subject import Expectations, Subject
-from open_webui_edge.engine.ssh import SshAccess
 from open_webui_edge.runtime import delivery
 from open_webui_edge.runtime.contract import PORT
 from open_webui_edge.runtime.nginx.scripts import DIRECTORY, FUNCTIONS
 from open_webui_edge.settings.aws import LoadBalancerKind
-from open_webui_edge.settings.certificate import CertificateMode
 from open_webui_edge.settings.data import BackingMode
 from open_webui_edge.settings.faults import SettingsError
 from open_webui_edge.settings.models import OllamaMode
 from open_webui_edge.settings.placement import placement_of
-from open_webui_edge.settings.proxy import AuthenticationMode
 from open_webui_edge.settings.reading import PROJECT, encrypted_paths, read_settings
 from open_webui_edge.settings.stack import StackSettings
 
@@ -44,29 +42,24 @@ _CONTAINER = "docker:index/container:Container"
 _INSTANCE = "aws:ec2/instance:Instance"
 _BALANCER = "aws:lb/loadBalancer:LoadBalancer"
 _INSTALLED = f"{DIRECTORY}/candidate/"
+_CERTIFICATE = "tls/certificate.pem"
 _SECRET_WORDS = ("KEY", "SECRET", "PASSWORD", "TOKEN")
 _ANSWER_TIMEOUT = 8
 _PREVIEW_TIMEOUT = 55
 
 
 def subject_of(target: Stack) -> Subject:
-    """Return the subject for a stack; unknown parts are omitted, and a finding reports them.
-
-    Raises:
-        ProblemError: nothing is known; the message says what to do.
-
-    """
+    """Return the subject for a stack; a finding reports what is unknown. Raises ProblemError if nothing is known."""
     name = target.name
     if not target.exists():
-        message = f"There is no stack {name}; `make up STACK={name}` creates it."
-        raise ProblemError(message)
+        raise ProblemError(f"There is no stack {name}; `make up STACK={name}` creates it.")
     with ThreadPoolExecutor() as side_by_side:
         reading = side_by_side.submit(_settings, target)
         exported = target.resources(with_secrets=True)
         settings, faults = reading.result()
-    resources = [_plain(resource) for resource in exported]
-    outputs = next((resource["outputs"] for resource in resources if resource.get("type") == _STACK), {})
-    made = tuple(container_from_state(resource) for resource in resources if resource.get("type") == _CONTAINER)
+    resources = [{**one, "outputs": instance.plain(one.get("outputs") or {})} for one in exported]
+    outputs = next((one["outputs"] for one in _of_type(resources, _STACK)), {})
+    made = tuple(map(container_from_state, _of_type(resources, _CONTAINER)))
     inside = DeploymentAccess(
         name,
         faults=faults,
@@ -74,26 +67,27 @@ def subject_of(target: Stack) -> Subject:
         probe=delivery.program("open_webui/probe.py"),
         shell_functions=FUNCTIONS,
         secrets=frozenset(secrets_in(exported)),
-        instance=_instance(resources),
-        pending=lambda: _pending(target),
-        update=lambda urns: _update(target, urns),
+        instance=next((str(one.get("id")) for one in _of_type(resources, _INSTANCE)), None),
+        pending=partial(_pending, target),
+        update=partial(_update, target),
     )
-    _installed(inside, resources)
+    installed = _installed_files(resources)
+    hashes = {name: _sha256(content) for name, content in installed.items()}
+    inside.configuration, inside.certificate = hashes.get("nginx.conf"), hashes.get(_CERTIFICATE)
     if settings is not None:
         _add_settings(inside, settings, resources)
     inside.engine, inside.silent = _engine(target, resources)
     url = outputs.get("url") or (settings.site.url if settings is not None else None)
     if not isinstance(url, str):
-        message = (
+        raise ProblemError(
             f"The stack {name} is not up, and its settings cannot be read: {'; '.join(faults)}. Fix the stack file and"
             f" run `make up STACK={name}`."
         )
-        raise ProblemError(message)
     return Subject(
         url,
         address=_address(inside, outputs, url),
         trust=outputs.get("ca_certificate"),
-        expected=Expectations() if settings is None else _expectations(settings, outputs, resources, made),
+        expected=Expectations() if settings is None else _expectations(settings, outputs, installed.get(_CERTIFICATE)),
         inside=inside,
         direct=_direct(inside),
         proxy_protocol=settings is not None and placement_of(settings).proxy_protocol,
@@ -103,17 +97,14 @@ def subject_of(target: Stack) -> Subject:
 
 def _settings(target: Stack) -> tuple[StackSettings | None, tuple[str, ...]]:
     """Return the settings with their secrets, or their faults."""
-    answer = command.attempt(
-        [target.pulumi.executable, "config", "--show-secrets", "--json", "--stack", target.name, "--non-interactive"],
-        environment=target.environment,
-        folder=paths.CHECKOUT,
-    )
+    answer = target.ask("config", "--show-secrets", "--json")
     if answer.returncode:
         return None, (" ".join(answer.stderr.split())[:300],)
     values: dict[str, dict[str, Any]] = json.loads(answer.stdout or "{}")
     config = {key: str(entry.get("value", "")) for key, entry in values.items()}
-    secret = [key for key, entry in values.items() if entry.get("secret") or _holds_secret(target.name, key)]
     raw = stack.settings_of(target.name)
+    encrypted = {key for key, value in raw.items() if '"secure"' in json.dumps(value, default=str)}
+    secret = [key for key, entry in values.items() if entry.get("secret") or key.partition(":")[2] in encrypted]
     try:
         settings = read_settings(
             config,
@@ -126,14 +117,12 @@ def _settings(target: Stack) -> tuple[StackSettings | None, tuple[str, ...]]:
     return settings, ()
 
 
-def _holds_secret(name: str, key: str) -> bool:
-    raw = stack.settings_of(name).get(key.partition(":")[2])
-    return '"secure"' in json.dumps(raw, default=str)
+def _of_type(resources: Sequence[Mapping[str, Any]], kind: str) -> Iterator[Mapping[str, Any]]:
+    return (resource for resource in resources if resource.get("type") == kind)
 
 
 def _add_settings(inside: DeploymentAccess, settings: StackSettings, resources: Sequence[Mapping[str, Any]]) -> None:
     data, models, admin = settings.data, settings.models, settings.open_webui.admin
-    inside.replicas = settings.open_webui.replicas
     inside.disk_percent = settings.monitoring.alarms.disk_percent
     if admin is not None:
         inside.admin = Account(admin.email, "" if admin.password is None else admin.password.get_secret_value())
@@ -157,42 +146,28 @@ def _add_settings(inside: DeploymentAccess, settings: StackSettings, resources: 
 def _silences(settings: StackSettings, resources: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float]]:
     """Yield each hop with its idle timeout in seconds."""
     placement = placement_of(settings)
-    if placement.load_balancer is not LoadBalancerKind.NONE:
+    idle = None if placement.idle_timeout is None else placement.idle_timeout.total_seconds()
+    if placement.load_balancer is LoadBalancerKind.ALB:
         # The value at AWS, from the state, goes before the settings'.
         # A network load balancer's idle timeout is its listener's; its own attribute means something else.
-        recorded = next(
-            (
-                resource["outputs"].get("idleTimeout")
-                for resource in resources
-                if resource.get("type") == _BALANCER and placement.load_balancer is LoadBalancerKind.ALB
-            ),
-            None,
-        )
-        configured = placement.idle_timeout
-        if recorded is not None or configured is not None:
-            yield "the load balancer", float(recorded) if recorded is not None else configured.total_seconds()  # pyright: ignore[reportOptionalMemberAccess] - one of both is there
+        recorded = next((one["outputs"].get("idleTimeout") for one in _of_type(resources, _BALANCER)), None)
+        idle = idle if recorded is None else float(recorded)
+    if placement.load_balancer is not LoadBalancerKind.NONE and idle is not None:
+        yield "the load balancer", idle
     yield "Nginx", settings.proxy.timeouts.read.total_seconds()
 
 
-def _expectations(
-    settings: StackSettings,
-    outputs: Mapping[str, Any],
-    resources: Sequence[Mapping[str, Any]],
-    made: Sequence[ExpectedContainer],
-) -> Expectations:
+def _expectations(settings: StackSettings, outputs: Mapping[str, Any], certificate_pem: str | None) -> Expectations:
     """Return what the settings promise to clients."""
     placement, proxy, certificate = placement_of(settings), settings.proxy, settings.certificate
     address = outputs.get("load_balancer") or outputs.get("host")
-    has_load_balancer = placement.load_balancer is not LoadBalancerKind.NONE
-    mode = str(certificate.mode)
-    embedded = bool(proxy.embedding.allowed_origins)
     return Expectations(
         names=settings.site.hosts,
         addresses=(str(address),) if address else None,
         redirects_http=True,
-        certificate_mode=mode,
+        certificate_mode=str(certificate.mode),
         # A load balancer that terminates TLS has a certificate of its own.
-        certificate_pem=None if placement.load_balancer is LoadBalancerKind.ALB else _certificate_pem(resources),
+        certificate_pem=None if placement.load_balancer is LoadBalancerKind.ALB else certificate_pem,
         days_left=max(certificate.warn_before.days, 1),
         http3=placement.http3,
         hsts=proxy.headers.hsts.enabled if proxy.headers.hsts.enabled is not None else certificate.is_trusted,
@@ -200,20 +175,11 @@ def _expectations(
         max_upload=proxy.limits.max_upload,
         read_timeout=proxy.timeouts.read.total_seconds(),
         allowed_origins=proxy.cors.allowed_origins,
-        embedded=embedded,
-        authentication=str(proxy.authentication.mode)
-        if proxy.authentication.mode is not AuthenticationMode.NONE
-        else "none",
+        embedded=bool(proxy.embedding.allowed_origins),
+        authentication=str(proxy.authentication.mode),
         maintenance=proxy.maintenance,
-        outer_proxy=has_load_balancer or bool(proxy.trusted_proxies),
-        extra={
-            "replicas": settings.open_webui.replicas,
-            "trusted_proxies": placement.trusted_proxies,
-            "version": settings.open_webui.version,
-            "containers": len(made),
-            "metrics": proxy.metrics.enabled,
-            "lets_encrypt": certificate.mode is CertificateMode.LETS_ENCRYPT,
-        },
+        outer_proxy=placement.load_balancer is not LoadBalancerKind.NONE or bool(proxy.trusted_proxies),
+        extra={"trusted_proxies": placement.trusted_proxies},
     )
 
 
@@ -245,46 +211,32 @@ def container_from_state(resource: Mapping[str, Any]) -> ExpectedContainer:
         memory=int(outputs["memory"]) << 20 if outputs.get("memory") else None,
         restart=str(outputs.get("restart") or "no"),
         runs_once=outputs.get("mustRun") is False,
-        files={
-            upload["file"]: _sha256(upload["content"])
-            for upload in outputs.get("uploads") or ()
-            if isinstance(upload.get("content"), str)
-        },
+        files={path: _sha256(content) for path, content in _uploads(resource)},
     )
 
 
-def _installed(inside: DeploymentAccess, resources: Sequence[Mapping[str, Any]]) -> None:
-    """Record what the last update installed into the proxy."""
-    for made in inside.of("nginx-installer"):
-        inside.configuration = made.files.get(f"{_INSTALLED}nginx.conf")
-        own = _file_content(resources, made.urn, f"{_INSTALLED}certificate_source") == "own"
-        inside.certificate = made.files.get(f"{_INSTALLED}tls/certificate.pem") if own else None
+def _installed_files(resources: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the files that the last update installed into the proxy: name -> content.
+
+    The certificate is among them only if the stack provides it: another container obtains any other.
+    """
+    for resource in _of_type(resources, _CONTAINER):
+        if container_from_state(resource).role == "nginx-installer":
+            files = {name.removeprefix(_INSTALLED): content for name, content in _uploads(resource)}
+            if files.get("certificate_source") != "own":
+                files.pop(_CERTIFICATE, None)
+            return files
+    return {}
 
 
-def _certificate_pem(resources: Sequence[Mapping[str, Any]]) -> str | None:
-    for resource in resources:
-        if resource.get("type") == _CONTAINER and container_from_state(resource).role == "nginx-installer":
-            if _file_content(resources, resource["urn"], f"{_INSTALLED}certificate_source") != "own":
-                return None
-            return _file_content(resources, resource["urn"], f"{_INSTALLED}tls/certificate.pem")
-    return None
-
-
-def _file_content(resources: Sequence[Mapping[str, Any]], urn: str, path: str) -> str | None:
-    for resource in resources:
-        if resource["urn"] == urn:
-            for upload in (resource.get("outputs") or {}).get("uploads") or ():
-                if upload["file"] == path:
-                    return str(upload["content"])
-    return None
+def _uploads(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for upload in (container.get("outputs") or {}).get("uploads") or ():
+        if isinstance(upload.get("content"), str):
+            yield upload["file"], upload["content"]
 
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _instance(resources: Sequence[Mapping[str, Any]]) -> str | None:
-    return next((str(resource.get("id")) for resource in resources if resource.get("type") == _INSTANCE), None)
 
 
 def _engine(target: Stack, resources: Sequence[Mapping[str, Any]]) -> tuple[Engine | None, str | None]:
@@ -300,18 +252,13 @@ def _engine(target: Stack, resources: Sequence[Mapping[str, Any]]) -> tuple[Engi
                 return None, f"The engine of the instance does not answer: {words.strip().splitlines()[-1]}."
             host = engine.resolve(access=access, known_from=instance.KEY_SOURCE)
         else:
-            host = engine.resolve(stack.setting(settings, "platform.docker.host"), _access(target.name, settings))
+            host = session.engine_of(target.name)
         answer = host.ask("version", "--format", "{{.Server.Version}}", timeout=_ANSWER_TIMEOUT)
         if answer.returncode:
             return None, engine.explanation(host, answer.stderr.strip() or "no reason given")
     except ProblemError as problem:
         return None, str(problem)
     return Engine(host.client, host.address, host.is_local), None
-
-
-def _access(name: str, settings: Mapping[str, Any]) -> SshAccess | None:
-    host, host_key = (stack.setting(settings, f"platform.docker.{key}") for key in ("host", "host_key"))
-    return engine.pinned_access(name, host, host_key)
 
 
 def _address(inside: DeploymentAccess, outputs: Mapping[str, Any], url: str) -> str | None:
@@ -321,20 +268,11 @@ def _address(inside: DeploymentAccess, outputs: Mapping[str, Any], url: str) -> 
         return str(known)
     if inside.engine is None or not inside.engine.local:
         return None
-    containers = [
-        {"Name": made.name, "Config": {"Labels": dict(made.labels)}, "NetworkSettings": {"Ports": _ports_of(made)}}
-        for made in inside.made
-    ]
-    return site.listening_address(containers, url)
-
-
-def _ports_of(made: ExpectedContainer) -> dict[str, list[dict[str, str]]]:
-    ports: dict[str, list[dict[str, str]]] = {}
+    port = urlsplit(url).port or 443
+    published = (one.address for made in inside.made for one in made.publications if one.external == port)
     # IPv4 first: both addresses reach the same container.
-    for one in sorted(made.publications, key=lambda one: (":" in one.address, str(one))):
-        bindings = ports.setdefault(f"{one.internal}/{one.protocol}", [])
-        bindings.append({"HostIp": one.address, "HostPort": str(one.external)})
-    return ports
+    first = min(published, key=lambda address: (":" in address, address), default=None)
+    return None if first is None else containers.reachable_address(first)
 
 
 def _direct(inside: DeploymentAccess) -> str | None:
@@ -342,10 +280,8 @@ def _direct(inside: DeploymentAccess) -> str | None:
     if inside.engine is None or not inside.engine.local:
         return None
     for made in inside.of("open-webui"):
-        shown = inside.engine.run(
-            "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}", made.name
-        )
-        for address in shown.output.split():
+        addresses = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+        for address in inside.engine.run("inspect", "--format", addresses, made.name).output.split():
             try:
                 socket.create_connection((address, PORT), timeout=1).close()
             except OSError:
@@ -355,37 +291,20 @@ def _direct(inside: DeploymentAccess) -> str | None:
 
 
 def _pending(target: Stack) -> list[Change]:
-    """Return the changes of an update, by `pulumi preview`.
-
-    Raises:
-        RuntimeError: the preview failed.
-
-    """
-    answer = command.attempt(
-        [target.pulumi.executable, "preview", "--json", "--stack", target.name, "--non-interactive"],
-        environment=target.environment,
-        folder=paths.CHECKOUT,
-        timeout=_PREVIEW_TIMEOUT,
-    )
+    """Return the changes of an update, by `pulumi preview`; raises RuntimeError if that fails."""
+    answer = target.ask("preview", "--json", timeout=_PREVIEW_TIMEOUT)
     if answer.returncode:
         words = [line.strip() for line in f"{answer.stdout}\n{answer.stderr}".splitlines() if "error" in line.lower()]
         raise RuntimeError((words or answer.stderr.strip().splitlines() or ["it said nothing"])[0][:300])
     document = json.loads(answer.stdout)
-    steps = [step for step in document.get("steps", ()) if step["op"] not in {"same", "refresh", "read"}]
     # A replacement consists of three steps for one resource.
-    return list(
-        {
-            (_kind(step["op"]), _short(step["urn"])): Change(_kind(step["op"]), _short(step["urn"])) for step in steps
-        }.values()
+    replacing = {"create-replacement", "delete-replaced"}
+    changes = (
+        Change("replace" if step["op"] in replacing else step["op"], step["urn"].rpartition("::")[2])
+        for step in document.get("steps", ())
+        if step["op"] not in {"same", "refresh", "read"}
     )
-
-
-def _kind(operation: str) -> str:
-    return "replace" if operation in {"create-replacement", "delete-replaced"} else operation
-
-
-def _short(urn: str) -> str:
-    return urn.rpartition("::")[2]
+    return list(dict.fromkeys(changes))
 
 
 def _update(target: Stack, urns: Sequence[str]) -> str:
@@ -402,10 +321,6 @@ def without_password(url: str) -> str:
     """Return a URL without credentials and query."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
-
-
-def _plain(resource: Mapping[str, Any]) -> dict[str, Any]:
-    return {**resource, "outputs": instance.plain(resource.get("outputs") or {})}
 
 
 def secrets_in(resources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -446,13 +361,13 @@ def _parts(text: str) -> Iterator[str]:
         document = json.loads(text)
     except ValueError:
         return
-    environment = document.get("environment") if isinstance(document, dict) else None
+    given = document if isinstance(document, dict) else {}
+    environment, saved = given.get("environment"), given.get("saved_settings")
     for name, value in environment.items() if isinstance(environment, dict) else ():
-        address = urlsplit(str(value)) if "://" in str(value) else None
-        if address is not None and address.password:
+        is_url = "://" in str(value)
+        if is_url and urlsplit(str(value)).password:
             yield from _parts(str(value))
-        elif address is None and any(word in name for word in _SECRET_WORDS):
+        elif not is_url and any(word in name for word in _SECRET_WORDS):
             yield str(value)
-    saved = document.get("saved_settings") if isinstance(document, dict) else None
     if isinstance(saved, dict):
         yield from (str(key) for key in saved.get("openai.api_keys") or () if key)

@@ -14,39 +14,11 @@ from open_webui_edge.bootstrap.engine import DEFAULT_ADDRESS, Engine
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli.stack import Stack
 from open_webui_edge.engine.identity import another_engine, is_identity
+from open_webui_edge.runtime.contract import DEPLOYMENT
 
 _COMPONENT = "open-webui-edge:index:DockerHost"
 _PROVIDER, _VOLUME = "pulumi:providers:docker", "docker:index/volume:Volume"
 _PIN = "docker:index/tag:Tag"
-
-
-@dataclass(frozen=True)
-class RecordedEngine:
-    """The engine in a stack's state."""
-
-    address: str
-    identity: str | None
-    """The engine's ID; None in the states of earlier releases."""
-    deployment: str | None
-    """The deployment label of volumes there; None if there are none."""
-
-
-def recorded_engine(resources: Sequence[Mapping[str, Any]]) -> RecordedEngine | None:
-    """Return the engine in a state; None if the state has no resources on an engine yet."""
-    provider = next((one for one in resources if one["type"] == _PROVIDER), None)
-    if provider is None:
-        return None
-    labels = [
-        label["value"]
-        for one in resources
-        if one["type"] == _VOLUME
-        for label in (one.get("inputs") or {}).get("labels") or ()
-        if label["label"] == "deployment"
-    ]
-    identity = next(((one.get("outputs") or {}).get("output") for one in resources if is_identity(one["urn"])), None)
-    return RecordedEngine(
-        (provider.get("inputs") or {}).get("host") or DEFAULT_ADDRESS, identity, labels[0] if labels else None
-    )
 
 
 @dataclass(frozen=True)
@@ -70,68 +42,45 @@ class Move:
 
 
 def follow(target: Stack, host: Engine, resources: Sequence[Mapping[str, Any]]) -> None:
-    """Record the engine's current address in the state of an existing stack, if it is the same engine.
-
-    Args:
-        target: the stack.
-        host: its engine today.
-        resources: those in its state.
-
-    Raises:
-        ProblemError: it is another engine; nothing was changed.
-
-    """
-    move = compare(target, host, resources)
-    if move is not None:
+    """Record the address of a stack's engine today in its state; raises as `compare`."""
+    if move := compare(target, host, resources):
         move.record()
 
 
 def compare(
     target: Stack, host: Engine, resources: Sequence[Mapping[str, Any]], *, accepts_another: bool = False
 ) -> Move | None:
-    """Return the change to record before an update; None if the state is up to date.
+    """Return the change to record before an update; None if the state, with these resources, is up to date.
 
-    Args:
-        target: the stack.
-        host: its engine today.
-        resources: those in its state.
-        accepts_another: whether it may be another engine; data on the former one stays there.
-
-    Raises:
-        ProblemError: it is another engine, or does not report its ID; nothing was changed.
-
+    With `accepts_another` it may be another engine than the state's, and data on the former one stays there; else that
+    raises a ProblemError. So does an engine that does not report its ID.
     """
-    known = recorded_engine(resources)
-    if known is None:
+    provider = next((one for one in resources if one["type"] == _PROVIDER), None)
+    if provider is None:
+        # The state has no resources on an engine yet.
         return None
+    was_at = (provider.get("inputs") or {}).get("host") or DEFAULT_ADDRESS
+    known_as = next(((one.get("outputs") or {}).get("output") for one in resources if is_identity(one["urn"])), None)
+    volumes = ((one.get("inputs") or {}).get("labels") or () for one in resources if one["type"] == _VOLUME)
+    deployments = (label["value"] for labels in volumes for label in labels if label["label"] == DEPLOYMENT)
+    deployment = next(deployments, None)
     today, identity = f"{host.address} ({host.origin})", host.identity()
-    has_volumes = known.deployment is not None and host.has_volumes_of(known.deployment)
-    if _is_same(known, host, identity, has_volumes=has_volumes):
-        if known.address == host.address and known.identity in {None, identity}:
-            return None
-        said = (
-            f"The engine of {target.name} moved from {known.address} to {today}; it is the same engine, so nothing"
-            " else changes."
-        )
-        return Move(target, host, identity, said if known.address != host.address else "", leaves_data=False)
-    if not accepts_another:
-        was = f"which was at {known.address}"
-        raise ProblemError(another_engine(target.name, today, was, has_volumes=has_volumes))
-    said = f"{target.name} leaves the engine at {known.address} for the one at {today}, without its data."
-    return Move(target, host, identity, said, leaves_data=True)
-
-
-def _is_same(known: RecordedEngine, host: Engine, identity: str | None, *, has_volumes: bool) -> bool:
-    if known.deployment is None:
-        # There is no data to lose.
-        return True
-    if known.identity is not None and known.identity == identity:
-        return True
+    has_volumes = deployment is not None and host.has_volumes_of(deployment)
+    stays = was_at == host.address
     # An engine's ID may change, and the states of earlier releases have none. At another address, an engine with
     # another ID and the stack's volumes is a copy, or one that the stack has left.
-    if known.identity is None:
-        return has_volumes or known.address == host.address
-    return has_volumes and known.address == host.address
+    is_same = (has_volumes or stays) if known_as is None else (known_as == identity or (has_volumes and stays))
+    # Without a volume there is no data to lose.
+    if is_same or deployment is None:
+        if stays and known_as in {None, identity}:
+            return None
+        moved_to = f"The engine of {target.name} moved from {was_at} to {today}"
+        said = f"{moved_to}; it is the same engine, so nothing else changes."
+        return Move(target, host, identity, "" if stays else said, leaves_data=False)
+    if not accepts_another:
+        raise ProblemError(another_engine(target.name, today, f"which was at {was_at}", has_volumes=has_volumes))
+    said = f"{target.name} leaves the engine at {was_at} for the one at {today}, without its data."
+    return Move(target, host, identity, said, leaves_data=True)
 
 
 def moved(
@@ -141,24 +90,21 @@ def moved(
 
     Another engine lacks the images that the state pins, so the next update pins its own.
     """
-    # Properties of a provider that are no strings are JSON.
-    of_provider = {
-        "host": address,
-        **({"sshOpts": json.dumps(list(ssh_options), separators=(",", ":"))} if ssh_options else {}),
-    }
-    of_component = {"host": address, **({"ssh_options": list(ssh_options)} if ssh_options else {})}
+
+    def point(properties: dict[str, Any], option: str, value: object) -> None:
+        properties.pop(option, None)
+        properties.update({"host": address, option: value} if ssh_options else {"host": address})
 
     def change(state: str) -> str:
         document = json.loads(state)
         for resource in document["deployment"]["resources"]:
             if resource["type"] == _PROVIDER:
                 for side in ("inputs", "outputs"):
-                    resource[side].pop("sshOpts", None)
-                    resource[side].update(of_provider)
+                    # Properties of a provider that are no strings are JSON.
+                    point(resource[side], "sshOpts", json.dumps(list(ssh_options), separators=(",", ":")))
             elif resource["type"] == _COMPONENT:
                 # Previews show these inputs; nothing else uses them.
-                resource["inputs"].pop("ssh_options", None)
-                resource["inputs"].update(of_component)
+                point(resource["inputs"], "ssh_options", list(ssh_options))
             elif resource["type"] == _PIN and elsewhere:
                 resource["taint"] = True
             elif is_identity(resource["urn"]) and identity is not None:

@@ -20,13 +20,7 @@ def is_used(settings: Mapping[str, Any]) -> bool:
 
 
 def access(stack: str, resources: Sequence[Mapping[str, Any]]) -> SshAccess | None:
-    """Return the ssh access to it; None if the state has none.
-
-    Args:
-        stack: name of the stack.
-        resources: the state's resources, with secrets in plain text.
-
-    """
+    """Return the ssh access to it from the state's resources, with secrets in plain text; None if they have none."""
     for resource in resources:
         ssh = plain((resource.get("outputs") or {}).get("ssh")) if resource.get("type") == _HOST else None
         if isinstance(ssh, dict) and all(isinstance(ssh.get(key), str) for key in ("host", "host_key", "client_key")):

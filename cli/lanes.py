@@ -8,9 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from open_webui_edge.bootstrap import console, paths
@@ -41,19 +42,11 @@ PROXY = Lane(
     (
         *("tests/acme", "tests/diagnostics", "tests/monitoring", "tests/nginx"),
         # With these it takes about as long as the stacks.
-        *(
-            "tests/integration/test_backup.py",
-            "tests/integration/test_lets_encrypt.py",
-            "tests/integration/test_no_op.py",
-        ),
+        *(f"tests/integration/test_{name}.py" for name in ("backup", "lets_encrypt", "no_op")),
     ),
     needs_engine=True,
 )
-OTHERS = (
-    PROXY,
-    Lane("unit", (UNIT,), needs_engine=False),
-    Lane("cloud", ("tests/aws",), needs_engine=False),
-)
+OTHERS = (PROXY, Lane("unit", (UNIT,), needs_engine=False), Lane("cloud", ("tests/aws",), needs_engine=False))
 
 
 @dataclass(frozen=True)
@@ -73,12 +66,9 @@ def divide(arguments: Sequence[str]) -> list[Run]:
     taken = [path for path in paths if any(_is_in(lane, path) for lane in OTHERS)]
     of_main = [path for path in paths if path not in taken] or ([ALL] if of_all else [])
     left_out = [f"--ignore={path}" for lane in OTHERS for path in lane.paths]
-    runs = [Run(MAIN, [*of_main, *left_out, *rest])] if of_main else []
-    for lane in OTHERS:
-        of_lane = list(lane.paths) if of_all else _given(lane, paths)
-        if of_lane:
-            runs.append(Run(lane, [*of_lane, *rest]))
-    return runs
+    runs = [(MAIN, [*of_main, *left_out] if of_main else [])]
+    runs += [(lane, list(lane.paths) if of_all else _given(lane, paths)) for lane in OTHERS]
+    return [Run(lane, [*words, *rest]) for lane, words in runs if words]
 
 
 def _given(lane: Lane, paths: Sequence[str]) -> list[str]:
@@ -114,33 +104,14 @@ def pytest_words(run: Run, surroundings: Surroundings) -> list[str]:
     return [*surroundings.before, str(paths.PYTHON), "-m", "pytest", *run.words]
 
 
-@dataclass(frozen=True)
-class BackgroundRun:
-    """A run that goes on while another one is watched."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    output: Path
-
-    def finish(self) -> int:
-        """Wait for its end, show what it wrote, and return its exit code."""
-        if self.process.poll() is None:
-            with console.step(f"tests: {self.name}") as shown:
-                shown.now("the others have ended; these still run")
-                self.process.wait()
-                shown.done("ended")
-        # At once after the other run's words, which no buffer of this process holds.
-        with self.output.open("rb") as written:
-            shutil.copyfileobj(written, sys.stdout.buffer)
-        sys.stdout.flush()
-        return self.process.returncode
-
-
 @contextmanager
-def run_in_background(run: Run, surroundings: Surroundings, folder: Path) -> Generator[BackgroundRun]:
-    """Run pytest while the block runs; it ends with the block, whatever ends that. What it writes is in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    output = folder / f"tests-{run.lane.name}.log"
+def run_in_background(run: Run, surroundings: Surroundings) -> Generator[Callable[[], int]]:
+    """Run pytest while the block runs; it ends with the block, whatever ends that. What it writes is in build/.
+
+    Yields a function that waits for its end, shows what it wrote, and returns its exit code.
+    """
+    paths.BUILD.mkdir(parents=True, exist_ok=True)
+    output = paths.BUILD / f"tests-{run.lane.name}.log"
     # Two runs at once cannot share the memory of what failed last.
     words = [*pytest_words(run, surroundings), "-p", "no:cacheprovider"]
     if not run.lane.needs_engine:
@@ -157,9 +128,22 @@ def run_in_background(run: Run, surroundings: Surroundings, folder: Path) -> Gen
             start_new_session=True,  # a group of its own, which can be ended whole
         )
     try:
-        yield BackgroundRun(run.lane.name, process, output)
+        yield partial(_finish, run.lane.name, process, output)
     finally:
         _end(process)
+
+
+def _finish(name: str, process: subprocess.Popen[bytes], output: Path) -> int:
+    if process.poll() is None:
+        with console.step(f"tests: {name}") as shown:
+            shown.now("the others have ended; these still run")
+            process.wait()
+            shown.done("ended")
+    # At once after the other run's words, which no buffer of this process holds.
+    with output.open("rb") as written:
+        shutil.copyfileobj(written, sys.stdout.buffer)
+    sys.stdout.flush()
+    return process.returncode
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

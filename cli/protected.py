@@ -1,8 +1,7 @@
 """Protected resources that a change of settings would delete: reported before an update, which would fail halfway."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from open_webui_edge.cli.stack import setting
@@ -13,45 +12,31 @@ _Settings = Mapping[str, Any]
 _Resource = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class _ProtectedPart:
-    """Protected resources on a container host that one setting creates."""
-
-    names: re.Pattern[str]
-    """Logical names of the resources that hold its data."""
-    is_used: Callable[[_Settings], bool]
-    what: str
-    """The message: the setting, the protected data, and what to do; {stack} is the stack's name."""
-
-
-def _is(path: str, value: str) -> Callable[[_Settings], bool]:
-    return lambda settings: setting(settings, path) == value
-
-
-_PROTECTED_PARTS = (
-    _ProtectedPart(
-        re.compile(r"edge-postgres-(data|password-key)"),
-        _is("data.postgres.mode", "container"),
-        "data.postgres.mode: this stack has a PostgreSQL of its own with protected data. Write container again. To move"
-        " the data to another PostgreSQL, run `make backup STACK={stack}` now and `make restore` there",
+_PROTECTED_PARTS = {
+    "data.postgres.mode": (
+        r"edge-postgres-(data|password-key)",
+        (
+            "this stack has a PostgreSQL of its own with protected data. Write container again. To move the data to"
+            " another PostgreSQL, run `make backup STACK={stack}` now and `make restore` there"
+        ),
     ),
-    _ProtectedPart(
-        re.compile(r"edge-redis-(data|password-key)"),
-        _is("data.redis.mode", "container"),
-        "data.redis.mode: this stack has a Redis of its own with protected data. Write container again",
+    "data.redis.mode": (
+        r"edge-redis-(data|password-key)",
+        "this stack has a Redis of its own with protected data. Write container again",
     ),
-    _ProtectedPart(
-        re.compile(r"edge-ollama-models"),
-        _is("models.ollama.mode", "container"),
-        "models.ollama.mode: this stack has an Ollama of its own with protected models. Write container again",
+    "models.ollama.mode": (
+        r"edge-ollama-models",
+        "this stack has an Ollama of its own with protected models. Write container again",
     ),
-    _ProtectedPart(
-        re.compile(r"edge-admin-password-key"),
-        lambda settings: bool(setting(settings, "open_webui.admin")),
-        "open_webui.admin: this stack generated the administrator's first password and protects it (`pulumi stack"
-        " output admin_password --show-secrets`). Write the topic again",
+    "open_webui.admin": (
+        r"edge-admin-password-key",
+        (
+            "this stack generated the administrator's first password and protects it (`pulumi stack output"
+            " admin_password --show-secrets`). Write the topic again"
+        ),
     ),
-)
+}
+"""Setting that creates protected resources on a container host -> their logical names, and what to do without it."""
 
 
 def protected_leftovers(name: str, settings: _Settings, resources: Sequence[_Resource]) -> list[str]:
@@ -62,21 +47,17 @@ def protected_leftovers(name: str, settings: _Settings, resources: Sequence[_Res
         # Any other message would only follow from this one.
         return [moved]
     lines = [line for resource in protected for line in _line(name, settings, resource)]
-    for one in _PROTECTED_PARTS:
-        urns = [resource["urn"] for resource in protected if one.names.fullmatch(_name(resource))]
-        if urns and not one.is_used(settings):
-            lines.append(f"{one.what.format(stack=name)}; or {_forget(name, urns)}")
+    for path, (names, what) in _PROTECTED_PARTS.items():
+        urns = [resource["urn"] for resource in protected if re.fullmatch(names, _name(resource))]
+        value = setting(settings, path)
+        is_used = value == "container" if path.endswith(".mode") else bool(value)
+        if urns and not is_used:
+            lines.append(f"{path}: {what.format(stack=name)}; or {_forget(name, urns)}")
     return [*lines, *_authorities(settings, protected)]
 
 
 def unprotected(resources: Sequence[_Resource], *, on_instance: bool) -> list[str]:
-    """Return the URNs of unprotected resources that hold data.
-
-    Args:
-        resources: the state's resources.
-        on_instance: whether the containers are on an instance, whose disk is protected instead of its volumes.
-
-    """
+    """Return the URNs of unprotected resources that hold data; on an instance, its disk is protected and no volume."""
     return [
         resource["urn"]
         for resource in resources

@@ -57,22 +57,20 @@ def in_namespace(engine: Engine) -> list[str]:
 
 @contextmanager
 def running(step: Step) -> Iterator[Engine]:
-    """Run the engine for as long as the block runs; a second run on this machine waits for the first.
-
-    Raises:
-        ProblemError: it cannot be made or started here.
-
-    """
+    """Run the engine while the block runs, or raise a ProblemError; a second run here waits for the first."""
     with lock.exclusive("recent-engine", step):
         folder = paths.cache() / "recent-engine"
-        root = folder / "root"
+        root, data = folder / "root", folder / "data"
         if not (root / "usr/sbin/dockerd").exists():
             _make(root, step)
         address = f"unix://{root}/sock/docker.sock"
         engine = Engine(address, "the engine for tests", ("docker", "--host", address))
         with _namespace():
             step.now("starting it")
-            process = _start(root, folder / "data")
+            data.mkdir(parents=True, exist_ok=True)
+            words = [*_IN_NAMESPACE, "sh", str(_SCRIPT), str(root), str(data), str(paths.CHECKOUT)]
+            # A session of its own: Ctrl-C ends the tests first, which remove what they made in it.
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603  # no shell
             try:
                 _wait_until_it_answers(engine, process, root / "sock/log")
                 _remove_leftovers(engine)
@@ -117,8 +115,8 @@ def _namespace() -> Iterator[None]:
         _ip("-n", NAMESPACE, "link", "set", "eth0", "up")
         _ip("-n", NAMESPACE, "route", "add", "default", "via", _HOST)
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1", encoding="ascii")
-        for rule in _RULES:
-            words = ["iptables", "--wait", *_in_chain("--insert", rule)]
+        for table, chain, *rule in _RULES:
+            words = ["iptables", "--wait", "--table", table, "--insert", chain, *rule]
             command.output(words, purpose="Making the network of the engine for tests")
         yield
     finally:
@@ -130,23 +128,8 @@ def _remove_namespace() -> None:
     for process in command.attempt(["ip", "netns", "pids", NAMESPACE]).stdout.split():
         command.attempt(["kill", "-KILL", process])
     command.attempt(["ip", "netns", "delete", NAMESPACE])
-    for rule in _RULES:
-        command.attempt(["iptables", "--wait", *_in_chain("--delete", rule)])
-
-
-def _in_chain(how: str, rule: Sequence[str]) -> list[str]:
-    table, chain, *rest = rule
-    return ["--table", table, how, chain, *rest]
-
-
-def _start(root: Path, data: Path) -> subprocess.Popen[bytes]:
-    data.mkdir(parents=True, exist_ok=True)
-    words = [
-        *_IN_NAMESPACE,
-        *("sh", str(_SCRIPT), str(root), str(data), str(paths.CHECKOUT)),
-    ]
-    # A session of its own: Ctrl-C ends the tests first, which remove what they made in it.
-    return subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603  # no shell
+    for table, chain, *rule in _RULES:
+        command.attempt(["iptables", "--wait", "--table", table, "--delete", chain, *rule])
 
 
 def _wait_until_it_answers(engine: Engine, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -154,8 +137,7 @@ def _wait_until_it_answers(engine: Engine, process: subprocess.Popen[bytes], log
     while ping_error(engine) is not None:
         if process.poll() is not None or time.monotonic() > deadline:
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:] if log.exists() else []
-            message = f"The Docker engine for tests did not start: {' / '.join(lines) or 'it wrote nothing'}"
-            raise ProblemError(message)
+            raise ProblemError(f"The Docker engine for tests did not start: {' / '.join(lines) or 'it wrote nothing'}")
         time.sleep(0.2)
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from textwrap import indent
 
 from open_webui_edge.bootstrap import paths
 from open_webui_edge.bootstrap.problem import ProblemError
@@ -19,7 +20,7 @@ KINDS: Mapping[str, str] = {
     "fixed": "Fixed",
 }
 """Kind, the last but one part of a file's name -> heading, in the order of the changelog."""
-_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
 _IN_PROJECT = re.compile(r'^version = "([^"]+)"$', re.MULTILINE)
 
 
@@ -27,25 +28,19 @@ def current() -> str:
     """Return the version in pyproject.toml."""
     match = _IN_PROJECT.search(PROJECT.read_text(encoding="utf-8"))
     if match is None:
-        message = f'{PROJECT.name} has no version; add a line such as version = "0.1.0".'
-        raise ProblemError(message)
+        raise ProblemError(f'{PROJECT.name} has no version; add a line such as version = "0.1.0".')
     return match[1]
 
 
 def section(version: str, day: date) -> str:
-    """Return the changelog's section for a version, from the files in changes/.
-
-    Raises:
-        ProblemError: there are no files, or a file's name has no kind.
-
-    """
+    """Return the changelog's section for a version, from changes/; raises ProblemError if it cannot be made."""
     files = notes()
-    strange = [file.name for file in files if file.suffix != ".md" or file.suffixes[-2:-1] not in _suffixes()]
+    suffixes = [[f".{kind}", ".md"] for kind in KINDS]
+    strange = [file.name for file in files if file.suffixes[-2:] not in suffixes]
     if strange:
-        message = (
+        raise ProblemError(
             f"changes/ has files without a kind ({', '.join(strange)}); name them NAME.KIND.md: {', '.join(KINDS)}."
         )
-        raise ProblemError(message)
     if not files:
         raise ProblemError("changes/ is empty: there is nothing to release since the last version.")
     lines = [f"## {version} ({day.isoformat()})", ""]
@@ -57,26 +52,18 @@ def section(version: str, day: date) -> str:
 
 
 def cut(version: str, day: date) -> None:
-    """Move the files in changes/ into the changelog, and write the version into pyproject.toml.
-
-    Raises:
-        ProblemError: nothing was written; the message says why.
-
-    """
+    """Move changes/ into the changelog and the version into pyproject.toml; a ProblemError leaves both as they were."""
     if not _VERSION.fullmatch(version):
-        message = f"VERSION={version} is not a version; use one such as 0.1.0."
-        raise ProblemError(message)
+        raise ProblemError(f"VERSION={version} is not a version; use one such as 0.1.0.")
     before = CHANGELOG.read_text(encoding="utf-8").removeprefix(TITLE).lstrip("\n") if CHANGELOG.exists() else ""
     newest = re.search(r"^## (\S+)", before, re.MULTILINE)
     if newest is not None and _numbers(version) <= _numbers(newest[1]):
-        message = f"VERSION={version} is not higher than {newest[1]}, the last release; use a higher one."
-        raise ProblemError(message)
+        raise ProblemError(f"VERSION={version} is not higher than {newest[1]}, the last release; use a higher one.")
     current()
     said = section(version, day)
     CHANGELOG.write_text(f"{TITLE}\n{said}\n{before}".rstrip("\n") + "\n", encoding="utf-8")
-    PROJECT.write_text(
-        _IN_PROJECT.sub(f'version = "{version}"', PROJECT.read_text(encoding="utf-8"), count=1), encoding="utf-8"
-    )
+    project = _IN_PROJECT.sub(f'version = "{version}"', PROJECT.read_text(encoding="utf-8"), count=1)
+    PROJECT.write_text(project, encoding="utf-8")
     for file in notes():
         file.unlink()
 
@@ -86,10 +73,6 @@ def notes() -> list[Path]:
     return sorted(file for file in CHANGES.glob("*") if file.name != "README.md")
 
 
-def _suffixes() -> list[list[str]]:
-    return [[f".{kind}"] for kind in KINDS]
-
-
 def _numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
 
@@ -97,10 +80,7 @@ def _numbers(version: str) -> list[int]:
 def _as_items(text: str) -> str:
     """Return a file's text as list entries; a list stays unchanged."""
     text = text.strip("\n")
-    if text.startswith("- "):
-        return text
-    first, *others = text.splitlines()
-    return "\n".join([f"- {first}", *(f"  {line}" if line else "" for line in others)])
+    return text if text.startswith("- ") else f"- {indent(text, '  ').removeprefix('  ')}"
 
 
 def day_of(text: str | None) -> date:
@@ -108,5 +88,4 @@ def day_of(text: str | None) -> date:
     try:
         return date.fromisoformat(text) if text else date.today()  # noqa: DTZ011 - the user's local date
     except ValueError:
-        message = f"DATE={text} is not a date; use one such as 2026-11-25."
-        raise ProblemError(message) from None
+        raise ProblemError(f"DATE={text} is not a date; use one such as 2026-11-25.") from None

@@ -43,28 +43,17 @@ def pins(resources: Sequence[Mapping[str, Any]], stack: str) -> Iterator[Pin]:
 
 
 def refuse_built(name: str, settings: Mapping[str, Any]) -> None:
-    """Make sure that the stack's images are pulled.
-
-    Raises:
-        ProblemError: they are built.
-
-    """
+    """Raise a ProblemError if the stack's images are built."""
     if setting(settings, "images.source") == ImageSource.BUILT:
-        message = (
+        raise ProblemError(
             f"Nothing was pulled: the images of {name} are built on this machine (images.source: built). To use the"
             " official ones, write images.source: pulled into the stack file and run"
             f" `make up STACK={name}`."
         )
-        raise ProblemError(message)
 
 
 def pull(target: Stack, engine: Engine, settings: Mapping[str, Any]) -> None:
-    """Pull every image of a stack again, and mark changed ones so that the next update uses them.
-
-    Raises:
-        ProblemError: one cannot be pulled; then no update uses the others until this succeeds.
-
-    """
+    """Pull all images of a stack and mark changed ones for the next update, or raise a ProblemError and mark none."""
     name = target.name
     required = required_images(settings)
     with step("images") as shown:

@@ -4,16 +4,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from open_webui_edge.bootstrap import engine, pulumi_cli, virtual_environment
+from open_webui_edge.bootstrap import backend, engine, pulumi_cli, virtual_environment
 from open_webui_edge.bootstrap.console import step
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.problem import ProblemError
-from open_webui_edge.cli import (
-    engine_address,
-    instance,
-    protected,
-    stack,
-)
+from open_webui_edge.cli import engine_address, instance, protected, stack
 from open_webui_edge.cli.stack import Stack
 from open_webui_edge.engine.ssh import SshAccess
 from open_webui_edge.settings.recorded_state import former_names, renamed
@@ -38,7 +33,7 @@ def stack_of(name: str) -> Stack:
     given = {"DOCKER_HOST": used.address} if used.origin.startswith("the docker context") else {}
     if os.environ.get("DOCKER_CONTEXT"):
         given["DOCKER_CONTEXT"] = ""
-    target = Stack(name, pulumi, {**stack.environment(pulumi), **given})
+    target = Stack(name, pulumi, {**pulumi.environment, **backend.environment(), **given})
     engine.prepare(access_of_instance(target) if instance.is_used(settings) else access_of(name))
     return target
 
@@ -53,7 +48,10 @@ def ready_stack(name: str, *, accepts_another: bool = False) -> tuple[Stack, Eng
     made = stack.make_file(name)
     settings = stack.settings_of(name)
     pulled_there = instance.is_used(settings) and stack.setting(settings, "images.source") != "built"
-    host = None if pulled_there else engine_of(name, install=True)
+    host = None if pulled_there else engine_of(name)
+    if host is not None:
+        with step("Docker engine") as shown:
+            engine.ensure(host, shown)
     target = stack_of(name)
     with step("stack") as shown:
         shown.done(f"{name}, its file copied from the example" if made else name)
@@ -63,8 +61,7 @@ def ready_stack(name: str, *, accepts_another: bool = False) -> tuple[Stack, Eng
                 shown.done(f"{name}, new")
         else:
             resources = resources_of(target)
-            faults = protected.protected_leftovers(name, settings, resources)
-            if faults:
+            if faults := protected.protected_leftovers(name, settings, resources):
                 raise ProblemError("\n".join(["Nothing was touched.", *faults]))
             target.unlock()
             if host is not None and not instance.is_used(settings):
@@ -72,15 +69,9 @@ def ready_stack(name: str, *, accepts_another: bool = False) -> tuple[Stack, Eng
     return target, host, move
 
 
-def engine_of(name: str, *, install: bool) -> Engine:
-    """Return the engine of the stack's file; with `install`, make sure that it runs."""
-    settings = stack.settings_of(name)
-    host = engine.resolve(stack.setting(settings, "platform.docker.host"), access_of(name))
-    if not install:
-        return host
-    with step("Docker engine") as shown:
-        engine.ensure(host, shown)
-    return host
+def engine_of(name: str) -> Engine:
+    """Return the engine of the stack's file, which may not run."""
+    return engine.resolve(stack.setting(stack.settings_of(name), "platform.docker.host"), access_of(name))
 
 
 def access_of(name: str) -> SshAccess | None:
@@ -98,13 +89,10 @@ def access_of_instance(target: Stack) -> SshAccess | None:
 def refresh_args(target: Stack, urns_of: Callable[[Sequence[Mapping[str, Any]]], list[str]] | None = None) -> list[str]:
     """Return Pulumi's options for an instance that does not answer; none if it does, or if there is none.
 
-    A refresh of the containers on it would fail. So only AWS is refreshed, for those resources of the
-    state that `urns_of` returns: an update recreates a missing instance, and may open one that is closed to this
-    machine.
+    A refresh of the containers on it would fail. So only AWS is refreshed, for those resources of the state that
+    `urns_of` returns: an update recreates a missing instance, and may open one that is closed to this machine.
     """
-    if not instance.is_used(stack.settings_of(target.name)):
-        return []
-    access = access_of_instance(target)
+    access = access_of_instance(target) if instance.is_used(stack.settings_of(target.name)) else None
     if access is None:
         return []
     with step("instance") as shown:
@@ -121,7 +109,13 @@ def refresh_args(target: Stack, urns_of: Callable[[Sequence[Mapping[str, Any]]],
 
 def reachable_engine(name: str) -> Engine:
     """Return the stack's engine, which must answer; this installs nothing."""
-    host = engine_of_instance(name) if instance.is_used(stack.settings_of(name)) else engine_of(name, install=False)
+    if instance.is_used(stack.settings_of(name)):
+        access = access_of_instance(stack_of(name))
+        if access is None:
+            raise ProblemError(f"The stack {name} has no instance yet; `make up STACK={name}` makes it.")
+        host = engine.resolve(access=access, known_from=instance.KEY_SOURCE)
+    else:
+        host = engine_of(name)
     words = engine.ping_error(host)
     if words is not None:
         raise ProblemError(engine.explanation(host, words))
@@ -135,8 +129,7 @@ def deployed(name: str) -> "Deployed":
 
     target = stack_of(name)
     if not target.exists():
-        message = f"There is no stack {name}; `make up STACK={name}` makes it."
-        raise ProblemError(message)
+        raise ProblemError(f"There is no stack {name}; `make up STACK={name}` makes it.")
     resources = resources_of(target)
     host = reachable_engine(name)
     if not instance.is_used(stack.settings_of(name)):
@@ -144,24 +137,9 @@ def deployed(name: str) -> "Deployed":
     return Deployed(target, host)
 
 
-def engine_of_instance(name: str) -> Engine:
-    """Return the engine of the stack's instance, which must exist."""
-    access = access_of_instance(stack_of(name))
-    if access is None:
-        message = f"The stack {name} has no instance yet; `make up STACK={name}` makes it."
-        raise ProblemError(message)
-    return engine.resolve(access=access, known_from=instance.KEY_SOURCE)
-
-
 def resources_of(target: Stack) -> list[dict[str, Any]]:
-    """Return the resources in a stack's state.
-
-    Raises:
-        ProblemError: the stack was renamed after it had created them.
-
-    """
+    """Return the resources in a stack's state; raises ProblemError if it was renamed after it had created them."""
     resources = target.resources()
-    former = former_names(target.name, ((one["urn"], one.get("outputs") or {}) for one in resources))
-    if former:
+    if former := former_names(target.name, ((one["urn"], one.get("outputs") or {}) for one in resources)):
         raise ProblemError(renamed(target.name, former[0]))
     return resources

@@ -12,11 +12,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.cli import containers
 
 READY_TIMEOUT = 180
 _POLL_INTERVAL = 0.5
+_TIMEOUT = 10
 # The PROXY protocol's specification, section 2.1.
-PROXY_UNKNOWN = b"PROXY UNKNOWN\r\n"
+_PROXY_UNKNOWN = b"PROXY UNKNOWN\r\n"
 """Header of the PROXY protocol for a client whose address is unknown."""
 
 
@@ -33,32 +35,35 @@ class SiteClient:
     unverified: bool = False
     """Whether to connect even if this machine does not trust its certificate."""
 
-    def verify_error(self) -> str:
-        """Return why this machine does not trust its certificate; "" if it does, or if nothing answers."""
-        try:
-            self.get("/health")
-        except ssl.SSLCertVerificationError as fault:
-            return fault.verify_message
-        except OSError:
-            pass
-        return ""
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Return status and body of one request.
-
-        Raises:
-            OSError: nothing answered, or neither this deployment's CA nor this machine trusts its certificate.
-
-        """
+    @property
+    def _host_and_port(self) -> tuple[str, int]:
         parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or 443
+
+    def connect(self) -> ssl.SSLSocket:
+        """Open a TLS connection as a client of the URL's name; raises OSError if that fails."""
+        host, port = self._host_and_port
         context = ssl.create_default_context(cadata=self.ca_certificate)
         if self.unverified:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        name = parts.hostname or ""
-        connection = _ConnectionTo(
-            self.address or name, name, parts.port or 443, context, PROXY_UNKNOWN if self.proxy_protocol else b""
-        )
+        plain = socket.create_connection((self.address or host, port), _TIMEOUT)
+        if self.proxy_protocol:
+            plain.sendall(_PROXY_UNKNOWN)
+        return context.wrap_socket(plain, server_hostname=host)
+
+    def verify_error(self) -> str:
+        """Return why this machine does not trust its certificate; "" if it does, or if nothing answers."""
+        try:
+            self.get("/health")
+        except OSError as fault:
+            return fault.verify_message if isinstance(fault, ssl.SSLCertVerificationError) else ""
+        return ""
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and body of one request; raises OSError without a response or a trusted certificate."""
+        connection = http.client.HTTPSConnection(*self._host_and_port)
+        connection.sock = self.connect()
         try:
             connection.request("GET", path, headers={"Accept": "application/json"})
             answer = connection.getresponse()
@@ -69,12 +74,7 @@ class SiteClient:
             connection.close()
 
     def wait_until_ready(self, deadline: float = READY_TIMEOUT, now: Callable[[], float] = time.monotonic) -> None:
-        """Wait until the application reports that it is ready.
-
-        Raises:
-            ProblemError: it did not within the deadline; the message has the last response.
-
-        """
+        """Wait until the application is ready; at the deadline, raises ProblemError with the last response."""
         end = now() + deadline
         while True:
             try:
@@ -88,11 +88,10 @@ class SiteClient:
             except OSError as fault:
                 last = str(fault)
             if now() > end:
-                message = (
+                raise ProblemError(
                     f"{self.url}/ready did not say that Open WebUI is ready within {deadline:g} s (last: {last}); "
                     "`make status` and `make logs` (STACK=…) show more."
                 )
-                raise ProblemError(message)
             time.sleep(_POLL_INTERVAL)
 
     def has_no_account_yet(self) -> bool:
@@ -104,16 +103,11 @@ class SiteClient:
             return False
 
 
-def listening_address(containers: list[dict[str, Any]], url: str) -> str | None:
+def listening_address(listed: list[dict[str, Any]], url: str) -> str | None:
     """Return the host address that publishes the URL's port, from the stack's inspected containers."""
-    port = urlsplit(url).port or 443
-    for container in containers:
-        for bindings in (container.get("NetworkSettings", {}).get("Ports") or {}).values():
-            for binding in bindings or ():
-                if binding.get("HostPort") == str(port):
-                    address = binding.get("HostIp") or "0.0.0.0"  # noqa: S104  # compared, not bound
-                    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  # compared, not bound
-    return None
+    port = str(urlsplit(url).port or 443)
+    all_ports = (one for container in listed for one in containers.publications(container))
+    return next((containers.reachable_address(address) for _, address, outside in all_ports if outside == port), None)
 
 
 def write_ca(certificate: str, folder: Path, stack: str) -> Path:
@@ -175,19 +169,3 @@ def _says_ready(body: str) -> bool:
         return json.loads(body).get("status") is True
     except (ValueError, AttributeError):
         return False
-
-
-class _ConnectionTo(http.client.HTTPSConnection):
-    """A connection to an address that verifies the certificate against a name."""
-
-    def __init__(self, address: str, name: str, port: int, context: ssl.SSLContext, preamble: bytes) -> None:
-        super().__init__(name, port, timeout=10, context=context)
-        self._address = address
-        self._preamble = preamble
-        self._tls = context
-
-    def connect(self) -> None:
-        """Connect to the address and verify the name."""
-        plain = socket.create_connection((self._address, self.port), self.timeout)
-        plain.sendall(self._preamble)
-        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)

@@ -30,50 +30,33 @@ _NAME = re.compile(r"(?=.{1,100}$)[a-z0-9]+(?:[._-][a-z0-9]+)*")
 
 
 def file_of(stack: str) -> Path:
-    """Return where a stack's file is.
-
-    Raises:
-        ProblemError: the name is invalid.
-
-    """
+    """Return where a stack's file is; raises ProblemError for an invalid name."""
     if not _NAME.fullmatch(stack):
-        message = (
+        raise ProblemError(
             f"{stack!r} is not a name for a stack; use small letters and digits with single '-', '_' or '.' between, "
             "at most 100 of them."
         )
-        raise ProblemError(message)
     return FOLDER / f"Pulumi.{stack}.yaml"
 
 
 def make_file(stack: str) -> bool:
-    """Copy a stack's file from the example of its name if there is none; return whether it was copied.
-
-    Raises:
-        ProblemError: there is no such example.
-
-    """
+    """Copy a stack's file from its example if it is missing; return whether it was, or raise a ProblemError."""
     file = file_of(stack)
     if file.exists():
         return False
     example = EXAMPLES / f"{stack}.yaml"
     if not example.exists():
         names = ", ".join(sorted(path.stem for path in EXAMPLES.glob("*.yaml")))
-        message = (
+        raise ProblemError(
             f"There is no stack {stack}: neither {_shown(file)} nor an example of that name (there are: {names}). "
             f"Copy one of them to {_shown(file)} and edit it."
         )
-        raise ProblemError(message)
     shutil.copyfile(example, file)
     return True
 
 
 def settings_of(stack: str) -> dict[str, Any]:
-    """Read a stack's settings without validating them: the program does that and reports all faults at once.
-
-    Raises:
-        ProblemError: the file is not YAML.
-
-    """
+    """Read a stack's settings, unvalidated: the program reports all faults at once. Raises ProblemError if no YAML."""
     file = file_of(stack)
     if not file.exists():
         return {}
@@ -139,116 +122,91 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         """The whole environment that Pulumi runs in."""
-        search_path = os.pathsep.join(
-            word for word in (self.given.get("PATH"), os.environ.get("PATH", os.defpath)) if word
-        )
-        return {**os.environ, **self.given, "PATH": search_path}
+        folders = (self.given.get("PATH"), os.environ.get("PATH", os.defpath))
+        return {**os.environ, **self.given, "PATH": os.pathsep.join(filter(None, folders))}
 
     def exists(self) -> bool:
         """Return whether the backend has the stack; the stack selected for plain `pulumi` does not change."""
-        answer = self._ask("stack", "--show-name", "--stack", self.name, "--non-interactive")
+        answer = self.ask("stack", "--show-name")
         if answer.returncode and "no stack named" in answer.stderr:
             return False
-        self._require_success(answer, "Looking for the stack")
+        self._successful(answer, "Looking for the stack")
         return True
 
     def create(self) -> None:
         """Create the stack in the backend."""
-        self._require_success(
-            self._ask("stack", "init", self.name, "--no-select", "--non-interactive"), "Creating the stack"
-        )
+        words = [self.pulumi.executable, "stack", "init", self.name, "--no-select", "--non-interactive"]
+        answer = command.attempt(words, environment=self.environment, folder=paths.CHECKOUT)
+        self._successful(answer, "Creating the stack")
 
     def set(self, path: str, value: str) -> None:
         """Write one setting into the stack's file."""
-        words = ["config", "set", "--path", f"{PROJECT}:{path}", value, "--stack", self.name]
-        self._require_success(self._ask(*words), f"Recording {path}")
+        self._answer(f"Recording {path}", "config", "set", "--path", f"{PROJECT}:{path}", value)
 
     def outputs(self) -> dict[str, Any]:
         """Return the stack's outputs, secrets masked."""
-        answer = self._ask("stack", "output", "--json", "--stack", self.name)
-        self._require_success(answer, "Reading the outputs")
-        return json.loads(answer.stdout)
+        return json.loads(self._answer("Reading the outputs", "stack", "output", "--json"))
 
     def output_in_clear(self, name: str) -> str | None:
         """Return one output in plain text, even a secret; None if the stack has no output of that name."""
-        answer = self._ask("stack", "output", name, "--show-secrets", "--stack", self.name)
+        answer = self.ask("stack", "output", name, "--show-secrets")
         if answer.returncode and "does not have output property" in answer.stderr:
             return None
-        self._require_success(answer, f"Reading the output {name}")
-        return answer.stdout.rstrip("\n")
+        return self._successful(answer, f"Reading the output {name}").rstrip("\n")
 
     def setting_in_clear(self, path: str) -> str:
         """Return one setting of the stack's file in plain text, even if it is encrypted there."""
-        answer = self._ask("config", "get", "--path", f"{PROJECT}:{path}", "--stack", self.name)
-        self._require_success(answer, f"Reading {path}")
-        return answer.stdout.rstrip("\n")
+        return self._answer(f"Reading {path}", "config", "get", "--path", f"{PROJECT}:{path}").rstrip("\n")
 
     def set_secret(self, path: str, value: str) -> None:
         """Write one encrypted setting into the stack's file; the value goes by standard input, not as an argument."""
-        words = ["config", "set", "--path", "--secret", f"{PROJECT}:{path}", "--stack", self.name]
-        self._require_success(self._ask(*words, given=value), f"Recording {path}")
+        words = ["config", "set", "--path", "--secret", f"{PROJECT}:{path}"]
+        self._answer(f"Recording {path}", *words, given=value)
 
     def unset(self, path: str) -> None:
         """Remove one setting from the stack's file."""
-        words = ["config", "rm", "--path", f"{PROJECT}:{path}", "--stack", self.name]
-        self._require_success(self._ask(*words), f"Removing {path}")
+        self._answer(f"Removing {path}", "config", "rm", "--path", f"{PROJECT}:{path}")
 
     def resources(self, *, with_secrets: bool = False) -> list[dict[str, Any]]:
         """Return the resources in the stack's state; secrets stay encrypted unless `with_secrets`."""
-        answer = self._ask("stack", "export", "--stack", self.name, *(["--show-secrets"] if with_secrets else []))
-        self._require_success(answer, "Reading the state")
-        return json.loads(answer.stdout).get("deployment", {}).get("resources") or []
+        options = ["--show-secrets"] if with_secrets else []
+        return _resources(json.loads(self._answer("Reading the state", "stack", "export", *options)))
 
     def taint(self, urns: Sequence[str]) -> None:
         """Mark resources so that the next update recreates them."""
         if urns:
-            answer = self._ask("state", "taint", "--yes", "--stack", self.name, *urns)
-            self._require_success(answer, "Marking resources for the next update")
+            self._answer("Marking resources for the next update", "state", "taint", "--yes", *urns)
 
     def untaint(self, urns: Sequence[str]) -> None:
         """Undo `taint`."""
         if urns:
-            answer = self._ask("state", "untaint", "--yes", "--stack", self.name, *urns)
-            self._require_success(answer, "Unmarking resources")
+            self._answer("Unmarking resources", "state", "untaint", "--yes", *urns)
 
     def unprotect(self) -> None:
-        """Unprotect every resource in the state.
-
-        This edits the state, since an update would first recreate what is gone.
-        """
+        """Unprotect every resource by editing the state: an update would first recreate what is gone."""
         self.edit(unprotected_state, "Lifting the protection")
 
     def protect(self, urns: Collection[str]) -> None:
         """Protect some resources in the state again."""
-        self.edit(lambda state: protected_state(state, urns), "Protecting the data")
+        if urns:
+            self.edit(lambda state: protected_state(state, urns), "Protecting the data")
 
     def edit(self, change: Callable[[str], str], purpose: str) -> None:
         """Replace the stack's exported state by the result of `change`."""
         self.unlock()
-        answer = self._ask("stack", "export", "--stack", self.name)
-        self._require_success(answer, "Reading the state")
+        changed = change(self._answer("Reading the state", "stack", "export"))
         with rootfs.workplace("state") as folder:
             state = folder / "state.json"
             state.touch(mode=0o600)
-            state.write_text(change(answer.stdout), encoding="utf-8")
-            self._require_success(self._ask("stack", "import", "--stack", self.name, "--file", str(state)), purpose)
+            state.write_text(changed, encoding="utf-8")
+            self._answer(purpose, "stack", "import", "--file", str(state))
 
     def unlock(self) -> None:
-        """Remove the lock of a killed update.
-
-        Raises:
-            ProblemError: an update of this stack may still run.
-
-        """
+        """Remove the lock of a killed update; raises ProblemError if an update of this stack may still run."""
         update_lock.lift_abandoned(self.name, PROJECT, self.environment)
 
     def run(self, *arguments: str) -> None:
-        """Run Pulumi in the foreground, after removing the lock of a killed update.
-
-        Raises:
-            ProblemError: it failed; the message explains known errors.
-
-        """
+        """Run Pulumi in the foreground, after `unlock`; a ProblemError explains known errors if it fails."""
         self.unlock()
         words = [*arguments, "--stack", self.name, "--color", "always" if sys.stdout.isatty() else "never"]
         said: list[str] = []
@@ -272,30 +230,33 @@ class Stack:
         if process.returncode and interruptions:
             raise ProblemError("Interrupted; run the same command again to continue.")
         if process.returncode:
-            raise self._explained(f"pulumi {arguments[0]}", "".join(said), shown=True)
+            failed = f"pulumi {arguments[0]} failed; the reason is in its output above."
+            raise self._explained("".join(said), failed)
 
-    def _ask(self, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-        return command.attempt(
-            [self.pulumi.executable, *arguments], environment=self.environment, folder=paths.CHECKOUT, given=given
-        )
+    def ask(
+        self, *arguments: str, given: str | None = None, timeout: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Pulumi on this stack in the background and return its result, even if it fails."""
+        words = [self.pulumi.executable, *arguments, "--stack", self.name, "--non-interactive"]
+        return command.attempt(words, environment=self.environment, folder=paths.CHECKOUT, given=given, timeout=timeout)
 
-    def _require_success(self, answer: subprocess.CompletedProcess[str], purpose: str) -> None:
+    def _answer(self, purpose: str, *arguments: str, given: str | None = None) -> str:
+        return self._successful(self.ask(*arguments, given=given), purpose)
+
+    def _successful(self, answer: subprocess.CompletedProcess[str], purpose: str) -> str:
+        words = f"{answer.stdout}\n{answer.stderr}"
         if answer.returncode:
-            raise self._explained(purpose, f"{answer.stdout}\n{answer.stderr}", shown=False)
+            lines = [line for line in words.splitlines() if line.strip()][-command.TAIL_LINES :]
+            raise self._explained(words, f"{purpose} failed: {' / '.join(lines)}")
+        return answer.stdout
 
-    def _explained(self, purpose: str, words: str, *, shown: bool) -> ProblemError:
-        return ProblemError(
-            explanation(words, backend.passphrase_source(self.given), self.name)
-            or _as_it_said(purpose, words, shown=shown)
-        )
+    def _explained(self, words: str, otherwise: str) -> ProblemError:
+        return ProblemError(explanation(words, backend.passphrase_source(self.given), self.name) or otherwise)
 
 
 @contextmanager
 def _interruptions_for(process: subprocess.Popen[str]) -> Iterator[list[int]]:
-    """Pass interruptions on to Pulumi and wait for it: it finishes running operations and reports how it ended.
-
-    Yields the signals received so far.
-    """
+    """Pass interruptions on to Pulumi, which finishes running operations and reports; yield the signals so far."""
     came: list[int] = []
 
     def pass_on(number: int, _: object) -> None:
@@ -312,65 +273,45 @@ def _interruptions_for(process: subprocess.Popen[str]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-_EXPLANATIONS = (
-    (
-        r"incorrect passphrase",
-        (
-            "The passphrase in {passphrase} is not this stack's; write the right one there "
-            "(without it the secrets cannot be decrypted)."
-        ),
+_EXPLANATIONS = {
+    r"incorrect passphrase": (
+        "The passphrase in {passphrase} is not this stack's; write the right one there (without it the secrets cannot"
+        " be decrypted)."
     ),
-    (
-        r"passphrase must be set",
-        (
-            "This backend encrypts secrets with a passphrase and none is set; set PULUMI_CONFIG_PASSPHRASE_FILE to a "
-            "file that holds it."
-        ),
+    r"passphrase must be set": (
+        "This backend encrypts secrets with a passphrase and none is set; set PULUMI_CONFIG_PASSPHRASE_FILE to a file"
+        " that holds it."
     ),
-    (r"(?i)no space left on device", "The disk is full (no space left on device); free some space and run it again."),
+    r"(?i)no space left on device": "The disk is full (no space left on device); free some space and run it again.",
     (
-        (
-            r"(?:Bind for|listen tcp\d?) (?P<taken>\S+?):? "
-            r"(?:failed: port is already allocated|bind: address already in use)"
-        ),
-        "Another program listens on {taken}; stop it, or use other ports (site.listen).",
+        r"(?:Bind for|listen tcp\d?) (?P<taken>\S+?):? "
+        r"(?:failed: port is already allocated|bind: address already in use)"
+    ): "Another program listens on {taken}; stop it, or use other ports (site.listen).",
+    r"Cannot connect to the Docker daemon": (
+        "The Docker engine stopped answering; start it and run this again: Pulumi continues where it stopped."
     ),
-    (
-        r"Cannot connect to the Docker daemon",
-        "The Docker engine stopped answering; start it and run this again: Pulumi continues where it stopped.",
+    r"(?i)deletion protection is enabled": (
+        "The load balancer may not be deleted: platform.aws.load_balancer.deletion_protection is true. Write false,"
+        " run `make up`, and then this again."
     ),
-    (
-        r"(?i)deletion protection is enabled",
-        (
-            "The load balancer may not be deleted: platform.aws.load_balancer.deletion_protection is true. Write "
-            "false, run `make up`, and then this again."
-        ),
+    r'(?:resource "(?P<urn>[^"]+)" cannot be deleted|unable to replace resource "(?P<replaced>[^"]+)")': (
+        "An update would delete or replace {urn}{replaced}, which holds data and is protected; nothing changed."
+        " Restore the setting that requires it (docs/operations.md: A setting that would drop data)."
     ),
-    (
-        r'(?:resource "(?P<urn>[^"]+)" cannot be deleted|unable to replace resource "(?P<replaced>[^"]+)")',
-        (
-            "An update would delete or replace {urn}{replaced}, which holds data and is protected; nothing changed."
-            " Restore the setting that requires it (docs/operations.md: A setting that would drop data)."
-        ),
+    # Of a backend with files, and of Pulumi Cloud.
+    r"the stack is currently locked|Another update is currently in progress": (
+        "Another update of this stack runs, or was killed. Wait for it; or, if none runs any more, unlock the stack:"
+        " {free}"
     ),
-    (
-        # Of a backend with files, and of Pulumi Cloud.
-        r"the stack is currently locked|Another update is currently in progress",
-        (
-            "Another update of this stack runs, or was killed. Wait for it; or, if none runs any more, unlock the"
-            " stack: {free}"
-        ),
-    ),
-)
+}
 """Pattern of Pulumi's or the engine's output -> explanation for the user."""
 
 
 def explanation(words: str, passphrase_source: str, stack: str) -> str | None:
     """Explain a known error in Pulumi's output; None for any other."""
     known = {"passphrase": passphrase_source, "free": update_lock.by_hand(stack)}
-    for pattern, sentence in _EXPLANATIONS:
-        match = re.search(pattern, words)
-        if match:
+    for pattern, sentence in _EXPLANATIONS.items():
+        if match := re.search(pattern, words):
             return sentence.format(**known, **match.groupdict(default=""))
     return None
 
@@ -378,7 +319,7 @@ def explanation(words: str, passphrase_source: str, stack: str) -> str | None:
 def unprotected_state(state: str) -> str:
     """Return an exported state in which nothing is protected or retained."""
     document = json.loads(state)
-    for resource in document.get("deployment", {}).get("resources") or ():
+    for resource in _resources(document):
         resource.pop("protect", None)
         resource.pop("retainOnDelete", None)
     return json.dumps(document)
@@ -387,22 +328,14 @@ def unprotected_state(state: str) -> str:
 def protected_state(state: str, urns: Collection[str]) -> str:
     """Return an exported state in which the resources with these URNs are protected and retained."""
     document = json.loads(state)
-    for resource in document.get("deployment", {}).get("resources") or ():
+    for resource in _resources(document):
         if resource["urn"] in urns:
             resource.update(protect=True, retainOnDelete=True)
     return json.dumps(document)
 
 
-def environment(pulumi: PulumiCLI) -> dict[str, str]:
-    """Return the variables that Pulumi needs for this project; PATH holds only the folder to prepend."""
-    return {**pulumi.environment, **backend.environment()}
-
-
-def _as_it_said(purpose: str, words: str, *, shown: bool) -> str:
-    if shown:
-        return f"{purpose} failed; the reason is in its output above."
-    lines: Sequence[str] = [line for line in words.strip().splitlines() if line.strip()][-command.TAIL_LINES :]
-    return f"{purpose} failed: {' / '.join(lines)}"
+def _resources(state: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return state.get("deployment", {}).get("resources") or []
 
 
 def _shown(file: Path) -> str:

@@ -15,7 +15,6 @@ CERTUTIL_MISSING = (
     "certutil is not installed (Debian, Ubuntu: sudo apt install libnss3-tools; Fedora: sudo dnf install nss-tools;"
     " macOS: brew install nss)"
 )
-_FOLDER = "trusted"
 _DATABASE = "cert9.db"
 # Chromium's own place and, where that is missing, the one of the XDG specification; snaps and flatpaks have theirs.
 _CHROMIUM = (
@@ -77,7 +76,8 @@ class NssStore:
         if self._under(name) != expected:
             # NSS has one nickname for all certificates of one subject, and uses the first.
             return Outcome(self.title, "has it already under another name, not added by this program; left unchanged")
-        return Outcome(self.title, _now_trusted(before, expected))
+        is_first = before in {None, expected}
+        return Outcome(self.title, "trusts it now" if is_first else "trusts it now, and no longer its predecessor")
 
     def remove(self, name: str) -> Outcome:
         """Remove the certificate of that name."""
@@ -174,7 +174,9 @@ class KeychainStore:
         file = recorded_certificate(name)
         if not file.exists():
             return Outcome(self.title, "did not trust it")
-        fingerprint = _sha1_of(file.read_text(encoding="ascii"))
+        # A keychain identifies certificates by SHA-1; this is no security feature.
+        der = base64.b64decode(_base64_of(file.read_text(encoding="ascii")))
+        fingerprint = hashlib.sha1(der, usedforsecurity=False).hexdigest().upper()
         commands = [
             ["security", "remove-trusted-cert", str(file)],
             ["security", "delete-certificate", "-Z", fingerprint, str(self.keychain)],
@@ -196,7 +198,7 @@ def name_of(stack: str) -> str:
 
 def recorded_certificate(name: str) -> Path:
     """Return the file with the certificate that was trusted last: it outlives the stack, for the removal."""
-    return paths.data() / _FOLDER / f"{name}.pem"
+    return paths.data() / "trusted" / f"{name}.pem"
 
 
 def add(stack: str, certificate: str, stores: Iterable[Store]) -> list[Outcome]:
@@ -204,9 +206,8 @@ def add(stack: str, certificate: str, stores: Iterable[Store]) -> list[Outcome]:
     name = name_of(stack)
     file = recorded_certificate(name)
     file.parent.mkdir(parents=True, exist_ok=True)
-    before = file.read_text(encoding="ascii") if file.exists() else certificate
     targets = list(stores)
-    if before != certificate:
+    if file.exists() and file.read_text(encoding="ascii") != certificate:
         # A keychain has no names: without this the previous CA would stay.
         for store in targets:
             if isinstance(store, KeychainStore):
@@ -226,15 +227,19 @@ def remove(stack: str, stores: Iterable[Store]) -> list[Outcome]:
 
 def stores_here(*, system_store: bool = True, platform: str = sys.platform) -> Iterator[Store]:
     """Yield the trust stores of this user, and with `system_store` of this machine."""
+    home = Path.home()
     if platform == "darwin":
         if system_store:
-            yield KeychainStore("login keychain", Path.home() / "Library/Keychains/login.keychain-db")
+            yield KeychainStore("login keychain", home / "Library/Keychains/login.keychain-db")
     else:
         if system_store:
             yield from _system_stores()
-        yield from _chromium_stores()
+        folders = [home / folder for folder in _CHROMIUM if (home / folder / _DATABASE).exists()]
+        # Chromium uses this folder even if it has never been started.
+        for folder in folders or [home / _CHROMIUM[0]]:
+            yield NssStore(f"Chromium and Chrome, {folder}", folder)
     for folder in _FIREFOX:
-        for database in sorted((Path.home() / folder).glob(f"*/{_DATABASE}")):
+        for database in sorted((home / folder).glob(f"*/{_DATABASE}")):
             yield NssStore(f"Firefox, profile {database.parent.name}", database.parent)
 
 
@@ -245,24 +250,19 @@ def _system_stores(root: Path = Path("/")) -> Iterator[SystemStore]:
         ("openSUSE's store", "etc/pki/trust/anchors", ".pem", ("update-ca-certificates",)),
         ("Arch's store", "etc/ca-certificates/trust-source/anchors", ".crt", ("trust", "extract-compat")),
     ):
-        # These programs are in folders that an ordinary user's PATH may lack.
-        path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-        if (root / folder).is_dir() and shutil.which(refresh[0], path=path):
+        if (root / folder).is_dir() and _program_of_root(refresh[0]):
             yield SystemStore(title, root / folder, suffix, refresh)
             return
 
 
-def _chromium_stores() -> Iterator[NssStore]:
-    home = Path.home()
-    folders = [home / folder for folder in _CHROMIUM if (home / folder / _DATABASE).exists()]
-    # Chromium uses this folder even if it has never been started.
-    for folder in folders or [home / _CHROMIUM[0]]:
-        yield NssStore(f"Chromium and Chrome, {folder}", folder)
+def _program_of_root(name: str) -> str | None:
+    # It may be in a folder that an ordinary user's PATH lacks.
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
 
 
 def _as_root(words: Sequence[str]) -> str | None:
     """Run a program as root; return why that failed, or None."""
-    program = shutil.which(words[0], path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
+    program = _program_of_root(words[0])
     if program is None:
         return f"{words[0]} is not installed"
     words = [program, *words[1:]]
@@ -279,21 +279,12 @@ def _as_root(words: Sequence[str]) -> str | None:
     return None if ended.returncode == 0 else _last_line(ended.stderr or ended.stdout)
 
 
-def _now_trusted(before: str | None, expected: str) -> str:
-    return "trusts it now" if before in {None, expected} else "trusts it now, and no longer its predecessor"
-
-
 def _shell(words: Sequence[str]) -> str:
     return " ".join(f"'{word}'" if set(word) & set(" $()*'\"") or not word else word for word in words)
 
 
 def _base64_of(pem: str) -> str:
     return "".join(line.strip() for line in pem.splitlines() if line.strip() and not line.startswith("-----"))
-
-
-def _sha1_of(pem: str) -> str:
-    # A keychain identifies certificates by SHA-1; this is no security feature.
-    return hashlib.sha1(base64.b64decode(_base64_of(pem)), usedforsecurity=False).hexdigest().upper()
 
 
 def _last_line(text: str) -> str:

@@ -27,70 +27,52 @@ _ATTRIBUTES_SUFFIX = ".attrs"
 
 @dataclass(frozen=True)
 class _Lock:
-    """One lock, as Pulumi writes it; without an owner if the file is truncated."""
+    """One lock, as Pulumi writes it."""
 
-    file: Path
-    pid: int | None = None
-    owner: str = ""
-    host: str = ""
-    since: datetime | None = None
+    pid: int
+    owner: str
+    host: str
+    since: datetime
 
     @classmethod
-    def read(cls, file: Path) -> "_Lock":
+    def read(cls, file: Path) -> "_Lock | None":
+        """Read a lock; None if it is truncated, from a power loss here: files are renamed when complete."""
         try:
             said = json.loads(file.read_text(encoding="utf-8"))
             since = datetime.fromisoformat(said["timestamp"]).astimezone(UTC)
-            return cls(file, int(said["pid"]), str(said["username"]), str(said["hostname"]), since)
+            return cls(int(said["pid"]), str(said["username"]), str(said["hostname"]), since)
         except (OSError, ValueError, KeyError, TypeError):
-            return cls(file)
+            return None
 
     @property
     def is_here(self) -> bool:
-        """Whether this machine wrote it. Files are renamed when complete, so a truncated one is from a power loss."""
-        return self.since is None or self.host == socket.gethostname()
-
-    @property
-    def is_abandoned(self) -> bool:
-        """Whether the process that holds it is known to be gone."""
-        if not self.is_here:
-            return False
-        if self.pid is None or self.since is None:
-            return True
-        return not _runs(self.pid, self.since)
+        """Whether this machine wrote it."""
+        return self.host == socket.gethostname()
 
     def __str__(self) -> str:
-        if self.pid is None or self.since is None:
-            return "a truncated lock"
         return f"process {self.pid}, since {self.since:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def lift_abandoned(stack: str, project: str, environment: Mapping[str, str]) -> None:
-    """Remove the locks of killed updates of a stack; `environment` is Pulumi's.
-
-    Raises:
-        ProblemError: an update of the stack may still run; the message says where, and how to unlock the stack if not.
-
-    """
-    held: list[_Lock] = []
-    for lock in _locks(stack, project, environment):
-        if lock.is_abandoned:
-            lock.file.unlink(missing_ok=True)
-            lock.file.with_name(f"{lock.file.name}{_ATTRIBUTES_SUFFIX}").unlink(missing_ok=True)
-            console.say(f"An update of {stack} was killed and left it locked ({lock}); the lock was removed.")
+    """Remove the locks of killed updates (`environment` is Pulumi's); a ProblemError says where one may still run."""
+    held: _Lock | None = None
+    for file in _lock_files(stack, project, environment):
+        lock = _Lock.read(file)
+        if lock is None or (lock.is_here and not _runs(lock.pid, lock.since)):
+            file.unlink(missing_ok=True)
+            file.with_name(f"{file.name}{_ATTRIBUTES_SUFFIX}").unlink(missing_ok=True)
+            held_by = lock or "a truncated lock"
+            console.say(f"An update of {stack} was killed and left it locked ({held_by}); the lock was removed.")
         else:
-            held.append(lock)
-    for lock in held:
-        if lock.is_here:
-            message = (
-                f"An update of {stack} runs on this machine ({lock}). Wait for it; or stop it with"
-                f" `kill -INT {lock.pid}` and, once it has ended, run this again."
-            )
-        else:
-            message = (
-                f"{lock.owner}@{lock.host} has locked {stack} ({lock}): an update runs there, or was killed. Wait for"
-                f" it; or, if none runs there any more, unlock the stack: {by_hand(stack)}"
-            )
-        raise ProblemError(message)
+            held = held or lock
+    if held:
+        raise ProblemError(
+            f"An update of {stack} runs on this machine ({held}). Wait for it; or stop it with"
+            f" `kill -INT {held.pid}` and, once it has ended, run this again."
+            if held.is_here
+            else f"{held.owner}@{held.host} has locked {stack} ({held}): an update runs there, or was killed. Wait for"
+            f" it; or, if none runs there any more, unlock the stack: {by_hand(stack)}"
+        )
 
 
 def by_hand(stack: str) -> str:
@@ -99,24 +81,18 @@ def by_hand(stack: str) -> str:
     return f'(cd {folder} && eval "$(make -s env STACK={stack})" && pulumi cancel --yes --stack {stack})'
 
 
-def _locks(stack: str, project: str, environment: Mapping[str, str]) -> Iterator[_Lock]:
-    state = _folder(backend.url(environment))
-    if state is None:
+def _lock_files(stack: str, project: str, environment: Mapping[str, str]) -> Iterator[Path]:
+    url = backend.url(environment)
+    if url is None or not url.startswith("file://"):
         return
+    # As in Pulumi: ~ is the home, and relative paths are relative to the project's folder.
+    parts = urlsplit(url)
+    state = paths.CHECKOUT / Path(f"{parts.netloc}{parts.path}").expanduser()
     # Until 2023 the paths had no project, and Pulumi still uses such paths in older states.
     for folder in (state / ".pulumi/locks/organization" / project / stack, state / ".pulumi/locks" / stack):
         if folder.is_dir():
-            files = (file for file in sorted(folder.iterdir()) if file.is_file() and file.suffix != _ATTRIBUTES_SUFFIX)
-            yield from map(_Lock.read, files)
-
-
-def _folder(url: str | None) -> Path | None:
-    """Return the folder of a file backend; None for any other backend."""
-    if url is None or not url.startswith("file://"):
-        return None
-    # As in Pulumi: ~ is the home, and relative paths are relative to the project's folder.
-    parts = urlsplit(url)
-    return paths.CHECKOUT / Path(f"{parts.netloc}{parts.path}").expanduser()
+            files = sorted(folder.iterdir())
+            yield from (file for file in files if file.is_file() and file.suffix != _ATTRIBUTES_SUFFIX)
 
 
 def _runs(pid: int, since: datetime) -> bool:

@@ -4,11 +4,11 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import IO, Any
 
 from open_webui_edge.bootstrap import console, images, lock
 from open_webui_edge.bootstrap.engine import Engine
@@ -21,7 +21,9 @@ from open_webui_edge.runtime.contract import CONFIG_DIR, DATA_DIR, REPOSITORY_DI
 from open_webui_edge.settings.data import libpq_service
 from open_webui_edge.settings.images import OPEN_WEBUI_VERSION, POSTGRES, RESTIC, ImageSource
 
-_APPLICATION = "open-webui"
+STAGING = f"{DATA_DIR}/.open-webui-edge-restore"
+"""Folder of a restore in the data volume."""
+DUMP = f"{STAGING}/new/copy/database.dump"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Deployed:
     def lock(self) -> Iterator[None]:
         """Hold the exclusive lock for backups and restores of the stack; first remove leftovers of a killed one."""
         with lock.exclusive(f"backup-{self.name}", console.Step("backup")):
-            self.runner.clear()
+            self.runner.clear(containers.BACKUP_TASK)
             with self.runner.lock(self.application_image):
                 yield
 
@@ -79,13 +81,8 @@ class Deployed:
 
     @cached_property
     def replicas(self) -> list[dict[str, Any]]:
-        """The containers of Open WebUI, the first one first.
-
-        Raises:
-            ProblemError: there are none.
-
-        """
-        listed = containers.of_stack(self.engine, self.name, _APPLICATION)
+        """The containers of Open WebUI, the first one first; raises ProblemError if there are none."""
+        listed = containers.of_stack(self.engine, self.name, "open-webui")
         if not listed:
             message = f"There is no Open WebUI of the stack {self.name}; `make up STACK={self.name}` starts it."
             raise ProblemError(message)
@@ -148,11 +145,6 @@ class Deployed:
             required = replace(required, backup=True, postgres=required.postgres or self.database_url is not None)
             return images.ensure(self.engine, required, shown)
 
-    @property
-    def restic_image(self) -> str:
-        """Name of restic's image."""
-        return RESTIC.reference(self.source, self.setting("images.registry"))
-
     @cached_property
     def postgres_image(self) -> str:
         """Name or ID of an image with the tools of its PostgreSQL."""
@@ -162,36 +154,26 @@ class Deployed:
     @cached_property
     def repository(self) -> Repository:
         """The repository with its backups."""
-        keys, address, volume = {}, REPOSITORY_DIR, None
-        if self.setting("backup.repository.kind") == "s3":
-            from open_webui_edge.settings.backup import S3Settings  # noqa: PLC0415 - loads pydantic, which other kinds do not need
+        if self.setting("backup.repository.kind") != "s3":
+            return Repository(REPOSITORY_DIR, self.password, {}, self._volume("backup"))
+        from open_webui_edge.settings.backup import S3Settings  # noqa: PLC0415 - loads pydantic, which other kinds do not need
 
-            secret = self.stack.setting_in_clear("backup.repository.s3.secret_access_key")
-            s3 = S3Settings.model_validate_json(
-                json.dumps({**self.setting("backup.repository.s3"), "secret_access_key": secret})
-            )
-            address = s3.url(self.name)
-            keys = {"access_key_id": s3.access_key_id, "secret_access_key": secret, "region": s3.region}
-        else:
-            volume = self._volume("backup")
-        return Repository(address, self.password, keys, volume)
+        secret = self.stack.setting_in_clear("backup.repository.s3.secret_access_key")
+        given = json.dumps({**self.setting("backup.repository.s3"), "secret_access_key": secret})
+        s3 = S3Settings.model_validate_json(given)
+        keys = {"access_key_id": s3.access_key_id, "secret_access_key": secret, "region": s3.region}
+        return Repository(s3.url(self.name), self.password, keys, None)
 
     @cached_property
     def password(self) -> str | None:
-        """Password of its backups; None if they are not encrypted.
-
-        Raises:
-            ProblemError: the stack has none yet.
-
-        """
+        """Password of its backups, None if they are not encrypted; raises ProblemError if there is none yet."""
         if self.setting("backup.encrypted") is False:
             return None
         password = self.stack.output_in_clear("backup_password")
         if password is None:
-            message = (
+            raise ProblemError(
                 f"The stack {self.name} has no password for backups yet; `make up STACK={self.name}` generates it."
             )
-            raise ProblemError(message)
         return password
 
     def _volume(self, role: str) -> str:
@@ -210,7 +192,7 @@ class Deployed:
         if repository.volume is not None:
             mounted["/repository"] = repository.volume
         return OneOff(
-            image=self.restic_image,
+            image=RESTIC.reference(self.source, self.setting("images.registry")),
             words=[
                 "/usr/bin/env", f"EDGE_STACK={self.name}", f"EDGE_KEEP={keep}",
                 "/bin/sh", "-eu", f"{CONFIG_DIR}/keep.sh", *words,
@@ -220,21 +202,43 @@ class Deployed:
             network="none" if repository.volume is not None else self.network,
         )  # fmt: skip
 
-    def files_task(self, *words: str, data: str | None = None, copy: str | None = None) -> OneOff:
-        """Return the one-off that copies or restores files, with the application's Python."""
-        volumes = {DATA_DIR: data or self.data, **({} if copy is None else {"/copy": copy})}
-        return OneOff(
+    def run_restic(  # noqa: PLR0913 - those of the task and of its run
+        self,
+        purpose: str,
+        repository: Repository,
+        *words: str,
+        volumes: Mapping[str, str] | None = None,
+        waits: bool = False,
+        shown: bool = False,
+        feed: Callable[[IO[bytes]], None] | None = None,
+    ) -> str:
+        """Run restic as a one-off and return its output: see `restic_task` and `OneOffRunner.run`."""
+        task = self.restic_task(repository, *words, volumes=volumes, waits=waits)
+        return self.runner.run(task, purpose=purpose, feed=feed, shown=shown)
+
+    def run_files(
+        self, purpose: str, *words: str, data: str | None = None, copy: str | None = None, shown: bool = False
+    ) -> str:
+        """Copy or restore files by a one-off with the application's Python; return its output."""
+        task = OneOff(
             image=self.application_image,
             words=["python3", f"{CONFIG_DIR}/data.py", *words],
             files={"data.py": delivery.program("backup/files.py"), **self._secret_key},
-            volumes=volumes,
+            volumes={DATA_DIR: data or self.data, **({} if copy is None else {"/copy": copy})},
         )
+        return self.runner.run(task, purpose=purpose, shown=shown)
 
-    def pg_task(
-        self, *words: str, volumes: Mapping[str, str], url: str | None = None, network: str | None = None
-    ) -> OneOff:
-        """Return the one-off that dumps or restores a PostgreSQL database; by default this stack's."""
-        return OneOff(
+    def run_pg(
+        self,
+        purpose: str,
+        *words: str,
+        volumes: Mapping[str, str] | None = None,
+        url: str | None = None,
+        network: str | None = None,
+        shown: bool = False,
+    ) -> str:
+        """Dump or restore a PostgreSQL database, by default this stack's, by a one-off; return its output."""
+        task = OneOff(
             image=self.postgres_image,
             words=["/bin/sh", "-eu", f"{CONFIG_DIR}/database.sh", *words],
             files={
@@ -243,14 +247,15 @@ class Deployed:
                 "version": self.running_version,
                 **self._secret_key,
             },
-            volumes=volumes,
+            volumes=volumes or {},
             network=network or self.network,
         )
+        return self.runner.run(task, purpose=purpose, shown=shown)
 
     @cached_property
     def running_version(self) -> str:
         """The running release of Open WebUI, which may differ from the one in its file."""
-        return self.runner.run(self.files_task("version"), purpose="Asking for the version", shown=False).strip()
+        return self.run_files("Asking for the version", "version").strip()
 
     @property
     def _secret_key(self) -> dict[str, str]:

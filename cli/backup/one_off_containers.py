@@ -2,14 +2,14 @@
 
 import base64
 import io
-import json
 import os
 import secrets
 import socket
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -19,8 +19,8 @@ from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import containers
 from open_webui_edge.runtime.contract import APP, CONFIG_DIR
 
-ROLE = containers.BACKUP_TASK
-_MEMORY = "1g"
+_START_TIMEOUT = 30 * 60
+"""Seconds for a server to start: Open WebUI may migrate its database first."""
 _OWNER = f"{socket.gethostname()}-{os.getuid()}"
 """Owner of locks and one-off containers: several machines or users may manage one stack."""
 # The first line holds its secret files; the rest of the input is the program's own.
@@ -58,24 +58,14 @@ class OneOffRunner:
         feed: Callable[[IO[bytes]], None] | None = None,
         shown: bool = True,
     ) -> str:
-        """Run a one-off to its end and return its output.
-
-        Args:
-            task: the one-off.
-            purpose: its purpose, for messages.
-            feed: writes the program's input.
-            shown: whether to print each line as it comes.
-
-        Raises:
-            ProblemError: it failed; the message has its last lines.
-
-        """
+        """Run a one-off and return its output, printed if `shown`; `feed` writes its input. Raises `failed`."""
         said: list[str] = []
         with self.started(task, errors=subprocess.STDOUT if shown else subprocess.PIPE) as process:
             assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - pipes
             if feed is not None:
                 feed(process.stdin)
-            _close(process.stdin)
+            with suppress(BrokenPipeError):
+                process.stdin.close()
             for line in process.stdout:
                 text = line.decode(errors="replace").rstrip()
                 said.append(text)
@@ -98,32 +88,15 @@ class OneOffRunner:
     def started(self, task: OneOff, *, errors: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
         """Run a one-off while the block runs, and remove it afterwards."""
         name = self.name()
-        options = [
-            "--rm", "--interactive", "--init", "--name", name, *self.labels(),
-            "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--memory", _MEMORY,
-            "--network", task.network, "--tmpfs", f"{CONFIG_DIR}:mode=0700",
+        host = [] if task.network == "none" else ["--add-host", "host.docker.internal:host-gateway"]
+        words = [
+            *self.engine.client, "run", "--rm", "--interactive", *self.options(name, task, memory="1g"), *host,
             # Its output may be a secret, or a whole repository.
-            "--log-driver", "none",
+            "--tmpfs", f"{CONFIG_DIR}:mode=0700", "--log-driver", "none",
+            "--entrypoint", "/bin/sh", task.image, "-euc", _START, "sh", *task.words,
         ]  # fmt: skip
-        if task.network != "none":
-            options += ["--add-host", "host.docker.internal:host-gateway"]
-        options += [word for capability in task.capabilities for word in ("--cap-add", capability)]
-        for path, volume in task.volumes.items():
-            source, _, mode = volume.partition(":")
-            options += ["--volume", f"{source}:{path}{f':{mode}' if mode else ''}"]
         process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
-            [
-                *self.engine.client,
-                "run",
-                *options,
-                "--entrypoint",
-                "/bin/sh",
-                task.image,
-                "-euc",
-                _START,
-                "sh",
-                *task.words,
-            ],
+            words,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -132,7 +105,8 @@ class OneOffRunner:
         )
         try:
             assert process.stdin is not None  # noqa: S101 - a pipe
-            with _ended_early():
+            # A program that ends before it read all of its input reports the reason itself.
+            with suppress(BrokenPipeError):
                 process.stdin.write(base64.b64encode(_archive(task.files)) + b"\n")
                 process.stdin.flush()
             yield process
@@ -143,75 +117,72 @@ class OneOffRunner:
                 process.kill()
                 process.wait()
 
+    def options(self, name: str, task: OneOff, *, memory: str) -> list[str]:
+        """Return the options of `docker run` for a container with the fewest rights; `memory` is its limit."""
+        mounts = [(volume.partition(":"), path) for path, volume in task.volumes.items()]
+        return [
+            "--init", "--name", name, *self.labels(), "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
+            "--memory", memory, "--network", task.network,
+            *(word for capability in task.capabilities for word in ("--cap-add", capability)),
+            *(word for (volume, colon, mode), path in mounts for word in ("--volume", f"{volume}:{path}{colon}{mode}")),
+        ]  # fmt: skip
+
+    def wait_for(self, name: str, purpose: str, is_up: Callable[[], bool | None]) -> None:
+        """Wait until a server is up, or raise a ProblemError with its log; `is_up` returns None once it failed."""
+        deadline = time.monotonic() + _START_TIMEOUT
+        while time.monotonic() < deadline and (answer := is_up()) is not None:
+            if answer:
+                return
+            time.sleep(0.5)
+        words = self.engine.ask("logs", "--tail", "8", name)
+        raise self.failed(purpose, 1, (words.stdout + words.stderr).splitlines())
+
     def name(self) -> str:
         """Return an unused name."""
-        return f"edge-{self.stack}-{ROLE}-{secrets.token_hex(4)}"
+        return f"edge-{self.stack}-{containers.BACKUP_TASK}-{secrets.token_hex(4)}"
 
     @contextmanager
-    def volume(self) -> Iterator[str]:
-        """Create a volume for the block and remove it afterwards."""
+    def temporary(self, kind: str, *options: str) -> Iterator[str]:
+        """Create a volume or network for the block and remove it afterwards."""
         name = self.name()
-        self.make("volume", name)
+        self.make(kind, name, *options)
         try:
             yield name
         finally:
-            self.engine.ask("volume", "rm", "--force", name)
-
-    @contextmanager
-    def network(self) -> Iterator[str]:
-        """Create an internal network for the block and remove it afterwards."""
-        name = self.name()
-        self.make("network", name, "--internal")
-        try:
-            yield name
-        finally:
-            self.engine.ask("network", "rm", name)
+            self.engine.ask(kind, "rm", name)
 
     def make(self, kind: str, name: str, *options: str, labels: Mapping[str, str] | None = None) -> None:
-        """Create a volume or network; an existing one stays.
-
-        Raises:
-            ProblemError: it cannot be created.
-
-        """
+        """Create a volume or network, or raise a ProblemError; an existing one stays."""
         answer = self.engine.ask(kind, "create", *options, *self.labels(labels), name)
         if answer.returncode:
-            message = f"The engine did not create the {kind} {name}: {answer.stderr.strip()}"
-            raise ProblemError(message)
+            raise ProblemError(f"The engine did not create the {kind} {name}: {answer.stderr.strip()}")
 
-    def clear(self, role: str = ROLE) -> None:
-        """Remove leftovers of killed runs.
-
-        Raises:
-            ProblemError: another machine uses them.
-
-        """
-        for name, owner in self._owners(role):
-            if owner not in {"", _OWNER}:
-                raise self._locked_by(name, owner)
-        for kind, remove in (("container", ["rm", "--force", "--volumes"]), ("volume", ["rm"]), ("network", ["rm"])):
-            listing = ["ls", "--all"] if kind == "container" else ["ls"]
-            for name in self._names(kind, listing, role):
-                self.engine.ask(kind, *remove, name)
+    def clear(self, *roles: str) -> None:
+        """Remove leftovers of killed runs in these roles; raises ProblemError if another machine uses them."""
+        for role in roles:
+            owners = self._owners(role)
+            for name, owner in owners:
+                if owner not in {"", _OWNER}:
+                    raise self._locked_by(name, owner)
+            for name, _ in owners:
+                self.engine.ask("container", "rm", "--force", "--volumes", name)
+            for kind in ("volume", "network"):
+                listed = self.engine.ask(kind, "ls", *containers.filters(self.stack, role), "--format", "{{.Name}}")
+                for name in listed.stdout.split():
+                    self.engine.ask(kind, "rm", name)
 
     @contextmanager
     def lock(self, image: str) -> Iterator[None]:
         """Hold an exclusive lock on the engine: a container with a fixed name, which the engine creates only once.
 
-        Args:
-            image: any existing image; it is never run.
-
-        Raises:
-            ProblemError: another machine holds the lock.
-
+        Its image is any existing one and is never run. Raises ProblemError if another machine holds the lock.
         """
-        name = f"edge-{self.stack}-{ROLE}"
+        name = f"edge-{self.stack}-{containers.BACKUP_TASK}"
         made = self.engine.ask("create", "--name", name, *self.labels(), "--network", "none", image)
         if made.returncode:
-            holder = next((owner for one, owner in self._owners(ROLE) if one == name), None)
+            holder = next((owner for one, owner in self._owners(containers.BACKUP_TASK) if one == name), None)
             if holder is None:
-                message = f"The engine did not create the container {name}: {made.stderr.strip()}"
-                raise ProblemError(message)
+                raise ProblemError(f"The engine did not create the container {name}: {made.stderr.strip()}")
             raise self._locked_by(name, holder)
         try:
             yield
@@ -226,18 +197,12 @@ class OneOffRunner:
 
     def _owners(self, role: str) -> list[tuple[str, str]]:
         shown = '{{.Names}} {{.Label "maker"}}'
-        said = self.engine.ask(
-            "container", "ls", "--all", *containers.filters(self.stack, role), "--format", shown
-        ).stdout
-        return [(name, owner) for name, _, owner in (line.partition(" ") for line in said.splitlines())]
-
-    def _names(self, kind: str, listing: Sequence[str], role: str) -> list[str]:
-        shown = {"container": "{{.Names}}"}.get(kind, "{{.Name}}")
-        return self.engine.ask(kind, *listing, *containers.filters(self.stack, role), "--format", shown).stdout.split()
+        listed = self.engine.ask("container", "ls", "--all", *containers.filters(self.stack, role), "--format", shown)
+        return [(name, owner) for name, _, owner in (line.partition(" ") for line in listed.stdout.splitlines())]
 
     def labels(self, labels: Mapping[str, str] | None = None) -> list[str]:
         """Return the options that label the created resources."""
-        whole = {"app": APP, "stack": self.stack, "role": ROLE, "maker": _OWNER, **(labels or {})}
+        whole = {"app": APP, "stack": self.stack, "role": containers.BACKUP_TASK, "maker": _OWNER, **(labels or {})}
         return [word for key, value in whole.items() for word in ("--label", f"{key}={value}")]
 
 
@@ -250,28 +215,3 @@ def _archive(files: Mapping[str, str]) -> bytes:
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
     return packed.getvalue()
-
-
-@contextmanager
-def _ended_early() -> Iterator[None]:
-    """Ignore a broken pipe: a program that ends before it read all of its input reports the reason itself."""
-    try:
-        yield
-    except BrokenPipeError:
-        return
-
-
-def _close(pipe: IO[bytes]) -> None:
-    with _ended_early():
-        pipe.close()
-
-
-def inspected(engine: Engine, kind: str, name: str) -> dict[str, object] | None:
-    """Inspect one resource of the engine; None if there is none of that name."""
-    answer = engine.ask(kind, "inspect", name)
-    return json.loads(answer.stdout)[0] if answer.returncode == 0 else None
-
-
-def variable(name: str) -> str | None:
-    """Return a variable of `make`, or None."""
-    return os.environ.get(name) or None

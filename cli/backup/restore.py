@@ -1,27 +1,23 @@
 """`make restore`: replaces a stack's data by a backup; the old data is retained until the restore has succeeded."""
 
-import os
 import secrets
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from open_webui_edge.bootstrap import command, console
-from open_webui_edge.bootstrap.console import Step, step
+from open_webui_edge.bootstrap.console import step
+from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli.backup import secret_key
-from open_webui_edge.cli.backup.deployed import Deployed
-from open_webui_edge.cli.backup.one_off_containers import variable
+from open_webui_edge.cli.backup.deployed import DUMP, STAGING, Deployed
 from open_webui_edge.cli.backup.snapshots import Snapshot, requested_snapshot
+from open_webui_edge.cli.user_input import confirm_by_name, variable
 from open_webui_edge.runtime.contract import DATA_DIR
 
-_STAGING = f"{DATA_DIR}/.open-webui-edge-restore"
-_DUMP = f"{_STAGING}/new/copy/database.dump"
-_REPLACED_DUMP = f"{_STAGING}/old/database.dump"
+_REPLACED_DUMP = f"{STAGING}/old/database.dump"
 _BEFORE = "before"
 """Value of FROM that rolls an interrupted restore back."""
-_START_TIMEOUT = 30 * 60
 
 
 class _RollbackFailedError(ProblemError):
@@ -52,27 +48,20 @@ def restore(deployed: Deployed) -> int:
 
 
 def require_compatible(deployed: Deployed, snapshot: Snapshot) -> None:
-    """Make sure that a backup is compatible with a stack.
-
-    Raises:
-        ProblemError: it is not; the message says what to do.
-
-    """
+    """Raise a ProblemError, which says what to do, unless a backup is compatible with a stack."""
     theirs, kind = snapshot.manifest["open_webui"], snapshot.manifest["database"]
     if release(theirs) > release(deployed.version):
-        message = (
+        raise ProblemError(
             f"The backup is of Open WebUI {theirs}, and this stack runs {deployed.version}, which cannot read it: write"
             f" open_webui.version: {theirs}, run `make up STACK={deployed.name}`, and then this again."
         )
-        raise ProblemError(message)
     if kind != deployed.database:
         modes = {"sqlite": "none", "postgresql": "container or url"}
         names = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
-        message = (
+        raise ProblemError(
             f"The backup contains a database of {names[kind]}, and this stack uses {names[deployed.database]}: restore"
             f" into a stack with data.postgres.mode {modes[kind]}. Nothing was changed."
         )
-        raise ProblemError(message)
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -82,93 +71,67 @@ def release(version: str) -> tuple[int, ...]:
 
 def _confirm(deployed: Deployed, what: str) -> None:
     console.say(what)
-    if os.environ.get("YES") == "1":
-        return
-    if sys.stdin is None or not sys.stdin.isatty():
-        message = "A restore replaces data: confirmation is needed and there is no terminal; set YES=1 to confirm."
-        raise ProblemError(message)
-    sys.stderr.write(
-        f"It replaces all users, chats and files of {deployed.name} as they are now. Type {deployed.name} to continue: "
-    )
-    sys.stderr.flush()
-    if sys.stdin.readline().strip() != deployed.name:
-        message = "That is not the stack's name; nothing was changed."
-        raise ProblemError(message)
+    warning = f"It replaces all users, chats and files of {deployed.name} as they are now."
+    reason = "A restore replaces data: confirmation is needed"
+    confirm_by_name(deployed.name, warning, reason=reason, otherwise="changed")
 
 
 def _restore(deployed: Deployed, snapshot: Snapshot) -> None:
-    runner = deployed.runner
     with step("reading the backup"):
-        fetch = deployed.restic_task(
-            snapshot.repository, "fetch", snapshot.identity, volumes={"/data": deployed.data}, waits=False
-        )
-        runner.run(fetch, purpose="Reading the backup (nothing was changed)")
-        runner.run(deployed.files_task("check"), purpose="Checking the backup (nothing was changed)", shown=False)
+        snapshot.fetch(deployed, deployed.data, purpose="Reading the backup (nothing was changed)")
+        deployed.run_files("Checking the backup (nothing was changed)", "check")
     key = _backup_key(deployed, snapshot)
     with _stopped(deployed), _rolled_back_on_failure(deployed):
         with step("replacing the data"):
             _apply_backup(deployed)
-        if key is None:
-            _start(deployed)
-        else:
-            secret_key.update_with(deployed, key)
+        _start(deployed, key)
     # From here on the old data is gone.
-    runner.run(deployed.files_task("finish"), purpose="Removing what was replaced", shown=False)
+    deployed.run_files("Removing what was replaced", "finish")
 
 
 def _resume_interrupted(deployed: Deployed) -> bool:
     """Complete an interrupted restore if its database is in place, else roll it back; return whether there was one."""
     progress = _progress(deployed)
     if not progress:
-        deployed.runner.run(deployed.files_task("undo"), purpose="Clearing what an earlier restore left", shown=False)
+        deployed.run_files("Clearing what an earlier restore left", "undo")
         return False
     console.say("An earlier restore was interrupted; it is completed or rolled back first.")
     if progress != "forwards":
         _rollback(deployed)
         return True
     with _stopped(deployed):
-        deployed.runner.run(deployed.files_task("settle"), purpose="Ending the earlier restore", shown=False)
+        deployed.run_files("Ending the earlier restore", "settle")
         _, key = secret_key.recorded(deployed)
         try:
-            if key:
-                secret_key.update_with(deployed, key)
-            else:
-                _start(deployed)
+            _start(deployed, key or None)
         except ProblemError as why:
-            message = (
+            raise ProblemError(
                 f"{why}\nThis happened with the data of the interrupted restore. The data before it is retained: fix"
                 f" the cause and run this again, or roll back with `make restore STACK={deployed.name} FROM={_BEFORE}`."
-            )
-            raise ProblemError(message) from None
-    deployed.runner.run(deployed.files_task("finish"), purpose="Removing what was replaced", shown=False)
+            ) from None
+    deployed.run_files("Removing what was replaced", "finish")
     return True
 
 
 def _progress(deployed: Deployed) -> str:
     """Return the progress of an interrupted restore, from the journal and, with PostgreSQL, from the database."""
-    task = deployed.files_task("unfinished")
-    progress = deployed.runner.run(task, purpose="Looking for an earlier restore", shown=False).strip()
+    progress = deployed.run_files("Looking for an earlier restore", "unfinished").strip()
     return "forwards" if progress == "merging" and _is_marked(deployed) else progress
 
 
 def _is_marked(deployed: Deployed) -> bool:
     """Return whether PostgreSQL committed the restore; False with SQLite, whose journal is enough."""
-    runner = deployed.runner
-    mark = runner.run(deployed.files_task("mark"), purpose="Looking for an earlier restore", shown=False).strip()
-    if not mark:
-        return False
-    answer = runner.run(deployed.pg_task("marked", volumes={}), purpose="Asking the database", shown=False)
-    return answer.strip() == mark
+    mark = deployed.run_files("Looking for an earlier restore", "mark").strip()
+    return bool(mark) and deployed.run_pg("Asking the database", "marked").strip() == mark
 
 
 def _undo_interrupted(deployed: Deployed) -> None:
     """Roll back an interrupted restore, whatever its progress."""
     if not _progress(deployed):
-        message = (
+        raise ProblemError(
             f"FROM={_BEFORE} rolls back an interrupted restore, and {deployed.name} has none; name a backup, such as"
             " FROM=latest."
         )
-        raise ProblemError(message)
     _confirm(deployed, "The data before the interrupted restore")
     _rollback(deployed)
 
@@ -183,18 +146,17 @@ def _rollback(deployed: Deployed) -> None:
             # Some replicas may use it already.
             deployed.stack.run("up", "--yes", "--skip-preview")
         else:
-            _start(deployed)
+            _start(deployed, None)
 
 
 def _undo(deployed: Deployed) -> None:
-    runner = deployed.runner
     with step("rolling back"):
-        runner.run(deployed.files_task("begin_undo"), purpose="Rolling the data back", shown=False)
+        deployed.run_files("Rolling the data back", "begin_undo")
         # Only a database that was replaced is rolled back: an untouched one may have newer data.
         if _is_marked(deployed):
-            task = deployed.pg_task("restore", _REPLACED_DUMP, volumes={DATA_DIR: deployed.data})
-            runner.run(task, purpose="Rolling the database back", shown=False)
-        runner.run(deployed.files_task("undo"), purpose="Rolling the data back", shown=False)
+            volumes = {DATA_DIR: deployed.data}
+            deployed.run_pg("Rolling the database back", "restore", _REPLACED_DUMP, volumes=volumes)
+        deployed.run_files("Rolling the data back", "undo")
 
 
 def _backup_key(deployed: Deployed, snapshot: Snapshot) -> str | None:
@@ -204,27 +166,21 @@ def _backup_key(deployed: Deployed, snapshot: Snapshot) -> str | None:
             "The backup contains no secret key (it is not encrypted): sessions stay valid only in its own stack."
         )
         return None
-    task = deployed.restic_task(snapshot.repository, "secret_key", snapshot.identity, waits=False)
-    key = deployed.runner.run(task, purpose="Reading the secret key", shown=False)
+    key = deployed.run_restic("Reading the secret key", snapshot.repository, "secret_key", snapshot.identity)
     # A retired key stays retired: Open WebUI re-encrypts its data when it starts.
     known = (deployed.environment.get("WEBUI_SECRET_KEY"), *deployed.given.get("former_secret_keys", ()))
     return None if key in known else key
 
 
 def _apply_backup(deployed: Deployed) -> None:
-    runner = deployed.runner
     if deployed.database == "sqlite":
-        runner.run(deployed.files_task("swap"), purpose="Replacing the data", shown=False)
+        deployed.run_files("Replacing the data", "swap")
         return
     volumes, mark = {DATA_DIR: deployed.data}, secrets.token_hex(8)
-    runner.run(deployed.files_task("merge", mark), purpose="Replacing the files", shown=False)
-    runner.run(
-        deployed.pg_task("keep_beside", _REPLACED_DUMP, volumes=volumes),
-        purpose="Saving the current database",
-        shown=False,
-    )
-    runner.run(deployed.pg_task("restore", _DUMP, mark, volumes=volumes), purpose="Replacing the database", shown=False)
-    runner.run(deployed.files_task("settle"), purpose="Replacing the data", shown=False)
+    deployed.run_files("Replacing the files", "merge", mark)
+    deployed.run_pg("Saving the current database", "keep_beside", _REPLACED_DUMP, volumes=volumes)
+    deployed.run_pg("Replacing the database", "restore", DUMP, mark, volumes=volumes)
+    deployed.run_files("Replacing the data", "settle")
 
 
 @contextmanager
@@ -252,38 +208,31 @@ def _rolled_back_on_failure(deployed: Deployed) -> Iterator[None]:
         try:
             _undo(deployed)
         except ProblemError as worse:
-            message = (
+            raise _RollbackFailedError(
                 f"{why}\nThe rollback failed, too: {worse}\nOpen WebUI stays down until"
                 f" `make restore STACK={deployed.name}` has completed it."
-            )
-            raise _RollbackFailedError(message) from None
+            ) from None
         raise
 
 
-def _start(deployed: Deployed) -> None:
+def _start(deployed: Deployed, key: str | None) -> None:
+    if key is not None:
+        # The update starts it.
+        secret_key.update_with(deployed, key)
+        return
     with step("starting Open WebUI") as shown:
         # The first replica migrates the database if the backup is of an older release.
         for one in deployed.replicas:
             name = one["Name"].lstrip("/")
             command.output([*deployed.engine.client, "start", name], purpose=f"Starting {name}")
-            _await_health(deployed, name, shown)
+            shown.doing = f"waiting for {name}"
+            deployed.runner.wait_for(name, f"Starting {name}", partial(_is_healthy, deployed.engine, name))
 
 
-def _await_health(deployed: Deployed, name: str, shown: Step) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT
-    shown.doing = f"waiting for {name}"
-    asked = "{{.State.Status}} {{.State.Health.Status}} {{.RestartCount}}"
-    while time.monotonic() < deadline:
-        status, health, restarts, *_ = [
-            *deployed.engine.ask("inspect", "--format", asked, name).stdout.split(),
-            "?",
-            "?",
-            "0",
-        ]
-        if health == "healthy":
-            return
-        if health == "unhealthy" or status in {"exited", "dead"} or int(restarts) > 1:
-            break
-        time.sleep(0.5)
-    words = deployed.engine.ask("logs", "--tail", "8", name)
-    raise deployed.runner.failed(f"Starting {name}", 1, (words.stdout + words.stderr).splitlines())
+def _is_healthy(engine: Engine, name: str) -> bool | None:
+    shown = "{{.State.Status}} {{.State.Health.Status}} {{.RestartCount}}"
+    words = engine.ask("inspect", "--format", shown, name).stdout.split()
+    status, health, restarts, *_ = [*words, "?", "?", "0"]
+    if health == "healthy":
+        return True
+    return None if health == "unhealthy" or status in {"exited", "dead"} or int(restarts) > 1 else False

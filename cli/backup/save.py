@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from open_webui_edge.bootstrap import console, disk
 from open_webui_edge.bootstrap.console import step
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli.backup.deployed import Deployed, Repository
-from open_webui_edge.cli.backup.one_off_containers import variable
+from open_webui_edge.cli.user_input import variable
 
 _PARTS = ("data", "index", "keys", "config", "snapshots")
 """Parts of a repository, in the order of copying: files come before those that refer to them."""
@@ -20,7 +21,8 @@ _SHOWN_PASSWORD = "`pulumi stack output backup_password --show-secrets --stack {
 
 def backup(deployed: Deployed) -> int:
     """Back a stack up now."""
-    folder = _folder()
+    to = variable("TO")
+    folder = None if to is None else Path(to).expanduser().absolute()
     if folder is not None:
         require_own_folder(folder)
     with deployed.lock():
@@ -44,71 +46,53 @@ def backup(deployed: Deployed) -> int:
 
 
 def _save(deployed: Deployed, repository: Repository) -> None:
-    with deployed.runner.volume() as copy:
+    with deployed.runner.temporary("volume") as copy:
         with step("copy of the database"):
             if deployed.database == "sqlite":
-                task = deployed.files_task("copy", copy=copy)
+                deployed.run_files("Copying the database", "copy", copy=copy, shown=True)
             else:
-                task = deployed.pg_task("copy", volumes={"/copy": copy})
-            deployed.runner.run(task, purpose="Copying the database")
+                deployed.run_pg("Copying the database", "copy", volumes={"/copy": copy}, shown=True)
         with step("backup"):
             volumes = {"/backup/data": f"{deployed.data}:ro", "/backup/copy": copy}
-            deployed.runner.run(deployed.restic_task(repository, "keep", volumes=volumes), purpose="The backup")
-
-
-def _folder() -> Path | None:
-    named = variable("TO")
-    return None if named is None else Path(named).expanduser().absolute()
+            deployed.run_restic("The backup", repository, "keep", volumes=volumes, waits=True, shown=True)
 
 
 def require_own_folder(folder: Path) -> None:
-    """Make sure that a folder is empty or contains only backups.
-
-    Raises:
-        ProblemError: it is not.
-
-    """
+    """Raise a ProblemError unless a folder is missing, empty, or contains only backups."""
     if folder.exists() and not folder.is_dir():
         message = f"TO={folder} is not a folder; use one that is empty, or that contains backups of this stack."
         raise ProblemError(message)
     if folder.is_dir():
         others = sorted({path.name for path in folder.iterdir()} - {*_PARTS, "locks"})
         if others:
-            message = (
+            raise ProblemError(
                 f"TO={folder} contains other files ({', '.join(others[:3])}); use a folder that is empty, or that"
                 " contains backups of this stack."
             )
-            raise ProblemError(message)
 
 
 def mirror(deployed: Deployed, repository: Repository, folder: Path) -> tuple[int, int]:
     """Mirror a repository into a folder; return the number of new files and their bytes.
 
     The folder is a valid repository at any time: new files come first, then those that refer to them, and deletions
-    come last.
-
-    Raises:
-        ProblemError: it cannot be mirrored.
-
+    come last. Raises ProblemError if the repository is in a bucket, or the folder has another one or no room.
     """
     if repository.volume is None:
-        message = (
+        raise ProblemError(
             f"The backups of {deployed.name} are in {repository.address}, not on its engine; copy them with restic"
             " itself (restic copy), or omit TO."
         )
-        raise ProblemError(message)
-    said = deployed.runner.run(deployed.restic_task(repository, "list"), purpose="Listing the backups", shown=False)
-    digest, *lines = said.splitlines()
+    digest, *lines = deployed.run_restic("Listing the backups", repository, "list", waits=True).splitlines()
     listed = {name: int(size) for size, _, name in (line.partition(" ") for line in lines)}
     own = folder / "config"
     if own.exists() and hashlib.sha256(own.read_bytes()).hexdigest() != digest:
-        message = (
+        raise ProblemError(
             f"TO={folder} contains the backups of another stack, or of an earlier repository of this one; use another"
             " folder."
         )
-        raise ProblemError(message)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    missing = {name: size for name, size in listed.items() if _size(folder / name) != size}
+    present = {name: (folder / name).stat().st_size for name in listed if (folder / name).exists()}
+    missing = {name: size for name, size in listed.items() if present.get(name) != size}
     disk.require(sum(missing.values()), folder, "Storing the backup")
     for part in _PARTS:
         names = sorted(name for name in missing if name == part or name.startswith(f"{part}/"))
@@ -121,12 +105,7 @@ def mirror(deployed: Deployed, repository: Repository, folder: Path) -> tuple[in
     return len(missing), sum(missing.values())
 
 
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.exists() else None
-
-
 def _receive(deployed: Deployed, repository: Repository, names: list[str], folder: Path) -> None:
-    purpose = "Copying the backup"
     with deployed.runner.started(deployed.restic_task(repository, "send")) as process:
         assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - pipes
         process.stdin.write("".join(f"{name}\n" for name in names).encode())
@@ -144,7 +123,7 @@ def _receive(deployed: Deployed, repository: Repository, names: list[str], folde
             came.clear()
         words = process.stderr.read().decode(errors="replace") if process.stderr is not None else ""
     if process.returncode or came != set(names):
-        raise deployed.runner.failed(purpose, process.returncode, words.splitlines())
+        raise deployed.runner.failed("Copying the backup", process.returncode, words.splitlines())
 
 
 def _store(content: IO[bytes], path: Path) -> None:
@@ -152,23 +131,16 @@ def _store(content: IO[bytes], path: Path) -> None:
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.touch(mode=0o600)
     with unfinished.open("wb") as file:
-        while chunk := content.read(1 << 20):
-            file.write(chunk)
+        shutil.copyfileobj(content, file)
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
 
 
 def repository_files(folder: Path) -> Mapping[str, Path]:
-    """Return the files of a repository in a folder by their names there.
-
-    Raises:
-        ProblemError: it contains none.
-
-    """
+    """Return the files of a repository in a folder by their names there; raises ProblemError if it contains none."""
     if not (folder / "config").is_file():
-        message = f"FROM={folder} contains no backups: the file `config` of a restic repository is missing."
-        raise ProblemError(message)
+        raise ProblemError(f"FROM={folder} contains no backups: the file `config` of a restic repository is missing.")
     return {
         str(path.relative_to(folder)): path
         for part in _PARTS

@@ -13,17 +13,15 @@ WRITTEN, GENERATED = "written", "generated"
 
 def recorded(deployed: Deployed) -> tuple[str, str]:
     """Return the source of the stack's own key and the backup's key, as recorded by an interrupted key change."""
-    task = deployed.files_task("other_key")
-    own, _, key = deployed.runner.run(task, purpose="Asking for the secret key", shown=False).partition(" ")
+    own, _, key = deployed.run_files("Asking for the secret key", "other_key").partition(" ")
     return own, key
 
 
 def update_with(deployed: Deployed, key: str) -> None:
     """Write the backup's key, encrypted, into the stack's file and update the stack."""
-    target, runner, current = deployed.stack, deployed.runner, _in_clear(deployed, SECRET_KEY)
+    target, current = deployed.stack, _in_clear(deployed, SECRET_KEY)
     with step("secret key") as shown:
-        note = deployed.files_task("note_other_key", GENERATED if current is None else WRITTEN)
-        runner.run(note, purpose="Changing the secret key", shown=False)
+        deployed.run_files("Changing the secret key", "note_other_key", GENERATED if current is None else WRITTEN)
         own, _ = recorded(deployed)
         if current not in {None, key}:
             _retire(deployed, str(current))

@@ -12,8 +12,8 @@ from typing import IO, Any
 from open_webui_edge.bootstrap.console import step
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli.backup.deployed import Deployed, Repository
-from open_webui_edge.cli.backup.one_off_containers import variable
 from open_webui_edge.cli.backup.save import repository_files
+from open_webui_edge.cli.user_input import variable
 from open_webui_edge.runtime.contract import REPOSITORY_DIR
 
 _SNAPSHOT = re.compile(r"[0-9a-f]{8,64}")
@@ -34,82 +34,65 @@ class Snapshot:
         counts = ", ".join(f"{number} {what}" for what, number in self.manifest["counts"].items())
         return f"{self.identity[:8]} of {self.made} (Open WebUI {self.manifest['open_webui']}): {counts}"
 
+    def fetch(self, deployed: Deployed, volume: str, *, purpose: str) -> None:
+        """Copy its contents into a data volume, next to the data there."""
+        deployed.run_restic(purpose, self.repository, "fetch", self.identity, volumes={"/data": volume}, shown=True)
+
 
 @contextmanager
 def requested_snapshot(deployed: Deployed) -> Iterator[Snapshot]:
-    """Open the backup that FROM=… names.
-
-    Raises:
-        ProblemError: there is none.
-
-    """
+    """Open the backup that FROM=… names; raises ProblemError if there is none."""
     said = variable("FROM")
     if said is None:
-        with open_repository(deployed, deployed.repository) as (_, snapshots):
-            listed = "\n".join(f"    {line(one)}" for one in snapshots)
-            message = (
-                "FROM=… is missing; use latest, one of these, a folder that `make backup TO=…` wrote, or s3:…"
-                f"\n{listed or '    (there is no backup here)'}"
-            )
-            raise ProblemError(message)
+        _, snapshots = open_repository(deployed, deployed.repository)
+        listed = "\n".join(f"    {line(one)}" for one in snapshots)
+        raise ProblemError(
+            "FROM=… is missing; use latest, one of these, a folder that `make backup TO=…` wrote, or s3:…"
+            f"\n{listed or '    (there is no backup here)'}"
+        )
     if said.startswith("s3:"):
-        repository, identity = _bucket(deployed, said), "latest"
+        yield open_snapshot(deployed, _bucket(deployed, said), "latest")
     elif (folder := Path(said).expanduser()).is_dir():
-        with (
-            _uploaded(deployed, folder.absolute()) as repository,
-            open_snapshot(deployed, repository, "latest") as snapshot,
-        ):
-            yield snapshot
-        return
+        with _uploaded(deployed, folder) as repository:
+            yield open_snapshot(deployed, repository, "latest")
     elif said == "latest" or _SNAPSHOT.fullmatch(said):
-        repository, identity = deployed.repository, said
+        yield open_snapshot(deployed, deployed.repository, said)
     else:
-        message = f"FROM={said} is not a folder here, s3:…, latest, before, or the ID of a backup."
-        raise ProblemError(message)
-    with open_snapshot(deployed, repository, identity) as snapshot:
-        yield snapshot
+        raise ProblemError(f"FROM={said} is not a folder here, s3:…, latest, before, or the ID of a backup.")
 
 
-@contextmanager
-def open_snapshot(deployed: Deployed, repository: Repository, identity: str) -> Iterator[Snapshot]:
+def open_snapshot(deployed: Deployed, repository: Repository, identity: str) -> Snapshot:
     """Open the backup with that ID, or the latest."""
-    with open_repository(deployed, repository) as (working, snapshots):
-        matching = [one for one in snapshots if identity == "latest" or one["id"].startswith(identity)]
-        if not matching:
-            there = "; ".join(line(one) for one in snapshots) or "none"
-            message = f"There is no backup {identity} in {place(working)}; there are: {there}."
-            raise ProblemError(message)
-        newest = matching[-1]
-        task = deployed.restic_task(working, "manifest", newest["id"], waits=False)
-        manifest = json.loads(deployed.runner.run(task, purpose="Reading the backup's manifest", shown=False))
-        yield Snapshot(working, newest["id"], moment(newest), manifest)
+    working, snapshots = open_repository(deployed, repository)
+    matching = [one for one in snapshots if identity == "latest" or one["id"].startswith(identity)]
+    if not matching:
+        place = working.address if working.volume is None else f"the volume {working.volume}"
+        there = "; ".join(line(one) for one in snapshots) or "none"
+        raise ProblemError(f"There is no backup {identity} in {place}; there are: {there}.")
+    newest = matching[-1]
+    manifest = deployed.run_restic("Reading the backup's manifest", working, "manifest", newest["id"])
+    return Snapshot(working, newest["id"], moment(newest), json.loads(manifest))
 
 
-@contextmanager
-def open_repository(deployed: Deployed, repository: Repository) -> Iterator[tuple[Repository, list[dict[str, Any]]]]:
-    """Open a repository: yield it with its working password, and its snapshots, the newest last."""
+def open_repository(deployed: Deployed, repository: Repository) -> tuple[Repository, list[dict[str, Any]]]:
+    """Return a repository with its working password, and its snapshots, the newest last."""
     file = variable("KEY_FILE")
-    passwords = [repository.password, None] if file is None else [_password(Path(file).expanduser())]
-    for attempt in passwords:
-        working = replace(repository, password=attempt)
-        try:
-            said = deployed.runner.run(
-                deployed.restic_task(working, "snapshots", waits=False), purpose="Opening the backups", shown=False
-            )
-        except ProblemError as problem:
-            if _WRONG_PASSWORD in str(problem) and attempt is not passwords[-1]:
-                continue
+    working = repository if file is None else replace(repository, password=_password(Path(file).expanduser()))
+    try:
+        said = deployed.run_restic("Opening the backups", working, "snapshots")
+    except ProblemError as problem:
+        if file is not None or working.password is None or _WRONG_PASSWORD not in str(problem):
             raise
-        yield working, sorted(json.loads(said or "[]"), key=lambda one: one["time"])
-        return
+        working = replace(repository, password=None)
+        said = deployed.run_restic("Opening the backups", working, "snapshots")
+    return working, sorted(json.loads(said or "[]"), key=lambda one: one["time"])
 
 
 def _password(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as fault:
-        message = f"KEY_FILE={file} cannot be read: {fault}."
-        raise ProblemError(message) from None
+        raise ProblemError(f"KEY_FILE={file} cannot be read: {fault}.") from None
 
 
 def _bucket(deployed: Deployed, address: str) -> Repository:
@@ -119,37 +102,30 @@ def _bucket(deployed: Deployed, address: str) -> Repository:
         "secret_access_key": variable("AWS_SECRET_ACCESS_KEY"),
         "region": variable("AWS_DEFAULT_REGION") or "us-east-1",
     }
-    keys = {name: value for name, value in given.items() if value is not None} if given["access_key_id"] else own
+    keys = {name: value for name, value in given.items() if value} if given["access_key_id"] else own
     if "secret_access_key" not in keys:
-        message = (
+        raise ProblemError(
             f"FROM={address} needs a key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name the bucket in"
             " backup.repository.s3."
         )
-        raise ProblemError(message)
     return Repository(address, deployed.password, keys, None)
 
 
 @contextmanager
 def _uploaded(deployed: Deployed, folder: Path) -> Iterator[Repository]:
-    files = repository_files(folder)
+    files = repository_files(folder.absolute())
 
     def feed(pipe: IO[bytes]) -> None:
         with tarfile.open(fileobj=pipe, mode="w|") as archive:
             for name, path in files.items():
                 archive.add(path, arcname=name)
 
-    with deployed.runner.volume() as volume:
+    with deployed.runner.temporary("volume") as volume:
         repository = Repository(REPOSITORY_DIR, deployed.password, {}, volume)
         with step("folder") as shown:
-            task = deployed.restic_task(repository, "receive", waits=False)
-            deployed.runner.run(task, purpose="Copying the backup to the engine", feed=feed, shown=False)
+            deployed.run_restic("Copying the backup to the engine", repository, "receive", feed=feed)
             shown.done(f"{len(files)} files")
         yield repository
-
-
-def place(repository: Repository) -> str:
-    """Return the location of a repository, for messages."""
-    return repository.address if repository.volume is None else f"the volume {repository.volume}"
 
 
 def moment(snapshot: dict[str, Any]) -> str:

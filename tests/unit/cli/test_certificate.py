@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import certificate, commands
 from open_webui_edge.cli.certificate import CertificateConfig
 from tests.support.certificates import Issued, authority, server
@@ -134,17 +135,16 @@ def container(port: int, status: str = "running") -> str:
         ("exited", "The proxy of local is down (exited), so nothing is served; `make up STACK=local` starts it"),
     ],
 )
-def test_a_stack_that_is_not_there_or_down_is_said(
-    docker: FakeDocker, capsys: pytest.CaptureFixture[str], state: str | None, said: str
-) -> None:
+def test_a_stack_that_is_not_there_or_down_is_said(docker: FakeDocker, state: str | None, said: str) -> None:
     docker.answers(
         ("*ps*role=nginx*", 0, "c0ffee" if state else ""),
         ("*inspect*", 0, container(1, state or "running")),
         ("*info*", 0, "20.10"),
         ("*version*", 0, "20.10"),
     )
-    assert commands.certificate("local") == 1
-    assert said in capsys.readouterr().err
+    with pytest.raises(ProblemError) as refused:
+        commands.certificate("local")
+    assert said in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -173,5 +173,5 @@ def test_a_dry_run_is_certbot_s_with_its_exit_code(
     assert commands.certificate_dry_run("local") == 3
     assert "The dry run failed" in capfd.readouterr().err
     docker.answers(("*ps*", 0, ""), ("*info*", 0, "20.10"), ("*version*", 0, "20.10"))
-    assert commands.certificate_dry_run("local") == 1
-    assert "certbot's container of local does not run" in capfd.readouterr().err
+    with pytest.raises(ProblemError, match="certbot's container of local does not run"):
+        commands.certificate_dry_run("local")

@@ -161,7 +161,7 @@ def pytest_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePytest:
         program.chmod(0o755)
         monkeypatch.setattr(paths, "PYTHON", program)
 
-    monkeypatch.setattr(checkout, "BUILD", tmp_path)
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
     monkeypatch.setattr(checkout, "_pulumi_for_tests", dict)
     monkeypatch.setattr(checkout, "_engine_for_tests", lambda **_: nullcontext(NO_ENGINE))
     return as_script
@@ -223,7 +223,7 @@ def test_ctrl_c_ends_all_runs(pytest_is: FakePytest, tmp_path: Path) -> None:
         "from open_webui_edge.cli import checkout\n"
         "from open_webui_edge.cli.lanes import Surroundings\n"
         f"paths.PYTHON = Path({str(paths.PYTHON)!r})\n"
-        f"checkout.BUILD = Path({str(tmp_path)!r})\n"
+        f"paths.BUILD = Path({str(tmp_path)!r})\n"
         "checkout._pulumi_for_tests = dict\n"
         "checkout._engine_for_tests = lambda **_: nullcontext(Surroundings({}))\n"
         "checkout.test()\n"

@@ -82,8 +82,7 @@ def target(monkeypatch: pytest.MonkeyPatch) -> FakeStack:
     monkeypatch.setenv("YES", "1")
     monkeypatch.setattr(session, "stack_of", lambda _: made)
     monkeypatch.setattr(session, "reachable_engine", lambda *_: None)
-    for function in ("_remove_leftovers", "_remove_backups"):
-        monkeypatch.setattr(commands, function, lambda *_: None)
+    monkeypatch.setattr(commands.OneOffRunner, "clear", lambda *_: None)
     monkeypatch.setattr("open_webui_edge.cli.containers.untag_images", lambda *_: None)
     monkeypatch.setattr("open_webui_edge.cli.stack.settings_of", lambda _: {})
     return made

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from open_webui_edge.bootstrap import paths
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import doctor
 from open_webui_edge.diagnostics import command_line
@@ -126,7 +127,7 @@ def test_colour_is_for_terminals_that_want_it(
 def test_make_doctor_asks_a_url(
     asked: list[Subject], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "BUILD", tmp_path)
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
     monkeypatch.setenv("URL", "https://chat.example.com/")
     assert doctor.doctor("local") == 1
     assert asked[0].url == "https://chat.example.com"

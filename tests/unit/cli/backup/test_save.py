@@ -36,7 +36,7 @@ class Engine:
         self.files, self._breaks_after = files, breaks_after
         self.sent: list[str] = []
 
-    def run(self, _task: object, **_: object) -> str:
+    def run(self, *_: object, **__: object) -> str:
         listed = "\n".join(f"{len(content)} {name}" for name, content in self.files.items())
         return f"{sha256(self.files['config']).hexdigest()}\n{listed}"
 
@@ -78,7 +78,7 @@ class _Answer:
 
 
 def mirrored(engine: Engine, folder: Path) -> tuple[int, int]:
-    deployed = SimpleNamespace(name="unit", runner=engine, restic_task=lambda *_: None)
+    deployed = SimpleNamespace(name="unit", runner=engine, restic_task=lambda *_: None, run_restic=engine.run)
     return mirror(cast("Deployed", deployed), REPOSITORY, folder)
 
 

@@ -74,7 +74,7 @@ class Noted:
     def __init__(self, note: str = "") -> None:
         self.note = note
 
-    def run(self, words: tuple[str, ...], **_: Any) -> str:
+    def run(self, _purpose: str, *words: str) -> str:
         if words[0] == "note_other_key":
             self.note = self.note or words[1]
             return ""
@@ -86,7 +86,7 @@ class Noted:
 def deployed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Target, Noted], Any]:
     def made(target: Target, noted: Noted) -> Any:
         monkeypatch.setattr(secret_key.stack, "settings_of", lambda _: target.settings)
-        return SimpleNamespace(stack=target, name="chat", runner=noted, files_task=lambda *words: words)
+        return SimpleNamespace(stack=target, name="chat", run_files=noted.run)
 
     return made
 
