@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import FrameType
 from typing import Any, NoReturn
@@ -39,17 +38,6 @@ def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
     """Exit; this also stops a running certbot."""
     say("stopping")
     sys.exit(0)
-
-
-@dataclass(frozen=True)
-class _IssuerFailure:
-    """One issuer's failure."""
-
-    failure: AcmeFailure
-    kind: str
-    directory: str
-    counted: bool = False
-    """Whether there was an order, which counts against the issuer's rate limits."""
 
 
 class StatusFile:
@@ -187,42 +175,40 @@ class Renewer:
                 continue
             attempted = True
             is_stale = lineage is not None and not self._is_from_an_issuer(lineage)
-            failed = self._request(issuer, lineage if usable else None, is_stale=is_stale)
-            if failed is None:
+            if self._request(issuer, lineage if usable else None, is_stale=is_stale):
                 return self._succeeded(issuer)
-            self._failed(issuer, failed)
         if attempted:
             self._memory.attempts += 1
             self._save()
         return self._next_retry()
 
-    def _request(self, issuer: Issuer, lineage: CertificateAndKey | None, *, is_stale: bool) -> _IssuerFailure | None:
-        """Ask one issuer, after a failure first in a dry run; return why there is still no certificate."""
+    def _request(self, issuer: Issuer, lineage: CertificateAndKey | None, *, is_stale: bool) -> bool:
+        """Ask one issuer, after a failure first in a dry run; return whether there is a certificate for now."""
         kind = "issue" if lineage is None else "renewal"
         no_room = disk_error()
         if no_room is not None:
-            return _IssuerFailure(self._certbot.explain(no_room, issuer.directory), kind, issuer.directory)
+            return self._failed(issuer, kind, issuer.directory, self._certbot.explain(no_room, issuer.directory))
         if issuer.staging is not None and self._memory.for_issuer(issuer.directory).failures:
             say(f"dry run at {issuer.staging}, since the last attempt failed")
             result = self._certbot.dry_run(issuer)
             if not result.succeeded:
                 why = self._certbot.explain(result.output, issuer.staging, result.log)
-                return _IssuerFailure(why, "dry run", issuer.staging)
+                return self._failed(issuer, "dry run", issuer.staging, why)
             self._status.attempted("dry run", issuer.staging)
         result = self._certbot.issue(issuer, renew=is_stale)
         is_due = result.has_ordered or is_stale or lineage is None or _now() >= lineage.renew_from
         if not result.succeeded:
             why = self._certbot.explain(result.output, issuer.directory, result.log)
             if is_due:
-                return _IssuerFailure(why, kind, issuer.directory, result.has_ordered)
+                return self._failed(issuer, kind, issuer.directory, why, counted=result.has_ordered)
             # Certbot fetches the directory before it knows whether a renewal is due; that error is no failure yet.
             say(f"{issuer.directory} could not be asked whether to renew already: {why.error}")
-            return None
+            return True
         new = self._certbot.lineage()
         error = "certbot stored no certificate" if new is None else new.validation_error(self._settings.names, _now())
         if new is None or error is not None:
             why = self._certbot.explain(str(error), issuer.directory)
-            return _IssuerFailure(why, kind, issuer.directory, counted=True)
+            return self._failed(issuer, kind, issuer.directory, why, counted=True)
         if lineage is None or new.serial != lineage.serial:
             say(f"{kind}: {issuer.directory} issued {new.serial}, valid until {new.not_after:%F %T} UTC")
             self._memory.issued = {"serial": new.serial, "directory": issuer.directory, "profile": issuer.profile}
@@ -231,7 +217,7 @@ class Renewer:
             # The cause of the last failure is gone, and nothing is due.
             self._status.attempted(kind, issuer.directory)
         self._publish(new)
-        return None
+        return True
 
     def _succeeded(self, issuer: Issuer) -> timedelta:
         self._memory.issuers[issuer.directory] = state.IssuerState()
@@ -242,18 +228,21 @@ class Renewer:
             return timedelta(seconds=self._timing.look_again)
         return next_check(published.not_before, published.not_after, self._timing)
 
-    def _failed(self, issuer: Issuer, failed: _IssuerFailure) -> None:
-        why = failed.failure
-        say(f"{failed.kind} at {failed.directory} failed: {why.error}")
+    def _failed(self, issuer: Issuer, kind: str, directory: str, why: AcmeFailure, *, counted: bool = False) -> bool:
+        """Record a failure and set the issuer's back-off; return False, since there is no certificate.
+
+        `counted`: whether there was an order, which counts against the issuer's rate limits.
+        """
+        say(f"{kind} at {directory} failed: {why.error}")
         say(why.hint)
-        self._status.attempted(failed.kind, failed.directory, why)
+        self._status.attempted(kind, directory, why)
         issuer_state = self._memory.for_issuer(issuer.directory)
         issuer_state.failures += 1
-        issuer_state.real_failures += failed.counted
+        issuer_state.real_failures += counted
         issuer_state.limited = why.not_before is not None
         # A dry run follows the first failure if the issuer has a staging directory. An order that fails after a
         # successful dry run, or without one, is retried rarely.
-        if not failed.counted or (issuer.staging is not None and issuer_state.real_failures == 1):
+        if not counted or (issuer.staging is not None and issuer_state.real_failures == 1):
             wait = back_off(issuer_state.failures, self._timing.rehearsals, self._timing)
         else:
             wait = back_off(issuer_state.real_failures, self._timing.attempts, self._timing)
@@ -261,6 +250,7 @@ class Renewer:
         issuer_state.not_before = iso(later)
         if "forgotten the account" in why.hint:
             self._certbot.forget_account(issuer)
+        return False
 
     def _is_backing_off(self, issuer: Issuer) -> bool:
         issuer_state = self._memory.for_issuer(issuer.directory)
