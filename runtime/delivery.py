@@ -18,6 +18,8 @@ _FOLDER = Path(__file__).parent
 _IN_STRINGS = {tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
 _BEFORE_A_STATEMENT = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 _IMPORT = re.compile(r"(?m)^from open_webui_edge\.runtime\.contract import (?P<names>\([^)]*\)|.*)$")
+# An escaped character, or a quoted text that ends; a backslash in single quotes is a plain character.
+_WITHOUT_OPEN_QUOTE = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""")
 _HEREDOC = re.compile(r"<<-?\s*['\"]?(\w+)")
 
 
@@ -132,14 +134,6 @@ def _without_blank_lines(text: str) -> str:
 
 def _open_quote(line: str, quote: str) -> str:
     """Return the quotation mark that is open at the end of a line; `quote` is the one that was open at its start."""
-    escaped = False
-    for character in line:
-        if escaped:
-            escaped = False
-        elif character == "\\" and quote != "'":
-            escaped = True
-        elif quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-    return quote
+    rest = _WITHOUT_OPEN_QUOTE.sub("", f"{quote}{line}")
+    # Of the marks that are left, the first one is open, and the others are quoted by it.
+    return next((character for character in rest if character in "'\""), "")

@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from open_webui_edge.runtime.contract import CONFIG_DIR, DATA_DIR
 
@@ -49,29 +50,31 @@ _COUNTED_TABLES = {"users": "user", "chats": "chat", "messages": "chat_message",
 
 
 def main(words: list[str]) -> int:
-    """Run one command; cli/backup calls them by these names."""
-    commands: dict[str, Callable[[], None]] = {
+    """Run one command, and print its answer; cli/backup calls them by these names."""
+    commands: dict[str, Callable[..., object]] = {
         "copy": copy,
         "serve": serve,
-        "counts": lambda: print(json.dumps(counts(DATA / DATABASE))),  # noqa: T201 - its answer
-        "version": lambda: print(version()),  # noqa: T201 - its answer
+        "counts": lambda: json.dumps(counts(DATA / DATABASE)),
+        "version": version,
         "check": check,
-        "merge": lambda: merge("".join(words[1:])),
+        "merge": merge,
         "swap": swap,
         "settle": commit,
         "begin_undo": begin_undo,
         "undo": undo,
-        "mark": lambda: print(mark()),  # noqa: T201 - its answer
-        "note_other_key": lambda: record_key_change(words[1]),
-        "other_key": lambda: print(key_change()),  # noqa: T201 - its answer, which is not displayed
-        "unfinished": lambda: print(progress()),  # noqa: T201 - its answer
+        "mark": mark,
+        "note_other_key": record_key_change,
+        "other_key": key_change,
+        "unfinished": progress,
         "finish": finish,
     }
     try:
-        commands[words[0]]()
+        answer = commands[words[0]](*words[1:])
     except (OSError, sqlite3.Error, ValueError) as fault:
         sys.stderr.write(f"{fault}\n")
         return 1
+    if answer is not None:
+        print(answer)  # noqa: T201 - of "other_key", the caller does not display it
     return 0
 
 
@@ -99,34 +102,26 @@ def serve() -> None:
 
 
 def copy() -> None:
-    """Copy the database and the vectors into the other volume, with a manifest."""
+    """Copy the database and the vectors into the other volume.
+
+    With a manifest, restic's tags, and the list of files that restic must not read from the data volume.
+    """
     for old in ("files", "manifest.json", "tags"):
         _remove(COPY / old)
     files = COPY / "files"
     files.mkdir(parents=True)
     _copy_vectors(files)
     copy_database(DATA / DATABASE, files / DATABASE)
-    manifest: dict[str, object] = {
-        "format": 1,
-        "database": "sqlite",
-        "open_webui": version(),
-        "counts": counts(files / DATABASE),
-    }
-    write_manifest(manifest, [f"/{DATABASE}{end}" for end in ("", *_JOURNALS)] + [f"/{VECTORS}"])
-
-
-def write_manifest(manifest: dict[str, object], excluded: list[str]) -> None:
-    """Write the manifest of the copy, restic's tags, and the files that restic must not read from the data volume."""
+    counted = counts(files / DATABASE)
+    manifest = {"format": 1, "database": "sqlite", "open_webui": version(), "counts": counted}
     if (CONFIG / "secret_key").exists():
         _write(COPY / "secret_key", (CONFIG / "secret_key").read_text(encoding="utf-8"))
     else:
         _remove(COPY / "secret_key")
-    excluded += [f"/{path}" for path in EXCLUDED]
-    _write(COPY / "excluded", "".join(f"/backup/data{path}\n" for path in excluded))
-    counted = manifest["counts"]
-    assert isinstance(counted, dict)  # noqa: S101 - for the type checker
+    excluded = (*(f"{DATABASE}{end}" for end in ("", *_JOURNALS)), VECTORS, *EXCLUDED)
+    _write(COPY / "excluded", "".join(f"/backup/data/{path}\n" for path in excluded))
     _write(COPY / "manifest.json", json.dumps(manifest))
-    _write(COPY / "tags", ",".join(f"{name}={number}" for name, number in counted.items()))  # pyright: ignore[reportUnknownVariableType] - of JSON
+    _write(COPY / "tags", ",".join(f"{name}={number}" for name, number in counted.items()))
 
 
 def _copy_vectors(files: Path) -> None:
@@ -206,49 +201,62 @@ def check() -> None:
         ValueError: it is damaged.
 
     """
-    new = DATA / STAGING / "new"
-    faults = list(_faults_of_uploads(new))
-    database = new / "copy" / "files" / DATABASE
+    faults = list(_faults_of_uploads())
+    database = _backup("files") / DATABASE
     if database.exists():
         with contextlib.closing(sqlite3.connect(database)) as connection:
             (answer,) = connection.execute("PRAGMA integrity_check").fetchone()
         if answer != "ok":
             faults.append(f"the database: {answer}")
-        manifest = json.loads((new / "copy" / "manifest.json").read_text(encoding="utf-8"))
-        counted = counts(database)
-        if counted != manifest["counts"]:
-            faults.append(f"the manifest has {manifest['counts']}, and the database {counted}")
+        expected, counted = _manifest()["counts"], counts(database)
+        if counted != expected:
+            faults.append(f"the manifest has {expected}, and the database {counted}")
     # Files must be on the disk before renames swap them in.
     os.sync()
     if faults:
         raise ValueError("The restored data differs from the backup: " + "; ".join(faults[:5]))
 
 
-def _faults_of_uploads(new: Path) -> Iterator[str]:
-    listed = new / "copy" / "uploads.sha256"
-    if not listed.exists():
-        return
-    for line in listed.read_text(encoding="utf-8").splitlines():
-        expected, name = _listed(line)
-        path = new / "data" / name.removeprefix("./")
+def _faults_of_uploads() -> Iterator[str]:
+    for name, expected in (_listed_uploads() or {}).items():
+        path = _staged("new") / "data" / name.removeprefix("./")
         if not path.is_file():
             yield f"{name} is missing"
-        elif _sha256(path) != expected:
-            yield f"{name} has different content"
+        else:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                    yield f"{name} has different content"
 
 
-def _listed(line: str) -> tuple[str, str]:
-    """Return sum and name of a line of sha256sum, which marks escaped names with a leading backslash."""
-    expected, _, name = line.partition("  ")
-    if not expected.startswith("\\"):
-        return expected, name
+def _listed_uploads() -> dict[str, str] | None:
+    """Return name -> sum of the backup's uploads, None if they are not listed.
+
+    A line of sha256sum marks an escaped name with a leading backslash.
+    """
+    listed = _backup("uploads.sha256")
+    if not listed.exists():
+        return None
     escaped = {"\\\\": "\\", "\\n": "\n", "\\r": "\r"}
-    return expected[1:], re.sub(r"\\[\\nr]", lambda match: escaped[match[0]], name)
+    uploads: dict[str, str] = {}
+    for line in listed.read_text(encoding="utf-8").splitlines():
+        expected, _, name = line.partition("  ")
+        if expected.startswith("\\"):
+            expected, name = expected[1:], re.sub(r"\\[\\nr]", lambda match: escaped[match[0]], name)
+        uploads[name] = expected
+    return uploads
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _staged(name: str) -> Path:
+    return DATA / STAGING / name
+
+
+def _backup(name: str) -> Path:
+    """Return the path of something that was copied for the staged backup."""
+    return _staged("new") / "copy" / name
+
+
+def _manifest() -> dict[str, Any]:
+    return json.loads(_backup("manifest.json").read_text(encoding="utf-8"))
 
 
 def merge(mark: str = "") -> None:
@@ -256,10 +264,9 @@ def merge(mark: str = "") -> None:
 
     `mark` is the comment that the restored PostgreSQL database will have; "" with SQLite.
     """
-    staging = DATA / STAGING
-    new, old = staging / "new" / "data", staging / "old"
+    new, old = _staged("new") / "data", _staged("old")
     old.mkdir(exist_ok=True)
-    _write(staging / _MERGING, mark)
+    _write(_staged(_MERGING), mark)
     for path in list(_files_below(new)) if new.exists() else []:
         place = path.relative_to(new)
         if str(place) == JOURNAL:
@@ -273,8 +280,7 @@ def merge(mark: str = "") -> None:
 
 def swap() -> None:
     """Swap in the database and the vectors; after the last rename the volume holds the backup."""
-    staging = DATA / STAGING
-    files, old = staging / "new" / "copy" / "files", staging / "old"
+    files, old = _backup("files"), _staged("old")
     merge()
     if (DATA / VECTORS).exists() and not (old / VECTORS).exists():
         (DATA / VECTORS).replace(old / VECTORS)
@@ -283,7 +289,11 @@ def swap() -> None:
         (files / VECTORS).replace(DATA / VECTORS)
     database = DATA / DATABASE
     if database.exists():
-        _checkpoint(database)
+        # Its journal is written into it, so that the file alone is complete.
+        with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection:
+            connection.execute("PRAGMA journal_mode=DELETE")
+        for end in _JOURNALS:
+            _remove(database.with_name(f"{database.name}{end}"))
         _link_aside(database, old / DATABASE)
     (files / DATABASE).replace(database)
     commit()
@@ -291,37 +301,32 @@ def swap() -> None:
 
 def commit() -> None:
     """Record that the database is the backup's, and its version; the replaced files are still there."""
-    staging = DATA / STAGING
-    if not (staging / _IN_PLACE).exists():
-        _update_journal(staging)
-        _write(staging / _IN_PLACE, "")
-
-
-def _update_journal(staging: Path) -> None:
-    """Set the upgrade journal to the version of the backup; its snapshots belong to this volume, and stay."""
-    journal, replaced = DATA / JOURNAL, staging / "old" / JOURNAL
-    manifest = json.loads((staging / "new" / "copy" / "manifest.json").read_text(encoding="utf-8"))
+    if _staged(_IN_PLACE).exists():
+        return
+    # The upgrade journal gets the version of the backup; its snapshots belong to this volume, and stay.
+    journal, replaced = DATA / JOURNAL, _staged("old") / JOURNAL
+    restored = _manifest()["open_webui"]
     if journal.exists():
         _link_aside(journal, replaced)
     elif not replaced.exists():
-        _write(staging / _WITHOUT_JOURNAL, "")
+        _write(_staged(_WITHOUT_JOURNAL), "")
     own: dict[str, object] = {"kept": None, "unwanted": []}
     if replaced.exists():
         own = json.loads(replaced.read_text(encoding="utf-8"))
-    _write(journal, json.dumps({**own, "version": manifest["open_webui"], "attempt": None}))
+    _write(journal, json.dumps({**own, "version": restored, "attempt": None}))
+    _write(_staged(_IN_PLACE), "")
 
 
 def begin_undo() -> None:
     """Record that the restore is being rolled back, so that an interrupted rollback is resumed."""
-    if (DATA / STAGING / _MERGING).exists():
-        _write(DATA / STAGING / _UNDOING, "")
+    if _staged(_MERGING).exists():
+        _write(_staged(_UNDOING), "")
 
 
 def undo() -> None:
     """Roll back: move the replaced files back, and delete the staged backup."""
-    staging = DATA / STAGING
-    old = staging / "old"
-    if not (staging / _MERGING).exists():
+    old = _staged("old")
+    if not _staged(_MERGING).exists():
         _discard()
         return
     begin_undo()
@@ -339,14 +344,14 @@ def undo() -> None:
             _remove(DATA / f"{DATABASE}{end}")
     for path in list(_files_below(old)):
         path.replace(DATA / path.relative_to(old))
-    if (staging / _WITHOUT_JOURNAL).exists():
+    if _staged(_WITHOUT_JOURNAL).exists():
         _remove(DATA / JOURNAL)
     _discard()
 
 
 def _swapped_in() -> bool:
     """Return whether the staged SQLite database was moved into place."""
-    files = DATA / STAGING / "new" / "copy" / "files"
+    files = _backup("files")
     return files.exists() and not (files / DATABASE).exists()
 
 
@@ -356,48 +361,42 @@ def progress() -> str:
     `back`: a rollback had begun. `forwards`: the database is in place. `merging`: it is not, or it is in PostgreSQL.
     "": no restore had begun to change anything.
     """
-    staging = DATA / STAGING
-    if not (staging / _MERGING).exists():
+    if not _staged(_MERGING).exists():
         return ""
-    if (staging / _UNDOING).exists():
+    if _staged(_UNDOING).exists():
         return "back"
-    if (staging / _IN_PLACE).exists() or _swapped_in():
+    if _staged(_IN_PLACE).exists() or _swapped_in():
         return "forwards"
     return "merging"
 
 
 def mark() -> str:
     """Return the comment of the PostgreSQL database that this restore swaps in; "" if there is none."""
-    merging = DATA / STAGING / _MERGING
+    merging = _staged(_MERGING)
     return merging.read_text(encoding="utf-8") if merging.exists() else ""
 
 
 def record_key_change(own: str) -> None:
     """Record that the stack's secret key is about to change to the backup's, and the kind of the stack's own key."""
-    note = DATA / STAGING / _KEY_CHANGE
-    if not note.exists():
-        _write(note, own)
+    if not _staged(_KEY_CHANGE).exists():
+        _write(_staged(_KEY_CHANGE), own)
 
 
 def key_change() -> str:
     """Return the recorded kind of key and the backup's secret key; "" if the change has not begun."""
-    staging = DATA / STAGING
-    note = staging / _KEY_CHANGE
-    return (
-        f"{note.read_text(encoding='utf-8')} {(staging / 'new' / 'copy' / 'secret_key').read_text(encoding='utf-8')}"
-        if note.exists()
-        else ""
-    )
+    note = _staged(_KEY_CHANGE)
+    if not note.exists():
+        return ""
+    return f"{note.read_text(encoding='utf-8')} {_backup('secret_key').read_text(encoding='utf-8')}"
 
 
 def finish() -> None:
     """Delete the replaced files, and uploads that are not in the backup."""
-    staging = DATA / STAGING
-    listed = staging / "new" / "copy" / "uploads.sha256"
+    listed = _listed_uploads()
     unknown: list[Path] = []
-    if listed.exists():
-        known = {_listed(line)[1].removeprefix("./") for line in listed.read_text(encoding="utf-8").splitlines()}
-        began = (staging / _MERGING).stat().st_ctime
+    if listed is not None:
+        known = {name.removeprefix("./") for name in listed}
+        began = _staged(_MERGING).stat().st_ctime
         # Later uploads belong to the restored data.
         unknown = [
             path
@@ -418,14 +417,6 @@ def _discard(others: Iterable[Path] = ()) -> None:
         for path in others:
             path.unlink()
         _remove(discarded)
-
-
-def _checkpoint(database: Path) -> None:
-    """Write the database's journal into it, so that the file alone is complete."""
-    with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection:
-        connection.execute("PRAGMA journal_mode=DELETE")
-    for end in _JOURNALS:
-        _remove(database.with_name(f"{database.name}{end}"))
 
 
 def _link_aside(path: Path, aside: Path) -> None:

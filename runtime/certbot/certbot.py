@@ -8,15 +8,16 @@ import subprocess
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from . import acme_errors, key_pair
+from .acme_errors import AcmeFailure
 from .handover import VOLUME, WEBROOT
 from .key_pair import CertificateAndKey
-from .log import say
-from .settings import Issuer, Settings
-from .state import PRIVATE, write
+from .settings import Issuer, Settings, read
+from .state import PRIVATE, say, write
 
 HOME = Path("/etc/letsencrypt")
 _LINEAGE = "edge"
@@ -69,6 +70,11 @@ class Certbot:
             raise ValueError(issuer.directory)
         return self._run(issuer, issuer.staging, "--dry-run")
 
+    def explain(self, output: str, directory: str, log: str = "") -> AcmeFailure:
+        """Return why an attempt at an issuer failed: the error of certbot's run, or one outside of it."""
+        request = acme_errors.Request(self._settings.names, self._settings.challenge, directory, datetime.now(UTC))
+        return acme_errors.explain(output, log, request)
+
     def lineage(self) -> CertificateAndKey | None:
         """Return certbot's certificate; remove one whose files a killed certbot left incomplete."""
         configuration, live, archive = _RENEWAL, HOME / "live" / _LINEAGE, HOME / "archive" / _LINEAGE
@@ -97,7 +103,7 @@ class Certbot:
         settings = self._settings
         proof = ["--dns-route53"] if settings.challenge == "dns-01" else ["--webroot", "--webroot-path", str(WEBROOT)]
         words = ["certbot", "certonly", when, "--non-interactive", "--agree-tos", "--no-eff-email"]
-        words += ["--config", str(self._secrets(issuer)), "--server", directory]
+        words += ["--config", self._secrets(issuer), "--server", directory]
         words += ["--cert-name", _LINEAGE, "--renew-with-new-domains"]
         words += ["--key-type", "ecdsa", "--elliptic-curve", "secp256r1", "--max-log-backups", "0", *proof]
         if issuer.profile is not None:
@@ -123,7 +129,6 @@ class Certbot:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
             errors="replace",
             encoding="utf-8",
         )
@@ -144,10 +149,11 @@ class Certbot:
                 say(f"certbot: {line}")
         return CertbotResult(process.returncode == 0, output, log)
 
-    def _secrets(self, issuer: Issuer) -> Path:
+    def _secrets(self, issuer: Issuer) -> str:
         lines = ["register-unsafely-without-email = true" if issuer.email is None else f"email = {issuer.email}"]
-        if issuer.key_id is not None and issuer.hmac_key is not None:
-            lines += [f"eab-kid = {issuer.key_id}", f"eab-hmac-key = {issuer.hmac_key}"]
+        account = issuer.external_account
+        if account:
+            lines += [f"eab-kid = {account['key_id']}", f"eab-hmac-key = {account['hmac_key']}"]
         return _write_private("certbot.ini", "\n".join(lines))
 
     def _trust(self) -> Mapping[str, str]:
@@ -156,7 +162,7 @@ class Certbot:
         if not given:
             return {}
         roots = [path.read_text(encoding="utf-8") for path in map(Path, _SYSTEM_ROOTS) if path.exists()][:1]
-        return {"REQUESTS_CA_BUNDLE": str(_write_private("authorities.pem", "\n".join([*roots, *given])))}
+        return {"REQUESTS_CA_BUNDLE": _write_private("authorities.pem", "\n".join([*roots, *given]))}
 
     def _route53(self) -> Mapping[str, str]:
         """Return the variables with the paths of AWS's configuration; without keys boto3 uses the machine's role."""
@@ -166,10 +172,10 @@ class Certbot:
         configuration = ["[default]", f"region = {given.region or 'us-east-1'}"]
         if given.endpoint is not None:
             configuration.append(f"endpoint_url = {given.endpoint}")
-        variables = {"AWS_CONFIG_FILE": str(_write_private("aws.ini", "\n".join(configuration)))}
+        variables = {"AWS_CONFIG_FILE": _write_private("aws.ini", "\n".join(configuration))}
         if given.access_key_id is not None and given.secret_access_key is not None:
             keys = [f"aws_access_key_id = {given.access_key_id}", f"aws_secret_access_key = {given.secret_access_key}"]
-            variables["AWS_SHARED_CREDENTIALS_FILE"] = str(_write_private("keys.ini", "\n".join(["[default]", *keys])))
+            variables["AWS_SHARED_CREDENTIALS_FILE"] = _write_private("keys.ini", "\n".join(["[default]", *keys]))
         return variables
 
 
@@ -218,8 +224,33 @@ def exclusive() -> Generator[None]:
         yield
 
 
-def _write_private(name: str, content: str) -> Path:
-    file = PRIVATE / name
-    file.touch(0o600)
-    file.write_text(f"{content}\n", encoding="utf-8")
-    return file
+def _write_private(name: str, content: str) -> str:
+    write(PRIVATE / name, f"{content}\n".encode(), 0o600)
+    return str(PRIVATE / name)
+
+
+def dry_run() -> int:
+    """`make certificate-dry-run`: a full renewal at each staging directory; return 0 if all of them succeed."""
+    settings = read()
+    certbot = Certbot(settings)
+    results: list[bool] = []
+    for issuer in settings.issuers:
+        if issuer.staging is None:
+            _answer(
+                f"{issuer.directory}: no staging directory is known, and a real attempt would count against its rate"
+                " limits; set certificate.lets_encrypt.staging_directory."
+            )
+            continue
+        with exclusive():
+            result = certbot.dry_run(issuer)
+        results.append(result.succeeded)
+        if result.succeeded:
+            _answer(f"{issuer.staging}: the dry run succeeded for {', '.join(settings.names)}.")
+        else:
+            why = certbot.explain(result.output, issuer.staging, result.log)
+            _answer(f"{issuer.staging}: the dry run failed: {why.error}\n{why.hint}")
+    return 0 if results and all(results) else 1
+
+
+def _answer(words: str) -> None:
+    print(words, flush=True)  # noqa: T201 - the command's output

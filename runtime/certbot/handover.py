@@ -1,12 +1,8 @@
 """Publishes the certificate in the volume from which the proxy installs it, and checks that the proxy serves it."""
 
-import os
 import shutil
 import socket
 import ssl
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -14,6 +10,7 @@ from cryptography import x509
 from . import key_pair
 from .key_pair import CertificateAndKey
 from .settings import Settings
+from .state import write
 
 VOLUME = Path("/var/lib/open-webui-edge")
 WEBROOT = VOLUME / "webroot"
@@ -52,11 +49,7 @@ def publish(new: CertificateAndKey) -> None:
     try:
         unfinished.mkdir(mode=0o700)
         for name, content in (("certificate.pem", new.certificate), ("private_key.pem", new.private_key)):
-            descriptor = os.open(unfinished / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
+            write(unfinished / name, content, 0o600)
         # Left by an interrupted call: a folder that is published would not be published again.
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
@@ -76,16 +69,7 @@ def prune(serial: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@dataclass(frozen=True)
-class ServedCertificate:
-    """The certificate that the proxy serves."""
-
-    serial: str
-    names: tuple[str, ...]
-    not_after: datetime
-
-
-def served(settings: Settings) -> ServedCertificate:
+def served(settings: Settings) -> x509.Certificate:
     """Return the certificate that the proxy serves.
 
     Raises:
@@ -104,13 +88,4 @@ def served(settings: Settings) -> ServedCertificate:
             der = secured.getpeercert(binary_form=True)
     if der is None:
         raise ConnectionError("it serves no certificate")
-    leaf = x509.load_der_x509_certificate(der)
-    names: list[str] = []
-    with suppress(x509.ExtensionNotFound):
-        extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        names = extension.value.get_values_for_type(x509.DNSName)
-    return ServedCertificate(
-        serial=key_pair.serial_of(leaf),
-        names=tuple(name.lower() for name in names),
-        not_after=leaf.not_valid_after_utc,
-    )
+    return x509.load_der_x509_certificate(der)

@@ -65,19 +65,27 @@ def read(certificate: bytes, private_key: bytes) -> CertificateAndKey:
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if leaf.public_key().public_bytes(*form) != key.public_key().public_bytes(*form):
         raise UnusableError("the private key does not belong to the certificate")
-    try:
-        alternatives = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        raise UnusableError("the certificate has no subject alternative names") from None
+    names = names_of(leaf)
+    if names is None:
+        raise UnusableError("the certificate has no subject alternative names")
     return CertificateAndKey(
         certificate=certificate,
         private_key=private_key,
-        names=tuple(name.lower() for name in alternatives.get_values_for_type(x509.DNSName)),
+        names=names,
         serial=serial_of(leaf),
         issuer=leaf.issuer.rfc4514_string(),
         not_before=leaf.not_valid_before_utc,
         not_after=leaf.not_valid_after_utc,
     )
+
+
+def names_of(certificate: x509.Certificate) -> tuple[str, ...] | None:
+    """Return the DNS names; None if the certificate has no subject alternative names."""
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None
+    return tuple(name.lower() for name in alternatives.get_values_for_type(x509.DNSName))
 
 
 def serial_of(certificate: x509.Certificate) -> str:

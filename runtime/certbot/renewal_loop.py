@@ -5,18 +5,19 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from . import acme_errors, handover, state
+from cryptography import x509
+
+from . import handover, state
 from .acme_errors import AcmeFailure
-from .certbot import Certbot, CertbotResult, disk_error, exclusive
-from .key_pair import CertificateAndKey
-from .log import say
+from .certbot import Certbot, disk_error, exclusive
+from .key_pair import CertificateAndKey, names_of, serial_of
 from .settings import Issuer, Settings, Timing, read
-from .status import StatusFile
+from .state import iso, say
 
 _LONGEST_RATE_LIMIT = timedelta(days=8)
 """Issuers' rate limits last at most a week."""
@@ -39,15 +40,96 @@ def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(0)
 
 
-@dataclass(frozen=True)
-class _IssuerFailure:
-    """One issuer's failure."""
+class StatusFile:
+    """One JSON document, rewritten at each change."""
 
-    failure: AcmeFailure
-    kind: str
-    directory: str
-    counted: bool = False
-    """Whether there was an order, which counts against the issuer's rate limits."""
+    def __init__(self, settings: Settings, memory: state.Memory) -> None:
+        """Start with the last attempt of an earlier container; everything else may have changed since."""
+        before = state.read_status() or {}
+        self._memory = memory
+        self._proxy = str(settings.proxy)
+        self.unserved_serial: str | None = None
+        self._document: dict[str, Any] = {
+            "wanted": list(settings.names),
+            "names": [],
+            "issuer": None,
+            "serial": None,
+            "not_before": None,
+            "not_after": None,
+            "renew_from": None,
+            "next_attempt": None,
+            "attempts": memory.attempts,
+            "last_attempt": before.get("last_attempt"),
+            "served": None,
+        }
+        self._write()
+
+    def published(self, pair: CertificateAndKey) -> None:
+        """Record the published certificate."""
+        self._set(
+            names=list(pair.names),
+            issuer=pair.issuer,
+            serial=pair.serial,
+            not_before=iso(pair.not_before),
+            not_after=iso(pair.not_after),
+            renew_from=iso(pair.renew_from),
+        )
+
+    def attempted(self, kind: str, directory: str, why: AcmeFailure | None = None) -> None:
+        """Record an attempt, and its failure."""
+        self._set(
+            last_attempt={
+                "at": iso(_now()),
+                "kind": kind,
+                "directory": directory,
+                "error": None if why is None else why.error,
+                "hint": None if why is None else why.hint,
+            }
+        )
+
+    def next_attempt(self, moment: datetime) -> None:
+        """Record the time of the next attempt."""
+        self._set(next_attempt=iso(moment), attempts=self._memory.attempts)
+
+    def served(self, certificate: x509.Certificate) -> bool:
+        """Record the certificate that the proxy serves; return whether it changed."""
+        last = self._document["last_attempt"]
+        if self.unserved_serial is not None and last is not None and last["kind"] == "offer":
+            self._document["last_attempt"] = {**last, "error": None, "hint": None}
+        self.unserved_serial = None
+        before = self._document["served"]
+        serial, names = serial_of(certificate), list(names_of(certificate) or ())
+        self._set(served={"serial": serial, "names": names, "not_after": iso(certificate.not_valid_after_utc)})
+        return before is None or bool(before["serial"] != serial)
+
+    def not_served(self, serial: str, why: str) -> None:
+        """Record that the published certificate is not served."""
+        if self.unserved_serial == serial:
+            return
+        self.unserved_serial = serial
+        error = f"the certificate {serial} is offered, and {why}"
+        hint = (
+            "The proxy installs an offered certificate within a minute; its log says why it did not"
+            " (make logs ROLE=nginx)."
+        )
+        say(f"{error}. {hint}")
+        self.attempted("offer", self._proxy, AcmeFailure(error, hint))
+
+    def _set(self, **changed: object) -> None:
+        before = dict(self._document)
+        self._document.update(changed)
+        if self._document != before:
+            self._write()
+
+    def _write(self) -> None:
+        # The copy in memory is current even if the disk is full; without it the health check reads the other file.
+        with suppress(OSError):
+            state.write_status(self._document, state.TMP_COPY)
+        try:
+            state.write_status(self._document)
+            state.write(state.METRICS_FILE, state.metrics(self._document).encode(), 0o644)
+        except OSError as error:
+            say(f"the status cannot be written: {error}")
 
 
 class Renewer:
@@ -93,45 +175,40 @@ class Renewer:
                 continue
             attempted = True
             is_stale = lineage is not None and not self._is_from_an_issuer(lineage)
-            failed = self._request(issuer, lineage if usable else None, is_stale=is_stale)
-            if failed is None:
+            if self._request(issuer, lineage if usable else None, is_stale=is_stale):
                 return self._succeeded(issuer)
-            self._failed(issuer, failed)
         if attempted:
             self._memory.attempts += 1
             self._save()
         return self._next_retry()
 
-    def _request(self, issuer: Issuer, lineage: CertificateAndKey | None, *, is_stale: bool) -> _IssuerFailure | None:
-        """Ask one issuer, after a failure first in a dry run; return why there is still no certificate."""
+    def _request(self, issuer: Issuer, lineage: CertificateAndKey | None, *, is_stale: bool) -> bool:
+        """Ask one issuer, after a failure first in a dry run; return whether there is a certificate for now."""
         kind = "issue" if lineage is None else "renewal"
         no_room = disk_error()
         if no_room is not None:
-            return _IssuerFailure(
-                self._failure_of(_synthetic_result(no_room), issuer.directory), kind, issuer.directory
-            )
+            return self._failed(issuer, kind, issuer.directory, self._certbot.explain(no_room, issuer.directory))
         if issuer.staging is not None and self._memory.for_issuer(issuer.directory).failures:
             say(f"dry run at {issuer.staging}, since the last attempt failed")
             result = self._certbot.dry_run(issuer)
             if not result.succeeded:
-                return _IssuerFailure(self._failure_of(result, issuer.staging), "dry run", issuer.staging)
+                why = self._certbot.explain(result.output, issuer.staging, result.log)
+                return self._failed(issuer, "dry run", issuer.staging, why)
             self._status.attempted("dry run", issuer.staging)
         result = self._certbot.issue(issuer, renew=is_stale)
         is_due = result.has_ordered or is_stale or lineage is None or _now() >= lineage.renew_from
-        if not result.succeeded and not is_due:
-            # Certbot fetches the directory before it knows whether a renewal is due; that error is no failure yet.
-            why = self._failure_of(result, issuer.directory)
-            say(f"{issuer.directory} could not be asked whether to renew already: {why.error}")
-            return None
         if not result.succeeded:
-            return _IssuerFailure(
-                self._failure_of(result, issuer.directory), kind, issuer.directory, result.has_ordered
-            )
+            why = self._certbot.explain(result.output, issuer.directory, result.log)
+            if is_due:
+                return self._failed(issuer, kind, issuer.directory, why, counted=result.has_ordered)
+            # Certbot fetches the directory before it knows whether a renewal is due; that error is no failure yet.
+            say(f"{issuer.directory} could not be asked whether to renew already: {why.error}")
+            return True
         new = self._certbot.lineage()
         error = "certbot stored no certificate" if new is None else new.validation_error(self._settings.names, _now())
         if new is None or error is not None:
-            why = self._failure_of(_synthetic_result(f"{error}"), issuer.directory)
-            return _IssuerFailure(why, kind, issuer.directory, counted=True)
+            why = self._certbot.explain(str(error), issuer.directory)
+            return self._failed(issuer, kind, issuer.directory, why, counted=True)
         if lineage is None or new.serial != lineage.serial:
             say(f"{kind}: {issuer.directory} issued {new.serial}, valid until {new.not_after:%F %T} UTC")
             self._memory.issued = {"serial": new.serial, "directory": issuer.directory, "profile": issuer.profile}
@@ -140,11 +217,7 @@ class Renewer:
             # The cause of the last failure is gone, and nothing is due.
             self._status.attempted(kind, issuer.directory)
         self._publish(new)
-        return None
-
-    def _failure_of(self, result: CertbotResult, directory: str) -> AcmeFailure:
-        request = acme_errors.Request(self._settings.names, self._settings.challenge, directory, _now())
-        return acme_errors.explain(result.output, result.log, request)
+        return True
 
     def _succeeded(self, issuer: Issuer) -> timedelta:
         self._memory.issuers[issuer.directory] = state.IssuerState()
@@ -155,25 +228,29 @@ class Renewer:
             return timedelta(seconds=self._timing.look_again)
         return next_check(published.not_before, published.not_after, self._timing)
 
-    def _failed(self, issuer: Issuer, failed: _IssuerFailure) -> None:
-        why = failed.failure
-        say(f"{failed.kind} at {failed.directory} failed: {why.error}")
+    def _failed(self, issuer: Issuer, kind: str, directory: str, why: AcmeFailure, *, counted: bool = False) -> bool:
+        """Record a failure and set the issuer's back-off; return False, since there is no certificate.
+
+        `counted`: whether there was an order, which counts against the issuer's rate limits.
+        """
+        say(f"{kind} at {directory} failed: {why.error}")
         say(why.hint)
-        self._status.attempted(failed.kind, failed.directory, why)
+        self._status.attempted(kind, directory, why)
         issuer_state = self._memory.for_issuer(issuer.directory)
         issuer_state.failures += 1
-        issuer_state.real_failures += failed.counted
+        issuer_state.real_failures += counted
         issuer_state.limited = why.not_before is not None
         # A dry run follows the first failure if the issuer has a staging directory. An order that fails after a
         # successful dry run, or without one, is retried rarely.
-        if not failed.counted or (issuer.staging is not None and issuer_state.real_failures == 1):
+        if not counted or (issuer.staging is not None and issuer_state.real_failures == 1):
             wait = back_off(issuer_state.failures, self._timing.rehearsals, self._timing)
         else:
             wait = back_off(issuer_state.real_failures, self._timing.attempts, self._timing)
         later = max(_now() + wait, why.not_before) if why.not_before is not None else _now() + wait
-        issuer_state.not_before = state.iso(later)
+        issuer_state.not_before = iso(later)
         if "forgotten the account" in why.hint:
             self._certbot.forget_account(issuer)
+        return False
 
     def _is_backing_off(self, issuer: Issuer) -> bool:
         issuer_state = self._memory.for_issuer(issuer.directory)
@@ -205,7 +282,7 @@ class Renewer:
             try:
                 handover.publish(new)
             except OSError as error:
-                why = self._failure_of(_synthetic_result(str(error)), str(handover.PUBLISHED))
+                why = self._certbot.explain(str(error), str(handover.PUBLISHED))
                 say(f"the certificate cannot be offered: {why.error}. {why.hint}")
                 self._status.attempted("offer", str(handover.PUBLISHED), why)
                 return
@@ -222,14 +299,15 @@ class Renewer:
         while True:
             try:
                 served = handover.served(self._settings)
-                why = f"the proxy serves {served.serial}"
             except OSError as error:
-                served, why = None, f"the proxy does not answer ({error})"
-            if served is not None and served.serial == published.serial:
-                if self._status.served(served):
-                    say(f"the proxy serves {served.serial}")
-                    handover.prune(served.serial)
-                return True
+                why = f"the proxy does not answer ({error})"
+            else:
+                why = f"the proxy serves {serial_of(served)}"
+                if serial_of(served) == published.serial:
+                    if self._status.served(served):
+                        say(why)
+                        handover.prune(published.serial)
+                    return True
             if time.monotonic() >= deadline:
                 self._status.not_served(published.serial, why)
                 return False
@@ -260,11 +338,6 @@ def back_off(failures: int, first_and_longest: Sequence[float], timing: Timing) 
 
 def _with_jitter(seconds: float, timing: Timing) -> timedelta:
     return timedelta(seconds=seconds * random.uniform(1 - timing.jitter, 1 + timing.jitter))  # noqa: S311 - no secret
-
-
-def _synthetic_result(words: str) -> CertbotResult:
-    """Return a result for an error outside certbot's run."""
-    return CertbotResult(succeeded=False, output=words, log="")
 
 
 def _now() -> datetime:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,17 @@ class Issuer:
     """An ACME issuer."""
 
     directory: str
-    directory_ca: str | None
-    email: str | None
-    key_id: str | None
-    hmac_key: str | None
-    profile: str | None
-    staging: str | None
-    """Its staging directory for dry runs, with rate limits of its own; None if there is none."""
+    directory_ca: str | None = None
+    email: str | None = None
+    external_account: Mapping[str, str] | None = None
+    """Its `key_id` and `hmac_key`."""
+    profile: str | None = None
+    staging_directory: str | None = None
+
+    @property
+    def staging(self) -> str | None:
+        """Its staging directory for dry runs, with rate limits of its own; None if there is none."""
+        return self.staging_directory or _OWN_STAGING.get(self.directory)
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,9 @@ class Settings:
     """Changes with any setting that can make a failed attempt succeed."""
 
 
-def read(file: Path = FILE) -> Settings:
+def read() -> Settings:
     """Read the settings."""
-    return parse(json.loads(file.read_text(encoding="utf-8")))
+    return parse(json.loads(FILE.read_text(encoding="utf-8")))
 
 
 def parse(given: dict[str, Any]) -> Settings:
@@ -101,26 +105,12 @@ def parse(given: dict[str, Any]) -> Settings:
     return Settings(
         names=without_redundant(given["names"]),
         challenge=given["challenge"],
-        issuers=tuple(_issuer(issuer) for issuer in given["issuers"]),
+        issuers=tuple(Issuer(**issuer) for issuer in given["issuers"]),
         route53=None if route53 is None else Route53(**route53),
         proxy=Proxy(**given.get("proxy", {})),
         proxy_protocol=bool(given.get("proxy_protocol")),
         timing=Timing(**given.get("timing", {})),
         fingerprint=hashlib.sha256(json.dumps(issue, sort_keys=True).encode()).hexdigest()[:16],
-    )
-
-
-def _issuer(given: dict[str, Any]) -> Issuer:
-    account: dict[str, str] = given.get("external_account") or {}
-    directory = given["directory"]
-    return Issuer(
-        directory=directory,
-        directory_ca=given.get("directory_ca"),
-        email=given.get("email"),
-        key_id=account.get("key_id"),
-        hmac_key=account.get("hmac_key"),
-        profile=given.get("profile"),
-        staging=given.get("staging_directory") or _OWN_STAGING.get(directory),
     )
 
 

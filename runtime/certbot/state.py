@@ -1,11 +1,14 @@
-"""The container's state: the file that outlives it, and the status files that others read."""
+"""The container's log, the state that outlives it, and the status that others read."""
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from .settings import covers
 
 STATUS_FILE = Path("/var/lib/open-webui-edge/state.json")
 """The status that `make certificate` shows, in the volume that the proxy reads."""
@@ -18,9 +21,14 @@ STATE_FILE = Path("/etc/letsencrypt/open-webui-edge.json")
 """State that outlives the container, so that a restart respects rate limits; next to the account that they apply to."""
 
 
-def iso(moment: datetime | None) -> str | None:
+def say(words: str) -> None:
+    """Write a line into the container's log."""
+    print(f"certificate: {words}", flush=True)  # noqa: T201 - the container's log
+
+
+def iso(moment: datetime) -> str:
     """Return a moment in ISO 8601."""
-    return None if moment is None else moment.isoformat(timespec="seconds")
+    return moment.isoformat(timespec="seconds")
 
 
 @dataclass
@@ -91,6 +99,33 @@ def read_status(file: Path = STATUS_FILE) -> dict[str, Any] | None:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def judge(document: Mapping[str, Any] | None, now: datetime) -> tuple[bool, str]:
+    """Return whether certbot is healthy, and a line about it.
+
+    A failing renewal is reported but not unhealthy: the served certificate is valid until it expires.
+    """
+    if document is None:
+        return False, "no attempt yet"
+    last = document["last_attempt"]
+    failed = "" if last is None or last["error"] is None else _failure(last, document)
+    served = document["served"]
+    if served is None:
+        return False, failed or "no certificate yet: the first attempt is in progress"
+    missing = [name for name in document["wanted"] if not any(covers(own, name) for own in served["names"])]
+    left = datetime.fromisoformat(served["not_after"]) - now
+    if missing:
+        return False, f"no certificate for {', '.join(missing)} yet; {failed or 'the attempt is in progress'}"
+    if left.total_seconds() <= 0:
+        return False, f"the certificate expired at {served['not_after']}; {failed or 'it is being renewed'}"
+    days = f"{left.days} days" if left.days else f"{left.total_seconds() / 3600:.1f} hours"
+    return True, "; ".join(filter(None, [f"{', '.join(document['wanted'])}: {days} left", failed]))
+
+
+def _failure(last: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    following = f" Next attempt: {document['next_attempt']}." if document["next_attempt"] else ""
+    return f"{last['kind']} at {last['directory']} failed at {last['at']}: {last['error']} -- {last['hint']}{following}"
 
 
 def write(file: Path, content: bytes, mode: int) -> None:

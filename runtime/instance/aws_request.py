@@ -18,10 +18,6 @@ _REQUEST_TIMEOUT = 10
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class RequestError(OSError):
-    """AWS refused a request; the text is its response in one line."""
-
-
 def metadata(path: str) -> str:
     """Return a value of the metadata service (version 2)."""
     base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", _METADATA).rstrip("/")
@@ -39,8 +35,7 @@ def call(service: str, headers: dict[str, str], body: bytes) -> bytes:
     """Send a POST to a service of the instance's region, and return the answer.
 
     Raises:
-        RequestError: the service refused it.
-        OSError: the service does not answer.
+        OSError: the service does not answer, or refused it: then the text is its response in one line.
         ValueError: the response is malformed.
 
     """
@@ -55,7 +50,7 @@ def call(service: str, headers: dict[str, str], body: bytes) -> bytes:
             return answer.read()
     except urllib.error.HTTPError as error:
         words = " ".join(error.read().decode(errors="replace").split())
-        raise RequestError(f"{service} answers {error.code}: {words[:500]}") from None
+        raise OSError(f"{service} answers {error.code}: {words[:500]}") from None
 
 
 def sign(request: urllib.request.Request, service: str, region: str, keys: Mapping[str, str], now: dt.datetime) -> None:

@@ -8,6 +8,7 @@ import http.client
 import json
 import time
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 from open_webui_edge.runtime.contract import PORT
@@ -78,15 +79,14 @@ def _ready_timeout(within: str | None) -> float:
 
 def is_ready(application: tuple[str, int], timeout: float) -> bool:
     """Return whether the application is ready; checks the body, since it answers unknown paths with 200 too."""
-    connection = http.client.HTTPConnection(*application, timeout=timeout)
-    try:
+    with (
+        suppress(OSError, ValueError, http.client.HTTPException),
+        closing(http.client.HTTPConnection(*application, timeout=timeout)) as connection,
+    ):
         connection.request("GET", "/ready", headers={"Connection": "close"})
         answer = connection.getresponse()
         return answer.status == http.client.OK and json.loads(answer.read(1 << 16)) == {"status": True}
-    except (OSError, http.client.HTTPException, ValueError):
-        return False
-    finally:
-        connection.close()
+    return False
 
 
 def _count_start(file: Path) -> int | None:
@@ -101,7 +101,5 @@ def _count_start(file: Path) -> int | None:
 
 
 def _values(file: Path) -> dict[str, int]:
-    return {
-        key: int(value)
-        for key, _, value in (line.partition(" ") for line in file.read_text(encoding="utf-8").splitlines())
-    }
+    lines = (line.partition(" ") for line in file.read_text(encoding="utf-8").splitlines())
+    return {key: int(value) for key, _, value in lines}

@@ -24,12 +24,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
 
 MANAGED_SETTINGS_FILE = "open-webui-edge-settings.json"
 
@@ -116,9 +119,8 @@ def install_ca_bundle(authorities: str, bundle: Path, environment: Mapping[str, 
     A variable that `environment` sets stays as it is.
     """
     # The application's own dependency.
-    import certifi  # noqa: PLC0415 # pyright: ignore[reportMissingImports, reportMissingModuleSource]
-
-    well_known = Path(cast("Any", certifi).where()).read_text(encoding="utf-8")
+    certifi: Any = importlib.import_module("certifi")
+    well_known = Path(certifi.where()).read_text(encoding="utf-8")
     bundle.write_text(f"{well_known}\n{authorities}", encoding="utf-8")
     # The application may run as another user.
     bundle.chmod(0o644)
@@ -320,10 +322,8 @@ def connection_error(address: tuple[str, int]) -> str | None:
 def sign_in_error(variable: str, url: str) -> str | None:
     """Return in one line why the service refuses the credentials in the URL; None if it accepts them."""
     # Dependencies of the application, imported only here: a stack without external services saves the time.
-    import redis  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
-    import sqlalchemy  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
-
-    database, store = cast("Any", sqlalchemy), cast("Any", redis)
+    database: Any = importlib.import_module("sqlalchemy")
+    store: Any = importlib.import_module("redis")
     try:
         if variable == "DATABASE_URL":
             engine = database.create_engine(url, connect_args={"connect_timeout": 5})
@@ -367,19 +367,18 @@ def saved_settings_of(source: Path, variables: set[str]) -> set[str]:
     Read from the version that runs: its config.py assigns `NAME = … os.getenv("VARIABLE") …` and collects
     `DEFAULT_CONFIG = {"some.key": NAME}`.
     """
-    tree = ast.parse(source.read_text(encoding="utf-8"))
-    reads: dict[str, set[str]] = {}
-    uses: dict[str, set[str]] = {}
+    assigned: dict[str, tuple[set[str], set[str]]] = {}
     collected: ast.Dict | None = None
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             target, value = node.targets[0].id, node.value
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
             target, value = node.target.id, node.value
         else:
             continue
-        reads.setdefault(target, set()).update(_variables_read(value))
-        uses.setdefault(target, set()).update(_names_used(value) - {target})
+        variables_read, names = assigned.setdefault(target, (set(), set()))
+        variables_read |= _variables_read(value)
+        names |= _names_used(value)
         if target == "DEFAULT_CONFIG" and isinstance(value, ast.Dict):
             collected = value
     if collected is None:
@@ -387,59 +386,50 @@ def saved_settings_of(source: Path, variables: set[str]) -> set[str]:
     return {
         str(key.value)
         for key, value in zip(collected.keys, collected.values, strict=True)
-        if isinstance(key, ast.Constant)
-        and variables & (set(_variables_read(value)) | _closure(_names_used(value), reads, uses))
+        if isinstance(key, ast.Constant) and variables & _variables_behind(value, assigned)
     }
 
 
-def _variables_read(node: ast.AST) -> Iterator[str]:
-    for call in ast.walk(node):
-        if (
-            isinstance(call, ast.Call)
-            and ast.unparse(call.func) in {"os.getenv", "os.environ.get"}
-            and call.args
-            and isinstance(call.args[0], ast.Constant)
-        ):
-            yield str(call.args[0].value)
+def _is_getenv(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) in {"os.getenv", "os.environ.get"}
+
+
+def _variables_read(node: ast.AST) -> set[str]:
+    calls = (call for call in ast.walk(node) if _is_getenv(call) and call.args)
+    return {str(call.args[0].value) for call in calls if isinstance(call.args[0], ast.Constant)}
 
 
 def _names_used(node: ast.AST) -> set[str]:
     """Names in an expression, but not those in the fallback of a getenv: that is another setting's variable."""
-    names: set[str] = set()
-    pending: list[ast.AST] = [node]
-    while pending:
-        current = pending.pop()
-        if isinstance(current, ast.Name):
-            names.add(current.id)
-        if isinstance(current, ast.Call) and ast.unparse(current.func) in {"os.getenv", "os.environ.get"}:
-            continue
-        pending.extend(ast.iter_child_nodes(current))
-    return names
+    if isinstance(node, ast.Name):
+        return {node.id}
+    if _is_getenv(node):
+        return set()
+    return set[str]().union(*map(_names_used, ast.iter_child_nodes(node)))
 
 
-def _closure(names: set[str], reads: dict[str, set[str]], uses: dict[str, set[str]]) -> set[str]:
-    seen: set[str] = set()
-    pending = list(names)
-    variables: set[str] = set()
+def _variables_behind(node: ast.AST, assigned: Mapping[str, tuple[set[str], set[str]]]) -> set[str]:
+    """Return the variables that an expression reads, itself or by names that were assigned before."""
+    variables, pending, seen = _variables_read(node), _names_used(node), set[str]()
     while pending:
-        name = pending.pop()
-        if name not in seen:
-            seen.add(name)
-            variables |= reads.get(name, set())
-            pending.extend(uses.get(name, ()))
+        seen |= pending
+        further = [assigned[name] for name in pending if name in assigned]
+        variables = variables.union(*(read for read, _ in further))
+        pending = set[str]().union(*(names for _, names in further)) - seen
     return variables
 
 
 def write_saved_settings(package: Path, owned: set[str], exact: dict[str, object]) -> None:
     """Delete the saved settings that the stack sets or set before, and write those that no variable can hold."""
     # Open WebUI's own dependency, present wherever it runs.
-    import sqlalchemy  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
-
+    sqlalchemy: Any = importlib.import_module("sqlalchemy")
     data = data_directory(package)
     managed_file = data / MANAGED_SETTINGS_FILE
     managed_before = set(json.loads(managed_file.read_text(encoding="utf-8"))) if managed_file.exists() else set[str]()
     engine = sqlalchemy.create_engine(database_url(package))
-    if not _has_current_table(sqlalchemy.inspect(engine)):
+    inspector = sqlalchemy.inspect(engine)
+    columns = inspector.get_columns("config") if inspector.has_table("config") else ()
+    if "key" not in {column["name"] for column in columns}:
         import upgrade  # noqa: PLC0415 - as above
 
         subprocess.run([sys.executable, "-c", upgrade.MIGRATE, str(package)], check=True)  # noqa: S603 - our own words
@@ -477,10 +467,10 @@ _TOKEN = re.compile(r"gAAAAA[A-Za-z0-9_-]{60,}={0,2}")
 
 def reencrypt(package: Path, former: list[str]) -> None:
     """Re-encrypt everything that a former secret key has encrypted with the current one."""
-    import sqlalchemy  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
-
-    ciphers = Ciphers(os.environ["WEBUI_SECRET_KEY"], former)
-    database = cast("Any", sqlalchemy)
+    database: Any = importlib.import_module("sqlalchemy")
+    ciphers = list(
+        zip(_ciphers_of(os.environ["WEBUI_SECRET_KEY"]), zip(*map(_ciphers_of, former), strict=True), strict=True)
+    )
     engine = database.create_engine(database_url(package))
     inspector = database.inspect(engine)
     count = 0
@@ -504,7 +494,7 @@ def reencrypt(package: Path, former: list[str]) -> None:
             )
             write = database.text(f'UPDATE {table} SET "{column}" = CAST(:value AS {kind}) WHERE {key} = :key')  # noqa: S608
             for identity, before in rows:
-                after = _TOKEN.sub(lambda token: ciphers.reencrypt(token[0]), before)
+                after = _TOKEN.sub(lambda token: _reencrypted(token[0], ciphers), before)
                 if after != before:
                     connection.execute(write, {"value": after, "key": identity})
                     count += 1
@@ -512,53 +502,36 @@ def reencrypt(package: Path, former: list[str]) -> None:
     say(f"re-encrypted {count} records with the current secret key")
 
 
-class Ciphers:
-    """The ciphers that the application derives from its secret key: one for most data, one for second factors."""
+def _ciphers_of(key: str) -> "tuple[Fernet, Fernet]":
+    """Return the ciphers that the application derives from its secret key: for most data, and for second factors."""
+    from cryptography.fernet import Fernet  # noqa: PLC0415 - the application's own dependency
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
 
-    def __init__(self, current: str, former: list[str]) -> None:
-        """Derive the ciphers of the current key and of the former ones."""
-        self._current = self._ciphers_of(current)
-        self._previous = [self._ciphers_of(key) for key in former]
-
-    def reencrypt(self, token: str) -> str:
-        """Return the token encrypted with the current key; unchanged if no former key opens it."""
-        for one in self._current:
-            if self._decrypt(one, token) is not None:
-                return token
-        for pair in self._previous:
-            for current, former in zip(self._current, pair, strict=True):
-                text = self._decrypt(former, token)
-                if text is not None:
-                    return current.encrypt(text).decode()
-        return token
-
-    @staticmethod
-    def _ciphers_of(key: str) -> "tuple[Any, Any]":
-        from cryptography.fernet import Fernet  # noqa: PLC0415 - the application's own dependency
-        from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
-
-        # Like open_webui/utils/valves.py, models/oauth_sessions.py and utils/mfa.py.
-        is_fernet_key = len(key) == 44  # noqa: PLR2004 - 32 bytes in base64
-        plain = key.encode() if is_fernet_key else base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest())
-        second = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"open-webui/mfa-encryption/v1")
-        return Fernet(plain), Fernet(base64.urlsafe_b64encode(second.derive(key.encode())))
-
-    @staticmethod
-    def _decrypt(cipher: object, token: str) -> bytes | None:
-        from cryptography.fernet import InvalidToken  # noqa: PLC0415
-
-        try:
-            return cast("Any", cipher).decrypt(token.encode())
-        except InvalidToken:
-            return None
+    # Like open_webui/utils/valves.py, models/oauth_sessions.py and utils/mfa.py.
+    is_fernet_key = len(key) == 44  # noqa: PLR2004 - 32 bytes in base64
+    plain = key.encode() if is_fernet_key else base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest())
+    second = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"open-webui/mfa-encryption/v1")
+    return Fernet(plain), Fernet(base64.urlsafe_b64encode(second.derive(key.encode())))
 
 
-def _has_current_table(inspector) -> bool:  # noqa: ANN001 # pyright: ignore[reportMissingParameterType, reportUnknownParameterType] - sqlalchemy is not among our own packages
-    if not inspector.has_table("config"):  # pyright: ignore[reportUnknownMemberType]
-        return False
-    columns = {column["name"] for column in inspector.get_columns("config")}  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return "key" in columns
+def _reencrypted(token: str, ciphers: "Sequence[tuple[Fernet, Sequence[Fernet]]]") -> str:
+    """Return the token encrypted with the current key; unchanged if that key or none of the former ones opens it.
+
+    Args:
+        token: of Fernet.
+        ciphers: for each use, that of the current key and those of the former ones.
+
+    """
+    from cryptography.fernet import InvalidToken, MultiFernet  # noqa: PLC0415
+
+    for current, former in ciphers:
+        with suppress(InvalidToken):
+            current.decrypt(token.encode())
+            return token
+        with suppress(InvalidToken):
+            return current.encrypt(MultiFernet(former).decrypt(token.encode())).decode()
+    return token
 
 
 if __name__ == "__main__":

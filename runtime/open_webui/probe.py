@@ -6,9 +6,10 @@ result contains one. It changes nothing, except for questions marked CHANGES.
 
 import hashlib
 import hmac
-import importlib
+import importlib.util
 import json
 import os
+import re
 import socket
 import ssl
 import struct
@@ -17,7 +18,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
@@ -45,8 +48,6 @@ def variables() -> dict[str, str]:
 
 def package() -> Path:
     """Return the folder of the application's package."""
-    import importlib.util  # noqa: PLC0415
-
     # The official image has the package in its working directory only.
     sys.path.insert(0, str(Path.cwd()))
     spec = importlib.util.find_spec("open_webui")
@@ -62,13 +63,11 @@ def database_url() -> str:
 
 
 def connect() -> tuple[Any, Any]:
-    """Return SQLAlchemy and an engine; using it raises the errors of its drivers."""
-    import sqlalchemy  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
-
+    """Return SQLAlchemy and an engine without a pool; using it raises the errors of its drivers."""
+    library: Any = importlib.import_module("sqlalchemy")
     url = database_url()
     timeout = {"timeout": ANSWER_TIMEOUT} if url.startswith("sqlite") else {"connect_timeout": int(ANSWER_TIMEOUT)}
-    library = cast("Any", sqlalchemy)
-    return library, library.create_engine(url, connect_args=timeout)
+    return library, library.create_engine(url, connect_args=timeout, poolclass=library.pool.NullPool)
 
 
 def database() -> dict[str, Any]:
@@ -100,40 +99,41 @@ def database() -> dict[str, Any]:
             }
             return {**facts, "seconds": time.monotonic() - began}
     except library.exc.DBAPIError as error:
-        return {"fault": _fault_of_database(str(error.orig)), "words": _one_line(str(error.orig))}
-    finally:
-        engine.dispose()
+        words = str(error.orig)
+        return {"fault": _kind_of(words, _DATABASE_FAULTS), "words": _one_line(words)}
 
 
-def _fault_of_database(words: str) -> str:  # noqa: PLR0911 - one return a fault
-    low = words.lower()
-    if "authentication failed" in low or "no password supplied" in low or ("role" in low and "does not exist" in low):
-        return "refused"
-    if "too many clients" in low or "remaining connection slots" in low or "too many connections" in low:
-        return "full"
-    if "database" in low and "does not exist" in low:
-        return "no_database"
-    if "no space left" in low or "database or disk is full" in low or "disk i/o" in low:
-        return "disk"
-    if "could not translate" in low or "name or service" in low or "resolution" in low:
-        return "name"
-    if "malformed" in low or "not a database" in low:
-        return "damaged"
-    return "unreachable"
+_DATABASE_FAULTS = {
+    "refused": r"authentication failed|no password supplied|role.*does not exist",
+    "full": r"too many clients|remaining connection slots|too many connections",
+    "no_database": r"database.*does not exist",
+    "disk": r"no space left|database or disk is full|disk i/o",
+    "name": r"could not translate|name or service|resolution",
+    "damaged": r"malformed|not a database",
+}
+_REDIS_FAULTS = {
+    "refused": r"wrongpass|noauth|invalid username-password|authentication",
+    "full": r"max number of clients",
+    "loading": r"loading",
+    "name": r"name or service|resolution",
+}
+
+
+def _kind_of(words: str, faults: Mapping[str, str]) -> str:
+    """Return the first kind of fault whose pattern is in an error's words."""
+    matching = (kind for kind, pattern in faults.items() if re.search(pattern, words, re.IGNORECASE | re.DOTALL))
+    return next(matching, "unreachable")
 
 
 def store() -> dict[str, Any]:
     """Return whether Redis accepts the application, and how full it is."""
-    import redis  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
-
-    library = cast("Any", redis)
+    library: Any = importlib.import_module("redis")
     url = variables()["REDIS_URL"]
     began = time.monotonic()
     try:
         client = library.Redis.from_url(url, socket_connect_timeout=ANSWER_TIMEOUT, socket_timeout=ANSWER_TIMEOUT)
         client.ping()
-        seconds = time.monotonic() - began
-        facts: dict[str, Any] = {"seconds": seconds}
+        facts: dict[str, Any] = {"seconds": time.monotonic() - began}
         try:
             information = client.info()
             facts |= {
@@ -151,17 +151,7 @@ def store() -> dict[str, Any]:
             facts["unsaid"] = _one_line(str(error))
     except library.RedisError as error:
         words = _one_line(str(error))
-        low = words.lower()
-        kind = "unreachable"
-        if "wrongpass" in low or "noauth" in low or "invalid username-password" in low or "authentication" in low:
-            kind = "refused"
-        elif "max number of clients" in low:
-            kind = "full"
-        elif "loading" in low:
-            kind = "loading"
-        elif "name or service" in low or "resolution" in low:
-            kind = "name"
-        return {"fault": kind, "words": words}
+        return {"fault": _kind_of(words, _REDIS_FAULTS), "words": words}
     return facts
 
 
@@ -172,7 +162,7 @@ def models() -> dict[str, Any]:
     owner = "stack"
     if "openai.api_base_urls" not in saved:
         owner = "panel"
-        saved = _rows(["openai.api_base_urls", "openai.api_keys", "openai.enable"])
+        saved = _rows(["openai.api_base_urls", "openai.api_keys", "openai.enable"])[0]
     urls: list[str] = saved.get("openai.api_base_urls") or []
     keys: list[str] = saved.get("openai.api_keys") or []
     if owner == "panel" and (saved.get("openai.enable") is False or not any(keys)):
@@ -180,13 +170,14 @@ def models() -> dict[str, Any]:
         urls = []
     environment = settings_file["environment"]
     ollama = environment.get("OLLAMA_BASE_URL") if environment.get("ENABLE_OLLAMA_API") == "true" else None
+    tags = {} if ollama is None else ask(f"{ollama.rstrip('/')}/api/tags")
     return {
         "owner": owner,
         "providers": [
             {"url": without_password(url), **provider(url, keys[number] if number < len(keys) else "")}
             for number, url in enumerate(urls)
         ],
-        "ollama": None if ollama is None else {"url": without_password(ollama), **ollama_at(ollama)},
+        "ollama": None if ollama is None else {"url": without_password(ollama), **tags},
     }
 
 
@@ -202,12 +193,7 @@ def provider(url: str, key: str) -> dict[str, Any]:
     return answer
 
 
-def ollama_at(url: str) -> dict[str, Any]:
-    """Return how Ollama answers the request for its models."""
-    return ask(f"{url.rstrip('/')}/api/tags", "")
-
-
-def ask(url: str, key: str) -> dict[str, Any]:
+def ask(url: str, key: str = "") -> dict[str, Any]:
     """Request a list of models; the body of an error is not read, since it may quote the key."""
     headers = {"Accept": "application/json", "User-Agent": "open-webui-edge-doctor"}
     if key:
@@ -217,7 +203,7 @@ def ask(url: str, key: str) -> dict[str, Any]:
         # Headers are Latin-1 to this library; a key may hold anything, and the application sends UTF-8.
         headers = {name: value.encode().decode("latin-1") for name, value in headers.items()}
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http or https, as the settings say
-        with _opener().open(request, timeout=ANSWER_TIMEOUT) as answer:
+        with _opener.open(request, timeout=ANSWER_TIMEOUT) as answer:
             body = answer.read(_LARGEST_ANSWER)
             return {"status": answer.status, **_listed(body)}
     except urllib.error.HTTPError as error:
@@ -227,14 +213,14 @@ def ask(url: str, key: str) -> dict[str, Any]:
         return {"fault": _fault_of_connection(error), "words": _one_line(str(_reason(error))), "host": host}
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    class Stay(urllib.request.HTTPRedirectHandler):
-        """Follows no redirect: a key is sent to the configured address only."""
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: a key is sent to the configured address only."""
 
-        def redirect_request(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
-            return None
+    def redirect_request(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
+        return None
 
-    return urllib.request.build_opener(Stay())
+
+_opener = urllib.request.build_opener(_NoRedirect)
 
 
 def _listed(body: bytes) -> dict[str, Any]:
@@ -270,36 +256,30 @@ def settings() -> dict[str, Any]:
     # Write no byte code into the container's volume.
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(CONFIG))
-    import launch  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
-
+    launch: Any = importlib.import_module("launch")
     document = configuration()
     environment, exact = document["environment"], document["saved_settings"]
-    source, read = package() / "config.py", cast("Any", launch).saved_settings_of
+    source, read = package() / "config.py", launch.saved_settings_of
     owned = {*read(source, set(environment)), *exact}
-    rows, changed_at = _rows_with_times(sorted(owned))
+    rows, changed_at = _rows(owned)
     began = float(INPUT["started"])
     # The start itself writes the values of the environment, whatever their form.
     last_own_write = min((moment for moment in changed_at.values() if moment >= began - 1), default=0) + 2
     differ: list[dict[str, Any]] = []
     for key, value in sorted(rows.items()):
+        names: list[str] = []
         if key in exact:
-            if value != exact[key]:
-                differ.append(
-                    {"key": key, "variables": [], "now": displayable(key, value), "stack": displayable(key, exact[key])}
-                )
+            expected, is_the_stacks = exact[key], value == exact[key]
         elif changed_at[key] > last_own_write:
             # Reading the source takes a while, and is rarely needed.
             names = sorted(name for name in environment if key in read(source, {name}))
-            if not any(means(environment[name], value) for name in names):
-                expected = environment[names[0]] if len(names) == 1 else ""
-                differ.append(
-                    {
-                        "key": key,
-                        "variables": names,
-                        "now": displayable(key, value),
-                        "stack": displayable(key, expected),
-                    }
-                )
+            expected = environment[names[0]] if len(names) == 1 else ""
+            is_the_stacks = any(means(environment[name], value) for name in names)
+        else:
+            continue
+        if not is_the_stacks:
+            shown = {"now": displayable(key, value), "stack": displayable(key, expected)}
+            differ.append({"key": key, "variables": names, **shown})
     return {"owned": len(owned), "differ": differ}
 
 
@@ -355,29 +335,21 @@ def forget() -> dict[str, Any]:
                     library.text("INSERT INTO config (key, value, updated_at) VALUES (:key, :value, :now)"),
                     {"key": key, "value": json.dumps(exact[key]), "now": int(time.time())},
                 )
-    engine.dispose()
     return {"forgotten": sys.argv[2:]}
 
 
-def _rows(keys: list[str]) -> dict[str, Any]:
-    return _rows_with_times(keys)[0]
-
-
-def _rows_with_times(keys: list[str]) -> tuple[dict[str, Any], dict[str, float]]:
+def _rows(keys: Collection[str]) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return the values of saved settings, and the times of their last changes."""
     library, engine = connect()
     rows: dict[str, Any] = {}
     moments: dict[str, float] = {}
-    try:
-        with engine.connect() as connection:
-            for key, value, moment in connection.execute(library.text("SELECT key, value, updated_at FROM config")):
-                if key in keys:
-                    # SQLite returns JSON as text, PostgreSQL's drivers return it decoded.
-                    rows[key] = (
-                        json.loads(value) if isinstance(value, str) and engine.dialect.name == "sqlite" else value
-                    )
-                    moments[key] = moment or 0
-    finally:
-        engine.dispose()
+    with engine.connect() as connection:
+        for key, value, moment in connection.execute(library.text("SELECT key, value, updated_at FROM config")):
+            if key in keys:
+                # SQLite returns JSON as text, PostgreSQL's drivers return it decoded.
+                is_text = isinstance(value, str) and engine.dialect.name == "sqlite"
+                rows[key] = json.loads(value) if is_text else value
+                moments[key] = moment or 0
     return rows, moments
 
 
@@ -389,16 +361,39 @@ def key() -> dict[str, Any]:
     return {"mark": mark, "length": len(secret)}
 
 
+def application(
+    path: str, data: bytes | None = None, *, token: str | None = None, seconds: float = ANSWER_TIMEOUT
+) -> HTTPResponse:
+    """Send a request to the application without the proxy: a POST if there is `data`, which is JSON.
+
+    Raises:
+        OSError: the answer is an error (HTTPError), or there is none.
+
+    """
+    headers = {"Content-Type": "application/json"} if data else {}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    request = urllib.request.Request(f"{APPLICATION}{path}", data, headers)  # noqa: S310 - the application itself
+    return urllib.request.urlopen(request, timeout=seconds)  # noqa: S310 - the application itself
+
+
+def _fault_of_answer(error: Exception) -> dict[str, Any]:
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()
+        return {"fault": f"the application answers {error.code}", "status": error.code}
+    return {"fault": _one_line(str(_reason(error)))}
+
+
 def ready() -> dict[str, Any]:
     """Return how the application answers without the proxy."""
     began = time.monotonic()
     try:
-        with urllib.request.urlopen(f"{APPLICATION}/ready", timeout=ANSWER_TIMEOUT) as answer:  # noqa: S310 - the application itself
+        with application("/ready") as answer:
             status, body = answer.status, answer.read(_LARGEST_ANSWER)
     except urllib.error.HTTPError as error:
         status, body = error.code, error.read(_LARGEST_ANSWER)
     except OSError as error:
-        return {"fault": _one_line(str(_reason(error)))}
+        return _fault_of_answer(error)
     text = body.decode(errors="replace")[:200]
     return {"status": status, "body": text, "seconds": time.monotonic() - began}
 
@@ -409,19 +404,11 @@ def sign_in() -> dict[str, Any]:
     form = {"email": environment.get("WEBUI_ADMIN_EMAIL"), "password": environment.get("WEBUI_ADMIN_PASSWORD")}
     if not form["email"]:
         return {"fault": "no administrator is named in the settings"}
-    request = urllib.request.Request(  # noqa: S310 - the application itself
-        f"{APPLICATION}/api/v1/auths/signin",
-        data=json.dumps(form).encode(),
-        headers={"Content-Type": "application/json"},
-    )
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT) as answer:  # noqa: S310 - the application itself
+        with application("/api/v1/auths/signin", json.dumps(form).encode()) as answer:
             return {"token": json.load(answer)["token"]}
-    except urllib.error.HTTPError as error:
-        error.close()
-        return {"fault": f"the application answers {error.code}", "status": error.code}
     except (OSError, ValueError, KeyError) as error:
-        return {"fault": _one_line(str(_reason(error)))}
+        return _fault_of_answer(error)
 
 
 def rotation() -> dict[str, Any]:
@@ -437,7 +424,7 @@ def rotation() -> dict[str, Any]:
             asking.send(question)
             answer = asking.recv(4096)
         except OSError as error:
-            return {"fault": _one_line(str(error))}
+            return _fault_of_answer(error)
     count = struct.unpack_from("!H", answer, 6)[0]
     # Each record is 16 bytes long; its name is a two-byte pointer.
     records = [answer[len(question) + 16 * number :][:16] for number in range(count)]
@@ -448,60 +435,40 @@ def stream() -> dict[str, Any]:
     """Send a prompt over SSE without the proxy; return the time of each chunk in seconds after the request."""
     token, model, prompt, seconds = INPUT["token"], INPUT["model"], INPUT["prompt"], INPUT["seconds"]
     body = {"model": model, "stream": True, "messages": [{"role": "user", "content": prompt}]}
-    request = urllib.request.Request(  # noqa: S310 - the application itself
-        f"{APPLICATION}/api/chat/completions",
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
-    )
     began = time.monotonic()
     moments: list[float] = []
     try:
-        with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310 - the application itself
+        with application("/api/chat/completions", json.dumps(body).encode(), token=token, seconds=seconds) as answer:
             for line in answer:
                 at = time.monotonic() - began
                 if line.startswith(b"data: ") and b"content" in line:
                     moments.append(at)
                 if at > seconds:
                     break
-    except urllib.error.HTTPError as error:
-        error.close()
-        return {"fault": f"the application answers {error.code}", "moments": moments}
     except OSError as error:
-        return {"fault": _one_line(str(_reason(error))), "moments": moments}
+        return {**_fault_of_answer(error), "moments": moments}
     return {"moments": moments}
 
 
 def picks() -> dict[str, Any]:
     """Return the models that the administrator may use, and the default of a new chat."""
-    request = urllib.request.Request(  # noqa: S310 - the application itself
-        f"{APPLICATION}/api/models", headers={"Authorization": f"Bearer {INPUT['token']}"}
-    )
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT) as answer:  # noqa: S310 - the application itself
+        with application("/api/models", token=INPUT["token"]) as answer:
             names = [model["id"] for model in json.load(answer)["data"]]
-        chosen = _rows(["ui.default_models"]).get("ui.default_models") or ""
-    except urllib.error.HTTPError as error:
-        error.close()
-        return {"fault": f"the application answers {error.code}"}
+        chosen = _rows(["ui.default_models"])[0].get("ui.default_models") or ""
     except (OSError, ValueError, KeyError) as error:
-        return {"fault": _one_line(str(_reason(error)))}
+        return _fault_of_answer(error)
     first = [name for name in str(chosen).split(",") if name in names]
     return {"models": names, "first": first[0] if first else None}
 
 
 def sign_out() -> dict[str, Any]:
     """End a session."""
-    request = urllib.request.Request(  # noqa: S310 - the application itself
-        f"{APPLICATION}/api/v1/auths/signout", data=b"", headers={"Authorization": f"Bearer {INPUT['token']}"}
-    )
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT) as answer:  # noqa: S310 - the application itself
+        with application("/api/v1/auths/signout", b"", token=INPUT["token"]) as answer:
             return {"status": answer.status}
-    except urllib.error.HTTPError as error:
-        error.close()
-        return {"status": error.code}
     except OSError as error:
-        return {"fault": _one_line(str(_reason(error)))}
+        return _fault_of_answer(error)
 
 
 def without_password(url: str) -> str:
@@ -539,21 +506,8 @@ def facts() -> dict[str, Any]:
     return {name: answers.get(name, {"error": "no answer in time"}) for name in names}
 
 
-QUESTIONS = {
-    "facts": facts,
-    "database": database,
-    "store": store,
-    "models": models,
-    "settings": settings,
-    "forget": forget,
-    "key": key,
-    "ready": ready,
-    "rotation": rotation,
-    "picks": picks,
-    "stream": stream,
-    "sign_in": sign_in,
-    "sign_out": sign_out,
-}
+_ANSWERS = (facts, database, store, models, settings, forget, key, ready, rotation, picks, stream, sign_in, sign_out)
+QUESTIONS = {answer.__name__: answer for answer in _ANSWERS}
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 
 PORT = 3903
@@ -123,10 +124,9 @@ class Counts:
 
     def _observe(self, name: str, seconds: str, *labels: str) -> None:
         series = self._histograms[name]
-        histogram = series.get(labels)
-        if histogram is None:
-            histogram = series[labels] = Histogram(HISTOGRAMS[name][1])
-        histogram.observe(float(seconds))
+        if labels not in series:
+            series[labels] = Histogram(HISTOGRAMS[name][1])
+        series[labels].observe(float(seconds))
 
     def text(self) -> str:
         """Return everything in Prometheus' text format."""
@@ -164,12 +164,10 @@ class Log:
     def __init__(self, path: Path) -> None:
         """Start at the end: earlier lines belong to an earlier run."""
         self._path = path
-        self._descriptor: int | None = None
-        self._position = 0
         self._rest = b""
-        self._open()
-        if self._descriptor is not None:
-            self._position = os.fstat(self._descriptor).st_size
+        self._file = self._open()
+        if self._file is not None:
+            self._file.seek(0, os.SEEK_END)
 
     def lines(self) -> list[str]:
         """Return the next lines; none if there are no new ones.
@@ -178,16 +176,16 @@ class Log:
             OSError: the file is there and cannot be read.
 
         """
-        if self._descriptor is None:
-            self._open()
-        elif os.fstat(self._descriptor).st_size < self._position:
+        if self._file is None:
+            self._file = self._open()
+        elif os.fstat(self._file.fileno()).st_size < self._file.tell():
             # Truncated in place, as the proxy's scripts do.
-            self._position, self._rest = 0, b""
-        chunk = b"" if self._descriptor is None else os.pread(self._descriptor, _CHUNK, self._position)
+            self._file.seek(0)
+            self._rest = b""
+        chunk = b"" if self._file is None else self._file.read(_CHUNK)
         self.at_end = not chunk
-        if self._descriptor is not None and not chunk and self._was_replaced(self._descriptor):
+        if self._file is not None and not chunk and self._was_replaced(self._file):
             self.close()
-        self._position += len(chunk)
         *complete, self._rest = (self._rest + chunk).split(b"\n")
         # Of an overlong line only the beginning is stored until its end arrives.
         self._rest = self._rest[:_MAX_LINE_BYTES]
@@ -195,23 +193,21 @@ class Log:
 
     def close(self) -> None:
         """Close the file; the next read opens the current file of that name."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        self._descriptor, self._position, self._rest = None, 0, b""
+        if self._file is not None:
+            self._file.close()
+        self._file, self._rest = None, b""
 
-    def _open(self) -> None:
+    def _open(self) -> FileIO | None:
         try:
-            self._descriptor = os.open(self._path, os.O_RDONLY)
+            return self._path.open("rb", buffering=0)
         except FileNotFoundError:
-            self._descriptor = None
+            return None
 
-    def _was_replaced(self, descriptor: int) -> bool:
+    def _was_replaced(self, file: FileIO) -> bool:
         try:
-            named = self._path.stat()
+            return not os.path.samestat(self._path.stat(), os.fstat(file.fileno()))
         except FileNotFoundError:
             return False
-        opened = os.fstat(descriptor)
-        return (named.st_dev, named.st_ino) != (opened.st_dev, opened.st_ino)
 
 
 async def follow(log: Log, counts: Counts) -> None:
@@ -251,19 +247,17 @@ class Server:
     def answer(self, head: bytes) -> bytes:
         """Return the response to a request with this head."""
         method, path, *_ = [*head.split(b"\r\n", 1)[0].split(b" "), b"", b""]
+        body = ""
         if path.split(b"?", 1)[0] != b"/metrics":
-            status, body = "404 Not Found", ""
+            status = "404 Not Found"
         elif method != b"GET":
-            status, body = "405 Method Not Allowed", ""
+            status = "405 Method Not Allowed"
         else:
             status, body = "200 OK", self._counts.text()
-        fields = {
-            "Content-Type": "text/plain; version=0.0.4; charset=utf-8",
-            "Content-Length": str(len(body)),
-            "Connection": "close",
-        }
-        lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields.items()), "", body]
-        return "\r\n".join(lines).encode()
+        return (
+            f"HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+        ).encode()
 
 
 async def main(path: Path) -> None:

@@ -21,9 +21,7 @@ DATA = Path(DATA_DIR)
 
 def main(request: dict[str, Any]) -> dict[str, Any]:
     """Set the password, revoke the account's sessions, and return how."""
-    # The application's own dependency.
-    import sqlalchemy  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
-
+    sqlalchemy: Any = importlib.import_module("sqlalchemy")
     os.environ.update(json.loads(ENVIRONMENT_FILE.read_text(encoding="utf-8"))["environment"])
     data = Path(os.environ.get("DATA_DIR") or DATA)
     engine = sqlalchemy.create_engine(os.environ.get("DATABASE_URL") or f"sqlite:///{data}/webui.db")
@@ -57,10 +55,8 @@ def hashed(password: str, before: str) -> str:
     """Hash a password with the algorithm of the previous one."""
     if str(before).startswith("$argon2"):
         argon2: Any = importlib.import_module("argon2")
-
         return argon2.PasswordHasher().hash(password)
     bcrypt: Any = importlib.import_module("bcrypt")
-
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt()).decode()
 
 
@@ -70,7 +66,6 @@ def revoke_in_redis(identity: str) -> bool:
     if not url:
         return False
     redis: Any = importlib.import_module("redis")
-
     prefix = os.environ.get("REDIS_KEY_PREFIX") or "open-webui"
     redis.Redis.from_url(url).set(f"{prefix}:auth:user:{identity}:revoked_at", int(time.time()))
     return True

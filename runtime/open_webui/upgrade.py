@@ -14,6 +14,7 @@ import ast
 import errno
 import fcntl
 import http.client
+import importlib
 import json
 import os
 import shutil
@@ -22,13 +23,13 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from open_webui_edge.runtime.contract import PORT
 
@@ -81,17 +82,6 @@ class Snapshot:
     database: str | None = None
     """Name of the copy of a PostgreSQL database."""
 
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any] | None) -> "Snapshot | None":
-        """Read it from the journal, whose keys stay: volumes hold them."""
-        if document is None:
-            return None
-        return cls(document["of"], document["name"], document["taken"], document["database"])
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as the journal holds it."""
-        return {"of": self.version, "name": self.name, "taken": self.taken, "database": self.database}
-
 
 @dataclass(frozen=True)
 class Attempt:
@@ -123,43 +113,46 @@ class Journal:
             document = json.loads((data / JOURNAL).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return cls()
+        # The keys of all documents stay: volumes hold them.
         attempt = document["attempt"]
         if attempt is not None:
-            snapshot = Snapshot.from_json(attempt["snapshot"])
-            attempt = Attempt(attempt["before"], attempt["to"], Step(attempt["step"]), snapshot)
-        obsolete = tuple(filter(None, map(Snapshot.from_json, document["unwanted"])))
-        return cls(document["version"], attempt, Snapshot.from_json(document["kept"]), obsolete)
+            step, snapshot = Step(attempt["step"]), _from_json(attempt["snapshot"])
+            attempt = Attempt(attempt["before"], attempt["to"], step, snapshot)
+        obsolete = tuple(filter(None, map(_from_json, document["unwanted"])))
+        return cls(document["version"], attempt, _from_json(document["kept"]), obsolete)
 
     def without(self, snapshot: Snapshot | None) -> "Journal":
         """Return a journal in which a snapshot is obsolete."""
         return self if snapshot is None else replace(self, obsolete=(*self.obsolete, snapshot))
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the document to write; its keys stay, since volumes hold them."""
-        attempt = self.attempt
-        return {
-            "version": self.version,
-            "attempt": None
-            if attempt is None
-            else {
-                "before": attempt.before,
-                "to": attempt.to,
-                "step": attempt.step,
-                "snapshot": None if attempt.snapshot is None else attempt.snapshot.as_json(),
-            },
-            "kept": None if self.previous is None else self.previous.as_json(),
-            "unwanted": [snapshot.as_json() for snapshot in self.obsolete],
-        }
-
     def write(self, data: Path) -> None:
         """Write it atomically."""
+        attempt = self.attempt
+        document = {
+            "version": self.version,
+            "attempt": None if attempt is None else {**vars(attempt), "snapshot": _as_json(attempt.snapshot)},
+            "kept": _as_json(self.previous),
+            "unwanted": [_as_json(snapshot) for snapshot in self.obsolete],
+        }
         unfinished = data / f"{JOURNAL}.new"
         with unfinished.open("w", encoding="utf-8") as file:
-            json.dump(self.as_json(), file, indent=1)
+            json.dump(document, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(data / JOURNAL)
         _sync(data)
+
+
+def _from_json(document: Mapping[str, Any] | None) -> Snapshot | None:
+    if document is None:
+        return None
+    return Snapshot(document["of"], document["name"], document["taken"], document["database"])
+
+
+def _as_json(snapshot: Snapshot | None) -> dict[str, Any] | None:
+    if snapshot is None:
+        return None
+    return {"of": snapshot.version, "name": snapshot.name, "taken": snapshot.taken, "database": snapshot.database}
 
 
 class Refused(Exception):  # noqa: N818 - an outcome of a trial, not a defect
@@ -217,6 +210,13 @@ class DatabaseState:
     """The migrations at which it stands."""
 
 
+def _state(ask: Callable[[str], Iterable[Any]], tables_question: str) -> DatabaseState:
+    """Return the state of a database that answers questions in SQL."""
+    tables = {name for (name,) in ask(tables_question)}
+    rows = ask("SELECT version_num FROM alembic_version") if "alembic_version" in tables else ()
+    return DatabaseState(has_tables="user" in tables, revisions=frozenset(revision for (revision,) in rows))
+
+
 class Sqlite:
     """The SQLite database in the volume."""
 
@@ -229,13 +229,7 @@ class Sqlite:
         if not self._file.exists():
             return DatabaseState(has_tables=False, revisions=frozenset())
         with closing(sqlite3.connect(self._file, timeout=30)) as database:
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            revisions = (
-                {revision for (revision,) in database.execute("SELECT version_num FROM alembic_version")}
-                if "alembic_version" in tables
-                else set[str]()
-            )
-        return DatabaseState(has_tables="user" in tables, revisions=frozenset(revisions))
+            return _state(database.execute, "SELECT name FROM sqlite_master WHERE type = 'table'")
 
     def size(self) -> int:
         """Return the size of a snapshot in bytes."""
@@ -244,21 +238,18 @@ class Sqlite:
     def copy_refusal(self) -> str | None:
         """Return why the database cannot be copied; None if it can."""
 
-    def copy_name(self, snapshot: str) -> str | None:
+    def copy_name(self, _snapshot: str) -> str | None:
         """Return the name of a copy outside its folder: there is none."""
-        del snapshot
 
-    def copy(self, folder: Path, name: str | None) -> None:
+    def copy(self, folder: Path, _name: str | None) -> None:
         """Copy the database into a folder."""
-        del name
         if not self._file.exists():
             return
         with closing(sqlite3.connect(self._file)) as source, closing(sqlite3.connect(folder / DATABASE)) as target:
             source.backup(target)
 
-    def restore(self, folder: Path, name: str | None) -> None:
+    def restore(self, folder: Path, _name: str | None) -> None:
         """Replace the database by a copy."""
-        del name
         if not (folder / DATABASE).exists():
             raise Failed(f"the snapshot {folder.name} is not in the volume, so nothing was put back")
         unfinished = self._file.with_name(f"{DATABASE}.restored")
@@ -268,7 +259,7 @@ class Sqlite:
             self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
         unfinished.replace(self._file)
 
-    def delete_copy(self, name: str | None) -> None:
+    def delete_copy(self, _name: str | None) -> None:
         """Delete a copy: nothing to do, its folder is deleted."""
 
 
@@ -278,9 +269,7 @@ class Postgres:
     def __init__(self, url: str) -> None:
         """Store its address."""
         # A dependency of the application, imported only here: with SQLite the import would only cost time.
-        import sqlalchemy  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
-
-        self._sql = cast("Any", sqlalchemy)
+        self._sql: Any = importlib.import_module("sqlalchemy")
         self._url = self._sql.engine.make_url(url.replace("postgres://", "postgresql://", 1))
         self._name = str(self._url.database)
 
@@ -308,13 +297,7 @@ class Postgres:
 
     def inspect(self) -> DatabaseState:
         """Return the state of the database without changing it."""
-        tables = {name for (name,) in self._ask("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")}
-        if "alembic_version" not in tables:
-            return DatabaseState(has_tables="user" in tables, revisions=frozenset())
-        return DatabaseState(
-            has_tables="user" in tables,
-            revisions=frozenset(revision for (revision,) in self._ask("SELECT version_num FROM alembic_version")),
-        )
+        return _state(self._ask, "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
 
     def size(self) -> int:
         """Return the size of a snapshot in the volume: none, the copy is on the server."""
@@ -346,9 +329,8 @@ class Postgres:
         """Return the name of a copy; PostgreSQL limits names to 63 bytes."""
         return f"{self._name[:24]}_snapshot_{snapshot}".replace(".", "_").replace("-", "_")[:63]
 
-    def copy(self, folder: Path, name: str | None) -> None:
+    def copy(self, _folder: Path, name: str | None) -> None:
         """Copy it to a second database, once it has no sessions."""
-        del folder
         if name is None:
             raise AssertionError
         self.delete_copy(name)
@@ -375,9 +357,8 @@ class Postgres:
         words = f"CREATE DATABASE {self._quote(name)} TEMPLATE {self._quote(template)} OWNER {self._quote(owner)}"
         self._ask(words, elsewhere=True)
 
-    def restore(self, folder: Path, name: str | None) -> None:
+    def restore(self, _folder: Path, name: str | None) -> None:
         """Replace the database by a copy; this closes its sessions."""
-        del folder
         if name is None:
             raise Failed("the snapshot holds no database")
         if not self._ask("SELECT 1 FROM pg_database WHERE datname = :name", elsewhere=True, name=name):
@@ -444,7 +425,7 @@ class Upgrade:
         # An interrupted rollback may have left no database to inspect.
         if journal.attempt is None and not self._needs_change(journal, self._database.inspect()):
             if journal.version != self._version:
-                self._write(replace(journal, version=self._version))
+                replace(journal, version=self._version).write(self._data)
             self._prune()
             return
         lock.release()
@@ -618,8 +599,8 @@ class Upgrade:
                 self._rollback(attempt.snapshot)
                 say(f"the data is as it was before {attempt.to}")
         # Unknown: the next version that starts compares the migrations, and refuses a database that it cannot read.
-        version = None if lost else _known(attempt.before)
-        self._write(replace(self._journal(), attempt=None, version=version).without(attempt.snapshot))
+        version = None if lost or attempt.before == _UNKNOWN else attempt.before
+        replace(self._journal(), attempt=None, version=version).without(attempt.snapshot).write(self._data)
         self._prune()
         return not lost
 
@@ -631,10 +612,10 @@ class Upgrade:
             taken = int(time.time())
             name = f"{known}-{taken}"
             snapshot = Snapshot(known, name, taken, self._database.copy_name(name))
-            self._write(replace(journal, attempt=Attempt(known, self._version, Step.COPYING, snapshot)))
+            replace(journal, attempt=Attempt(known, self._version, Step.COPYING, snapshot)).write(self._data)
             say(f"copying the data of {known}")
             self._copy(snapshot)
-        self._write(replace(journal, attempt=Attempt(known, self._version, Step.MIGRATING, snapshot)))
+        replace(journal, attempt=Attempt(known, self._version, Step.MIGRATING, snapshot)).write(self._data)
         back = self._downgrade_snapshot(journal) if self._database.inspect().revisions - self._revisions()[0] else None
         if back is not None:
             say(f"replacing the data of {known} by the snapshot of {back.version}")
@@ -657,7 +638,7 @@ class Upgrade:
         if attempt is None:
             raise AssertionError
         done = replace(journal, version=self._version, attempt=None, previous=attempt.snapshot)
-        self._write(done.without(journal.previous))
+        done.without(journal.previous).write(self._data)
         snapshot = f"; the snapshot of {attempt.before} is retained" if attempt.snapshot else ""
         say(f"the data is of {self._version} now{snapshot}")
         self._prune()
@@ -712,21 +693,18 @@ class Upgrade:
                 say(f"the snapshot {snapshot.name} could not be deleted: {why!r}")
                 left.append(snapshot)
         if self._journal().obsolete:
-            self._write(replace(self._journal(), obsolete=tuple(left)))
+            replace(self._journal(), obsolete=tuple(left)).write(self._data)
 
     # Journal and migrations
 
     def _journal(self) -> Journal:
         return Journal.read(self._data)
 
-    def _write(self, journal: Journal) -> None:
-        journal.write(self._data)
-
     def _advance(self, step: Step) -> None:
         journal = self._journal()
         if journal.attempt is None:
             raise AssertionError
-        self._write(replace(journal, attempt=replace(journal.attempt, step=step)))
+        replace(journal, attempt=replace(journal.attempt, step=step)).write(self._data)
 
     def _revisions(self) -> tuple[frozenset[str], frozenset[str]]:
         """Return the migrations that this version knows, and those of them at which it ends."""
@@ -757,10 +735,6 @@ command.upgrade(config, "head")
 """
 
 
-def _known(version: str) -> str | None:
-    return None if version == _UNKNOWN else version
-
-
 def _test_start(run: Sequence[str], deadline: float) -> None:
     """Start the application and stop it once it is ready; raise Failed if it does not become ready."""
     say("starting it, reachable only inside its container")
@@ -787,24 +761,21 @@ def _clear_redis() -> None:
     url, prefix = os.environ.get("REDIS_URL"), os.environ.get("REDIS_KEY_PREFIX")
     if not url or not prefix:
         return
-    import redis  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
-
-    store = cast("Any", redis)
+    store: Any = importlib.import_module("redis")
     with suppress(store.RedisError), store.Redis.from_url(url, socket_timeout=10) as client:
         for key in client.scan_iter(match=f"{prefix}:*"):
             client.delete(key)
 
 
 def _is_ready() -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)
-    try:
+    with (
+        suppress(OSError, ValueError, http.client.HTTPException),
+        closing(http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)) as connection,
+    ):
         connection.request("GET", "/ready")
         answer = connection.getresponse()
         return answer.status == http.client.OK and json.loads(answer.read(1 << 16)) == {"status": True}
-    except (OSError, ValueError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    return False
 
 
 def _stop(_number: int, _frame: object) -> None:

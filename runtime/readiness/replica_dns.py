@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from enum import Enum
 
@@ -65,12 +66,9 @@ class Replica:
     def record(self, result: ProbeResult, words: str = "") -> str | None:
         """Record a probe, and return a line for the log if the state changes."""
         before = (self.takes_requests, self.draining)
-        if result is ProbeResult.SILENT:
-            self.timeouts += 1
-            if self.timeouts < TIMEOUTS_UNTIL_OUT:
-                return None
-        else:
-            self.timeouts = 0
+        self.timeouts = self.timeouts + 1 if result is ProbeResult.SILENT else 0
+        if 0 < self.timeouts < TIMEOUTS_UNTIL_OUT:
+            return None
         self.seen = True
         # A draining replica still answers: it is used if there is no other.
         self.takes_requests = result in {ProbeResult.READY, ProbeResult.DRAINING}
@@ -153,28 +151,23 @@ def probe(replica: Replica) -> tuple[ProbeResult, str]:
 
 
 def _draining(address: str) -> bool:
-    try:
+    with suppress(OSError, http.client.HTTPException):
         return _json(get(address, DRAIN_PORT, "/")[1]) == {"draining": True}
-    except (OSError, http.client.HTTPException):
-        return False
+    return False
 
 
 def _json(body: bytes) -> object:
-    try:
+    with suppress(ValueError):
         return json.loads(body)
-    except ValueError:
-        return None
+    return None
 
 
 def get(address: str, port: int, path: str) -> tuple[int, bytes]:
     """Return status and body of a response; raises OSError or HTTPException."""
-    connection = http.client.HTTPConnection(address, port, timeout=PROBE_TIMEOUT)
-    try:
+    with closing(http.client.HTTPConnection(address, port, timeout=PROBE_TIMEOUT)) as connection:
         connection.request("GET", path, headers={"Connection": "close"})
         answer = connection.getresponse()
         return answer.status, answer.read(1 << 16)
-    finally:
-        connection.close()
 
 
 def look_up(name: str) -> str:
@@ -187,20 +180,21 @@ def look_up(name: str) -> str:
         OSError: Docker's DNS server does not answer.
 
     """
-    question = struct.pack("!HHHHHH", 1, 0x0100, 1, 0, 0, 0) + _encode(name) + struct.pack("!HH", ADDRESS, IN_INTERNET)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        asking.settimeout(1)
-        asking.connect((NAME_SERVER, 53))
-        asking.send(question)
-        answer = asking.recv(4096)
-    addresses = parse_addresses(answer)
+    addresses = parse_addresses(_query(NAME_SERVER, 53, name, timeout=1))
     if not addresses:
         raise LookupError("no container of its name runs")
     return addresses[0]
 
 
-def _encode(name: str) -> bytes:
-    return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+def _query(server: str, port: int, name: str, timeout: float) -> bytes:
+    """Ask a DNS server for the addresses of a name, and return its response."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    question = struct.pack("!HHHHHH", 1, 0x0100, 1, 0, 0, 0) + labels + struct.pack("!BHH", 0, ADDRESS, IN_INTERNET)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(timeout)
+        asking.connect((server, port))
+        asking.send(question)
+        return asking.recv(4096)
 
 
 def parse_question(message: bytes) -> tuple[str, int, bytes] | None:
@@ -264,12 +258,7 @@ def say(words: str) -> None:
 
 def check() -> int:
     """Query this container's own DNS server, as its health check; return an exit code."""
-    question = struct.pack("!HHHHHH", 1, 0, 1, 0, 0, 0) + _encode("health") + struct.pack("!HH", ADDRESS, IN_INTERNET)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        asking.settimeout(PROBE_TIMEOUT)
-        asking.connect(("127.0.0.1", DNS_PORT))
-        asking.send(question)
-        (_, flags) = struct.unpack_from("!HH", asking.recv(4096))
+    (_, flags) = struct.unpack_from("!HH", _query("127.0.0.1", DNS_PORT, "health", PROBE_TIMEOUT))
     return 0 if flags & 0xF == NO_SUCH_NAME else 1
 
 

@@ -75,9 +75,9 @@ def test_what_it_is_told_is_what_the_program_in_it_reads_and_secret(up: Graph) -
     assert all(upload["permissions"] == "0600" for upload in files.values())
     read = settings.parse(json.loads(files.pop(f"{CONFIG_DIR}/settings.json")["content"]))
     assert read.names == ("*.example.com",)
-    assert [(issuer.directory, issuer.key_id, issuer.hmac_key) for issuer in read.issuers] == [
-        ("https://first/dir", None, None),
-        ("https://second/dir", "kid", "mac-secret"),
+    assert [(issuer.directory, issuer.external_account) for issuer in read.issuers] == [
+        ("https://first/dir", None),
+        ("https://second/dir", {"key_id": "kid", "hmac_key": "mac-secret"}),
     ]
     assert read.issuers[1].profile == "classic"
     assert read.route53 == settings.Route53("AKIA", "aws-secret", "eu-central-1", None)

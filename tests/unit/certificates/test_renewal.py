@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from open_webui_edge.runtime.certbot import certbot, handover, health, key_pair, renewal_loop, settings, state
+from open_webui_edge.runtime.certbot import certbot, handover, key_pair, renewal_loop, settings, state
 from open_webui_edge.runtime.certbot.settings import Timing
 
 NOW = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
@@ -140,7 +140,7 @@ FAILED = {"at": "then", "kind": "renewal", "directory": "d", "error": "why", "hi
     ],
 )
 def test_health(document: dict[str, Any] | None, well: bool, words: str) -> None:  # noqa: FBT001 - a table
-    healthy, said = health.judge(document, NOW)
+    healthy, said = state.judge(document, NOW)
     assert healthy is well
     assert said.startswith(words)
 
