@@ -238,8 +238,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             args["secret_key"] = pulumi.Output.secret(
                 pulumi.Output.all(application.secret_key, application.image_name).apply(lambda both: str(both[0]))
             )
-        if backup.repository.s3 is not None:
-            s3 = backup.repository.s3
+        if (s3 := backup.repository.s3) is not None:
             args["repository"] = s3.url(pulumi.get_stack())
             secret_access_key = _secret(s3.secret_access_key)
             args["s3"] = S3Args(access_key_id=s3.access_key_id, secret_access_key=secret_access_key, region=s3.region)
