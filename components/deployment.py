@@ -1,11 +1,13 @@
 """The composition root: creates the components of a deployment from a stack's settings."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypedDict
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pulumi
 import pulumi_tls as tls
+from pydantic import SecretStr
 
 from open_webui_edge.components.backing_services import Ollama, OllamaArgs, Postgres, PostgresArgs, Redis, RedisArgs
 from open_webui_edge.components.backup import Backup, BackupArgs, DatabaseArgs, S3Args
@@ -21,13 +23,12 @@ from open_webui_edge.components.docker.container import volume
 from open_webui_edge.components.docker.host import DockerHost, DockerHostArgs
 from open_webui_edge.components.docker.image import pinned_image
 from open_webui_edge.components.docker.ownership import Ownership
-from open_webui_edge.components.docker.recognition import after_recognition
-from open_webui_edge.components.docker.waiting import ImageTransfer, after_healthy, wait_for_engine
+from open_webui_edge.components.docker.waiting import after_healthy, after_recognition, engine_errors, wait_for_engine
 from open_webui_edge.components.generated_secret import GeneratedSecret, GeneratedSecretArgs, derive
 from open_webui_edge.components.monitoring.component import Prometheus, PrometheusArgs
 from open_webui_edge.components.open_webui import AdminArgs, OpenWebUI, OpenWebUIArgs, ProviderArgs, UpgradeArgs
 from open_webui_edge.components.open_webui_environment import GroupArgs, OidcArgs, RoleArgs, redirect_uri
-from open_webui_edge.components.preflight import engine_from_settings
+from open_webui_edge.components.preflight import engine_from_settings, read_certificate
 from open_webui_edge.components.protection import deleted_with_instance, protected
 from open_webui_edge.components.readiness import Readiness, ReadinessArgs
 from open_webui_edge.components.reverse_proxy.component import (
@@ -37,7 +38,7 @@ from open_webui_edge.components.reverse_proxy.component import (
 )
 from open_webui_edge.components.reverse_proxy.exporter import NginxMetrics, NginxMetricsArgs
 from open_webui_edge.components.reverse_proxy.rendering import METRICS_PORT, render_configuration
-from open_webui_edge.engine.engine import Engine, EngineError
+from open_webui_edge.engine.engine import Engine
 from open_webui_edge.engine.ssh import SshAccess, ssh_options
 from open_webui_edge.runtime import delivery
 from open_webui_edge.runtime.contract import PORT
@@ -51,13 +52,13 @@ from open_webui_edge.settings.certificate import (
     LetsEncryptSettings,
     Route53Settings,
 )
-from open_webui_edge.settings.data import BackingMode, DataSettings, PostgresSettings, RedisSettings
+from open_webui_edge.settings.data import BackingMode
 from open_webui_edge.settings.images import Image, ImageSource
-from open_webui_edge.settings.models import OllamaMode, OllamaSettings, ProviderSettings
+from open_webui_edge.settings.models import OllamaMode, ProviderSettings
 from open_webui_edge.settings.needed_images import required_images
 from open_webui_edge.settings.oidc import OidcSettings
-from open_webui_edge.settings.open_webui import AdminSettings, Downgrade, OpenWebUISettings
-from open_webui_edge.settings.placement import Placement, placement_of
+from open_webui_edge.settings.open_webui import Downgrade, OpenWebUISettings
+from open_webui_edge.settings.placement import placement_of
 from open_webui_edge.settings.stack import StackSettings
 from open_webui_edge.settings.values import is_ip_address, is_loopback
 
@@ -69,6 +70,7 @@ _CERTBOT_MEMORY = 256 << 20
 _FIRST_START_TIMEOUT = 900
 """Seconds for a new instance to install Docker and answer."""
 _RECORDS_TO_CREATE = "Create these records at your DNS provider (at the apex of a zone, an ALIAS)"
+_RECORD = "{name} {type} {value}"
 _SERVERS_TO_SET = "Set the zone's name servers at your domain's registrar"
 _WithContainers = (
     NginxReverseProxy | Certbot | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics | Prometheus | Backup
@@ -87,7 +89,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         self._settings = settings
         self._name = name
         self._placement = placement = placement_of(settings)
-        vm = self._aws_vm(placement)
+        vm = self._aws_vm()
         self._engine = engine = _engine(settings)
         self._address = settings.platform.docker.host if vm is None else self._address_on(vm)
         identity = tls.PrivateKey(f"{name}-identity", algorithm="ED25519", opts=protected(self))
@@ -95,78 +97,64 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         if vm is not None:
             owned.append(deleted_with_instance(vm.host.instance))
 
-        ipv6 = self._ipv6(engine, placement)
-        host = DockerHost(
+        ipv6 = self._ipv6()
+        self._host = host = DockerHost(
             f"{name}-host",
             self._host_args(ipv6=ipv6 is not None),
             pulumi.ResourceOptions(parent=self, transforms=owned),
         )
-        on_host = pulumi.ResourceOptions(parent=self, provider=host.provider, transforms=owned)
+        self._on_host = on_host = pulumi.ResourceOptions(parent=self, provider=host.provider, transforms=owned)
 
         # Created in every mode: a CA that clients trust stays valid when the mode is changed back.
-        own = SelfSignedCertificate(
-            f"{name}-certificate",
-            SelfSignedCertificateArgs(
-                common_name=settings.site.domain,
-                dns_names=[name for name in settings.certificate_names if not is_ip_address(name)],
-                ip_addresses=[name for name in settings.certificate_names if is_ip_address(name)],
-                **_generation(settings.certificate.self_signed.generation),
-            ),
-            pulumi.ResourceOptions(parent=self),
-        )
+        own = SelfSignedCertificate(f"{name}-certificate", _self_signed(settings), pulumi.ResourceOptions(parent=self))
         provided = self._provided_certificate()
-        admin = self._admin(settings.open_webui.admin)
-        ollama = self._ollama(settings.models.ollama, host, on_host)
-        postgres = self._postgres(settings.data.postgres, host, on_host)
-        redis = self._redis(settings.data.redis, host, on_host)
-        application = self._open_webui(host, on_host, admin, ollama, postgres, redis)
-        readiness = self._readiness(application, host, on_host)
-        nginx = self._image(images.NGINX, on_host)
-        configuration = render_configuration(
-            settings,
-            stack=pulumi.get_stack(),
-            upstreams=[f"{application.upstream}:{PORT}"],
-            readiness=None if readiness is None else readiness.address,
-            replicas=len(application.replicas),
-            ipv6=ipv6 is not None,
-            rsa_certificate=provided is not None and provided.rsa,
-            acme_challenges=_http_01_names(settings),
+        admin = self._admin()
+        ollama, postgres, redis = self._ollama(), self._postgres(), self._redis()
+        application = self._open_webui(admin, ollama, postgres, redis)
+        readiness = self._readiness(application)
+        nginx = self._image(images.NGINX)
+        configuration = delivery.configuration(
+            render_configuration(
+                settings,
+                stack=pulumi.get_stack(),
+                upstreams=[f"{application.upstream}:{PORT}"],
+                readiness=None if readiness is None else readiness.address,
+                replicas=len(application.replicas),
+                ipv6=ipv6 is not None,
+                rsa_certificate=provided is not None and provided.rsa,
+                acme_challenges=_http_01_names(settings),
+            )
         )
-        delivered = delivery.configuration(configuration)
-        proxy = NginxReverseProxy(
-            f"{name}-nginx",
-            NginxReverseProxyArgs(
-                image=nginx,
-                # The cache is per release: switch it only after the new release passed its trial.
-                configuration=pulumi.Output.all(delivered, application.image_name).apply(lambda both: both[0]),
-                certificate_pem=own.certificate_pem if provided is None else provided.certificate_pem,
-                private_key_pem=(
-                    own.private_key_pem if provided is None else pulumi.Output.secret(provided.private_key_pem)
-                ),
-                certificate_source=(
-                    CertificateSource.VOLUME
-                    if settings.certificate.mode is CertificateMode.LETS_ENCRYPT
-                    else CertificateSource.ARGS
-                ),
-                warn_before=round(settings.certificate.warn_before.total_seconds()),
-                network=host.network,
-                listen_addresses=[placement.listen_address, *([] if ipv6 is None else [ipv6])],
-                http_port=placement.http_port,
-                https_port=placement.https_port,
-                http3=placement.http3,
-                memory=settings.proxy.memory,
-                **_client_authorities(settings),
+        args = NginxReverseProxyArgs(
+            image=nginx,
+            # The cache is per release: switch it only after the new release passed its trial.
+            configuration=pulumi.Output.all(configuration, application.image_name).apply(lambda both: both[0]),
+            certificate_pem=own.certificate_pem if provided is None else provided.certificate_pem,
+            private_key_pem=own.private_key_pem if provided is None else pulumi.Output.secret(provided.private_key_pem),
+            certificate_source=(
+                CertificateSource.VOLUME
+                if settings.certificate.mode is CertificateMode.LETS_ENCRYPT
+                else CertificateSource.ARGS
             ),
-            on_host,
+            warn_before=_seconds(settings.certificate.warn_before),
+            network=host.network,
+            listen_addresses=[placement.listen_address, *([] if ipv6 is None else [ipv6])],
+            http_port=placement.http_port,
+            https_port=placement.https_port,
+            http3=placement.http3,
+            memory=settings.proxy.memory,
         )
+        if settings.proxy.authentication.client_certificates is not None:
+            args["client_authorities_pem"] = settings.proxy.authentication.client_certificates.authorities
+        proxy = NginxReverseProxy(f"{name}-nginx", args, on_host)
         # In every mode: a change of mode could not delete a protected volume.
         letsencrypt = volume(
             f"{name}-letsencrypt", "letsencrypt", pulumi.ResourceOptions.merge(on_host, protected(self))
         )
-        certbot = self._certbot(proxy, letsencrypt.name, host, on_host, [] if vm is None else vm.dns_dependencies)
-        metrics = self._metrics(proxy, nginx, on_host)
+        certbot = self._certbot(proxy, letsencrypt.name, [] if vm is None else vm.dns_dependencies)
+        metrics = self._metrics(proxy, nginx)
         password = self._backup_password(identity)
-        prometheus = self._prometheus(proxy, application, host, on_host)
+        prometheus = self._prometheus(proxy, application)
 
         by_role = {
             "nginx": proxy,
@@ -177,16 +165,14 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             "redis": redis,
             "readiness": readiness,
             "nginx-metrics": metrics,
-            "backup": self._backup(application, postgres, password, host, on_host),
+            "backup": self._backup(application, postgres, password),
             "prometheus": prometheus,
         }
         # Disabled parts are None, external services are addresses.
         parts = {role: part for role, part in by_role.items() if isinstance(part, _WithContainers)}
         # Restart an unhealthy certbot so that this update retries at once instead of after its back-off.
         retried: pulumi.Input[Sequence[str]] = [] if certbot is None else certbot.container_ids
-        healthy = pulumi.Output.all(retried, *(part.container_ids for part in parts.values())).apply(
-            lambda groups: _healthy(engine, groups[0], [identity for group in groups[1:] for identity in group]),
-        )
+        healthy = pulumi.Output.all(retried, _ids_of(parts.values())).apply(lambda both: _healthy(engine, *both))
         containers = {role: part.containers for role, part in parts.items()}
         mode = settings.certificate.mode
         self.outputs = {
@@ -218,7 +204,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         if not backup.encrypted:
             return None
         if backup.password is not None:
-            return pulumi.Output.secret(backup.password.get_secret_value())
+            return _secret(backup.password)
         return pulumi.Output.secret(identity.private_key_pem.apply(lambda pem: derive(pem, "backup")))
 
     def _backup(
@@ -226,27 +212,23 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         application: OpenWebUI,
         postgres: Postgres | pulumi.Output[str] | None,
         password: pulumi.Output[str] | None,
-        host: DockerHost,
-        opts: pulumi.ResourceOptions,
     ) -> Backup | None:
         settings, backup = self._settings, self._settings.backup
         kind = backup.kind_on(aws=settings.platform.aws is not None)
         if not backup.enabled or kind is RepositoryKind.AWS_BACKUP:
             return None
         args = BackupArgs(
-            image=self._image(images.RESTIC, opts),
+            image=self._image(images.RESTIC),
             # A tag of its own: the application's tag is replaced, with all its containers, when the release changes.
-            application_image=pinned_image(f"{self._name}-backup-copy", application.image_name, "backup-copy", opts),
-            network=host.network,
+            application_image=self._pinned("backup-copy", application.image_name),
+            network=self._host.network,
             data=application.data,
             at=backup.at,
             keep=f"{backup.keep.days}d",
         )
         if postgres is not None:
             args["database"] = DatabaseArgs(
-                image=pinned_image(
-                    f"{self._name}-backup-database", self._reference(images.POSTGRES), "backup-database", opts
-                ),
+                image=self._pinned("backup-database", self._reference(images.POSTGRES)),
                 url=postgres.url if isinstance(postgres, Postgres) else postgres,
                 # Known once a trial has proved that the release works with the data.
                 version=application.image_name.apply(lambda _: settings.open_webui.version),
@@ -256,60 +238,45 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             args["secret_key"] = pulumi.Output.secret(
                 pulumi.Output.all(application.secret_key, application.image_name).apply(lambda both: str(both[0]))
             )
-        if backup.repository.s3 is not None:
-            s3 = backup.repository.s3
+        if (s3 := backup.repository.s3) is not None:
             args["repository"] = s3.url(pulumi.get_stack())
-            args["s3"] = S3Args(
-                access_key_id=s3.access_key_id,
-                secret_access_key=pulumi.Output.secret(s3.secret_access_key.get_secret_value()),
-                region=s3.region,
-            )
-        return Backup(f"{self._name}-backup", args, opts)
+            secret_access_key = _secret(s3.secret_access_key)
+            args["s3"] = S3Args(access_key_id=s3.access_key_id, secret_access_key=secret_access_key, region=s3.region)
+        return Backup(f"{self._name}-backup", args, self._on_host)
 
     def _certbot(
-        self,
-        proxy: NginxReverseProxy,
-        home: pulumi.Output[str],
-        host: DockerHost,
-        opts: pulumi.ResourceOptions,
-        dns_dependencies: Sequence[pulumi.Resource],
+        self, proxy: NginxReverseProxy, home: pulumi.Output[str], dns_dependencies: Sequence[pulumi.Resource]
     ) -> Certbot | None:
         certificate = self._settings.certificate
         if certificate.mode is not CertificateMode.LETS_ENCRYPT:
             return None
         acme = certificate.lets_encrypt
         args = CertbotArgs(
-            image=self._image(images.certbot(route53=acme.challenge is Challenge.DNS_01), opts),
+            image=self._image(images.certbot(route53=acme.challenge is Challenge.DNS_01)),
             home=home,
             certificates=proxy.certificates_volume,
             names=self._settings.certificate_names,
             challenge=str(acme.challenge),
             issuers=_issuers(acme),
             proxy_protocol=self._placement.proxy_protocol,
-            wait=round(acme.wait.total_seconds()),
+            wait=_seconds(acme.wait),
             memory=_CERTBOT_MEMORY,
         )
         if self._settings.platform.aws is not None and certificate.uses_instance_role:
             # Only the host's network reaches the metadata service, which issues the credentials of the instance's role.
             args["published_port"] = self._placement.https_port
         else:
-            args["network"] = host.network
+            args["network"] = self._host.network
         if acme.route53 is not None:
             args["route53"] = _route53(acme.route53)
         # The issuer resolves the site's names.
         reachable = pulumi.ResourceOptions(depends_on=[*dns_dependencies])
-        return Certbot(f"{self._name}-certbot", args, pulumi.ResourceOptions.merge(opts, reachable))
+        return Certbot(f"{self._name}-certbot", args, pulumi.ResourceOptions.merge(self._on_host, reachable))
 
     def _provided_certificate(self) -> "ProvidedCertificate | None":
-        provided = self._settings.certificate.provided
-        if provided is None:
+        reading = read_certificate(self._settings)
+        if reading is None:
             return None
-        # Imported here: the module takes 30 ms to load, and most stacks have no certificate of their own.
-        from open_webui_edge.components.certificates.provided import read_provided  # noqa: PLC0415
-
-        reading = read_provided(
-            provided, self._settings.certificate_names, warn_before=self._settings.certificate.warn_before
-        )
         for warning in reading.warnings:
             pulumi.log.warn(warning)
         if reading.certificate is None:
@@ -319,21 +286,22 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
     def _reference(self, image: Image) -> str:
         return image.reference(self._settings.images.source, self._settings.images.registry)
 
-    def _image(self, image: Image, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    def _pinned(self, role: str, reference: pulumi.Input[str]) -> pulumi.Output[str]:
         """Return an image's ID."""
-        return pinned_image(f"{self._name}-{image.role}", self._reference(image), image.role, opts)
+        return pinned_image(f"{self._name}-{role}", reference, role, self._on_host)
 
-    def _ipv6(self, engine: Engine, placement: Placement) -> str | None:
+    def _image(self, image: Image) -> pulumi.Output[str]:
+        return self._pinned(image.role, self._reference(image))
+
+    def _ipv6(self) -> str | None:
         """Return the IPv6 address to publish, if one is set and containers see the addresses of IPv6 clients."""
-        address = placement.listen_ipv6_address
+        address = self._placement.listen_ipv6_address
         if address is None:
             return None
-        try:
-            if engine.shows_ipv6_clients():
+        with engine_errors():
+            if self._engine.shows_ipv6_clients():
                 return address
-        except EngineError as error:
-            raise pulumi.RunError(str(error)) from None
-        if not is_loopback(placement.listen_address):
+        if not is_loopback(self._placement.listen_address):
             pulumi.log.info(
                 f"Nothing is published on {address}: behind this Docker engine every IPv6 client has the gateway's"
                 " address. Docker 27 and later preserve the client's; site.listen.ipv6: false hides this message.",
@@ -353,7 +321,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             args["ssh_options"] = self._engine.ssh_options
         return args
 
-    def _aws_vm(self, placement: Placement) -> "AwsVm | None":
+    def _aws_vm(self) -> "AwsVm | None":
         if self._settings.platform.aws is None:
             return None
         # Imported here: the SDK takes a second to load, which stacks without AWS need not wait for.
@@ -368,7 +336,8 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             ) from None
         from open_webui_edge.components.aws.vm_args import vm_args  # noqa: PLC0415
 
-        return AwsVm(f"{self._name}-vm", vm_args(self._settings, placement), pulumi.ResourceOptions(parent=self))
+        args = vm_args(self._settings, self._placement)
+        return AwsVm(f"{self._name}-vm", args, pulumi.ResourceOptions(parent=self))
 
     def _address_on(self, vm: "AwsVm") -> pulumi.Output[str]:
         """Return the address of the instance's engine, known once it answers."""
@@ -376,117 +345,101 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         access = pulumi.Output.all(ssh.address, ssh.host_key, ssh.client_private_key, vm.host.complete).apply(
             lambda values: SshAccess(stack, f"ssh://{ssh.user}@{values[0]}", values[1], values[2])
         )
-        built = self._settings.images.source is ImageSource.BUILT
-        transfer = ImageTransfer(required_images(self._settings), Engine(None)) if built else None
-        return wait_for_engine(self._engine, access, timeout=_FIRST_START_TIMEOUT, images=transfer)
+        built = required_images(self._settings) if self._settings.images.source is ImageSource.BUILT else []
+        source = Engine(None)
+        return wait_for_engine(self._engine, access, timeout=_FIRST_START_TIMEOUT, images=built, source=source)
 
-    def _metrics(
-        self, proxy: NginxReverseProxy, nginx: pulumi.Output[str], opts: pulumi.ResourceOptions
-    ) -> NginxMetrics | None:
+    def _metrics(self, proxy: NginxReverseProxy, nginx: pulumi.Output[str]) -> NginxMetrics | None:
         if not self._settings.proxy.metrics.enabled:
             return None
         args = NginxMetricsArgs(
-            image=self._image(images.NGINX_METRICS, opts),
+            image=self._image(images.NGINX_METRICS),
             nginx_image=nginx,
             volume=proxy.metrics_volume,
             port=self._settings.proxy.metrics.port,
         )
-        return NginxMetrics(f"{self._name}-nginx-metrics", args, opts)
+        return NginxMetrics(f"{self._name}-nginx-metrics", args, self._on_host)
 
-    def _prometheus(
-        self, proxy: NginxReverseProxy, application: OpenWebUI, host: DockerHost, opts: pulumi.ResourceOptions
-    ) -> Prometheus | None:
+    def _prometheus(self, proxy: NginxReverseProxy, application: OpenWebUI) -> Prometheus | None:
         settings = self._settings.monitoring.prometheus
         if not settings.enabled:
             return None
         args = PrometheusArgs(
-            image=self._image(images.PROMETHEUS, opts),
+            image=self._image(images.PROMETHEUS),
             # A tag of its own: the counter keeps running while the application's release changes.
-            counter_image=pinned_image(
-                f"{self._name}-request-counter", application.image_name, "request-counter", opts
-            ),
-            network=host.network,
+            counter_image=self._pinned("request-counter", application.image_name),
+            network=self._host.network,
             log_volume=proxy.metrics_volume,
             proxy=f"nginx:{METRICS_PORT}",
             replicas={replica: f"{replica}:{DRAIN_PORT}" for replica in application.replicas},
             stack=pulumi.get_stack(),
             port=settings.port,
-            interval=round(settings.interval.total_seconds()),
-            retention=round(settings.retention.total_seconds()),
+            interval=_seconds(settings.interval),
+            retention=_seconds(settings.retention),
             max_size=settings.max_size,
             memory=settings.memory,
             alertmanagers=settings.alertmanagers,
         )
-        return Prometheus(f"{self._name}-prometheus", args, opts)
+        return Prometheus(f"{self._name}-prometheus", args, self._on_host)
 
-    def _admin(self, admin: AdminSettings | None) -> AdminArgs | None:
+    def _admin(self) -> AdminArgs | None:
+        admin = self._settings.open_webui.admin
         if admin is None:
             return None
         # Also with a password in the settings: an update could not delete the protected key.
         generated = GeneratedSecret(
             f"{self._name}-admin-password", GeneratedSecretArgs(purpose="WEBUI_ADMIN_PASSWORD"), protected(self)
         )
-        password = generated.value
-        if admin.password is not None:
-            password = pulumi.Output.secret(admin.password.get_secret_value())
+        password = generated.value if admin.password is None else _secret(admin.password)
         return AdminArgs(email=admin.email, name=admin.name, password=password)
 
-    def _ollama(self, ollama: OllamaSettings, host: DockerHost, opts: pulumi.ResourceOptions) -> Ollama | str | None:
+    def _ollama(self) -> Ollama | str | None:
+        ollama = self._settings.models.ollama
         if ollama.mode is OllamaMode.NONE:
             return None
         if ollama.mode is OllamaMode.URL:
             return ollama.url
-        return Ollama(
-            f"{self._name}-ollama",
-            OllamaArgs(
-                image=self._image(images.OLLAMA, opts),
-                network=host.network,
-                gpu=ollama.container.gpu,
-                memory=ollama.container.memory,
-            ),
-            opts,
+        args = OllamaArgs(
+            image=self._image(images.OLLAMA),
+            network=self._host.network,
+            gpu=ollama.container.gpu,
+            memory=ollama.container.memory,
         )
+        return Ollama(f"{self._name}-ollama", args, self._on_host)
 
-    def _postgres(
-        self, postgres: PostgresSettings, host: DockerHost, opts: pulumi.ResourceOptions
-    ) -> Postgres | pulumi.Output[str] | None:
+    def _postgres(self) -> Postgres | pulumi.Output[str] | None:
+        postgres = self._settings.data.postgres
         if postgres.mode is BackingMode.CONTAINER:
             args = PostgresArgs(
-                image=self._image(images.POSTGRES, opts),
+                image=self._image(images.POSTGRES),
                 major=images.POSTGRES_MAJOR,
-                network=host.network,
+                network=self._host.network,
                 memory=postgres.memory,
             )
-            return Postgres(f"{self._name}-postgres", args, opts)
-        return None if postgres.url is None else pulumi.Output.secret(postgres.url.get_secret_value())
+            return Postgres(f"{self._name}-postgres", args, self._on_host)
+        return None if postgres.url is None else _secret(postgres.url)
 
-    def _redis(
-        self, redis: RedisSettings, host: DockerHost, opts: pulumi.ResourceOptions
-    ) -> Redis | pulumi.Output[str] | None:
+    def _redis(self) -> Redis | pulumi.Output[str] | None:
+        redis = self._settings.data.redis
         if redis.mode is BackingMode.CONTAINER:
-            args = RedisArgs(image=self._image(images.REDIS, opts), network=host.network, memory=redis.memory)
-            return Redis(f"{self._name}-redis", args, opts)
-        return None if redis.url is None else pulumi.Output.secret(redis.url.get_secret_value())
+            args = RedisArgs(image=self._image(images.REDIS), network=self._host.network, memory=redis.memory)
+            return Redis(f"{self._name}-redis", args, self._on_host)
+        return None if redis.url is None else _secret(redis.url)
 
-    def _readiness(self, application: OpenWebUI, host: DockerHost, opts: pulumi.ResourceOptions) -> Readiness | None:
+    def _readiness(self, application: OpenWebUI) -> Readiness | None:
         if len(application.replicas) == 1:
             return None
-        return Readiness(
-            f"{self._name}-readiness",
-            ReadinessArgs(
-                # A tag of its own: it keeps running while the application's release changes.
-                image=pinned_image(f"{self._name}-readiness", application.image_name, "readiness", opts),
-                network=host.network,
-                name=application.upstream,
-                replicas=application.replicas,
-            ),
-            opts,
+        args = ReadinessArgs(
+            # A tag of its own: it keeps running while the application's release changes.
+            image=self._pinned("readiness", application.image_name),
+            network=self._host.network,
+            name=application.upstream,
+            replicas=application.replicas,
         )
+        return Readiness(f"{self._name}-readiness", args, self._on_host)
 
-    def _open_webui(  # noqa: PLR0913, PLR0917 - its services
+    def _open_webui(
         self,
-        host: DockerHost,
-        opts: pulumi.ResourceOptions,
         admin: AdminArgs | None,
         ollama: Ollama | str | None,
         postgres: Postgres | pulumi.Output[str] | None,
@@ -498,22 +451,28 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             image=self._reference(images.open_webui(application.version)),
             version=application.version,
             upgrade=UpgradeArgs(
-                timeout=round(application.upgrade.timeout.total_seconds()),
+                timeout=_seconds(application.upgrade.timeout),
                 snapshot=application.upgrade.snapshot,
                 downgrade_from_snapshot=application.upgrade.downgrade is Downgrade.FROM_SNAPSHOT,
             ),
-            network=host.network,
-            proxy_network=host.subnet,
+            network=self._host.network,
+            proxy_network=self._host.subnet,
             url=site.url,
             origins=self._settings.origins,
             embedded=bool(proxy.embedding.allowed_origins),
             websocket=proxy.websocket.enabled,
             max_upload=proxy.limits.max_upload,
             memory=application.memory,
-            drain=round(application.drain.total_seconds()),
+            drain=_seconds(application.drain),
             replicas=application.replicas,
             environment=application.environment,
-            **_external_volume(self._settings.data),
+            secret_key_generation=application.secret_key_generation,
+            former_secret_keys=list(map(_secret, application.former_secret_keys)),
+            external_services={
+                variable: f"data.{key}.url"
+                for variable, key, service in (("DATABASE_URL", "postgres", postgres), ("REDIS_URL", "redis", redis))
+                if isinstance(service, pulumi.Output)
+            },
         )
         if self._address is not None:
             args["engine"] = self._address
@@ -523,14 +482,8 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             args["vector_length"] = self._settings.data.postgres.vector_length
         if redis is not None:
             args["redis_url"] = redis.url if isinstance(redis, Redis) else redis
-        services = {"DATABASE_URL": ("postgres", postgres), "REDIS_URL": ("redis", redis)}
-        args["external_services"] = {
-            variable: f"data.{key}.url"
-            for variable, (key, service) in services.items()
-            if isinstance(service, pulumi.Output)
-        }
         if models.providers is not None:
-            args["providers"] = [_provider(provider) for provider in models.providers]
+            args["providers"] = list(map(_provider, models.providers))
         if ollama is not None:
             args["ollama_url"] = ollama if isinstance(ollama, str) else ollama.url
         if admin is not None:
@@ -540,23 +493,16 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         _add_sign_in(args, application)
         # Replicas start after their database and Redis are healthy, and stop before them.
         own_services = [service for service in (postgres, redis) if isinstance(service, Postgres | Redis)]
-        identities = pulumi.Output.all(*(service.container_ids for service in own_services)).apply(
-            lambda groups: [identity for group in groups for identity in group]
-        )
-        after = pulumi.ResourceOptions.merge(
-            opts, pulumi.ResourceOptions(depends_on=after_healthy(own_services, identities, self._engine))
-        )
-        return OpenWebUI(f"{self._name}-open-webui", args, after)
+        after = pulumi.ResourceOptions(depends_on=after_healthy(own_services, _ids_of(own_services), self._engine))
+        return OpenWebUI(f"{self._name}-open-webui", args, pulumi.ResourceOptions.merge(self._on_host, after))
 
 
 def _engine(settings: StackSettings) -> Engine:
     stack = pulumi.get_stack()
     if settings.platform.aws is not None:
         return Engine(None, ssh_options=ssh_options(stack), host_key_from="the state of this stack", known=False)
-    try:
+    with engine_errors():
         return engine_from_settings(settings, stack)
-    except EngineError as error:
-        raise pulumi.RunError(str(error)) from None
 
 
 def _report_dns_to_do(vm: "AwsVm") -> None:
@@ -564,24 +510,29 @@ def _report_dns_to_do(vm: "AwsVm") -> None:
     if pulumi.runtime.is_dry_run():
         return
     if vm.records_to_create is not None:
-        vm.records_to_create.apply(lambda records: pulumi.log.info(f"{_RECORDS_TO_CREATE}: {_listed(records)}"))
+        vm.records_to_create.apply(
+            lambda records: pulumi.log.info(f"{_RECORDS_TO_CREATE}: {'; '.join(map(_RECORD.format_map, records))}")
+        )
     if vm.name_servers is not None:
         vm.name_servers.apply(lambda servers: pulumi.log.info(f"{_SERVERS_TO_SET}: {', '.join(servers)}"))
 
 
-def _listed(records: Sequence[Mapping[str, str]]) -> str:
-    return "; ".join(f"{record['name']} {record['type']} {record['value']}" for record in records)
-
-
 def _outputs_of(vm: "AwsVm") -> dict[str, pulumi.Output[object] | object]:
-    outputs: dict[str, pulumi.Output[object] | object] = {"host": vm.host.address}
-    if vm.load_balancer is not None:
-        outputs["load_balancer"] = vm.load_balancer
-    if vm.name_servers is not None:
-        outputs["name_servers"] = vm.name_servers
-    if vm.records_to_create is not None:
-        outputs["dns_records"] = vm.records_to_create
-    return outputs
+    optional = {"load_balancer": vm.load_balancer, "name_servers": vm.name_servers, "dns_records": vm.records_to_create}
+    return {"host": vm.host.address, **{name: value for name, value in optional.items() if value is not None}}
+
+
+def _self_signed(settings: StackSettings) -> SelfSignedCertificateArgs:
+    names, generation = settings.certificate_names, settings.certificate.self_signed.generation
+    args = SelfSignedCertificateArgs(
+        common_name=settings.site.domain,
+        dns_names=[name for name in names if not is_ip_address(name)],
+        ip_addresses=[name for name in names if is_ip_address(name)],
+    )
+    # Omit generation 1 so existing stacks see no diff.
+    if generation > 1:
+        args["generation"] = generation
+    return args
 
 
 def _http_01_names(settings: StackSettings) -> Sequence[str]:
@@ -607,10 +558,8 @@ def _issuer(issuer: IssuerSettings) -> IssuerArgs:
     if issuer.email is not None:
         args["email"] = issuer.email
     if issuer.external_account is not None:
-        args["external_account"] = ExternalAccountArgs(
-            key_id=issuer.external_account.key_id,
-            hmac_key=pulumi.Output.secret(issuer.external_account.hmac_key.get_secret_value()),
-        )
+        account = issuer.external_account
+        args["external_account"] = ExternalAccountArgs(key_id=account.key_id, hmac_key=_secret(account.hmac_key))
     if issuer.profile is not None:
         args["profile"] = issuer.profile
     return args
@@ -620,39 +569,15 @@ def _route53(route53: Route53Settings) -> Route53Args:
     args = Route53Args(region=route53.region)
     if route53.access_key_id is not None and route53.secret_access_key is not None:
         args["access_key_id"] = route53.access_key_id
-        args["secret_access_key"] = pulumi.Output.secret(route53.secret_access_key.get_secret_value())
+        args["secret_access_key"] = _secret(route53.secret_access_key)
     if route53.endpoint is not None:
         args["endpoint"] = route53.endpoint
     return args
 
 
-class _Generation(TypedDict, total=False):
-    generation: int
-
-
-def _generation(number: int) -> _Generation:
-    # Omit generation 1 so existing stacks see no diff.
-    return {} if number == 1 else {"generation": number}
-
-
-class _ClientAuthorities(TypedDict, total=False):
-    client_authorities_pem: str
-
-
-def _client_authorities(settings: StackSettings) -> _ClientAuthorities:
-    client_certificates = settings.proxy.authentication.client_certificates
-    return {} if client_certificates is None else {"client_authorities_pem": client_certificates.authorities}
-
-
 def _add_sign_in(args: OpenWebUIArgs, application: OpenWebUISettings) -> None:
     if application.secret_key is not None:
-        args["secret_key"] = pulumi.Output.secret(application.secret_key.get_secret_value())
-    if application.secret_key_generation > 1:
-        args["secret_key_generation"] = application.secret_key_generation
-    if application.former_secret_keys:
-        args["former_secret_keys"] = [
-            pulumi.Output.secret(key.get_secret_value()) for key in application.former_secret_keys
-        ]
+        args["secret_key"] = _secret(application.secret_key)
     if application.oidc is not None:
         args["oidc"] = _oidc(application.oidc)
     if application.certificate_authorities is not None:
@@ -663,7 +588,7 @@ def _oidc(oidc: OidcSettings) -> OidcArgs:
     args = OidcArgs(
         issuer=oidc.issuer,
         client_id=oidc.client_id,
-        client_secret=pulumi.Output.secret(oidc.client_secret.get_secret_value()),
+        client_secret=_secret(oidc.client_secret),
         name=oidc.name,
         scopes=oidc.scopes,
         allow_signup=oidc.allow_signup,
@@ -678,26 +603,30 @@ def _oidc(oidc: OidcSettings) -> OidcArgs:
     return args
 
 
-class _ExternalVolume(TypedDict, total=False):
-    volume: str
-
-
-def _external_volume(data: DataSettings) -> _ExternalVolume:
-    return {} if data.volume is None else {"volume": data.volume}
-
-
 def _provider(provider: ProviderSettings) -> ProviderArgs:
     if provider.api_key is None:
         return ProviderArgs(url=provider.url)
-    return ProviderArgs(url=provider.url, api_key=pulumi.Output.secret(provider.api_key.get_secret_value()))
+    return ProviderArgs(url=provider.url, api_key=_secret(provider.api_key))
+
+
+def _secret(value: SecretStr) -> pulumi.Output[str]:
+    return pulumi.Output.secret(value.get_secret_value())
+
+
+def _seconds(duration: timedelta) -> int:
+    return round(duration.total_seconds())
+
+
+def _ids_of(parts: Iterable[_WithContainers]) -> pulumi.Output[Sequence[str]]:
+    """Return the IDs of all containers of the parts."""
+    return pulumi.Output.all(*(part.container_ids for part in parts)).apply(
+        lambda groups: [identity for group in groups for identity in group]
+    )
 
 
 async def _healthy(engine: Engine, retried: Sequence[str], container_ids: Sequence[str]) -> bool:
-    if pulumi.runtime.is_dry_run():
-        return True
-    try:
-        await asyncio.to_thread(engine.restart_unhealthy, retried)
-        await asyncio.to_thread(engine.wait_until_healthy, container_ids, pulumi.log.info)
-    except EngineError as error:
-        raise pulumi.RunError(str(error)) from None
+    if not pulumi.runtime.is_dry_run():
+        with engine_errors():
+            await asyncio.to_thread(engine.restart_unhealthy, retried)
+            await asyncio.to_thread(engine.wait_until_healthy, container_ids, pulumi.log.info)
     return True

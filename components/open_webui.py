@@ -1,7 +1,7 @@
 """The application: image, replicas, volumes, environment."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 import pulumi
 import pulumi_docker as docker
@@ -28,6 +28,8 @@ _MAX_INDEXED_DIMENSIONS = 2000
 """Longest vector of 32-bit numbers that pgvector can index (its README)."""
 _SHUTDOWN_MARGIN = 30
 """Seconds after the drain for the launcher to end and the application to close its connections."""
+_Keys = tuple[pulumi.Input[str], pulumi.Output[Sequence[str]] | None]
+"""The key in use, and the previous ones, if there are any."""
 CONFIG_VOLUME = "open-webui-given"
 """Role of the volume with settings and programs. Existing volumes are called so, so the value stays."""
 
@@ -145,17 +147,17 @@ class OpenWebUI(pulumi.ComponentResource):
         after = None if opts is None else opts.depends_on
         super().__init__("open-webui-edge:index:OpenWebUI", name, {}, _without_dependencies(opts))
         # Also with a key in the settings: the generated key is protected, and used again when the setting is removed.
-        generated = GeneratedSecret(
-            f"{name}-secret-key", _secret_key_args(args.get("secret_key_generation", 1)), opts=protected(self)
-        )
-        keys = _keys(args, generated)
-        self.secret_key = keys.current
+        secret_args = GeneratedSecretArgs(purpose="WEBUI_SECRET_KEY")
+        # Omit generation 1 so existing stacks see no diff.
+        if (generation := args.get("secret_key_generation", 1)) > 1:
+            secret_args["generation"] = generation
+        keys = _keys(args, GeneratedSecret(f"{name}-secret-key", secret_args, opts=protected(self)))
+        self.secret_key, _ = keys
         # Shared by all replicas: uploads are files. An existing volume is no resource, so Pulumi never deletes it.
         data = args["volume"] if "volume" in args else volume(f"{name}-data", "open-webui-data", protected(self)).name
         self.data = pulumi.Output.from_input(data)
         self.upstream = "open-webui"
-        count = args.get("replicas", 1)
-        self.replicas = [f"{self.upstream}-{number}" for number in range(1, count + 1)]
+        self.replicas = [f"{self.upstream}-{number}" for number in range(1, args.get("replicas", 1) + 1)]
         engine = Engine(None, ssh_options=args.get("ssh_options", ()), known="engine" not in args)
         address = pulumi.Output.from_input(args["engine"]).apply(engine.bind) if "engine" in args else None
         hosts = {"host.docker.internal": "host-gateway"}
@@ -165,8 +167,7 @@ class OpenWebUI(pulumi.ComponentResource):
             {
                 "memory": args["memory"],
                 "network": args["network"],
-                "volumes": self.data.apply(lambda volume: {volume: DATA_DIR}),
-                "folder": CONFIG_DIR,
+                "data": self.data,
                 "files": _files(args, keys, 1),
                 "environment_file": _ENVIRONMENT,
                 "entrypoint": _ENTRYPOINT,
@@ -211,7 +212,9 @@ class OpenWebUI(pulumi.ComponentResource):
                 init=True,
             )
             replicas.append(replica)
-            after = after_healthy([replica], _after(address, replica.id), engine)
+            # Once the engine's address is known.
+            identities = pulumi.Output.all(address, replica.id).apply(lambda values: values[1:])
+            after = after_healthy([replica], identities, engine)
         self.containers = pulumi.Output.all(*(replica.name for replica in replicas))
         self.container_ids = pulumi.Output.all(*(replica.id for replica in replicas))
         self.register_outputs({"containers": self.containers})
@@ -223,37 +226,15 @@ def _without_dependencies(opts: pulumi.ResourceOptions | None) -> pulumi.Resourc
     return copy
 
 
-def _after(address: pulumi.Output[str] | None, *container_ids: pulumi.Output[str]) -> pulumi.Output[Sequence[str]]:
-    """Return the IDs, once the engine's address is known."""
-    return pulumi.Output.all(address, *container_ids).apply(lambda values: values[1:])
-
-
-class _Keys(NamedTuple):
-    current: pulumi.Input[str]
-    previous: pulumi.Output[Sequence[str]] | None
-
-
-def _secret_key_args(generation: int) -> GeneratedSecretArgs:
-    purpose = "WEBUI_SECRET_KEY"
-    # Omit generation 1 so existing stacks see no diff.
-    if generation == 1:
-        return GeneratedSecretArgs(purpose=purpose)
-    return GeneratedSecretArgs(purpose=purpose, generation=generation)
-
-
 def _keys(args: OpenWebUIArgs, generated: GeneratedSecret) -> _Keys:
+    replaced = [generated.value] if "secret_key" in args else []
+    current = args.get("secret_key", generated.value)
     former = args.get("former_secret_keys", ())
-    current, earlier = generated.value, generated.former
-    if "secret_key" in args:
-        return _Keys(
-            args["secret_key"],
-            pulumi.Output.all(earlier, current, *former).apply(
-                lambda keys: [str(keys[1]), *keys[0], *map(str, keys[2:])]
-            ),
-        )
-    if former or args.get("secret_key_generation", 1) > 1:
-        return _Keys(current, pulumi.Output.all(earlier, *former).apply(lambda keys: [*keys[0], *map(str, keys[1:])]))
-    return _Keys(current, None)
+    if not (replaced or former or args.get("secret_key_generation", 1) > 1):
+        return current, None
+    return current, pulumi.Output.all(replaced, generated.former, [*former]).apply(
+        lambda groups: [key for group in groups for key in group]
+    )
 
 
 def _files(args: OpenWebUIArgs, keys: _Keys, number: int) -> dict[str, pulumi.Input[str]]:
@@ -269,10 +250,11 @@ def _files(args: OpenWebUIArgs, keys: _Keys, number: int) -> dict[str, pulumi.In
 
 def _environment(args: OpenWebUIArgs, keys: _Keys, number: int) -> pulumi.Output[str]:
     """Return the JSON file that a replica's launcher reads; the whole of it is secret."""
+    current_key, previous_keys = keys
     same_site = "none" if args["embedded"] else "lax"
     environment: dict[str, pulumi.Input[str]] = {
         "WEBUI_URL": args["url"],
-        "WEBUI_SECRET_KEY": keys.current,
+        "WEBUI_SECRET_KEY": current_key,
         "CORS_ALLOW_ORIGIN": ";".join(args["origins"]),
         "FORWARDED_ALLOW_IPS": args["proxy_network"],
         "PORT": str(PORT),
@@ -329,8 +311,8 @@ def _environment(args: OpenWebUIArgs, keys: _Keys, number: int) -> pulumi.Output
         # The launcher's key; it keeps its name in existing volumes.
         "brought": args.get("external_services", {}),
     }
-    if keys.previous is not None:
-        document["former_secret_keys"] = keys.previous
+    if previous_keys is not None:
+        document["former_secret_keys"] = previous_keys
     if "certificate_authorities" in args:
         document["certificate_authorities"] = args["certificate_authorities"]
     return pulumi.Output.secret(pulumi.Output.json_dumps(document, sort_keys=True))

@@ -1,9 +1,9 @@
 """Reads this stack's settings and checks them against the machine, before any resource is registered."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pulumi
 import yaml
@@ -20,6 +20,9 @@ from open_webui_edge.settings.platform import PlatformKind
 from open_webui_edge.settings.reading import encrypted_paths, read_settings
 from open_webui_edge.settings.recorded_state import former_names, renamed
 from open_webui_edge.settings.stack import StackSettings, deprecated
+
+if TYPE_CHECKING:
+    from open_webui_edge.components.certificates.provided import Reading
 
 # Valid in the names of containers, volumes and images.
 _STACK = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
@@ -72,7 +75,8 @@ def _state_of(stack: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _faults_of_the_machine(settings: StackSettings, stack: str) -> list[Fault]:
-    of_certificate = _faults_of_the_provided_certificate(settings)
+    reading = read_certificate(settings)
+    of_certificate = () if reading is None else reading.faults
     if settings.platform.kind is PlatformKind.AWS_VM:
         # The instance may not exist yet; the update itself checks its engine.
         return [*of_certificate, *faults_of_source(settings)]
@@ -87,14 +91,15 @@ def _faults_of_the_machine(settings: StackSettings, stack: str) -> list[Fault]:
     return [*of_certificate, *faults_on(facts, settings, stack)]
 
 
-def _faults_of_the_provided_certificate(settings: StackSettings) -> tuple[Fault, ...]:
-    provided = settings.certificate.provided
-    if provided is None:
-        return ()
+def read_certificate(settings: StackSettings) -> "Reading | None":
+    """Read the certificate that the settings provide, if they do."""
+    certificate = settings.certificate
+    if certificate.provided is None:
+        return None
     # Imported here: the module takes 30 ms to load, and most stacks have no certificate of their own.
     from open_webui_edge.components.certificates.provided import read_provided  # noqa: PLC0415
 
-    return read_provided(provided, settings.certificate_names, warn_before=settings.certificate.warn_before).faults
+    return read_provided(certificate.provided, settings.certificate_names, warn_before=certificate.warn_before)
 
 
 def _encrypted_paths(file: Path) -> set[str] | None:
@@ -107,14 +112,6 @@ def _encrypted_paths(file: Path) -> set[str] | None:
     return encrypted_paths(cast("dict[str, object]", document).get("config")) if isinstance(document, dict) else None
 
 
-def ssh_access(settings: StackSettings, stack: str) -> SshAccess | None:
-    """Return the ssh access to the stack's host; None if the user's ssh configuration has it, or no ssh is needed."""
-    docker = settings.platform.docker
-    if docker.host is None or docker.host_key is None:
-        return None
-    return SshAccess(stack, docker.host, docker.host_key)
-
-
 def engine_from_settings(settings: StackSettings, stack: str) -> Engine:
     """Return the engine that the settings name, and write the files that ssh needs for it.
 
@@ -122,35 +119,23 @@ def engine_from_settings(settings: StackSettings, stack: str) -> Engine:
         EngineError: these cannot be written.
 
     """
-    access = ssh_access(settings, stack)
-    if access is None:
-        return Engine(settings.platform.docker.host)
+    host, host_key = settings.platform.docker.host, settings.platform.docker.host_key
+    if host is None or host_key is None:
+        # No ssh is needed, or the user's own configuration knows the host.
+        return Engine(host)
+    access = SshAccess(stack, host, host_key)
     try:
         access.write()
     except OSError as error:
         raise EngineError(str(error)) from error
-    return Engine(access.host, ssh_options=access.options)
+    return Engine(host, ssh_options=access.options)
 
 
-def faults_on(
-    facts: EngineFacts,
-    settings: StackSettings,
-    stack: str,
-    *,
-    is_free: Callable[[str, int], bool] = address_is_free,
-) -> list[Fault]:
-    """Return the settings that the engine cannot fulfil.
-
-    Args:
-        facts: the engine's facts.
-        settings: the stack's settings.
-        stack: name of the stack, whose own containers may hold its ports.
-        is_free: whether a program on this machine could listen on an address and port.
-
-    """
+def faults_on(facts: EngineFacts, settings: StackSettings, stack: str) -> list[Fault]:
+    """Return the settings that the engine cannot fulfil. The ports that `stack` itself publishes are available."""
     return [
         *_volume(facts, settings),
-        *_ports(facts, settings, stack, is_free),
+        *_ports(facts, settings, stack),
         *_images(facts, settings),
         *_database(facts, settings, stack),
     ]
@@ -213,12 +198,7 @@ def _database(facts: EngineFacts, settings: StackSettings, stack: str) -> Iterat
         )
 
 
-def _ports(
-    facts: EngineFacts,
-    settings: StackSettings,
-    stack: str,
-    is_free: Callable[[str, int], bool],
-) -> Iterator[Fault]:
+def _ports(facts: EngineFacts, settings: StackSettings, stack: str) -> Iterator[Fault]:
     listen, metrics, prometheus = settings.site.listen, settings.proxy.metrics, settings.monitoring.prometheus
     listeners = [
         ("site.listen.http_port", listen.address, listen.http_port),
@@ -242,7 +222,7 @@ def _ports(
                 f"{port} on {address} is published by the container {others[0].container}; choose another port,"
                 f" or stop it: docker stop {others[0].container}",
             )
-        elif not holders and facts.local and not is_free(address, port):
+        elif not holders and facts.local and not address_is_free(address, port):
             yield Fault(
                 path,
                 f"{port} on {address} is not available: another program listens there (`ss -ltnp 'sport = :{port}'`"

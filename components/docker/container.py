@@ -1,7 +1,6 @@
 """The one function that creates containers: limits, logs, labels and capabilities are the same for all."""
 
 from collections.abc import Mapping, Sequence
-from typing import NotRequired, TypedDict, Unpack
 
 import pulumi
 import pulumi_docker as docker
@@ -29,121 +28,94 @@ def labels(role: str, version: str | None = None) -> dict[str, str]:
     return {"app": APP, "stack": pulumi.get_stack(), "role": role, **of_version}
 
 
-class ContainerDefinition(TypedDict):
-    """The settings of one container."""
-
-    role: str
-    number: NotRequired[int]
-    """Number among the containers of the same role, from 1."""
-    image: pulumi.Input[str]
-    """ID of the image, so that a moved tag replaces nothing."""
-    version: NotRequired[str]
-    """Its release, if another one must not replace it without an upgrade."""
-    memory: pulumi.Input[int]
-    """Limit in bytes, without swap."""
-    shared_memory: NotRequired[int]
-    """Size of /dev/shm in bytes; default 64 MiB, Docker's."""
-    entrypoint: NotRequired[Sequence[str]]
-    command: NotRequired[Sequence[str]]
-    user: NotRequired[str]
-    """IDs of user and group; default the image's user."""
-    capabilities: NotRequired[Sequence[str]]
-    """Required capabilities; all others are dropped."""
-    volumes: NotRequired[Sequence[docker.ContainerVolumeArgs]]
-    tmpfs: NotRequired[Mapping[str, str]]
-    files: NotRequired[Mapping[str, pulumi.Input[str]]]
-    """Path -> content, readable for root alone. A secret's path must be in a volume."""
-    network: NotRequired[pulumi.Input[str]]
-    on_host_network: NotRequired[bool]
-    """Use the host's network instead of one of Docker's, so that the container reaches a cloud's metadata service."""
-    aliases: NotRequired[Sequence[str]]
-    """Its names on the network."""
-    hosts: NotRequired[Mapping[str, str]]
-    ports: NotRequired[Sequence[docker.ContainerPortArgs]]
-    health: NotRequired[Sequence[str]]
-    """The command of its health check, in Docker's form."""
-    start_period: NotRequired[str]
-    """Time in which failing checks do not count, as Go writes durations (1m0s), which is how the engine returns it."""
-    stop_signal: NotRequired[str]
-    stop_timeout: NotRequired[int]
-    """Seconds between the stop signal and SIGKILL."""
-    init: NotRequired[bool]
-    read_only: NotRequired[bool]
-    gpus: NotRequired[str]
-    """GPUs of the host, in Docker's form; "" for none."""
-    runs_beside: NotRequired[pulumi.Input[str]]
-    """ID of a container whose process and network namespaces this one shares. It runs once and ends: the resource's
-    outputs are its exit code and log."""
-
-
-def container(
+def container(  # noqa: PLR0913 - keywords
     name: str,
     opts: pulumi.ResourceOptions,
-    **definition: Unpack[ContainerDefinition],
+    *,
+    role: str,
+    number: int = 1,  # among the containers of the same role
+    image: pulumi.Input[str],  # its ID, so that a moved tag replaces nothing
+    version: str | None = None,  # its release, if another one must not replace it without an upgrade
+    memory: pulumi.Input[int],  # limit in bytes, without swap
+    shared_memory: int | None = None,  # size of /dev/shm in bytes; default 64 MiB, Docker's
+    entrypoint: Sequence[str] | None = None,
+    command: Sequence[str] | None = None,
+    user: str | None = None,  # IDs of user and group; default the image's user
+    capabilities: Sequence[str] = (),  # the required ones; all others are dropped
+    volumes: Sequence[docker.ContainerVolumeArgs] | None = None,
+    tmpfs: Mapping[str, str] | None = None,
+    # Path -> content, readable for root alone. A secret's path must be in a volume.
+    files: Mapping[str, pulumi.Input[str]] | None = None,
+    network: pulumi.Input[str] | None = None,
+    on_host_network: bool = False,  # instead of one of Docker's: it reaches a cloud's metadata service
+    aliases: Sequence[str] | None = None,  # its names on the network
+    hosts: Mapping[str, str] | None = None,
+    ports: Sequence[docker.ContainerPortArgs] | None = None,
+    health: Sequence[str] | None = None,  # the command of its health check, in Docker's form
+    # Time in which failing checks do not count, as Go writes durations (1m0s), which is how the engine returns it.
+    start_period: str = "10s",
+    stop_signal: str | None = None,
+    stop_timeout: int | None = None,  # seconds between the stop signal and SIGKILL
+    init: bool | None = None,
+    read_only: bool | None = None,
+    gpus: str = "",  # GPUs of the host, in Docker's form; "" for none
+    # ID of a container whose process and network namespaces this one shares. It runs once and ends: the resource's
+    # outputs are its exit code and log.
+    runs_beside: pulumi.Input[str] | None = None,
 ) -> docker.Container:
     """Create a container.
 
     It is deleted before its replacement is created, since two containers cannot share a name and ports.
     """
-    role = definition["role"]
-    megabytes = pulumi.Output.from_input(definition["memory"]).apply(lambda size: size >> 20)
-    beside = definition.get("runs_beside")
-    network = definition.get("network")
-    health = definition.get("health")
-    shared = None if beside is None else pulumi.Output.concat("container:", beside)
+    megabytes = pulumi.Output.from_input(memory).apply(lambda size: size >> 20)
+    runs_once = runs_beside is not None
+    shared = None if runs_beside is None else pulumi.Output.concat("container:", runs_beside)
     return docker.Container(
         name,
-        name=physical_name(role, definition.get("number", 1)),
-        image=definition["image"],
-        entrypoints=definition.get("entrypoint"),
-        command=definition.get("command"),
-        user=definition.get("user"),
-        labels=[
-            docker.ContainerLabelArgs(label=key, value=value)
-            for key, value in labels(role, definition.get("version")).items()
-        ],
+        name=physical_name(role, number),
+        image=image,
+        entrypoints=entrypoint,
+        command=command,
+        user=user,
+        labels=[docker.ContainerLabelArgs(label=key, value=value) for key, value in labels(role, version).items()],
         memory=megabytes,
         memory_swap=megabytes,
-        shm_size=None if (size := definition.get("shared_memory")) is None else size >> 20,
+        shm_size=None if shared_memory is None else shared_memory >> 20,
         capabilities=docker.ContainerCapabilitiesArgs(
             drops=["ALL"],
-            adds=[f"CAP_{capability}" for capability in sorted(definition.get("capabilities", ()))],
+            adds=[f"CAP_{capability}" for capability in sorted(capabilities)],
         ),
         security_opts=SECURITY,
         log_driver=LOG_DRIVER,
         log_opts=LOG_OPTIONS,
-        volumes=definition.get("volumes"),
-        tmpfs=definition.get("tmpfs"),
+        volumes=volumes,
+        tmpfs=tmpfs,
         uploads=[
             docker.ContainerUploadArgs(file=path, content=content, permissions="0600")
-            for path, content in sorted(definition.get("files", {}).items())
+            for path, content in sorted((files or {}).items())
         ],
-        network_mode="host" if definition.get("on_host_network") else shared,
+        network_mode="host" if on_host_network else shared,
         pid_mode=shared,
-        networks_advanced=None
-        if network is None
-        else [docker.ContainerNetworksAdvancedArgs(name=network, aliases=definition.get("aliases"))],
-        hosts=[docker.ContainerHostArgs(host=host, ip=ip) for host, ip in definition.get("hosts", {}).items()],
-        ports=definition.get("ports"),
+        networks_advanced=(
+            None if network is None else [docker.ContainerNetworksAdvancedArgs(name=network, aliases=aliases)]
+        ),
+        hosts=[docker.ContainerHostArgs(host=host, ip=ip) for host, ip in (hosts or {}).items()],
+        ports=ports,
         healthcheck=None
         if health is None
         else docker.ContainerHealthcheckArgs(
-            tests=health,
-            interval="5s",
-            timeout="5s",
-            retries=6,
-            start_period=definition.get("start_period", "10s"),
+            tests=health, interval="5s", timeout="5s", retries=6, start_period=start_period
         ),
-        stop_signal=definition.get("stop_signal"),
-        stop_timeout=definition.get("stop_timeout"),
-        destroy_grace_seconds=definition.get("stop_timeout"),
-        init=definition.get("init"),
-        read_only=definition.get("read_only"),
-        gpus=definition.get("gpus") or None,
-        restart="no" if beside is not None else "unless-stopped",
-        must_run=beside is None,
-        attach=beside is not None,
-        logs=beside is not None,
+        stop_signal=stop_signal,
+        stop_timeout=stop_timeout,
+        destroy_grace_seconds=stop_timeout,
+        init=init,
+        read_only=read_only,
+        gpus=gpus or None,
+        restart="no" if runs_once else "unless-stopped",
+        must_run=not runs_once,
+        attach=runs_once,
+        logs=runs_once,
         opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(delete_before_replace=True)),
     )
 

@@ -16,7 +16,7 @@ import tarfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import docker
 import docker.errors
@@ -33,8 +33,9 @@ from open_webui_edge.components.docker.container import (
     labels,
     physical_name,
 )
+from open_webui_edge.components.docker.waiting import engine_errors
 from open_webui_edge.engine.engine import PROGRESS_INTERVAL, Engine, EngineError, has_image
-from open_webui_edge.runtime.contract import TRIAL_ROLE
+from open_webui_edge.runtime.contract import CONFIG_DIR, DATA_DIR, TRIAL_ROLE
 from open_webui_edge.runtime.open_webui.upgrade import OK, REFUSED, ROLLBACK_FAILED, ROLLED_BACK, UPGRADE_NEEDED
 
 _LOG_TAIL = 12
@@ -48,8 +49,7 @@ _FAILED, _REFUSED = f"{_LAUNCHER_PREFIX}failed: ", f"{_LAUNCHER_PREFIX}refused: 
 _UNDONE = f"{_LAUNCHER_PREFIX}the data is as it was"
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(NamedTuple):
     """A release of Open WebUI, as the settings name it."""
 
     version: str
@@ -59,27 +59,16 @@ class Release:
     """Role of the containers that run the application."""
 
 
-@dataclass(frozen=True)
-class TrialContainer:
-    """Name and labels of the trial container."""
-
-    name: str
-    labels: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Trial:
+class Trial(NamedTuple):
     """The trial container: like the first replica, but without published ports and aliases."""
 
     memory: int
     """Limit in bytes."""
     network: str
-    volumes: Mapping[str, str]
-    """Volumes that replicas share: name -> path."""
-    folder: str
-    """Folder of its files."""
+    data: str
+    """Name of the volume that all replicas share."""
     files: Mapping[str, str]
-    """Name -> content, readable for root alone."""
+    """Name in the configuration volume -> content, readable for root alone."""
     environment_file: str
     """Name of the JSON file whose key "trial" states the task."""
     entrypoint: Sequence[str]
@@ -104,31 +93,20 @@ def after_trial(
 ) -> pulumi.Output[str]:
     """Return the name of the release's image, once a trial has proved that the release works with the data.
 
-    No trial is needed in a preview, or if no other release used the data.
-
-    Args:
-        engine: runs the application.
-        release: the release that the settings name.
-        trial: the fields of a `Trial`; their outputs are awaited only if a trial is needed.
-        engine_address: resolves once the engine's address is known; None if it is known already.
-
+    No trial is needed in a preview, or if no other release used the data. The outputs in `trial`, the fields of a
+    `Trial`, are awaited only if one is needed. `engine_address` is None if the engine's address is known already.
     """
     if pulumi.runtime.is_dry_run():
         return pulumi.Output.from_input(release.image)
-    change = VersionChange(
-        engine, release, TrialContainer(physical_name(TRIAL_ROLE), labels(TRIAL_ROLE)), pulumi.log.info
-    )
+    change = VersionChange(engine, release, physical_name(TRIAL_ROLE), labels(TRIAL_ROLE), pulumi.log.info)
 
     async def attempt(_: object) -> str:
-        try:
+        with engine_errors():
             if await asyncio.to_thread(change.needs_upgrade):
                 fields = await pulumi.Output.from_input(trial).future()
-                if fields is None:
-                    # A targeted update (--target) without the resources that a replica needs.
-                    return release.image
-                await asyncio.to_thread(change.run_trial, Trial(**fields))  # pyright: ignore[reportArgumentType, reportCallIssue]
-        except EngineError as error:
-            raise pulumi.RunError(str(error)) from None
+                # None in a targeted update (--target) without the resources that a replica needs.
+                if fields is not None:
+                    await asyncio.to_thread(change.run_trial, Trial(**fields))  # pyright: ignore[reportArgumentType, reportCallIssue]
         return release.image
 
     return pulumi.Output.from_input(engine_address).apply(attempt)
@@ -142,23 +120,11 @@ class VersionChange:
     """A change of the application's release on one engine."""
 
     def __init__(
-        self,
-        engine: Engine,
-        release: Release,
-        container: TrialContainer,
-        report: Callable[[str], None],
+        self, engine: Engine, release: Release, name: str, labels: Mapping[str, str], report: Callable[[str], None]
     ) -> None:
-        """Store the arguments; the engine is not asked yet.
-
-        Args:
-            engine: runs the application.
-            release: the release that the settings name.
-            container: the trial container.
-            report: gets progress messages.
-
-        """
+        """Store the arguments, which include the trial container's name and labels; the engine is not asked yet."""
         self._engine, self._release, self._report = engine, release, report
-        self._labels, self._name = container.labels, container.name
+        self._name, self._labels = name, labels
         self._before: str | None = None
 
     def needs_upgrade(self) -> bool:
@@ -205,8 +171,8 @@ class VersionChange:
             running = [replica for replica in self._replicas(client) if replica.status == "running"]
             self._report(
                 f"Open WebUI {self._release.version} replaces {before}: {len(running)} replica(s) end once their"
-                " answers"
-                f" are complete, within {trial.drain} s; until the upgrade is done visitors see a page that reloads"
+                f" answers are complete, within {trial.drain} s; until the upgrade is done visitors see a page that"
+                " reloads"
             )
             began = time.monotonic()
             _stop(client, running, trial.drain)
@@ -217,8 +183,7 @@ class VersionChange:
             if isinstance(why, _RollbackFailedError):
                 # A replica without the version label predates the journal: it would start on half-migrated data.
                 running = [replica for replica in running if VERSION in replica.labels]
-            again = self._start_again(running, before)
-            raise EngineError(f"{why}\n{again}") from None
+            raise EngineError(f"{why}\n{self._start_again(running, before)}") from None
 
     def _migrate(self, trial: Trial, before: str) -> None:
         began = time.monotonic()
@@ -290,8 +255,7 @@ class VersionChange:
     def _run(self, client: docker.DockerClient, trial: Trial, task: str, *, limit: int) -> tuple[int, list[str]]:
         """Run the trial container for one task, and return its exit code and its log."""
         self._remove_leftovers(client)
-        labels = {**self._labels, VERSION: self._release.version}
-        container = _create(client, self._release.image, self._name, labels, trial)
+        container = self._create(client, trial)
         try:
             settings = json.loads(trial.files[trial.environment_file])
             settings["trial"] = {
@@ -301,16 +265,38 @@ class VersionChange:
                 "downgrade_from_snapshot": trial.downgrade_from_snapshot,
             }
             files = {**trial.files, trial.environment_file: json.dumps(settings)}
-            container.put_archive(trial.folder, _archive(files))
+            container.put_archive(CONFIG_DIR, _archive(files))
             container.start()
-            code = self._await_end(container, limit)
-            return code, container.logs(tail=_LOG_LINES).decode(errors="replace").splitlines()
+            return self._await_end(container, limit), _log_of(container)
         finally:
             container.remove(force=True, v=True)
 
+    def _create(self, client: docker.DockerClient, trial: Trial) -> Container:
+        return client.containers.create(
+            self._release.image,
+            name=self._name,
+            entrypoint=list(trial.entrypoint),
+            command=list(trial.command),
+            labels={**self._labels, VERSION: self._release.version},
+            mem_limit=trial.memory,
+            memswap_limit=trial.memory,
+            cap_drop=["ALL"],
+            security_opt=SECURITY,
+            log_config=LogConfig(type=LOG_DRIVER, config=LOG_OPTIONS),
+            mounts=[
+                Mount(target=DATA_DIR, source=trial.data, type="volume"),
+                # An anonymous volume is removed with the container.
+                Mount(target=CONFIG_DIR, source=None, type="volume"),
+            ],
+            network=trial.network,
+            extra_hosts=dict(trial.hosts),
+            healthcheck={"test": ["NONE"]},
+            init=True,
+        )
+
     def _await_end(self, container: Container, limit: int) -> int:
         began = reported = answered = time.monotonic()
-        last = ""
+        doing = "starting"
         while True:
             try:
                 container.reload()
@@ -325,9 +311,7 @@ class VersionChange:
                     container.kill()
                 if time.monotonic() - reported > PROGRESS_INTERVAL:
                     reported = time.monotonic()
-                    log = container.logs(tail=_LOG_LINES).decode(errors="replace").splitlines()
-                    last = next((line for line in reversed(log) if line.startswith(_LAUNCHER_PREFIX)), last)
-                    doing = last.removeprefix(_LAUNCHER_PREFIX) or "starting"
+                    doing = _reason(_log_of(container), _LAUNCHER_PREFIX) or doing
                     self._report(
                         f"trying Open WebUI {self._release.version}, for {reported - began:.0f} s so far: {doing}"
                     )
@@ -345,8 +329,8 @@ def _version(replica: Container, release: Release) -> str:
         return ""
     if release.image in tags:
         return release.version
-    versions = [match[1] for tag in tags if (match := re.search(r":v?(\d+\.\d+\.\d+)(?:-|$)", tag))]
-    return versions[0] if versions else ""
+    matches = filter(None, (re.search(r":v?(\d+\.\d+\.\d+)(?:-|$)", tag) for tag in tags))
+    return next((match[1] for match in matches), "")
 
 
 def _stop(client: docker.DockerClient, containers: Sequence[Container], seconds: int) -> None:
@@ -356,30 +340,6 @@ def _stop(client: docker.DockerClient, containers: Sequence[Container], seconds:
             ended = [pool.submit(client.api.stop, str(one.id), seconds) for one in containers]
         for one in ended:
             one.result()
-
-
-def _create(client: docker.DockerClient, image: str, name: str, labels: Mapping[str, str], trial: Trial) -> Container:
-    return client.containers.create(
-        image,
-        name=name,
-        entrypoint=list(trial.entrypoint),
-        command=list(trial.command),
-        labels=dict(labels),
-        mem_limit=trial.memory,
-        memswap_limit=trial.memory,
-        cap_drop=["ALL"],
-        security_opt=SECURITY,
-        log_config=LogConfig(type=LOG_DRIVER, config=LOG_OPTIONS),
-        mounts=[
-            *(Mount(target=path, source=volume, type="volume") for volume, path in trial.volumes.items()),
-            # An anonymous volume is removed with the container.
-            Mount(target=trial.folder, source=None, type="volume"),
-        ],
-        network=trial.network,
-        extra_hosts=dict(trial.hosts),
-        healthcheck={"test": ["NONE"]},
-        init=True,
-    )
 
 
 def _archive(files: Mapping[str, str]) -> bytes:
@@ -398,7 +358,12 @@ def _archive(files: Mapping[str, str]) -> bytes:
     return packed.getvalue()
 
 
+def _log_of(container: Container) -> list[str]:
+    return container.logs(tail=_LOG_LINES).decode(errors="replace").splitlines()
+
+
 def _reason(log: Sequence[str], prefix: str) -> str:
+    """Return the rest of the last line that starts with the prefix; "" without one."""
     return next((line.removeprefix(prefix) for line in reversed(log) if line.startswith(prefix)), "")
 
 

@@ -6,14 +6,15 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import docker.errors
 import pulumi
 
 from open_webui_edge.engine.engine import PROGRESS_INTERVAL, Engine, EngineError, has_image
+from open_webui_edge.engine.identity import another_engine, name_of_identity
 from open_webui_edge.engine.ssh import SshAccess, ask_over_ssh, refused_host_key
 
 _POLL_INTERVAL = 2
@@ -23,12 +24,33 @@ _IMAGE_LOAD_TIMEOUT = 600
 """Seconds that an engine may take to unpack an image before it answers."""
 
 
-@dataclass(frozen=True)
-class ImageTransfer:
-    """Images that one engine gets from another."""
+@contextmanager
+def engine_errors() -> Generator[None]:
+    """Make Pulumi show an engine's error without a traceback."""
+    try:
+        yield
+    except EngineError as error:
+        raise pulumi.RunError(str(error)) from None
 
-    names: Sequence[str]
-    source: Engine
+
+def after_recognition(name: str, engine: Engine, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    """Return the engine's address, once it is known that the stack is on this engine or on none yet.
+
+    Another engine has none of the stack's resources, so an update would create all of them there, without the data.
+    `name` is the host's; `opts` are those of the resource that stores the ID of the stack's engine.
+    """
+    with engine_errors():
+        today = engine.identity()
+
+    def recognised(first: str | None) -> str:
+        # `make` recognises an engine whose ID changed, and records the new ID before it runs Pulumi.
+        if first is not None and first != today:
+            raise pulumi.RunError(another_engine(pulumi.get_stack(), engine.host, f"its ID is {first}"))
+        return engine.host
+
+    # Its output stays its first input, and a refused update changes neither.
+    pinned = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(ignore_changes=["input"]))
+    return pulumi.Stash(name_of_identity(name), input=today, opts=pinned).output.apply(recognised)
 
 
 def wait_for_engine(
@@ -36,16 +58,13 @@ def wait_for_engine(
     access: pulumi.Output[SshAccess],
     *,
     timeout: float,
-    images: ImageTransfer | None = None,
+    images: Sequence[str],
+    source: Engine,
 ) -> pulumi.Output[str]:
     """Return the address of an engine that answers there and has the images; in a preview, as soon as it is known.
 
-    Args:
-        engine: is bound to the address.
-        access: how to reach its host; the machine exists by then.
-        timeout: seconds for the engine to answer.
-        images: images that no registry has.
-
+    The engine is bound to the address, and has `timeout` seconds to answer. No registry has the `images`, which come
+    from the engine `source`.
     """
 
     async def wait(access: SshAccess) -> str:
@@ -54,8 +73,8 @@ def wait_for_engine(
             engine.bind(access.host)
             if not pulumi.runtime.is_dry_run():
                 await asyncio.to_thread(wait_until_engine_answers, engine, timeout, pulumi.log.info)
-                if images is not None:
-                    await asyncio.to_thread(transfer_images, engine, images.names, images.source, pulumi.log.info)
+                if images:
+                    await asyncio.to_thread(transfer_images, engine, images, source, pulumi.log.info)
         except (EngineError, OSError) as error:
             raise pulumi.RunError(str(error)) from None
         return access.host
@@ -73,14 +92,8 @@ def wait_until_engine_answers(
 ) -> None:
     """Return when an engine behind ssh answers: its machine may still be starting.
 
-    A refused host key or login is retried too: a new machine has other keys until it is set up.
-
-    Args:
-        engine: an engine with a known address.
-        timeout: seconds for all steps.
-        report: gets a progress message now and then.
-        clock: seconds, for the deadline.
-        pause: waits for so many seconds.
+    A refused host key or login is retried too: a new machine has other keys until it is set up. All steps together may
+    take `timeout` seconds; `report` gets a progress message now and then.
 
     Raises:
         EngineError: the time is over; the text names the last step and its error.
@@ -120,21 +133,8 @@ def port_error(host: str, port: int) -> str | None:
     return None
 
 
-def transfer_images(
-    engine: Engine,
-    names: Sequence[str],
-    source: Engine,
-    report: Callable[[str], None],
-    clock: Callable[[], float] = time.monotonic,
-) -> None:
+def transfer_images(engine: Engine, names: Sequence[str], source: Engine, report: Callable[[str], None]) -> None:
     """Transfer the images that an engine lacks from another engine.
-
-    Args:
-        engine: the target.
-        names: the images.
-        source: the engine that has them.
-        report: gets progress messages.
-        clock: seconds, for the progress messages.
 
     Raises:
         EngineError: an image cannot be sent; the text names it and the reason.
@@ -146,7 +146,7 @@ def transfer_images(
     # All of them first: a missing image ends the transfer before a gigabyte is sent.
     sizes = {name: _size(source, name, architecture, engine.host) for name in missing}
     for name, size in sizes.items():
-        pieces = _with_progress(_exported(source, name), f"the image {name} to {engine.host}", size, report, clock)
+        pieces = _with_progress(_exported(source, name), f"the image {name} to {engine.host}", size, report)
         with engine.connection() as client:
             before, client.api.timeout = client.api.timeout, _IMAGE_LOAD_TIMEOUT
             try:
@@ -160,12 +160,10 @@ def _size(source: Engine, name: str, architecture: str, target: str) -> int:
         try:
             image = client.images.get(name)
         except docker.errors.ImageNotFound:
-            image = None
-    if image is None:
-        raise EngineError(
-            f"Neither the Docker engine at {target} nor the one at {source.host} has the image {name}; `make up` builds"
-            " it."
-        )
+            raise EngineError(
+                f"Neither the Docker engine at {target} nor the one at {source.host} has the image {name}; `make up`"
+                " builds it."
+            ) from None
     ours = image.attrs["Architecture"]
     if ours != architecture:
         raise EngineError(
@@ -181,24 +179,18 @@ def _exported(source: Engine, name: str) -> Iterator[bytes]:
         yield from client.images.get(name).save(chunk_size=_CHUNK_SIZE, named=name)
 
 
-def _with_progress(
-    pieces: Iterator[bytes],
-    what: str,
-    size: int,
-    report: Callable[[str], None],
-    clock: Callable[[], float],
-) -> Iterator[bytes]:
+def _with_progress(pieces: Iterator[bytes], what: str, size: int, report: Callable[[str], None]) -> Iterator[bytes]:
     """Yield the pieces, and report the progress now and then."""
-    began = reported = clock()
+    began = reported = time.monotonic()
     sent = 0
     report(f"sending {what}: some {size >> 20} MiB")
     for piece in pieces:
         yield piece
         sent += len(piece)
-        if (now := clock()) - reported > PROGRESS_INTERVAL:
+        if (now := time.monotonic()) - reported > PROGRESS_INTERVAL:
             reported = now
             report(f"sending {what}: {sent >> 20} of some {size >> 20} MiB")
-    report(f"sent {what}: {sent >> 20} MiB in {clock() - began:.0f} s")
+    report(f"sent {what}: {sent >> 20} MiB in {time.monotonic() - began:.0f} s")
 
 
 def after_healthy(
@@ -214,10 +206,8 @@ def after_healthy(
         return [*resources]
 
     async def wait(identities: Sequence[str]) -> Sequence[pulumi.Input[pulumi.Resource]]:
-        try:
+        with engine_errors():
             await asyncio.to_thread(engine.wait_until_healthy, identities, pulumi.log.info)
-        except EngineError as error:
-            raise pulumi.RunError(str(error)) from None
         return [*resources]
 
     return container_ids.apply(wait)

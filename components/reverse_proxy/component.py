@@ -168,13 +168,13 @@ def _active_generation(result: Sequence[object]) -> str:
     exit_code, log = result
     output = str(log or "").strip()
     # Without output the installer did not finish, whatever its exit code.
-    if exit_code == 0 and output:
-        return output
     if not output:
         raise pulumi.RunError(
             f"The configuration could not be installed: the installer ended with exit code {exit_code} and no output."
             " The previous configuration is still active; the proxy's log may show why: make logs ROLE=nginx",
         )
-    raise pulumi.RunError(
-        f"Nginx refused the configuration; the previous one is still active. Nginx reports:\n{output}"
-    )
+    if exit_code != 0:
+        raise pulumi.RunError(
+            f"Nginx refused the configuration; the previous one is still active. Nginx reports:\n{output}"
+        )
+    return output

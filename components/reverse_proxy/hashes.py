@@ -6,7 +6,7 @@ some tables and 64 for others. `types_hash` and the tables without a directive o
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _POINTER = 8
 """Bytes of a pointer on 64-bit systems."""
@@ -16,8 +16,7 @@ _LONGEST_IN_A_BUCKET = 4
 _BUCKETS_FOR_A_NAME = 16
 
 
-@dataclass(frozen=True)
-class HashSize:
+class HashSize(NamedTuple):
     """The directives of one table."""
 
     bucket_size: int
@@ -35,15 +34,12 @@ def hash_size(names: Collection[str], *, least: HashSize) -> HashSize:
 
     """
     longest = max((len(name.encode()) for name in names), default=0)
-    element = _POINTER + _aligned(longest + _LENGTH_AND_END)
+    aligned = -(-(longest + _LENGTH_AND_END) // _POINTER) * _POINTER
+    element = _POINTER + aligned
     return HashSize(
         max(least.bucket_size, _power_of_two(_LONGEST_IN_A_BUCKET * element + _POINTER)),
         max(least.max_size, _power_of_two(_BUCKETS_FOR_A_NAME * len(names))),
     )
-
-
-def _aligned(size: int) -> int:
-    return -(-size // _POINTER) * _POINTER
 
 
 def _power_of_two(least: int) -> int:

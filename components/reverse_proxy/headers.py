@@ -1,22 +1,16 @@
 """Headers that the proxy controls: stripped from requests, stripped from responses, and security headers."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
 from datetime import timedelta
 
 from open_webui_edge.settings.proxy import ContentSecurityPolicyMode, ProxySettings
 
-
-@dataclass(frozen=True)
-class StrippedRequestHeaders:
-    """Request headers that no client may send to the application."""
-
-    reason: str
-    names: tuple[str, ...]
-
+StrippedHeaders = tuple[str, tuple[str, ...]]
+"""A reason, and the request headers that for it no client may send to the application."""
 
 # A name with an underscore needs no entry: Nginx drops such headers (underscores_in_headers off, its default).
-_STRIPPED = (
-    StrippedRequestHeaders(
+_STRIPPED: tuple[StrippedHeaders, ...] = (
+    (
         "Alternatives to the headers above (RFC 7239, conventions of proxies), and httpoxy (CVE-2016-5385).",
         (
             "Forwarded",
@@ -37,7 +31,7 @@ _STRIPPED = (
             "Proxy",
         ),
     ),
-    StrippedRequestHeaders(
+    (
         "Identity headers of sign-in proxies: Open WebUI trusts those in its WEBUI_AUTH_TRUSTED_* variables.",
         (
             # oauth2-proxy, --pass-user-headers and --set-xauthrequest; Open WebUI's manual uses them too.
@@ -87,7 +81,7 @@ _STRIPPED = (
     ),
 )
 
-KNOWN_STRIPPED_HEADERS = tuple(name for group in _STRIPPED for name in group.names)
+KNOWN_STRIPPED_HEADERS = tuple(name for _, names in _STRIPPED for name in names)
 """All known request headers to strip."""
 
 STRIPPED_RESPONSE_HEADERS = (
@@ -116,20 +110,18 @@ STRIPPED_RESPONSE_HEADERS = (
 """Response headers of the application that the proxy strips."""
 
 
-def stripped_request_headers(
-    identity_headers: tuple[str, ...], passed: tuple[str, ...]
-) -> tuple[StrippedRequestHeaders, ...]:
+def stripped_request_headers(identity_headers: Collection[str], passed: Collection[str]) -> list[StrippedHeaders]:
     """Return the headers to strip: the known and the stack's own, without those that are `passed` on."""
     known = {name.lower() for name in KNOWN_STRIPPED_HEADERS}
     # Each name once, whatever its case, in the given order.
     further = tuple({name.lower(): name for name in identity_headers if name.lower() not in known}.values())
-    groups = (*_STRIPPED, StrippedRequestHeaders("Identity headers in this stack's environment.", further))
+    groups = (*_STRIPPED, ("Identity headers in this stack's environment.", further))
     exempt = {name.lower() for name in passed}
-    return tuple(
-        StrippedRequestHeaders(group.reason, left)
-        for group in groups
-        if (left := tuple(name for name in group.names if name.lower() not in exempt))
-    )
+    return [
+        (reason, left)
+        for reason, names in groups
+        if (left := tuple(name for name in names if name.lower() not in exempt))
+    ]
 
 
 def security_headers(proxy: ProxySettings) -> dict[str, str]:
@@ -158,8 +150,7 @@ def security_headers(proxy: ProxySettings) -> dict[str, str]:
 def strict_transport_security(proxy: ProxySettings, *, trusted_certificate: bool) -> str:
     """Return the header's value; "" where it is not sent."""
     hsts = proxy.headers.hsts
-    enabled = trusted_certificate if hsts.enabled is None else hsts.enabled
-    if not enabled:
+    if not (trusted_certificate if hsts.enabled is None else hsts.enabled):
         return ""
     directives = [f"max-age={hsts.max_age // timedelta(seconds=1)}"]
     directives += ["includeSubDomains"] if hsts.include_subdomains else []

@@ -2,11 +2,11 @@
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote_plus, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,7 +14,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from open_webui_edge.components.reverse_proxy.hashes import HashSize, hash_size
 from open_webui_edge.components.reverse_proxy.headers import (
     STRIPPED_RESPONSE_HEADERS,
-    StrippedRequestHeaders,
     security_headers,
     strict_transport_security,
     stripped_request_headers,
@@ -24,14 +23,7 @@ from open_webui_edge.runtime.nginx.scripts import CERTIFICATES, PORTS, PORTS_FOR
 from open_webui_edge.settings.aws import LoadBalancerKind
 from open_webui_edge.settings.images import ImageSource
 from open_webui_edge.settings.placement import placement_of
-from open_webui_edge.settings.proxy import (
-    FRONTEND_PATHS,
-    SIGN_IN_PATHS,
-    AuthenticationMode,
-    ExternalAuthenticatorSettings,
-    LocationSettings,
-    ProxySettings,
-)
+from open_webui_edge.settings.proxy import FRONTEND_PATHS, SIGN_IN_PATHS, LocationSettings, ProxySettings
 from open_webui_edge.settings.stack import StackSettings
 from open_webui_edge.settings.values import write_bytes, write_duration
 
@@ -76,8 +68,7 @@ LOCATIONS = (
 """In reading order; Nginx uses the longest matching prefix."""
 
 
-@dataclass(frozen=True)
-class OtherService:
+class OtherService(NamedTuple):
     """An upstream other than the application."""
 
     upstream: str
@@ -90,34 +81,8 @@ class OtherService:
     netloc: str
     """Host and port as in its URL."""
 
-    @classmethod
-    def at(cls, url: str, upstream: str) -> "OtherService":
-        """Read a URL."""
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        path = parts.path + (f"?{parts.query}" if parts.query else "")
-        return cls(upstream, parts.scheme, host, parts.port or _DEFAULT_PORTS[parts.scheme], path, parts.netloc)
 
-
-@dataclass(frozen=True)
-class ExtraLocation:
-    """A location from the settings."""
-
-    path: str
-    settings: LocationSettings
-    service: OtherService | None
-
-
-@dataclass(frozen=True)
-class Authenticator:
-    """The external authenticator."""
-
-    settings: ExternalAuthenticatorSettings
-    service: OtherService
-
-
-@dataclass(frozen=True)
-class PassedIdentity:
+class PassedIdentity(NamedTuple):
     """An identity header that is passed to the application, and the source of its value."""
 
     header: str
@@ -158,15 +123,18 @@ def render_configuration(  # noqa: PLR0913 - keywords
 
     """
     environment = _environment()
-    site, proxy, placement = settings.site, settings.proxy, placement_of(settings)
-    passed = _passed_identity(proxy, settings.open_webui.identity_headers)
-    names = tuple(settings.open_webui.identity_headers)
-    for name in (*names, *(identity.header for identity in passed)):
+    proxy, placement, names = settings.proxy, placement_of(settings), settings.open_webui.identity_headers
+    authenticator, extra_locations = proxy.authentication.external, list(_extra_locations(proxy))
+    passed = _passed_identity(proxy, names)
+    for name in names:
         header_name(name)
     pages = {name: " ".join(environment.get_template(f"pages/{name}.html.j2").render().splitlines()) for name in _PAGES}
-    stripped = stripped_request_headers(names, tuple(identity.header for identity in passed))
+    stripped = stripped_request_headers(names, [identity.header for identity in passed])
+    headers = [name for _, names in stripped for name in names] + [identity.header for identity in passed]
+    hosts = [server_name(host) for host in (*settings.site.hosts, *acme_challenges)]
     values = {
         "stack": stack,
+        "settings": settings,
         "proxy": proxy,
         "placement": placement,
         "behind_load_balancer": placement.load_balancer is not LoadBalancerKind.NONE,
@@ -184,40 +152,38 @@ def render_configuration(  # noqa: PLR0913 - keywords
         "ports_for_ipv6": PORTS_FOR_IPV6,
         # Debian's package of Nginx has the module; the official image does not.
         "brotli": settings.images.source is ImageSource.BUILT,
-        "release": settings.open_webui.version,
-        "hosts": site.hosts,
-        "aliases": site.aliases,
-        "domain": site.domain,
-        "url": site.url,
-        "netloc": site.url.removeprefix("https://"),
-        "port": placement.public_port,
-        "origins": settings.origins,
+        "netloc": settings.site.url.removeprefix("https://"),
         "hsts": strict_transport_security(proxy, trusted_certificate=settings.certificate.is_trusted),
         "security_headers": security_headers(proxy),
         "stripped_response_headers": STRIPPED_RESPONSE_HEADERS,
         "locations": LOCATIONS,
         "frontend_paths": FRONTEND_PATHS,
         "sign_in_paths": SIGN_IN_PATHS,
-        "extra_locations": _extra_locations(proxy),
-        "is_open": partial(_is_open, proxy),
-        "authenticator": _authenticator(proxy),
-        "provider": settings.open_webui.oidc is not None,
+        "extra_locations": extra_locations,
+        # Nginx would prefer a path's own location to a folder around it that a setting closes.
+        "closed_folders": tuple(path for path, _, service in extra_locations if not service and path.endswith("/")),
+        "authenticator": authenticator,
+        "authenticator_service": None if authenticator is None else _other_service(authenticator.url, "authenticator"),
         "provider_away": quote_plus(_PROVIDER_AWAY),
-        "client_certificates": proxy.authentication.mode is AuthenticationMode.CLIENT_CERTIFICATES,
         "stripped_request_headers": stripped,
         "passed_identity": passed,
         # With the PROXY protocol, X-Forwarded-* headers come from the client itself.
         "headers_of_proxies": bool(placement.trusted_proxies) and not placement.proxy_protocol,
-        "counted": settings.monitoring.prometheus.enabled,
         "metrics_port": METRICS_PORT,
         "challenges": bool(acme_challenges),
-        "challenged_only": [name for name in acme_challenges if name not in site.hosts],
+        "challenged_only": [name for name in acme_challenges if name not in settings.site.hosts],
         "webroot": f"{CERTIFICATES}/webroot",
         "max_upload": write_bytes(proxy.limits.max_upload),
         "max_body": proxy.limits.max_upload + _FORM_AROUND_A_FILE,
         "sign_in_again_after": math.ceil(60 / proxy.limits.sign_in.per_minute),
         "pages": pages,
-        "hashes": _hashes((*site.hosts, *acme_challenges), settings.origins, stripped, passed),
+        # Of names from the settings; each minimum suffices for all other names.
+        "hashes": {
+            "server_names": hash_size(hosts, least=HashSize(512, 4096)),
+            "map": hash_size(settings.origins, least=HashSize(512, 4096)),
+            "proxy_headers": hash_size(headers, least=HashSize(128, 2048)),
+            "variables": hash_size([identity.variable for identity in passed], least=HashSize(128, 2048)),
+        },
     }
 
     def part(name: str, **further: object) -> str:
@@ -226,22 +192,6 @@ def render_configuration(  # noqa: PLR0913 - keywords
 
     rendered = environment.get_template("nginx.conf.j2").render(values, part=part)
     return _without_gaps(rendered)
-
-
-def _hashes(
-    hosts: Sequence[str],
-    origins: Sequence[str],
-    stripped: Sequence[StrippedRequestHeaders],
-    passed: Sequence[PassedIdentity],
-) -> dict[str, HashSize]:
-    """Return the sizes of the hash tables with names from settings; each minimum suffices for all other names."""
-    headers = [name for group in stripped for name in group.names] + [identity.header for identity in passed]
-    return {
-        "server_names": hash_size([server_name(host) for host in hosts], least=HashSize(512, 4096)),
-        "map": hash_size(origins, least=HashSize(512, 4096)),
-        "proxy_headers": hash_size(headers, least=HashSize(128, 2048)),
-        "variables": hash_size([identity.variable for identity in passed], least=HashSize(128, 2048)),
-    }
 
 
 def token(value: str) -> str:
@@ -318,50 +268,35 @@ def _without_gaps(rendered: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _extra_locations(proxy: ProxySettings) -> tuple[ExtraLocation, ...]:
-    return tuple(
-        ExtraLocation(path, location, _service_below(path, location.url, f"location_{number}"))
-        for number, (path, location) in enumerate(sorted(proxy.locations.items()), start=1)
-    )
+def _extra_locations(proxy: ProxySettings) -> Iterator[tuple[str, LocationSettings, OtherService | None]]:
+    """Yield path, settings and service of each location in the settings."""
+    for number, (path, location) in enumerate(sorted(proxy.locations.items()), start=1):
+        url = location.url
+        if url is not None and path.endswith("/") and urlsplit(url).path and not url.endswith("/"):
+            # Paths below /docs/ map below /base/, so /base needs its slash.
+            url += "/"
+        yield path, location, None if url is None else _other_service(url, f"location_{number}")
 
 
-def _is_open(proxy: ProxySettings, path: str) -> bool:
-    """Whether no setting closes a folder around a path; Nginx would prefer the path's own location."""
-    return not any(
-        path.startswith(around)
-        for around, location in proxy.locations.items()
-        if location.url is None and around.endswith("/")
-    )
+def _other_service(url: str, upstream: str) -> OtherService:
+    parts = urlsplit(url)
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    return OtherService(upstream, parts.scheme, parts.hostname or "", port, path, parts.netloc)
 
 
-def _service_below(path: str, url: str | None, upstream: str) -> OtherService | None:
-    if url is None:
-        return None
-    # Paths below /docs/ map below /base/, so /base needs its slash.
-    whole = f"{url}/" if path.endswith("/") and urlsplit(url).path and not url.endswith("/") else url
-    return OtherService.at(whole, upstream)
-
-
-def _authenticator(proxy: ProxySettings) -> Authenticator | None:
-    external = proxy.authentication.external
-    if proxy.authentication.mode is not AuthenticationMode.EXTERNAL or external is None:
-        return None
-    return Authenticator(external, OtherService.at(external.url, "authenticator"))
-
-
-def _passed_identity(proxy: ProxySettings, named: Sequence[str]) -> tuple[PassedIdentity, ...]:
+def _passed_identity(proxy: ProxySettings, named: Sequence[str]) -> Sequence[PassedIdentity]:
     """Return the identity headers that trusted sources in the settings may set."""
-    authenticator = _authenticator(proxy)
-    if authenticator is not None:
-        return tuple(
-            PassedIdentity(header, f"identity_{_variable(header)}", f"upstream_http_{_variable(source)}")
-            for header, source in sorted(authenticator.settings.identity.items())
-        )
-    if proxy.identity_headers_from:
-        return tuple(
-            PassedIdentity(header, f"identity_{_variable(header)}", f"http_{_variable(header)}") for header in named
-        )
-    return ()
+    if proxy.authentication.external is not None:
+        sources = sorted(proxy.authentication.external.identity.items())
+        kind = "upstream_http"
+    else:
+        sources = [(header, header) for header in named if proxy.identity_headers_from]
+        kind = "http"
+    return [
+        PassedIdentity(header, f"identity_{_variable(header)}", f"{kind}_{_variable(source)}")
+        for header, source in sources
+    ]
 
 
 def _variable(header: str) -> str:

@@ -39,13 +39,12 @@ def policy_of(profile: TlsProfile, *, rsa: bool = False) -> TlsPolicy:
     """Return the policy of a profile; with `rsa` for a certificate with an RSA key."""
     match profile:
         case TlsProfile.INTERMEDIATE:
-            return _for_rsa(INTERMEDIATE) if rsa else INTERMEDIATE
+            policy = INTERMEDIATE
         case TlsProfile.MODERN:
-            return MODERN
+            policy = MODERN
         case _:
             assert_never(profile)
-
-
-def _for_rsa(policy: TlsPolicy) -> TlsPolicy:
+    if not rsa:
+        return policy
     # A cipher suite of TLS 1.2 depends on the type of the server's key; those of TLS 1.3 do not.
     return replace(policy, ciphers=tuple(cipher.replace("-ECDSA-", "-RSA-") for cipher in policy.ciphers))

@@ -13,12 +13,7 @@ import pytest
 
 from open_webui_edge.components.docker import waiting
 from open_webui_edge.components.docker.ownership import Ownership
-from open_webui_edge.components.docker.waiting import (
-    ImageTransfer,
-    transfer_images,
-    wait_for_engine,
-    wait_until_engine_answers,
-)
+from open_webui_edge.components.docker.waiting import transfer_images, wait_for_engine, wait_until_engine_answers
 from open_webui_edge.engine.engine import Engine, EngineError
 from open_webui_edge.engine.ssh import SshAccess
 from tests.unit.graph import UNKNOWN, Graph, graph_of
@@ -160,7 +155,7 @@ def test_only_the_images_that_are_missing_are_sent() -> None:
     here = FakeEngine("unix:///here.sock", {"nginx:1": "amd64", "app:1": "amd64"})
     there = FakeEngine("unix:///there.sock", {"nginx:1": "amd64"})
     said: list[str] = []
-    transfer_images(there, ["nginx:1", "app:1"], here, said.append, clock=lambda: 0)
+    transfer_images(there, ["nginx:1", "app:1"], here, said.append)
     assert there.loaded == [b"app:1" + b"!" * (1 << 20)]
     assert said == [
         "sending the image app:1 to unix:///there.sock: some 3 MiB",
@@ -269,8 +264,9 @@ def arriving(engine: Engine, *, preview: bool, address: str | None = HOST, image
         access = pulumi.Output.all(host, private).apply(
             lambda known: SshAccess("unit", known[0], "ssh-ed25519 A", known[1])
         )
-        taken = ImageTransfer(["app:1"], Engine("unix:///here.sock")) if images else None
-        return {"address": wait_for_engine(engine, access, timeout=600, images=taken)}
+        source = Engine("unix:///here.sock")
+        taken = ["app:1"] if images else []
+        return {"address": wait_for_engine(engine, access, timeout=600, images=taken, source=source)}
 
     return graph_of(program, preview=preview)
 

@@ -3,9 +3,9 @@
 import json
 import runpy
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pulumi
 import pytest
@@ -19,6 +19,7 @@ from open_webui_edge.settings.stack import StackSettings
 from tests.support.case_files import CASES, Case, case_files, read_case
 from tests.unit.graph import STACK, Resource, graph_of
 
+IS_FREE = "open_webui_edge.components.preflight.address_is_free"
 SOURCE = f"stacks/Pulumi.{STACK}.yaml"
 ROOT = Path(__file__).parent.parent.parent
 THROUGH_THE_PROGRAM = (
@@ -58,8 +59,7 @@ def test_nothing_is_registered_and_no_traceback_is_shown(name: str, monkeypatch:
     # It has never been up.
     monkeypatch.setattr("open_webui_edge.components.preflight._state_of", lambda _: {})
     monkeypatch.setattr("open_webui_edge.components.preflight._encrypted_paths", lambda _: case.encrypted_paths)
-    is_free = partial(faults_on, is_free=lambda _, port: port not in _taken(case))
-    monkeypatch.setattr("open_webui_edge.components.preflight.faults_on", is_free)
+    monkeypatch.setattr(IS_FREE, lambda _, port: port not in _taken(case))
     registered: list[Resource] = []
 
     def program() -> None:
@@ -93,12 +93,14 @@ def test_good_names_are_accepted(value: dict[str, Any]) -> None:
 
 def test_a_stack_s_own_containers_are_not_in_its_way() -> None:
     facts = EngineFacts(local=True, publications=(Publication("127.0.0.1", 8443, "edge-unit-nginx", STACK),))
-    assert faults_on(facts, StackSettings(), STACK, is_free=lambda _, port: port != 8443) == []
+    with patch(IS_FREE, lambda _, port: port != 8443):
+        assert faults_on(facts, StackSettings(), STACK) == []
 
 
 def test_a_port_of_another_address_is_not_in_the_way() -> None:
     facts = EngineFacts(local=True, publications=(Publication("192.0.2.1", 8443, "blog", None),))
-    assert faults_on(facts, StackSettings(), STACK, is_free=lambda *_: True) == []
+    with patch(IS_FREE, lambda *_: True):
+        assert faults_on(facts, StackSettings(), STACK) == []
 
 
 def _check(case: Case) -> None:
@@ -107,7 +109,8 @@ def _check(case: Case) -> None:
     )
     volume = settings.data.volume
     facts = _facts(case.machine, required_images(settings), volume=None if volume is None else (volume, STACK))
-    faults = faults_on(facts, settings, STACK, is_free=lambda _, port: port not in _taken(case))
+    with patch(IS_FREE, lambda _, port: port not in _taken(case)):
+        faults = faults_on(facts, settings, STACK)
     if faults:
         raise SettingsError(SOURCE, faults)
 

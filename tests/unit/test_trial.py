@@ -11,7 +11,7 @@ from unittest.mock import MagicMock
 import docker.errors
 import pytest
 
-from open_webui_edge.components.docker.upgrade_trial import Release, Trial, TrialContainer, VersionChange
+from open_webui_edge.components.docker.upgrade_trial import Release, Trial, VersionChange
 from open_webui_edge.engine.engine import Engine, EngineError
 from open_webui_edge.runtime.open_webui.upgrade import OK, REFUSED, ROLLBACK_FAILED, ROLLED_BACK, UPGRADE_NEEDED
 
@@ -62,7 +62,7 @@ class InventedEngine:
         engine = Engine("unix:///run/invented.sock")
         engine._client = self.client  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         engine.wait_until_healthy = lambda identities, *_: self.happened.append(f"healthy {' '.join(identities)}")  # pyright: ignore[reportAttributeAccessIssue]
-        return VersionChange(engine, Release("0.12.4", IMAGE, "open-webui"), TrialContainer(NAME, LABELS), print)
+        return VersionChange(engine, Release("0.12.4", IMAGE, "open-webui"), NAME, LABELS, print)
 
 
 def replica(number: int, version: str | None, names: Sequence[str] = (), status: str = "running") -> SimpleNamespace:
@@ -79,8 +79,7 @@ def replica(number: int, version: str | None, names: Sequence[str] = (), status:
 TRIAL = Trial(
     memory=1 << 30,
     network="edge-unit-network",
-    volumes={"edge-unit-open-webui-data": "/app/backend/data"},
-    folder="/run/open-webui-edge",
+    data="edge-unit-open-webui-data",
     files={"environment.json": json.dumps({"environment": {"KEY": SECRET}}), "inside/sitecustomize.py": ""},
     environment_file="environment.json",
     entrypoint=["python3"],
