@@ -88,15 +88,15 @@ class AwsVm(pulumi.ComponentResource):
         provider = aws.Provider(f"{name}-aws", region=args["region"], opts=pulumi.ResourceOptions(parent=self))
         self._child = child = pulumi.ResourceOptions(parent=self, provider=provider)
         balancing = args.get("load_balancing")
-        load_balancer_kind = LoadBalancerKind.NONE if balancing is None else balancing["kind"]
+        self._kind = LoadBalancerKind.NONE if balancing is None else balancing["kind"]
 
         network = Network(f"{name}-network", args["network"], child)
         groups = SecurityGroups(
             f"{name}-security-groups",
-            SecurityGroupsArgs(**args["traffic"], vpc_id=network.vpc_id, load_balancer=load_balancer_kind),
+            SecurityGroupsArgs(**args["traffic"], vpc_id=network.vpc_id, load_balancer=self._kind),
             child,
         )
-        zone, authorized = self._zone(load_balancer_kind)
+        zone, authorized = self._zone()
         answers_challenges = args["names"].get("answers_challenges", False)
         host = Ec2HostArgs(
             **args["machine"],
@@ -106,7 +106,7 @@ class AwsVm(pulumi.ComponentResource):
             acme_zone_arn=zone.zone_arn if zone is not None and answers_challenges else None,
         )
         self.host = Ec2Host(f"{name}-host", host, child)
-        certificate = self._certificate(load_balancer_kind, zone, authorized)
+        certificate = self._certificate(zone, authorized)
         balancer = self._load_balancer(network, groups, certificate)
         records = self._records(zone, balancer)
         # An issuer can only validate the site's names once these exist.
@@ -119,14 +119,14 @@ class AwsVm(pulumi.ComponentResource):
             alarms = AlarmsArgs(**args["alarms"], instance_id=self.host.instance_id, certificate_arn=certificate)
             if balancer is not None:
                 alarms["load_balancer"] = WatchedLoadBalancer(
-                    kind=load_balancer_kind,
+                    kind=self._kind,
                     arn_suffix=balancer.arn_suffix,
                     target_group_arn_suffix=balancer.target_group_arn_suffix,
                 )
             Alarms(f"{name}-alarms", alarms, child)
         self.register_outputs({"load_balancer": self.load_balancer, "name_servers": self.name_servers})
 
-    def _zone(self, load_balancer_kind: LoadBalancerKind) -> tuple[DnsZone | None, CaaRecords | None]:
+    def _zone(self) -> tuple[DnsZone | None, CaaRecords | None]:
         """Return the zone, and the CAA records in it."""
         names = self._args["names"]
         self.name_servers = None
@@ -135,38 +135,26 @@ class AwsVm(pulumi.ComponentResource):
         zone = DnsZone(f"{self._name}-zone", names["zone"], self._child)
         if names["zone"]["create"]:
             self.name_servers = zone.name_servers
-        issuers = CAA_ISSUERS if load_balancer_kind is LoadBalancerKind.ALB else names["issuers"]
+        issuers = CAA_ISSUERS if self._kind is LoadBalancerKind.ALB else names["issuers"]
         if not issuers:
             return zone, None
-        authorized = CaaRecords(
-            f"{self._name}-caa",
-            CaaRecordsArgs(
-                zone_id=zone.zone_id,
-                names=names["hosts"],
-                issuers=issuers,
-                certificate_names=names["certificate_names"],
-            ),
-            self._child,
+        args = CaaRecordsArgs(
+            zone_id=zone.zone_id, names=names["hosts"], issuers=issuers, certificate_names=names["certificate_names"]
         )
-        return zone, authorized
+        return zone, CaaRecords(f"{self._name}-caa", args, self._child)
 
-    def _certificate(
-        self, load_balancer_kind: LoadBalancerKind, zone: DnsZone | None, authorized: CaaRecords | None
-    ) -> pulumi.Input[str] | None:
+    def _certificate(self, zone: DnsZone | None, authorized: CaaRecords | None) -> pulumi.Input[str] | None:
         """Return the ARN of an ALB's certificate."""
         names = self._args["names"]
-        if load_balancer_kind is not LoadBalancerKind.ALB:
+        if self._kind is not LoadBalancerKind.ALB:
             return None
         existing = names.get("certificate_arn")
         if existing is not None or zone is None:
             return existing
-        return AcmCertificate(
-            f"{self._name}-certificate",
-            AcmCertificateArgs(names=names["certificate_names"], zone_id=zone.zone_id),
-            pulumi.ResourceOptions.merge(
-                self._child, pulumi.ResourceOptions(depends_on=[] if authorized is None else [authorized])
-            ),
-        ).arn
+        args = AcmCertificateArgs(names=names["certificate_names"], zone_id=zone.zone_id)
+        after = pulumi.ResourceOptions(depends_on=[] if authorized is None else [authorized])
+        opts = pulumi.ResourceOptions.merge(self._child, after)
+        return AcmCertificate(f"{self._name}-certificate", args, opts).arn
 
     def _load_balancer(
         self, network: Network, groups: SecurityGroups, certificate: pulumi.Input[str] | None
