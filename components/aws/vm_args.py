@@ -13,7 +13,6 @@ from open_webui_edge.components.aws.network import NetworkArgs
 from open_webui_edge.components.aws.security_groups import TrafficArgs
 from open_webui_edge.components.aws.vm import AwsVmArgs, DnsArgs, LoadBalancingArgs
 from open_webui_edge.components.reverse_proxy.rendering import HEALTH_OF_LOAD_BALANCER
-from open_webui_edge.settings.aws import LoadBalancerSettings
 from open_webui_edge.settings.backup import RepositoryKind
 from open_webui_edge.settings.certificate import CertificateMode
 from open_webui_edge.settings.dns import DnsProvider
@@ -55,8 +54,19 @@ def vm_args(settings: StackSettings, placement: Placement) -> AwsVmArgs:
         ),
         names=_names(settings),
     )
-    if aws.load_balancer.is_used:
-        args["load_balancing"] = _load_balancing(aws.load_balancer, placement)
+    load_balancer, idle = aws.load_balancer, placement.idle_timeout
+    if load_balancer.is_used:
+        assert idle is not None  # noqa: S101 - set with a load balancer
+        args["load_balancing"] = LoadBalancingArgs(
+            kind=LoadBalancerKind(load_balancer.kind),
+            ipv6=placement.dual_stack,
+            idle_timeout=round(idle.total_seconds()),
+            health_check_path=HEALTH_OF_LOAD_BALANCER,
+            deletion_protection=load_balancer.deletion_protection,
+            tls_policy=load_balancer.tls_policy,
+            access_logs=load_balancer.access_logs,
+            web_acl=load_balancer.web_acl,
+        )
     if settings.backup.model_fields_set:
         # A backup section that disables snapshots keeps the vault with the existing ones.
         args["backup"] = BackupArgs()
@@ -80,21 +90,6 @@ def _names(settings: StackSettings) -> DnsArgs:
         names["zone"] = DnsZoneArgs(zone=settings.dns.zone, create=settings.dns.create)
         names["answers_challenges"] = settings.certificate.uses_instance_role
     return names
-
-
-def _load_balancing(load_balancer: LoadBalancerSettings, placement: Placement) -> LoadBalancingArgs:
-    idle = placement.idle_timeout
-    assert idle is not None  # noqa: S101 - set with a load balancer
-    return LoadBalancingArgs(
-        kind=LoadBalancerKind(load_balancer.kind),
-        ipv6=placement.dual_stack,
-        idle_timeout=round(idle.total_seconds()),
-        health_check_path=HEALTH_OF_LOAD_BALANCER,
-        deletion_protection=load_balancer.deletion_protection,
-        tls_policy=load_balancer.tls_policy,
-        access_logs=load_balancer.access_logs,
-        web_acl=load_balancer.web_acl,
-    )
 
 
 def _caa_domains(settings: StackSettings) -> Sequence[str]:
