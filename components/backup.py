@@ -145,8 +145,13 @@ def _for_restic(args: BackupArgs) -> dict[str, pulumi.Input[str]]:
     }
     if "password" in args:
         files["password"] = args["password"]
-    # Each of its fields has a file of the same name.
-    return {**files, **args.get("s3", {})}
+    if "s3" in args:
+        files |= {
+            "access_key_id": args["s3"]["access_key_id"],
+            "secret_access_key": args["s3"]["secret_access_key"],
+            "region": args["s3"]["region"],
+        }
+    return files
 
 
 def _in_config_dir(files: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Input[str]]:
