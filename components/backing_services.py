@@ -3,8 +3,8 @@
 from typing import TypedDict
 
 import pulumi
-import pulumi_docker as docker
 
+from open_webui_edge.components.container_group import ContainerGroup, mount
 from open_webui_edge.components.docker.container import container, volume
 from open_webui_edge.components.generated_secret import GeneratedSecret, GeneratedSecretArgs
 from open_webui_edge.components.protection import protected
@@ -22,24 +22,27 @@ _AS_ITS_USER = (
 _CAPABILITIES = ("CHOWN", "SETGID", "SETUID")
 
 
-class OllamaArgs(TypedDict):
-    """Ollama, which belongs to this deployment."""
+class ServiceArgs(TypedDict):
+    """What all services take."""
 
     image: pulumi.Input[str]
     """ID of the image."""
     network: pulumi.Input[str]
-    gpu: bool
-    """Whether it gets all GPUs of the host."""
     memory: int
     """Limit in bytes."""
 
 
-class Ollama(pulumi.ComponentResource):
+class OllamaArgs(ServiceArgs):
+    """Ollama, which belongs to this deployment."""
+
+    gpu: bool
+    """Whether it gets all GPUs of the host."""
+
+
+class Ollama(ContainerGroup):
     """Ollama with a volume for its models."""
 
     url: pulumi.Output[str]
-    containers: pulumi.Output[list[str]]
-    container_ids: pulumi.Output[list[str]]
 
     def __init__(self, name: str, args: OllamaArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Create the volume and the container."""
@@ -51,37 +54,28 @@ class Ollama(pulumi.ComponentResource):
             role="ollama",
             image=args["image"],
             memory=args["memory"],
-            volumes=[docker.ContainerVolumeArgs(volume_name=models.name, container_path="/root/.ollama")],
+            volumes=[mount(models.name, "/root/.ollama")],
             network=args["network"],
             aliases=["ollama"],
             health=["CMD", "ollama", "list"],
             gpus="all" if args["gpu"] else "",
         )
         self.url = pulumi.Output.from_input(f"http://ollama:{_PORT}")
-        self.containers = pulumi.Output.all(server.name)
-        self.container_ids = pulumi.Output.all(server.id)
-        self.register_outputs({"url": self.url, "containers": self.containers})
+        self._register(server, url=self.url)
 
 
-class PostgresArgs(TypedDict):
+class PostgresArgs(ServiceArgs):
     """PostgreSQL, which belongs to this deployment."""
 
-    image: pulumi.Input[str]
-    """ID of the image."""
     major: int
     """Its major version, which the data depends on."""
-    network: pulumi.Input[str]
-    memory: int
-    """Limit in bytes."""
 
 
-class Postgres(pulumi.ComponentResource):
+class Postgres(ContainerGroup):
     """PostgreSQL with pgvector and a volume for its data."""
 
     url: pulumi.Output[str]
     """The database's URL; secret."""
-    containers: pulumi.Output[list[str]]
-    container_ids: pulumi.Output[list[str]]
 
     def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Create the password, the volumes and the container."""
@@ -104,10 +98,7 @@ class Postgres(pulumi.ComponentResource):
             entrypoint=["/bin/sh", "-eu", "-c", _AS_ITS_USER, home],
             command=[f"{variables}\n{delivery.program('services/postgres.sh')}"],
             capabilities=_CAPABILITIES,
-            volumes=[
-                docker.ContainerVolumeArgs(volume_name=data.name, container_path=home),
-                docker.ContainerVolumeArgs(volume_name=config.name, container_path=CONFIG_DIR),
-            ],
+            volumes=[mount(data.name, home), mount(config.name, CONFIG_DIR)],
             tmpfs={"/run/postgresql": "uid=999,gid=999,mode=0755"},
             files={_PASSWORD: password},
             network=args["network"],
@@ -121,28 +112,18 @@ class Postgres(pulumi.ComponentResource):
         self.url = pulumi.Output.secret(
             pulumi.Output.concat("postgresql://open_webui:", password, "@postgres:5432/open_webui")
         )
-        self.containers = pulumi.Output.all(server.name)
-        self.container_ids = pulumi.Output.all(server.id)
-        self.register_outputs({"url": self.url, "containers": self.containers})
+        self._register(server, url=self.url)
 
 
-class RedisArgs(TypedDict):
+class RedisArgs(ServiceArgs):
     """Redis, which belongs to this deployment."""
 
-    image: pulumi.Input[str]
-    """ID of the image."""
-    network: pulumi.Input[str]
-    memory: int
-    """Limit in bytes."""
 
-
-class Redis(pulumi.ComponentResource):
+class Redis(ContainerGroup):
     """Valkey, which speaks Redis' protocol, with a volume for its data."""
 
     url: pulumi.Output[str]
     """Its URL; secret."""
-    containers: pulumi.Output[list[str]]
-    container_ids: pulumi.Output[list[str]]
 
     def __init__(self, name: str, args: RedisArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Create the password, the volumes and the container."""
@@ -153,6 +134,8 @@ class Redis(pulumi.ComponentResource):
         config = volume(f"{name}-given", "redis-given", child)
         # The rest is for clients' buffers and for the copy-on-write memory of a background save.
         variables = f"EDGE_MEMORY={args['memory'] * 6 // 10 >> 20}"
+        # By standard input: other processes could read an argument.
+        ping = f"printf 'AUTH %s\\nPING\\n' \"$(cat {_PASSWORD})\" | valkey-cli | grep --quiet PONG"
         server = container(
             f"{name}-server",
             child,
@@ -162,21 +145,12 @@ class Redis(pulumi.ComponentResource):
             entrypoint=["/bin/sh", "-eu", "-c", _AS_ITS_USER, "/data"],
             command=[f"{variables}\n{delivery.program('services/redis.sh')}"],
             capabilities=_CAPABILITIES,
-            volumes=[
-                docker.ContainerVolumeArgs(volume_name=data.name, container_path="/data"),
-                docker.ContainerVolumeArgs(volume_name=config.name, container_path=CONFIG_DIR),
-            ],
+            volumes=[mount(data.name, "/data"), mount(config.name, CONFIG_DIR)],
             files={_PASSWORD: password},
             network=args["network"],
             aliases=["redis"],
-            # By standard input: other processes could read an argument.
-            health=[
-                "CMD-SHELL",
-                f"printf 'AUTH %s\\nPING\\n' \"$(cat {_PASSWORD})\" | valkey-cli | grep --quiet PONG",
-            ],
+            health=["CMD-SHELL", ping],
             stop_timeout=30,
         )
         self.url = pulumi.Output.secret(pulumi.Output.concat("redis://:", password, "@redis:6379/0"))
-        self.containers = pulumi.Output.all(server.name)
-        self.container_ids = pulumi.Output.all(server.id)
-        self.register_outputs({"url": self.url, "containers": self.containers})
+        self._register(server, url=self.url)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict
 
 import pulumi
-import pulumi_docker as docker
 
+from open_webui_edge.components.container_group import ContainerGroup, mount
 from open_webui_edge.components.docker.container import container, volume
 from open_webui_edge.components.protection import retained
 from open_webui_edge.runtime import delivery
@@ -60,14 +60,11 @@ class BackupArgs(TypedDict):
     """Retention in days: 35d."""
 
 
-class Backup(pulumi.ComponentResource):
+class Backup(ContainerGroup):
     """A container that takes consistent copies of the database, and one that saves them with restic.
 
     Two containers, since no image has both the database's tools and restic. They share a volume.
     """
-
-    containers: pulumi.Output[Sequence[str]]
-    container_ids: pulumi.Output[Sequence[str]]
 
     def __init__(self, name: str, args: BackupArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Create the volumes and the containers."""
@@ -79,23 +76,23 @@ class Backup(pulumi.ComponentResource):
         copy = volume(f"{name}-copy", "backup-copy", child)
         config = volume(f"{name}-given", "backup-given", child)
         copy_config = volume(f"{name}-copy-given", "backup-copy-given", child)
+        image, program, files = _copier(args)
         copier = container(
             f"{name}-copier",
             child,
             role="backup-copy",
+            image=image,
             memory=COPY_MEMORY,
+            entrypoint=program,
+            command=["serve"],
             network=args["network"],
             hosts={"host.docker.internal": "host-gateway"},
             capabilities=CAPABILITIES,
             init=True,
-            volumes=[
-                _mounted(args["data"], DATA_DIR),
-                _mounted(copy.name, "/copy"),
-                _mounted(copy_config.name, CONFIG_DIR),
-            ],
+            volumes=[mount(args["data"], DATA_DIR), mount(copy.name, "/copy"), mount(copy_config.name, CONFIG_DIR)],
+            files=_in_config_dir(files),
             # It is idle until the other container starts a copy, which then reports the result.
             health=["CMD-SHELL", "true"],
-            **_copier(args),
         )
         environment = [f"EDGE_STACK={pulumi.get_stack()}", f"EDGE_AT={args['at']}", f"EDGE_KEEP={args['keep']}"]
         restic = container(
@@ -111,52 +108,34 @@ class Backup(pulumi.ComponentResource):
             capabilities=CAPABILITIES,
             init=True,
             volumes=[
-                docker.ContainerVolumeArgs(volume_name=args["data"], container_path="/backup/data", read_only=True),
-                _mounted(copy.name, "/backup/copy"),
-                _mounted(work.name, "/work"),
-                _mounted(repository.name, "/repository"),
-                _mounted(config.name, CONFIG_DIR),
+                mount(args["data"], "/backup/data", read_only=True),
+                mount(copy.name, "/backup/copy"),
+                mount(work.name, "/work"),
+                mount(repository.name, "/repository"),
+                mount(config.name, CONFIG_DIR),
             ],
-            files={f"{CONFIG_DIR}/{name}": content for name, content in _for_restic(args).items()},
+            files=_in_config_dir(_for_restic(args)),
             health=["CMD", "/bin/sh", "-eu", f"{CONFIG_DIR}/keep.sh", "health"],
             start_period="1m0s",
         )
-        self.containers = pulumi.Output.all(copier.name, restic.name)
-        self.container_ids = pulumi.Output.all(copier.id, restic.id)
-        self.register_outputs({"containers": self.containers})
+        self._register(copier, restic)
 
 
-class _Copier(TypedDict):
-    image: pulumi.Input[str]
-    entrypoint: Sequence[str]
-    command: Sequence[str]
-    files: Mapping[str, pulumi.Input[str]]
-
-
-def _copier(args: BackupArgs) -> _Copier:
+def _copier(args: BackupArgs) -> tuple[pulumi.Input[str], Sequence[str], dict[str, pulumi.Input[str]]]:
+    """Return the image, the program's command and the files of the container that copies the database."""
     files: dict[str, pulumi.Input[str]] = {}
     if "secret_key" in args:
-        files[f"{CONFIG_DIR}/secret_key"] = args["secret_key"]
+        files["secret_key"] = args["secret_key"]
     if "database" not in args:
-        return _Copier(
-            image=args["application_image"],
-            entrypoint=["python3", f"{CONFIG_DIR}/data.py"],
-            command=["serve"],
-            files={**files, f"{CONFIG_DIR}/data.py": delivery.program("backup/files.py")},
-        )
+        files["data.py"] = delivery.program("backup/files.py")
+        return args["application_image"], ["python3", f"{CONFIG_DIR}/data.py"], files
     database = args["database"]
-    service = pulumi.Output.secret(pulumi.Output.from_input(database["url"]).apply(libpq_service))
-    return _Copier(
-        image=database["image"],
-        entrypoint=["/bin/sh", "-eu", f"{CONFIG_DIR}/database.sh"],
-        command=["serve"],
-        files={
-            **files,
-            f"{CONFIG_DIR}/database.sh": delivery.program("backup/database.sh"),
-            f"{CONFIG_DIR}/service": service,
-            f"{CONFIG_DIR}/version": database["version"],
-        },
-    )
+    files |= {
+        "database.sh": delivery.program("backup/database.sh"),
+        "service": pulumi.Output.secret(pulumi.Output.from_input(database["url"]).apply(libpq_service)),
+        "version": database["version"],
+    }
+    return database["image"], ["/bin/sh", "-eu", f"{CONFIG_DIR}/database.sh"], files
 
 
 def _for_restic(args: BackupArgs) -> dict[str, pulumi.Input[str]]:
@@ -175,5 +154,5 @@ def _for_restic(args: BackupArgs) -> dict[str, pulumi.Input[str]]:
     return files
 
 
-def _mounted(name: pulumi.Input[str], path: str) -> docker.ContainerVolumeArgs:
-    return docker.ContainerVolumeArgs(volume_name=name, container_path=path)
+def _in_config_dir(files: Mapping[str, pulumi.Input[str]]) -> dict[str, pulumi.Input[str]]:
+    return {f"{CONFIG_DIR}/{name}": content for name, content in files.items()}

@@ -5,6 +5,7 @@ from typing import TypedDict
 
 import pulumi
 
+from open_webui_edge.components.container_group import ContainerGroup
 from open_webui_edge.components.docker.container import container
 from open_webui_edge.runtime import delivery
 
@@ -25,13 +26,11 @@ class ReadinessArgs(TypedDict):
     """Names of the replicas on the network."""
 
 
-class Readiness(pulumi.ComponentResource):
+class Readiness(ContainerGroup):
     """Active health checks: a DNS server that resolves one name to the ready replicas."""
 
     address: str
     """host:port on the network, UDP."""
-    containers: pulumi.Output[Sequence[str]]
-    container_ids: pulumi.Output[Sequence[str]]
 
     def __init__(self, name: str, args: ReadinessArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Create the container."""
@@ -54,6 +53,4 @@ class Readiness(pulumi.ComponentResource):
             init=True,
         )
         self.address = f"{_NAME}:{_PORT}"
-        self.containers = pulumi.Output.all(prober.name)
-        self.container_ids = pulumi.Output.all(prober.id)
-        self.register_outputs({"containers": self.containers})
+        self._register(prober)

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import NotRequired, TypedDict, assert_never
+from functools import partial
+from typing import NotRequired, TypedDict
 
 import pulumi
 import pulumi_aws as aws
 
+from open_webui_edge.components.aws.ec2_host import METRICS_NAMESPACE
 from open_webui_edge.components.aws.iam import policy_document
 from open_webui_edge.components.aws.load_balancer import LoadBalancerKind
 from open_webui_edge.components.aws.tags import physical_name, tags
 
 # Metrics that the instance publishes every five minutes (runtime/instance/metrics.py).
-NAMESPACE = "open-webui-edge"
 DISK_USED_PERCENT = "disk_used_percent"
 CERTIFICATE_DAYS_LEFT = "certificate_days_left"
 
@@ -22,17 +22,10 @@ _MINUTE = 60
 _DAY = 24 * 60 * 60
 # Errors in five minutes, twice in a row: a single error is no reason to wake an operator.
 _ERRORS = 10
-
-
-class _MissingData(StrEnum):
-    """How an alarm treats missing data points."""
-
-    BREACHING = "breaching"
-    """The instance that publishes the metric is gone."""
-    NOT_BREACHING = "notBreaching"
-    """The metric only has data points when something happens."""
-    IGNORE = "ignore"
-    """Data points are rare: the alarm keeps its state."""
+# The metric only has data points when something happens.
+_NOT_BREACHING = "notBreaching"
+# Data points are rare: the alarm keeps its state.
+_IGNORE = "ignore"
 
 
 @dataclass(frozen=True)
@@ -44,12 +37,12 @@ class _Alarm:
     metric: str
     dimensions: Mapping[str, pulumi.Input[str]]
     statistic: str
+    """For "Minimum" the threshold is a minimum."""
     threshold: float
-    missing_data: _MissingData
     period: int = _MINUTE
     periods: int = 3
-    is_minimum: bool = False
-    """Whether the threshold is a minimum."""
+    missing_data: str = "breaching"
+    """By default, what publishes the metric is gone."""
 
 
 class WatchedLoadBalancer(TypedDict):
@@ -60,19 +53,24 @@ class WatchedLoadBalancer(TypedDict):
     target_group_arn_suffix: pulumi.Input[str]
 
 
-class AlarmsArgs(TypedDict):
-    """The monitored resources, and the thresholds."""
+class AlarmThresholds(TypedDict):
+    """Thresholds of the alarms, and their recipient."""
 
-    instance_id: pulumi.Input[str]
-    load_balancer: NotRequired[WatchedLoadBalancer]
-    certificate_arn: NotRequired[pulumi.Input[str]]
-    """The certificate in ACM that clients see; left out: the proxy's, whose expiry the instance publishes."""
     disk_percent: int
     """Alarm at this usage of the data volume."""
     expiry_days: int
     """Alarm this many days before the certificate expires."""
-    email: NotRequired[str]
+    email: NotRequired[str | None]
     """Recipient, who must confirm the subscription first. Left out: only the console shows alarms."""
+
+
+class AlarmsArgs(AlarmThresholds):
+    """The monitored resources, and the thresholds."""
+
+    instance_id: pulumi.Input[str]
+    load_balancer: NotRequired[WatchedLoadBalancer]
+    certificate_arn: NotRequired[pulumi.Input[str] | None]
+    """The certificate in ACM that clients see; left out: the proxy's, whose expiry the instance publishes."""
 
 
 class Alarms(pulumi.ComponentResource):
@@ -90,7 +88,8 @@ class Alarms(pulumi.ComponentResource):
         super().__init__("open-webui-edge:index:Alarms", name, {**args}, opts)
         child = pulumi.ResourceOptions(parent=self)
 
-        self.topic_arn = self._topic(name, args["email"]) if "email" in args else None
+        email = args.get("email")
+        self.topic_arn = None if email is None else self._topic(name, email)
         actions = [] if self.topic_arn is None else [self.topic_arn]
         for alarm in _alarms(args):
             aws.cloudwatch.MetricAlarm(
@@ -104,8 +103,10 @@ class Alarms(pulumi.ComponentResource):
                 period=alarm.period,
                 evaluation_periods=alarm.periods,
                 threshold=alarm.threshold,
-                comparison_operator="LessThanThreshold" if alarm.is_minimum else "GreaterThanOrEqualToThreshold",
-                treat_missing_data=alarm.missing_data.value,
+                comparison_operator=(
+                    "LessThanThreshold" if alarm.statistic == "Minimum" else "GreaterThanOrEqualToThreshold"
+                ),
+                treat_missing_data=alarm.missing_data,
                 alarm_actions=actions,
                 ok_actions=actions,
                 tags=tags("alarms"),
@@ -151,93 +152,76 @@ def _alarms(args: AlarmsArgs) -> Iterator[_Alarm]:
         {"InstanceId": args["instance_id"]},
         "Maximum",
         1,
-        _MissingData.BREACHING,
     )
-    yield _Alarm(
+    published = partial(
+        _Alarm, namespace=METRICS_NAMESPACE, dimensions={"Stack": pulumi.get_stack()}, period=5 * _MINUTE
+    )
+    # A full disk may stop the program that measures it.
+    yield published(
         "disk",
         f"The data volume is used by {args['disk_percent']} % or more, or the instance does not say. Make"
         " platform.aws.instance.data_volume larger.",
-        NAMESPACE,
-        DISK_USED_PERCENT,
-        {"Stack": pulumi.get_stack()},
-        "Maximum",
-        args["disk_percent"],
-        # A full disk may stop the program that measures it.
-        _MissingData.BREACHING,
-        period=5 * _MINUTE,
+        metric=DISK_USED_PERCENT,
+        statistic="Maximum",
+        threshold=args["disk_percent"],
     )
-    yield _expiry(args)
-    if "load_balancer" in args:
-        yield from _load_balancer(args["load_balancer"])
-
-
-def _expiry(args: AlarmsArgs) -> _Alarm:
     problem = f"The certificate ends in less than {args['expiry_days']} days, and nothing has renewed it"
-    if "certificate_arn" in args:
-        return _Alarm(
+    certificate = args.get("certificate_arn")
+    if certificate is None:
+        yield published(
+            "certificate",
+            f"{problem}, or the instance does not say. `make doctor` says why.",
+            metric=CERTIFICATE_DAYS_LEFT,
+            statistic="Minimum",
+            threshold=args["expiry_days"],
+        )
+    else:
+        yield _Alarm(
             "certificate",
             f"{problem}. AWS Certificate Manager says why; the records for its validation must stand.",
             "AWS/CertificateManager",
             "DaysToExpiry",
-            {"CertificateArn": args["certificate_arn"]},
+            {"CertificateArn": certificate},
             "Minimum",
             args["expiry_days"],
-            # Published twice a day, but not on the first day.
-            _MissingData.IGNORE,
             period=_DAY,
             periods=1,
-            is_minimum=True,
+            # Published twice a day, but not on the first day.
+            missing_data=_IGNORE,
         )
-    return _Alarm(
-        "certificate",
-        f"{problem}, or the instance does not say. `make doctor` says why.",
-        NAMESPACE,
-        CERTIFICATE_DAYS_LEFT,
-        {"Stack": pulumi.get_stack()},
-        "Minimum",
-        args["expiry_days"],
-        _MissingData.BREACHING,
-        period=5 * _MINUTE,
-        is_minimum=True,
-    )
+    if "load_balancer" in args:
+        yield from _load_balancer(args["load_balancer"])
 
 
 def _load_balancer(watched: WatchedLoadBalancer) -> Iterator[_Alarm]:
-    match watched["kind"]:
-        case LoadBalancerKind.NONE:
-            return
-        case LoadBalancerKind.ALB:
-            namespace = "AWS/ApplicationELB"
-            yield _errors(watched, "load-balancer-5xx", "ELB", "The load balancer gets no answer from Nginx")
-            yield _errors(watched, "target-5xx", "Target", "Nginx or the application answers with errors")
-        case LoadBalancerKind.NLB:
-            # It forwards TCP: there are no HTTP errors to count.
-            namespace = "AWS/NetworkELB"
-        case _:
-            assert_never(watched["kind"])
+    dimensions = {"LoadBalancer": watched["arn_suffix"]}
+    # An NLB forwards TCP: there are no HTTP errors to count.
+    namespace = "AWS/NetworkELB"
+    if watched["kind"] is LoadBalancerKind.ALB:
+        namespace = "AWS/ApplicationELB"
+        for role, source, problem in (
+            ("load-balancer-5xx", "ELB", "The load balancer gets no answer from Nginx"),
+            ("target-5xx", "Target", "Nginx or the application answers with errors"),
+        ):
+            yield _Alarm(
+                role,
+                f"{problem}: {_ERRORS} errors or more in five minutes, twice in a row.",
+                namespace,
+                f"HTTPCode_{source}_5XX_Count",
+                dimensions,
+                "Sum",
+                _ERRORS,
+                period=5 * _MINUTE,
+                periods=2,
+                missing_data=_NOT_BREACHING,
+            )
+    # The metric has data points as long as an instance is registered.
     yield _Alarm(
         "unhealthy",
         "The load balancer's health check fails: Nginx does not answer on the instance, or there is none.",
         namespace,
         "UnHealthyHostCount",
-        {"LoadBalancer": watched["arn_suffix"], "TargetGroup": watched["target_group_arn_suffix"]},
+        {**dimensions, "TargetGroup": watched["target_group_arn_suffix"]},
         "Maximum",
         1,
-        # The metric has data points as long as an instance is registered.
-        _MissingData.BREACHING,
-    )
-
-
-def _errors(watched: WatchedLoadBalancer, role: str, source: str, problem: str) -> _Alarm:
-    return _Alarm(
-        role,
-        f"{problem}: {_ERRORS} errors or more in five minutes, twice in a row.",
-        "AWS/ApplicationELB",
-        f"HTTPCode_{source}_5XX_Count",
-        {"LoadBalancer": watched["arn_suffix"]},
-        "Sum",
-        _ERRORS,
-        _MissingData.NOT_BREACHING,
-        period=5 * _MINUTE,
-        periods=2,
     )

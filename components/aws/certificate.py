@@ -1,6 +1,6 @@
 """A certificate of AWS Certificate Manager, which ACM renews as long as its validation records exist."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypedDict
 
 import pulumi
@@ -52,10 +52,10 @@ class AcmCertificate(pulumi.ComponentResource):
                 aws.route53.Record(
                     f"{name}-{domain}-validation",
                     zone_id=args["zone_id"],
-                    name=proof["name"],
-                    type=proof["type"],
+                    name=proof.resource_record_name,
+                    type=proof.resource_record_type,
                     ttl=TTL,
-                    records=[proof["value"]],
+                    records=[proof.resource_record_value],
                     # A name's record is the same for all certificates of an account, so it may exist already with the
                     # same value.
                     allow_overwrite=True,
@@ -77,11 +77,6 @@ def proven_names(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name.removeprefix("*.") for name in names))
 
 
-def proof_of(name: str, options: Sequence[CertificateDomainValidationOption]) -> Mapping[str, str]:
+def proof_of(name: str, options: Sequence[CertificateDomainValidationOption]) -> CertificateDomainValidationOption:
     """Return the validation record of a name."""
-    option = next(option for option in options if (option.domain_name or "").removeprefix("*.") == name)
-    return {
-        "name": option.resource_record_name or "",
-        "type": option.resource_record_type or "",
-        "value": option.resource_record_value or "",
-    }
+    return next(option for option in options if (option.domain_name or "").removeprefix("*.") == name)

@@ -38,6 +38,13 @@ _ON_THE_VOLUME = f"""\
 RequiresMountsFor={MOUNT}
 AssertPathIsMountPoint={MOUNT}
 """
+_DOCKER = {
+    "data-root": f"{MOUNT}/docker",
+    # Security updates restart the engine; containers keep running.
+    "live-restore": True,
+    "log-driver": "json-file",
+    "log-opts": {"max-size": "10m", "max-file": "3"},
+}
 _CONTAINERD = f"""\
 [Service]
 ExecStart=
@@ -119,7 +126,7 @@ def template(*, login_user: str, stack: str, host_key_parameter: str) -> str:
     files = {
         "/etc/open-webui-edge/host.env": "".join(f"{key}={_word(value)}\n" for key, value in environment.items()),
         "/etc/ssh/sshd_config.d/00-open-webui-edge.conf": _SSHD,
-        "/etc/docker/daemon.json": _daemon(),
+        "/etc/docker/daemon.json": json.dumps(_DOCKER, indent=2) + "\n",
         f"{system}/docker.service.d/open-webui-edge.conf": _ON_THE_VOLUME,
         f"{system}/containerd.service.d/open-webui-edge.conf": _ON_THE_VOLUME + _CONTAINERD,
         "/etc/apt/apt.conf.d/52open-webui-edge": _UPGRADES,
@@ -129,7 +136,10 @@ def template(*, login_user: str, stack: str, host_key_parameter: str) -> str:
     }
     document = {
         "ssh_authorized_keys": [_PUBLIC_KEY],
-        "write_files": [*map(_script, _SCRIPTS), *(_file(path, content) for path, content in files.items())],
+        "write_files": [
+            *map(_script, _SCRIPTS),
+            *({"path": path, "content": content} for path, content in files.items()),
+        ],
         "runcmd": [["sh", "-c", _RUN]],
     }
     return "#cloud-config\n" + yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=1000)
@@ -140,26 +150,11 @@ def filled(user_data: str, volume_id: str, public_key: str) -> str:
     return user_data.replace(_VOLUME_ID, volume_id).replace(_PUBLIC_KEY, public_key.strip())
 
 
-def _daemon() -> str:
-    settings = {
-        "data-root": f"{MOUNT}/docker",
-        # Security updates restart the engine; containers keep running.
-        "live-restore": True,
-        "log-driver": "json-file",
-        "log-opts": {"max-size": "10m", "max-file": "3"},
-    }
-    return json.dumps(settings, indent=2) + "\n"
-
-
 def _word(value: str) -> str:
     """Return a value that needs no quoting in a shell or a systemd unit."""
     if value not in {shlex.quote(value), _VOLUME_ID}:
         raise ValueError(f"{value!r} is no plain word")
     return value
-
-
-def _file(path: str, content: str) -> Mapping[str, Any]:
-    return {"path": path, "content": content}
 
 
 def _script(name: str) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """Route 53: the zone, the records of the site's names, and their CAA records."""
 
 from collections.abc import Sequence
-from typing import NotRequired, TypedDict, Unpack
+from typing import NotRequired, TypedDict
 
 import pulumi
 import pulumi_aws as aws
@@ -44,12 +44,11 @@ class DnsZone(pulumi.ComponentResource):
                 tags=tags("dns"),
                 opts=protected(self),
             )
-            self.zone_id, self.zone_arn, self.name_servers = zone.zone_id, zone.arn, zone.name_servers
         else:
-            existing = aws.route53.get_zone_output(
+            zone = aws.route53.get_zone_output(
                 name=args["zone"], private_zone=False, opts=pulumi.InvokeOutputOptions(parent=self)
             )
-            self.zone_id, self.zone_arn, self.name_servers = existing.zone_id, existing.arn, existing.name_servers
+        self.zone_id, self.zone_arn, self.name_servers = zone.zone_id, zone.arn, zone.name_servers
         self.register_outputs({"zone_id": self.zone_id, "name_servers": self.name_servers})
 
 
@@ -60,12 +59,6 @@ class Alias(TypedDict):
     zone_id: pulumi.Input[str]
     ipv6: bool
     """Whether it answers over IPv6."""
-
-
-class _Content(TypedDict, total=False):
-    ttl: int
-    records: Sequence[pulumi.Input[str]]
-    aliases: Sequence[aws.route53.RecordAliasArgs]
 
 
 class DnsRecordsArgs(TypedDict):
@@ -84,32 +77,32 @@ class DnsRecords(pulumi.ComponentResource):
     def __init__(self, name: str, args: DnsRecordsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Create the records of each name."""
         super().__init__("open-webui-edge:index:DnsRecords", name, {**args}, opts)
-        for domain in args["names"]:
-            if "address" in args:
-                self._record(name, args["zone_id"], domain, "A", ttl=TTL, records=[args["address"]])
-            if "alias" in args:
-                alias = args["alias"]
-                target = aws.route53.RecordAliasArgs(
-                    name=alias["dns_name"],
-                    zone_id=alias["zone_id"],
-                    # There is no second target to answer with.
-                    evaluate_target_health=False,
+        kinds, ttl, records, aliases = ["A"], None, None, None
+        if "alias" in args:
+            alias = args["alias"]
+            if alias["ipv6"]:
+                kinds.append("AAAA")
+            # There is no second target to answer with.
+            aliases = [
+                aws.route53.RecordAliasArgs(
+                    name=alias["dns_name"], zone_id=alias["zone_id"], evaluate_target_health=False
                 )
-                for kind in ("A", "AAAA") if alias["ipv6"] else ("A",):
-                    self._record(name, args["zone_id"], domain, kind, aliases=[target])
+            ]
+        elif "address" in args:
+            ttl, records = TTL, [args["address"]]
+        for domain in args["names"]:
+            for kind in kinds:
+                aws.route53.Record(
+                    f"{name}-{domain}-{kind.lower()}",
+                    zone_id=args["zone_id"],
+                    name=domain,
+                    type=kind,
+                    ttl=ttl,
+                    records=records,
+                    aliases=aliases,
+                    opts=pulumi.ResourceOptions(parent=self),
+                )
         self.register_outputs({})
-
-    def _record(
-        self, name: str, zone_id: pulumi.Input[str], domain: str, kind: str, **content: Unpack[_Content]
-    ) -> None:
-        aws.route53.Record(
-            f"{name}-{domain}-{kind.lower()}",
-            zone_id=zone_id,
-            name=domain,
-            type=kind,
-            opts=pulumi.ResourceOptions(parent=self),
-            **content,
-        )
 
 
 class CaaRecordsArgs(TypedDict):
@@ -122,8 +115,6 @@ class CaaRecordsArgs(TypedDict):
     """CAA domains of the CAs: letsencrypt.org."""
     certificate_names: Sequence[str]
     """All names of the certificates; without a wildcard among them, no CA may issue one."""
-    report_to: NotRequired[str]
-    """URL to which a CA reports a refusal: mailto:security@example.com."""
 
 
 class CaaRecords(pulumi.ComponentResource):
@@ -144,17 +135,13 @@ class CaaRecords(pulumi.ComponentResource):
                 name=domain,
                 type="CAA",
                 ttl=TTL,
-                records=caa_values(domain, args["issuers"], args["certificate_names"], args.get("report_to")),
+                records=caa_values(domain, args["issuers"], args["certificate_names"]),
                 opts=pulumi.ResourceOptions(parent=self),
             )
         self.register_outputs({})
 
 
-def caa_values(
-    domain: str, issuers: Sequence[str], certificate_names: Sequence[str], report_to: str | None = None
-) -> list[str]:
+def caa_values(domain: str, issuers: Sequence[str], certificate_names: Sequence[str]) -> list[str]:
     """Return the values of a name's CAA record (RFC 8659)."""
     wildcard = issuers if f"*.{domain}" in certificate_names else [";"]
-    values = [f'0 issue "{issuer}"' for issuer in issuers]
-    values += [f'0 issuewild "{issuer}"' for issuer in wildcard]
-    return values if report_to is None else [*values, f'0 iodef "{report_to}"']
+    return [f'0 issue "{issuer}"' for issuer in issuers] + [f'0 issuewild "{issuer}"' for issuer in wildcard]

@@ -17,8 +17,8 @@ from open_webui_edge.components.protection import protected
 
 METRICS_NAMESPACE = "open-webui-edge"
 """CloudWatch namespace of the instance's own metrics."""
-_PREFIX = 37
-"""Characters before the suffix of a role's name."""
+_PREFIX = 36
+"""Characters of a role's name before the hyphen and AWS's suffix."""
 
 
 class MachineImage(StrEnum):
@@ -43,21 +43,27 @@ _PARAMETERS = {
 _USERS = {MachineImage.DEBIAN: "admin", MachineImage.UBUNTU: "ubuntu"}
 
 
-class Ec2HostArgs(TypedDict):
-    """The instance, and its network."""
+class MachineArgs(TypedDict):
+    """The instance and its volumes."""
 
     image: MachineImage
     architecture: Architecture
+    """The architecture of the instance type."""
     instance_type: str
     root_volume: int
     """GiB."""
     data_volume: int
-    """GiB; it can grow, but not shrink."""
+    """GiB of the volume with Docker's data; it can grow, but not shrink."""
+
+
+class Ec2HostArgs(MachineArgs):
+    """The instance, and its network."""
+
     availability_zone: pulumi.Input[str]
     """The subnet's. The volume depends on nothing else."""
     subnet_id: pulumi.Input[str]
     security_group_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
-    acme_zone_arn: NotRequired[pulumi.Input[str]]
+    acme_zone_arn: NotRequired[pulumi.Input[str] | None]
     """ARN of the zone in which the instance may create records for DNS-01 challenges."""
 
 
@@ -102,8 +108,7 @@ class Ec2Host(pulumi.ComponentResource):
         untracked = {"subnet_id", "security_group_ids", "acme_zone_arn"}
         tracked_args = {key: value for key, value in args.items() if key not in untracked}
         super().__init__("open-webui-edge:index:Ec2Host", name, tracked_args, opts)
-        self._name = name
-        self._child = pulumi.ResourceOptions(parent=self)
+        child = pulumi.ResourceOptions(parent=self)
         user = _USERS[args["image"]]
 
         client_key, host_key = (
@@ -118,19 +123,39 @@ class Ec2Host(pulumi.ComponentResource):
             description="Private key by which sshd of the instance proves who it is",
             value=pulumi.Output.secret(host_key.private_key_openssh),
             tags=tags("host"),
-            opts=self._child,
+            opts=child,
         )
-        role, profile, policy = self._identity(args["image"], parameter)
+        role = aws.iam.Role(
+            f"{name}-role",
+            name_prefix=f"{physical_name('host', _PREFIX)}-",
+            description="What the instance may do",
+            assume_role_policy=json.dumps(trust_in("ec2.amazonaws.com")),
+            tags=tags("host"),
+            opts=child,
+        )
+        policy = aws.iam.RolePolicy(
+            f"{name}-role-policy",
+            name="host",
+            role=role.name,
+            policy=parameter.arn.apply(lambda arn: json.dumps(instance_policy(args["image"], arn))),
+            opts=child,
+        )
+        profile = aws.iam.InstanceProfile(
+            f"{name}-profile",
+            name_prefix=f"{physical_name('host', _PREFIX)}-",
+            role=role.name,
+            tags=tags("host"),
+            opts=child,
+        )
         self.acme_dns_permission = None
-        if "acme_zone_arn" in args:
+        zone_arn = args.get("acme_zone_arn")
+        if zone_arn is not None:
             self.acme_dns_permission = aws.iam.RolePolicy(
                 f"{name}-role-policy-challenges",
                 name="challenges",
                 role=role.name,
-                policy=pulumi.Output.from_input(args["acme_zone_arn"]).apply(
-                    lambda arn: json.dumps(acme_dns_policy(arn))
-                ),
-                opts=self._child,
+                policy=pulumi.Output.from_input(zone_arn).apply(lambda arn: json.dumps(acme_dns_policy(arn))),
+                opts=child,
             )
 
         volume = aws.ebs.Volume(
@@ -142,9 +167,17 @@ class Ec2Host(pulumi.ComponentResource):
             tags=tags("host", "data"),
             opts=protected(self),
         )
-        pinned = self._pinned_launch(
-            args, cloud_init.template(login_user=user, stack=pulumi.get_stack(), host_key_parameter=parameter_name)
+        latest = aws.ssm.get_parameter_output(
+            name=_PARAMETERS[args["image"]].format(args["architecture"].value),
+            opts=pulumi.InvokeOutputOptions(parent=self),
         )
+        user_data = cloud_init.template(login_user=user, stack=pulumi.get_stack(), host_key_parameter=parameter_name)
+        # The image and the user data, as they were when this stack first asked for them.
+        pinned: pulumi.Output[dict[str, str]] = pulumi.Stash(
+            f"{name}-{args['image']}-{args['architecture']}",
+            input={"image": latest.insecure_value, "user_data": user_data},
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["input"]),
+        ).output
         instance = aws.ec2.Instance(
             f"{name}-instance",
             ami=pinned["image"],
@@ -174,6 +207,7 @@ class Ec2Host(pulumi.ComponentResource):
             # The volume can be attached to one instance only.
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True, depends_on=[policy, parameter]),
         )
+        deleted_first = pulumi.ResourceOptions(parent=self, delete_before_replace=True)
         attachment = aws.ec2.VolumeAttachment(
             f"{name}-data-attachment",
             device_name=cloud_init.DEVICE_NAME,
@@ -181,15 +215,15 @@ class Ec2Host(pulumi.ComponentResource):
             volume_id=volume.id,
             # So that its file system is unmounted cleanly.
             stop_instance_before_detaching=True,
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+            opts=deleted_first,
         )
-        elastic_ip = aws.ec2.Eip(f"{name}-address", domain="vpc", tags=tags("host", "host"), opts=self._child)
+        elastic_ip = aws.ec2.Eip(f"{name}-address", domain="vpc", tags=tags("host", "host"), opts=child)
         # A resource of its own, so that the address depends on no instance.
         association = aws.ec2.EipAssociation(
             f"{name}-address-association",
             allocation_id=elastic_ip.allocation_id,
             instance_id=instance.id,
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+            opts=deleted_first,
         )
 
         self.instance = instance
@@ -220,45 +254,6 @@ class Ec2Host(pulumi.ComponentResource):
                 },
             },
         )
-
-    def _pinned_launch(self, args: Ec2HostArgs, user_data: str) -> pulumi.Output[dict[str, str]]:
-        """Return the image and the user data, as they were when this stack first asked for them."""
-        latest = aws.ssm.get_parameter_output(
-            name=_PARAMETERS[args["image"]].format(args["architecture"].value),
-            opts=pulumi.InvokeOutputOptions(parent=self),
-        )
-        return pulumi.Stash(
-            f"{self._name}-{args['image']}-{args['architecture']}",
-            input={"image": latest.insecure_value, "user_data": user_data},
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["input"]),
-        ).output
-
-    def _identity(
-        self, image: MachineImage, parameter: aws.ssm.Parameter
-    ) -> tuple[aws.iam.Role, aws.iam.InstanceProfile, aws.iam.RolePolicy]:
-        role = aws.iam.Role(
-            f"{self._name}-role",
-            name_prefix=f"{physical_name('host', _PREFIX - 1)}-",
-            description="What the instance may do",
-            assume_role_policy=json.dumps(trust_in("ec2.amazonaws.com")),
-            tags=tags("host"),
-            opts=self._child,
-        )
-        policy = aws.iam.RolePolicy(
-            f"{self._name}-role-policy",
-            name="host",
-            role=role.name,
-            policy=parameter.arn.apply(lambda arn: json.dumps(instance_policy(image, arn))),
-            opts=self._child,
-        )
-        profile = aws.iam.InstanceProfile(
-            f"{self._name}-profile",
-            name_prefix=f"{physical_name('host', _PREFIX - 1)}-",
-            role=role.name,
-            tags=tags("host"),
-            opts=self._child,
-        )
-        return role, profile, policy
 
 
 def instance_policy(image: MachineImage, host_key_arn: str) -> dict[str, object]:

@@ -25,38 +25,68 @@ class LoadBalancerKind(StrEnum):
     NLB = "nlb"
 
 
-class ApplicationLoadBalancerArgs(TypedDict):
+class LoadBalancerOptions(TypedDict):
+    """Options of both kinds."""
+
+    ipv6: bool
+    """The subnets have IPv6."""
+    idle_timeout: int
+    """Seconds: 1 to 4000 of an ALB, 60 to 6000 of an NLB."""
+    health_check_path: str
+    """Path that the proxy answers with 200 for every Host."""
+    deletion_protection: bool
+
+
+class ApplicationOptions(TypedDict):
+    """Options of an ALB alone."""
+
+    tls_policy: str
+    access_logs: bool
+    web_acl: NotRequired[str | None]
+    """ARN of a web application firewall's list in the same region."""
+
+
+class NetworkLoadBalancerArgs(LoadBalancerOptions):
     """Its network, target and listeners."""
 
     vpc_id: pulumi.Input[str]
     subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
-    """Public ones, in two zones or more."""
-    ipv6: bool
-    """The subnets have IPv6."""
+    """Public ones; an ALB needs them in two zones or more."""
     security_group_id: pulumi.Input[str]
     instance_id: pulumi.Input[str]
+
+
+class ApplicationLoadBalancerArgs(NetworkLoadBalancerArgs, ApplicationOptions):
+    """Its network, target and listeners."""
+
     certificate_arn: pulumi.Input[str]
     """Of an issued certificate in the same region."""
-    tls_policy: str
-    idle_timeout: int
-    """Seconds, 1 to 4000."""
-    health_check_path: str
-    """Path that the proxy answers with 200 for every Host."""
-    access_logs: bool
-    web_acl: NotRequired[str]
-    """ARN of a web application firewall's list in the same region."""
-    deletion_protection: bool
 
 
-class ApplicationLoadBalancer(pulumi.ComponentResource):
-    """Terminates TLS with an ACM certificate; connects to the instance by HTTPS without verifying its certificate."""
-
+class _LoadBalancer(pulumi.ComponentResource):
     dns_name: pulumi.Output[str]
     zone_id: pulumi.Output[str]
     """Hosted zone of its DNS name, for an alias record."""
     arn_suffix: pulumi.Output[str]
     """Its dimension in CloudWatch metrics."""
     target_group_arn_suffix: pulumi.Output[str]
+    """Of the target group for HTTPS."""
+
+    def _register(self, balancer: aws.lb.LoadBalancer, https: aws.lb.TargetGroup) -> None:
+        self.dns_name, self.zone_id, self.arn_suffix = balancer.dns_name, balancer.zone_id, balancer.arn_suffix
+        self.target_group_arn_suffix = https.arn_suffix
+        self.register_outputs(
+            {
+                "dns_name": self.dns_name,
+                "zone_id": self.zone_id,
+                "arn_suffix": self.arn_suffix,
+                "target_group_arn_suffix": self.target_group_arn_suffix,
+            }
+        )
+
+
+class ApplicationLoadBalancer(_LoadBalancer):
+    """Terminates TLS with an ACM certificate; connects to the instance by HTTPS without verifying its certificate."""
 
     def __init__(
         self, name: str, args: ApplicationLoadBalancerArgs, opts: pulumi.ResourceOptions | None = None
@@ -75,7 +105,7 @@ class ApplicationLoadBalancer(pulumi.ComponentResource):
             name=_name("alb", args["vpc_id"]),
             load_balancer_type="application",
             internal=False,
-            ip_address_type=_address_type(ipv6=args["ipv6"]),
+            ip_address_type="dualstack" if args["ipv6"] else "ipv4",
             subnets=args["subnet_ids"],
             security_groups=[args["security_group_id"]],
             idle_timeout=args["idle_timeout"],
@@ -103,7 +133,7 @@ class ApplicationLoadBalancer(pulumi.ComponentResource):
             port=443,
             deregistration_delay=_DEREGISTRATION_DELAY,
             stickiness={"type": "lb_cookie", "enabled": True, "cookie_duration": _COOKIE_SECONDS},
-            health_check=_health("HTTPS", args["health_check_path"]),
+            health_check=_health("HTTPS", args["health_check_path"], "traffic-port"),
             tags=tags("load-balancer"),
             opts=child,
         )
@@ -146,57 +176,19 @@ class ApplicationLoadBalancer(pulumi.ComponentResource):
             tags=tags("load-balancer"),
             opts=child,
         )
-        if "web_acl" in args:
-            aws.wafv2.WebAclAssociation(
-                f"{name}-web-acl", resource_arn=balancer.arn, web_acl_arn=args["web_acl"], opts=child
-            )
-
-        self.dns_name = balancer.dns_name
-        self.zone_id = balancer.zone_id
-        self.arn_suffix = balancer.arn_suffix
-        self.target_group_arn_suffix = targets.arn_suffix
-        self.register_outputs(
-            {
-                "dns_name": self.dns_name,
-                "zone_id": self.zone_id,
-                "arn_suffix": self.arn_suffix,
-                "target_group_arn_suffix": self.target_group_arn_suffix,
-            }
-        )
+        web_acl = args.get("web_acl")
+        if web_acl is not None:
+            aws.wafv2.WebAclAssociation(f"{name}-web-acl", resource_arn=balancer.arn, web_acl_arn=web_acl, opts=child)
+        self._register(balancer, targets)
 
 
-class NetworkLoadBalancerArgs(TypedDict):
-    """Its network, target and listeners."""
-
-    vpc_id: pulumi.Input[str]
-    subnet_ids: pulumi.Input[Sequence[pulumi.Input[str]]]
-    """Public ones."""
-    ipv6: bool
-    """The subnets have IPv6."""
-    security_group_id: pulumi.Input[str]
-    instance_id: pulumi.Input[str]
-    idle_timeout: int
-    """Seconds, 60 to 6000."""
-    health_check_path: str
-    """Path that the proxy answers with 200 for every Host."""
-    deletion_protection: bool
-
-
-class NetworkLoadBalancer(pulumi.ComponentResource):
+class NetworkLoadBalancer(_LoadBalancer):
     """Forwards TCP, and passes the client's address by PROXY protocol v2.
 
     The instance sees the load balancer's addresses. So its security group admits only the load balancer's, the proxy
     trusts the PROXY protocol by network, an instance can reach its own name, and clients over IPv6 keep their address.
     The cost: at most 55,000 connections at a time for each address of the load balancer and each port.
     """
-
-    dns_name: pulumi.Output[str]
-    zone_id: pulumi.Output[str]
-    """Hosted zone of its DNS name, for an alias record."""
-    arn_suffix: pulumi.Output[str]
-    """Its dimension in CloudWatch metrics."""
-    target_group_arn_suffix: pulumi.Output[str]
-    """Of the target group for HTTPS."""
 
     def __init__(self, name: str, args: NetworkLoadBalancerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Create it, with a listener and a target group for each of the two ports."""
@@ -209,7 +201,7 @@ class NetworkLoadBalancer(pulumi.ComponentResource):
             name=_name("nlb", args["vpc_id"]),
             load_balancer_type="network",
             internal=False,
-            ip_address_type=_address_type(ipv6=args["ipv6"]),
+            ip_address_type="dualstack" if args["ipv6"] else "ipv4",
             subnets=args["subnet_ids"],
             # A load balancer without security groups can never get one.
             security_groups=[args["security_group_id"]],
@@ -235,7 +227,7 @@ class NetworkLoadBalancer(pulumi.ComponentResource):
                 connection_termination=True,
                 # Checks send a PROXY protocol header too, without an address. A TCP check would only prove that the
                 # kernel listens, and an HTTPS check would depend on the proxy's TLS settings.
-                health_check=_health("HTTP", args["health_check_path"], port=80),
+                health_check=_health("HTTP", args["health_check_path"], "80"),
                 tags=tags("load-balancer"),
                 opts=child,
             )
@@ -256,19 +248,7 @@ class NetworkLoadBalancer(pulumi.ComponentResource):
                 tags=tags("load-balancer"),
                 opts=child,
             )
-
-        self.dns_name = balancer.dns_name
-        self.zone_id = balancer.zone_id
-        self.arn_suffix = balancer.arn_suffix
-        self.target_group_arn_suffix = groups["https"].arn_suffix
-        self.register_outputs(
-            {
-                "dns_name": self.dns_name,
-                "zone_id": self.zone_id,
-                "arn_suffix": self.arn_suffix,
-                "target_group_arn_suffix": self.target_group_arn_suffix,
-            }
-        )
+        self._register(balancer, groups["https"])
 
 
 def _name(role: str, vpc_id: pulumi.Input[str]) -> pulumi.Output[str]:
@@ -276,15 +256,11 @@ def _name(role: str, vpc_id: pulumi.Input[str]) -> pulumi.Output[str]:
     return pulumi.Output.from_input(vpc_id).apply(lambda vpc: physical_name(f"{role}-{vpc}", _NAME))
 
 
-def _address_type(*, ipv6: bool) -> str:
-    return "dualstack" if ipv6 else "ipv4"
-
-
-def _health(protocol: str, path: str, port: int | None = None) -> aws.lb.TargetGroupHealthCheckArgs:
+def _health(protocol: str, path: str, port: str) -> aws.lb.TargetGroupHealthCheckArgs:
     return aws.lb.TargetGroupHealthCheckArgs(
         protocol=protocol,
         path=path,
-        port="traffic-port" if port is None else str(port),
+        port=port,
         matcher="200",
         interval=10,
         timeout=5,

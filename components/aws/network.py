@@ -1,7 +1,7 @@
 """The network on AWS: a new VPC, or an existing one."""
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypedDict
 
 import pulumi
@@ -41,9 +41,6 @@ class Network(pulumi.ComponentResource):
     availability_zone: pulumi.Output[str]
     """The zone of the first public subnet. It stays the same when the network is created again."""
 
-    public_cidrs: Sequence[str] | None
-    """IPv4 networks of the public subnets; None for an existing VPC."""
-
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Create the network, or look up the existing one."""
         super().__init__("open-webui-edge:index:Network", name, {**args}, opts)
@@ -70,12 +67,16 @@ class Network(pulumi.ComponentResource):
             subnet: aws.ec2.get_subnet(id=subnet, vpc_id=vpc_id, opts=options)
             for subnet in (public if wants_ipv6 else public[:1])
         }
-        if wants_ipv6:
-            require_ipv6({subnet: details.ipv6_cidr_block for subnet, details in subnets.items()})
+        without = [subnet for subnet, details in subnets.items() if wants_ipv6 and not details.ipv6_cidr_block]
+        if without:
+            raise pulumi.RunError(
+                "site.listen.ipv6: is not false, so the load balancer has IPv6 addresses in each subnet of"
+                f" platform.aws.vpc.public_subnets, but AWS knows no IPv6 network of {', '.join(without)}; write"
+                " site.listen.ipv6: false, or give each of them one"
+            )
         self.vpc_id = pulumi.Output.from_input(vpc_id)
         self.public_subnet_ids = [pulumi.Output.from_input(subnet) for subnet in public]
         self.private_subnet_ids = []
-        self.public_cidrs = None
         self.availability_zone = pulumi.Output.from_input(subnets[public[0]].availability_zone)
 
     def _create(self, cidr: str, count: int) -> None:
@@ -100,17 +101,67 @@ class Network(pulumi.ComponentResource):
             tags=tags("network", "network-default"),
             opts=self._child,
         )
-        public = self._subnets("public", vpc, zones, public_cidrs, first_ipv6=0)
-        private = self._subnets("private", vpc, zones, private_cidrs, first_ipv6=_PRIVATE_IPV6)
-        routed = self._routes(vpc, public, private)
+        gateway = aws.ec2.InternetGateway(
+            f"{name}-gateway", vpc_id=vpc.id, tags=tags("network", "network"), opts=self._child
+        )
+        tables: dict[str, pulumi.Output[str]] = {}
+        # The IDs of each subnet and of its association with the table.
+        subnets: dict[str, list[tuple[pulumi.Output[str], pulumi.Output[str]]]] = {"public": [], "private": []}
+        for kind, cidrs, first_ipv6 in (("public", public_cidrs, 0), ("private", private_cidrs, _PRIVATE_IPV6)):
+            tables[kind] = table = aws.ec2.RouteTable(
+                f"{name}-{kind}", vpc_id=vpc.id, tags=tags("network", kind), opts=self._child
+            ).id
+            for index, block in enumerate(cidrs):
+                number = f"{kind}-{index + 1}"
+                subnet = aws.ec2.Subnet(
+                    f"{name}-{number}",
+                    vpc_id=vpc.id,
+                    availability_zone=zones.apply(lambda names, index=index: zone(names, index)),
+                    cidr_block=block,
+                    ipv6_cidr_block=vpc.ipv6_cidr_block.apply(
+                        lambda whole, number=first_ipv6 + index: ipv6_subnet(whole, number)
+                    ),
+                    assign_ipv6_address_on_creation=True,
+                    # Clients reach an instance by its elastic IP or through a load balancer.
+                    map_public_ip_on_launch=False,
+                    tags=tags("network", number),
+                    opts=self._child,
+                ).id
+                association = aws.ec2.RouteTableAssociation(
+                    f"{name}-{number}-routes", subnet_id=subnet, route_table_id=table, opts=self._child
+                )
+                subnets[kind].append((subnet, association.id))
+        everywhere = {"ipv4": {"destination_cidr_block": "0.0.0.0/0"}, "ipv6": {"destination_ipv6_cidr_block": "::/0"}}
+        ways_out = [
+            aws.ec2.Route(
+                f"{name}-public-{family}",
+                route_table_id=tables["public"],
+                gateway_id=gateway.id,
+                opts=self._child,
+                **destination,
+            ).id
+            for family, destination in everywhere.items()
+        ]
+        # Free of charge, and traffic to S3 stays inside AWS.
+        s3 = aws.ec2.get_vpc_endpoint_service_output(
+            service="s3", service_type="Gateway", opts=pulumi.InvokeOutputOptions(parent=self)
+        )
+        aws.ec2.VpcEndpoint(
+            f"{name}-s3",
+            vpc_id=vpc.id,
+            service_name=s3.service_name,
+            vpc_endpoint_type="Gateway",
+            route_table_ids=[*tables.values()],
+            tags=tags("network", "s3"),
+            opts=self._child,
+        )
         self.vpc_id = vpc.id
         # Resources in the subnets depend on the routes to the internet.
         self.public_subnet_ids = [
-            pulumi.Output.all(subnet.id, *ways_out).apply(lambda ids: str(ids[0]))
-            for subnet, ways_out in zip(public, routed, strict=True)
+            pulumi.Output.all(subnet, association, *ways_out).apply(lambda ids: str(ids[0]))
+            for subnet, association in subnets["public"]
         ]
-        self.private_subnet_ids = [subnet.id for subnet in private]
-        self.public_cidrs = public_cidrs
+        self.private_subnet_ids = [subnet for subnet, _ in subnets["private"]]
         self.availability_zone = zones.apply(lambda names: zone(names, 0))
 
     def _zones(self) -> pulumi.Output[Sequence[str]]:
@@ -130,79 +181,6 @@ class Network(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["input"]),
         )
         return pinned.output
-
-    def _subnets(
-        self,
-        kind: str,
-        vpc: aws.ec2.Vpc,
-        zones: pulumi.Output[Sequence[str]],
-        cidrs: Sequence[str],
-        *,
-        first_ipv6: int,
-    ) -> Sequence[aws.ec2.Subnet]:
-        return [
-            aws.ec2.Subnet(
-                f"{self._name}-{kind}-{index + 1}",
-                vpc_id=vpc.id,
-                availability_zone=zones.apply(lambda names, index=index: zone(names, index)),
-                cidr_block=block,
-                ipv6_cidr_block=vpc.ipv6_cidr_block.apply(
-                    lambda whole, number=first_ipv6 + index: ipv6_subnet(whole, number)
-                ),
-                assign_ipv6_address_on_creation=True,
-                # Clients reach an instance by its elastic IP or through a load balancer.
-                map_public_ip_on_launch=False,
-                tags=tags("network", f"{kind}-{index + 1}"),
-                opts=self._child,
-            )
-            for index, block in enumerate(cidrs)
-        ]
-
-    def _routes(
-        self, vpc: aws.ec2.Vpc, public: Sequence[aws.ec2.Subnet], private: Sequence[aws.ec2.Subnet]
-    ) -> Sequence[Sequence[pulumi.Output[str]]]:
-        """Create the routes; return for each public subnet the IDs of those to the internet."""
-        name, child = self._name, self._child
-        gateway = aws.ec2.InternetGateway(f"{name}-gateway", vpc_id=vpc.id, tags=tags("network", "network"), opts=child)
-        tables = {
-            kind: aws.ec2.RouteTable(f"{name}-{kind}", vpc_id=vpc.id, tags=tags("network", kind), opts=child)
-            for kind in ("public", "private")
-        }
-        outside = tables["public"].id
-        everywhere = {"ipv4": {"destination_cidr_block": "0.0.0.0/0"}, "ipv6": {"destination_ipv6_cidr_block": "::/0"}}
-        ways_out = [
-            aws.ec2.Route(
-                f"{name}-public-{family}", route_table_id=outside, gateway_id=gateway.id, opts=child, **destination
-            ).id
-            for family, destination in everywhere.items()
-        ]
-        routed = [
-            [self._associate(tables["public"], "public", number, subnet), *ways_out]
-            for number, subnet in enumerate(public, 1)
-        ]
-        for number, subnet in enumerate(private, 1):
-            self._associate(tables["private"], "private", number, subnet)
-        # Free of charge, and traffic to S3 stays inside AWS.
-        s3 = aws.ec2.get_vpc_endpoint_service_output(
-            service="s3", service_type="Gateway", opts=pulumi.InvokeOutputOptions(parent=self)
-        )
-        aws.ec2.VpcEndpoint(
-            f"{name}-s3",
-            vpc_id=vpc.id,
-            service_name=s3.service_name,
-            vpc_endpoint_type="Gateway",
-            route_table_ids=[table.id for table in tables.values()],
-            tags=tags("network", "s3"),
-            opts=child,
-        )
-        return routed
-
-    def _associate(
-        self, table: aws.ec2.RouteTable, kind: str, number: int, subnet: aws.ec2.Subnet
-    ) -> pulumi.Output[str]:
-        return aws.ec2.RouteTableAssociation(
-            f"{self._name}-{kind}-{number}-routes", subnet_id=subnet.id, route_table_id=table.id, opts=self._child
-        ).id
 
 
 def subnet_cidrs(cidr: str, zones: int) -> tuple[list[str], list[str]]:
@@ -224,24 +202,7 @@ def subnet_cidrs(cidr: str, zones: int) -> tuple[list[str], list[str]]:
 
 def ipv6_subnet(block: str, number: int) -> str:
     """Return the /64 with this number in the VPC's block (a /56)."""
-    network = ipaddress.IPv6Network(block)
-    return str(ipaddress.IPv6Network((int(network.network_address) + (number << 64), 64)))
-
-
-def require_ipv6(blocks: Mapping[str, str]) -> None:
-    """Check that all subnets have IPv6; `blocks` maps their IDs to IPv6 networks, "" for none.
-
-    Raises:
-        pulumi.RunError: a subnet has none.
-
-    """
-    without = [subnet for subnet, block in blocks.items() if not block]
-    if without:
-        raise pulumi.RunError(
-            "site.listen.ipv6: is not false, so the load balancer has IPv6 addresses in each subnet of"
-            f" platform.aws.vpc.public_subnets, but AWS knows no IPv6 network of {', '.join(without)}; write"
-            " site.listen.ipv6: false, or give each of them one"
-        )
+    return str([*ipaddress.IPv6Network(block).subnets(new_prefix=64)][number])
 
 
 def zone(names: Sequence[str], index: int) -> str:

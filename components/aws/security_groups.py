@@ -2,7 +2,6 @@
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
 import pulumi
@@ -19,11 +18,9 @@ _ANYWHERE = {"ipv4": "0.0.0.0/0", "ipv6": "::/0"}
 _PRIVATE = {"10-8": "10.0.0.0/8", "172-16": "172.16.0.0/12", "192-168": "192.168.0.0/16"}
 
 
-class SecurityGroupsArgs(TypedDict):
-    """The VPC and its traffic."""
+class TrafficArgs(TypedDict):
+    """Traffic of the instance."""
 
-    vpc_id: pulumi.Input[str]
-    load_balancer: LoadBalancerKind
     ssh_from: Sequence[str]
     """Networks that may log in by ssh."""
     http3: NotRequired[bool]
@@ -32,22 +29,11 @@ class SecurityGroupsArgs(TypedDict):
     """TCP ports of external services in the stack's settings, besides 80 and 443."""
 
 
-@dataclass(frozen=True)
-class Rule:
-    """Traffic that a security group allows."""
+class SecurityGroupsArgs(TrafficArgs):
+    """The VPC and its traffic."""
 
-    peer: Mapping[str, pulumi.Input[str]]
-    """The other end: a network, or a group."""
-    port: int | None
-    """None: every port."""
-    purpose: str
-    """Description in the console."""
-    protocol: str = "tcp"
-
-    @property
-    def ports(self) -> tuple[int, int]:
-        """First and last port."""
-        return (0, 65535) if self.port is None else (self.port, self.port)
+    vpc_id: pulumi.Input[str]
+    load_balancer: LoadBalancerKind
 
 
 class SecurityGroups(pulumi.ComponentResource):
@@ -74,7 +60,7 @@ class SecurityGroups(pulumi.ComponentResource):
             self._ingress("load-balancer", self.load_balancer, http3=False)
             self._from_lb(self.load_balancer, args["load_balancer"])
         for network in args["ssh_from"]:
-            self._rule(_IN, f"instance-ssh-{_key(network)}", self.instance, Rule(_cidr(network), _SSH, "Log in"))
+            self._rule(_IN, f"instance-ssh-{_key(network)}", self.instance, _cidr(network), _SSH, "Log in")
         self._egress(args.get("egress_ports", ()))
         self.register_outputs({"instance": self.instance, "load_balancer": self.load_balancer})
 
@@ -92,42 +78,51 @@ class SecurityGroups(pulumi.ComponentResource):
     def _ingress(self, role: str, group: pulumi.Output[str], *, http3: bool) -> None:
         for family, network in _ANYWHERE.items():
             cidr = _cidr(network)
-            self._rule(_IN, f"{role}-http-{family}", group, Rule(cidr, _HTTP, "HTTP, which is redirected"))
-            self._rule(_IN, f"{role}-https-{family}", group, Rule(cidr, _HTTPS, "HTTPS"))
+            self._rule(_IN, f"{role}-http-{family}", group, cidr, _HTTP, "HTTP, which is redirected")
+            self._rule(_IN, f"{role}-https-{family}", group, cidr, _HTTPS, "HTTPS")
             if http3:
-                self._rule(_IN, f"{role}-http3-{family}", group, Rule(cidr, _HTTPS, "HTTP/3", "udp"))
+                self._rule(_IN, f"{role}-http3-{family}", group, cidr, _HTTPS, "HTTP/3", "udp")
 
     def _from_lb(self, load_balancer: pulumi.Output[str], kind: LoadBalancerKind) -> None:
         # An ALB answers port 80 itself.
         ports = {"https": _HTTPS} if kind is LoadBalancerKind.ALB else {"http": _HTTP, "https": _HTTPS}
         sender, receiver = ({"referenced_security_group_id": group} for group in (load_balancer, self.instance))
         for purpose, port in ports.items():
-            self._rule(_IN, f"instance-{purpose}", self.instance, Rule(sender, port, "From the load balancer"))
-            self._rule(_OUT, f"load-balancer-{purpose}", load_balancer, Rule(receiver, port, "To the instance"))
+            self._rule(_IN, f"instance-{purpose}", self.instance, sender, port, "From the load balancer")
+            self._rule(_OUT, f"load-balancer-{purpose}", load_balancer, receiver, port, "To the instance")
 
     def _egress(self, ports: Sequence[int]) -> None:
         # Security groups do not filter AWS's own DNS, NTP and metadata services.
         purposes = {_HTTP: "Packages", _HTTPS: "Packages, images, AWS and models"}
         for port in [_HTTP, _HTTPS, *sorted(set(ports) - {_HTTP, _HTTPS})]:
             for family, network in _ANYWHERE.items():
-                rule = Rule(_cidr(network), port, purposes.get(port, "Services that the settings name"))
-                self._rule(_OUT, f"instance-out-{port}-{family}", self.instance, rule)
+                purpose = purposes.get(port, "Services that the settings name")
+                self._rule(_OUT, f"instance-out-{port}-{family}", self.instance, _cidr(network), port, purpose)
         for key, network in _PRIVATE.items():
-            rule = Rule(_cidr(network), None, "Services on private networks")
-            self._rule(_OUT, f"instance-out-private-{key}", self.instance, rule)
+            purpose = "Services on private networks"
+            self._rule(_OUT, f"instance-out-private-{key}", self.instance, _cidr(network), None, purpose)
 
-    def _rule(self, kind: RuleResource, name: str, group: pulumi.Output[str], rule: Rule) -> None:
-        first, last = rule.ports
+    def _rule(  # noqa: PLR0913, PLR0917 - the parts of a rule
+        self,
+        kind: RuleResource,
+        name: str,
+        group: pulumi.Output[str],
+        peer: Mapping[str, pulumi.Input[str]],
+        port: int | None,
+        purpose: str,
+        protocol: str = "tcp",
+    ) -> None:
+        """Allow traffic with a network or a group; without a port, on every port."""
         kind(
             f"{self._name}-{name}",
             security_group_id=group,
-            ip_protocol=rule.protocol,
-            from_port=first,
-            to_port=last,
-            description=rule.purpose,
+            ip_protocol=protocol,
+            from_port=0 if port is None else port,
+            to_port=65535 if port is None else port,
+            description=purpose,
             tags=tags("security-groups"),
             opts=pulumi.ResourceOptions(parent=self),
-            **rule.peer,
+            **peer,
         )
 
 

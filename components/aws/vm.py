@@ -1,12 +1,12 @@
 """An EC2 instance with its network, DNS, load balancer, certificate, backups and alarms."""
 
 from collections.abc import Mapping, Sequence
-from typing import NotRequired, TypedDict, assert_never
+from typing import NotRequired, TypedDict
 
 import pulumi
 import pulumi_aws as aws
 
-from open_webui_edge.components.aws.alarms import Alarms, AlarmsArgs, WatchedLoadBalancer
+from open_webui_edge.components.aws.alarms import Alarms, AlarmsArgs, AlarmThresholds, WatchedLoadBalancer
 from open_webui_edge.components.aws.backup import BackupArgs, VolumeBackup, VolumeBackupArgs
 from open_webui_edge.components.aws.certificate import CAA_ISSUERS, AcmCertificate, AcmCertificateArgs
 from open_webui_edge.components.aws.dns import (
@@ -18,52 +18,24 @@ from open_webui_edge.components.aws.dns import (
     DnsZone,
     DnsZoneArgs,
 )
-from open_webui_edge.components.aws.ec2_host import Architecture, Ec2Host, Ec2HostArgs, MachineImage
+from open_webui_edge.components.aws.ec2_host import Ec2Host, Ec2HostArgs, MachineArgs
 from open_webui_edge.components.aws.load_balancer import (
     ApplicationLoadBalancer,
     ApplicationLoadBalancerArgs,
+    ApplicationOptions,
     LoadBalancerKind,
+    LoadBalancerOptions,
     NetworkLoadBalancer,
     NetworkLoadBalancerArgs,
 )
 from open_webui_edge.components.aws.network import Network, NetworkArgs
-from open_webui_edge.components.aws.security_groups import SecurityGroups, SecurityGroupsArgs
+from open_webui_edge.components.aws.security_groups import SecurityGroups, SecurityGroupsArgs, TrafficArgs
 
 
-class MachineArgs(TypedDict):
-    """The instance, and its traffic."""
-
-    image: MachineImage
-    architecture: Architecture
-    """The architecture of the instance type."""
-    instance_type: str
-    root_volume: int
-    """Size of the root volume, in GiB."""
-    data_volume: int
-    """Size of the volume with Docker's data, in GiB."""
-    ssh_from: Sequence[str]
-    """Networks that may log in by ssh."""
-    http3: bool
-    """Whether it answers HTTP/3."""
-    egress_ports: Sequence[int]
-    """TCP ports of external services, besides 80 and 443."""
-
-
-class LoadBalancingArgs(TypedDict):
+class LoadBalancingArgs(LoadBalancerOptions, ApplicationOptions):
     """The load balancer in front of the instance."""
 
     kind: LoadBalancerKind
-    ipv6: bool
-    idle_timeout: int
-    """Seconds."""
-    health_check_path: str
-    """Path that the proxy answers with 200 for every Host."""
-    deletion_protection: bool
-    tls_policy: str
-    """For an ALB, like the next two fields."""
-    access_logs: bool
-    web_acl: NotRequired[str]
-    """ARN of a web ACL."""
 
 
 class DnsArgs(TypedDict):
@@ -73,7 +45,7 @@ class DnsArgs(TypedDict):
     """The site's names."""
     certificate_names: Sequence[str]
     """All names in its certificate."""
-    certificate_arn: NotRequired[str]
+    certificate_arn: NotRequired[str | None]
     """ARN of an issued certificate in ACM, for an ALB; left out: a new one is requested, which needs a zone."""
     issuers: Sequence[str]
     """CAA domains of the CAs that may issue certificates for these names; an ALB uses ACM's instead. Empty: no CAA
@@ -84,20 +56,13 @@ class DnsArgs(TypedDict):
     """Whether the instance's role may create records for DNS-01 challenges in the zone."""
 
 
-class AlarmThresholds(TypedDict):
-    """Thresholds of the alarms, and their recipient."""
-
-    disk_percent: int
-    expiry_days: int
-    email: NotRequired[str]
-
-
 class AwsVmArgs(TypedDict):
     """The parts on AWS."""
 
     region: str
     network: NetworkArgs
     machine: MachineArgs
+    traffic: TrafficArgs
     load_balancing: NotRequired[LoadBalancingArgs]
     """Left out: clients connect to the instance."""
     names: DnsArgs
@@ -122,48 +87,46 @@ class AwsVm(pulumi.ComponentResource):
         self._name, self._args = name, args
         provider = aws.Provider(f"{name}-aws", region=args["region"], opts=pulumi.ResourceOptions(parent=self))
         self._child = child = pulumi.ResourceOptions(parent=self, provider=provider)
-        machine = args["machine"]
         balancing = args.get("load_balancing")
-        load_balancer_kind = LoadBalancerKind.NONE if balancing is None else balancing["kind"]
+        self._kind = LoadBalancerKind.NONE if balancing is None else balancing["kind"]
 
         network = Network(f"{name}-network", args["network"], child)
         groups = SecurityGroups(
             f"{name}-security-groups",
-            SecurityGroupsArgs(
-                vpc_id=network.vpc_id,
-                load_balancer=load_balancer_kind,
-                ssh_from=machine["ssh_from"],
-                http3=machine["http3"],
-                egress_ports=machine["egress_ports"],
-            ),
+            SecurityGroupsArgs(**args["traffic"], vpc_id=network.vpc_id, load_balancer=self._kind),
             child,
         )
-        zone, authorized = self._zone(load_balancer_kind)
+        zone, authorized = self._zone()
+        answers_challenges = args["names"].get("answers_challenges", False)
         host = Ec2HostArgs(
-            image=machine["image"],
-            architecture=machine["architecture"],
-            instance_type=machine["instance_type"],
-            root_volume=machine["root_volume"],
-            data_volume=machine["data_volume"],
+            **args["machine"],
             subnet_id=network.public_subnet_ids[0],
             availability_zone=network.availability_zone,
             security_group_ids=[groups.instance],
+            acme_zone_arn=zone.zone_arn if zone is not None and answers_challenges else None,
         )
-        if zone is not None and args["names"].get("answers_challenges"):
-            host["acme_zone_arn"] = zone.zone_arn
         self.host = Ec2Host(f"{name}-host", host, child)
-        certificate = self._certificate(load_balancer_kind, zone, authorized)
+        certificate = self._certificate(zone, authorized)
         balancer = self._load_balancer(network, groups, certificate)
         records = self._records(zone, balancer)
         # An issuer can only validate the site's names once these exist.
         dependencies = (authorized, balancer, records, self.host.acme_dns_permission)
         self.dns_dependencies = [part for part in dependencies if part is not None]
         self.load_balancer = None if balancer is None else balancer.dns_name
-        self._backup()
-        self._alarms(load_balancer_kind, balancer, certificate)
+        if "backup" in args:
+            VolumeBackup(f"{name}-backup", VolumeBackupArgs(volume_arn=self.host.volume_arn, **args["backup"]), child)
+        if "alarms" in args:
+            alarms = AlarmsArgs(**args["alarms"], instance_id=self.host.instance_id, certificate_arn=certificate)
+            if balancer is not None:
+                alarms["load_balancer"] = WatchedLoadBalancer(
+                    kind=self._kind,
+                    arn_suffix=balancer.arn_suffix,
+                    target_group_arn_suffix=balancer.target_group_arn_suffix,
+                )
+            Alarms(f"{name}-alarms", alarms, child)
         self.register_outputs({"load_balancer": self.load_balancer, "name_servers": self.name_servers})
 
-    def _zone(self, load_balancer_kind: LoadBalancerKind) -> tuple[DnsZone | None, CaaRecords | None]:
+    def _zone(self) -> tuple[DnsZone | None, CaaRecords | None]:
         """Return the zone, and the CAA records in it."""
         names = self._args["names"]
         self.name_servers = None
@@ -172,37 +135,26 @@ class AwsVm(pulumi.ComponentResource):
         zone = DnsZone(f"{self._name}-zone", names["zone"], self._child)
         if names["zone"]["create"]:
             self.name_servers = zone.name_servers
-        issuers = CAA_ISSUERS if load_balancer_kind is LoadBalancerKind.ALB else names["issuers"]
+        issuers = CAA_ISSUERS if self._kind is LoadBalancerKind.ALB else names["issuers"]
         if not issuers:
             return zone, None
-        authorized = CaaRecords(
-            f"{self._name}-caa",
-            CaaRecordsArgs(
-                zone_id=zone.zone_id,
-                names=names["hosts"],
-                issuers=issuers,
-                certificate_names=names["certificate_names"],
-            ),
-            self._child,
+        args = CaaRecordsArgs(
+            zone_id=zone.zone_id, names=names["hosts"], issuers=issuers, certificate_names=names["certificate_names"]
         )
-        return zone, authorized
+        return zone, CaaRecords(f"{self._name}-caa", args, self._child)
 
-    def _certificate(
-        self, load_balancer_kind: LoadBalancerKind, zone: DnsZone | None, authorized: CaaRecords | None
-    ) -> pulumi.Input[str] | None:
+    def _certificate(self, zone: DnsZone | None, authorized: CaaRecords | None) -> pulumi.Input[str] | None:
         """Return the ARN of an ALB's certificate."""
         names = self._args["names"]
-        if load_balancer_kind is not LoadBalancerKind.ALB:
+        if self._kind is not LoadBalancerKind.ALB:
             return None
-        if "certificate_arn" in names or zone is None:
-            return names.get("certificate_arn")
-        return AcmCertificate(
-            f"{self._name}-certificate",
-            AcmCertificateArgs(names=names["certificate_names"], zone_id=zone.zone_id),
-            pulumi.ResourceOptions.merge(
-                self._child, pulumi.ResourceOptions(depends_on=[] if authorized is None else [authorized])
-            ),
-        ).arn
+        existing = names.get("certificate_arn")
+        if existing is not None or zone is None:
+            return existing
+        args = AcmCertificateArgs(names=names["certificate_names"], zone_id=zone.zone_id)
+        after = pulumi.ResourceOptions(depends_on=[] if authorized is None else [authorized])
+        opts = pulumi.ResourceOptions.merge(self._child, after)
+        return AcmCertificate(f"{self._name}-certificate", args, opts).arn
 
     def _load_balancer(
         self, network: Network, groups: SecurityGroups, certificate: pulumi.Input[str] | None
@@ -210,42 +162,29 @@ class AwsVm(pulumi.ComponentResource):
         args = self._args.get("load_balancing")
         if args is None or groups.load_balancer is None:
             return None
-        match args["kind"]:
-            case LoadBalancerKind.NONE:
-                return None
-            case LoadBalancerKind.ALB:
-                if certificate is None:
-                    raise ValueError("an ALB needs a certificate: names.certificate_arn or names.zone")
-                alb = ApplicationLoadBalancerArgs(
-                    vpc_id=network.vpc_id,
-                    subnet_ids=network.public_subnet_ids,
-                    ipv6=args["ipv6"],
-                    security_group_id=groups.load_balancer,
-                    instance_id=self.host.instance_id,
-                    certificate_arn=certificate,
-                    tls_policy=args["tls_policy"],
-                    idle_timeout=args["idle_timeout"],
-                    health_check_path=args["health_check_path"],
-                    access_logs=args["access_logs"],
-                    deletion_protection=args["deletion_protection"],
-                )
-                if "web_acl" in args:
-                    alb["web_acl"] = args["web_acl"]
-                return ApplicationLoadBalancer(f"{self._name}-load-balancer", alb, self._child)
-            case LoadBalancerKind.NLB:
-                nlb = NetworkLoadBalancerArgs(
-                    vpc_id=network.vpc_id,
-                    subnet_ids=network.public_subnet_ids,
-                    ipv6=args["ipv6"],
-                    security_group_id=groups.load_balancer,
-                    instance_id=self.host.instance_id,
-                    idle_timeout=args["idle_timeout"],
-                    health_check_path=args["health_check_path"],
-                    deletion_protection=args["deletion_protection"],
-                )
-                return NetworkLoadBalancer(f"{self._name}-load-balancer", nlb, self._child)
-            case _:
-                assert_never(args["kind"])
+        name = f"{self._name}-load-balancer"
+        target = NetworkLoadBalancerArgs(
+            vpc_id=network.vpc_id,
+            subnet_ids=network.public_subnet_ids,
+            security_group_id=groups.load_balancer,
+            instance_id=self.host.instance_id,
+            ipv6=args["ipv6"],
+            idle_timeout=args["idle_timeout"],
+            health_check_path=args["health_check_path"],
+            deletion_protection=args["deletion_protection"],
+        )
+        if args["kind"] is LoadBalancerKind.NLB:
+            return NetworkLoadBalancer(name, target, self._child)
+        if certificate is None:
+            raise ValueError("an ALB needs a certificate: names.certificate_arn or names.zone")
+        alb = ApplicationLoadBalancerArgs(
+            **target,
+            certificate_arn=certificate,
+            tls_policy=args["tls_policy"],
+            access_logs=args["access_logs"],
+            web_acl=args.get("web_acl"),
+        )
+        return ApplicationLoadBalancer(name, alb, self._child)
 
     def _records(
         self, zone: DnsZone | None, balancer: ApplicationLoadBalancer | NetworkLoadBalancer | None
@@ -266,34 +205,3 @@ class AwsVm(pulumi.ComponentResource):
             ipv6 = "load_balancing" in self._args and self._args["load_balancing"]["ipv6"]
             args["alias"] = Alias(dns_name=balancer.dns_name, zone_id=balancer.zone_id, ipv6=ipv6)
         return DnsRecords(f"{self._name}-records", args, self._child)
-
-    def _backup(self) -> None:
-        if "backup" in self._args:
-            args = VolumeBackupArgs(volume_arn=self.host.volume_arn, **self._args["backup"])
-            VolumeBackup(f"{self._name}-backup", args, self._child)
-
-    def _alarms(
-        self,
-        load_balancer_kind: LoadBalancerKind,
-        balancer: ApplicationLoadBalancer | NetworkLoadBalancer | None,
-        certificate: pulumi.Input[str] | None,
-    ) -> None:
-        if "alarms" not in self._args:
-            return
-        thresholds = self._args["alarms"]
-        args = AlarmsArgs(
-            instance_id=self.host.instance_id,
-            disk_percent=thresholds["disk_percent"],
-            expiry_days=thresholds["expiry_days"],
-        )
-        if "email" in thresholds:
-            args["email"] = thresholds["email"]
-        if certificate is not None:
-            args["certificate_arn"] = certificate
-        if balancer is not None:
-            args["load_balancer"] = WatchedLoadBalancer(
-                kind=load_balancer_kind,
-                arn_suffix=balancer.arn_suffix,
-                target_group_arn_suffix=balancer.target_group_arn_suffix,
-            )
-        Alarms(f"{self._name}-alarms", args, self._child)

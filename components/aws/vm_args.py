@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+from open_webui_edge.components.aws.alarms import AlarmThresholds
 from open_webui_edge.components.aws.backup import BackupArgs, DailyArgs
 from open_webui_edge.components.aws.dns import DnsZoneArgs
-from open_webui_edge.components.aws.ec2_host import Architecture, MachineImage
+from open_webui_edge.components.aws.ec2_host import Architecture, MachineArgs, MachineImage
 from open_webui_edge.components.aws.load_balancer import LoadBalancerKind
 from open_webui_edge.components.aws.network import NetworkArgs
-from open_webui_edge.components.aws.vm import AlarmThresholds, AwsVmArgs, DnsArgs, LoadBalancingArgs, MachineArgs
+from open_webui_edge.components.aws.security_groups import TrafficArgs
+from open_webui_edge.components.aws.vm import AwsVmArgs, DnsArgs, LoadBalancingArgs
 from open_webui_edge.components.reverse_proxy.rendering import HEALTH_OF_LOAD_BALANCER
-from open_webui_edge.settings.aws import LoadBalancerSettings
 from open_webui_edge.settings.backup import RepositoryKind
 from open_webui_edge.settings.certificate import CertificateMode
 from open_webui_edge.settings.dns import DnsProvider
@@ -47,14 +48,25 @@ def vm_args(settings: StackSettings, placement: Placement) -> AwsVmArgs:
             instance_type=aws.instance.type,
             root_volume=aws.instance.root_volume >> 30,
             data_volume=aws.instance.data_volume >> 30,
-            ssh_from=list(aws.instance.ssh_from),
-            http3=placement.http3,
-            egress_ports=egress_ports(settings),
+        ),
+        traffic=TrafficArgs(
+            ssh_from=list(aws.instance.ssh_from), http3=placement.http3, egress_ports=egress_ports(settings)
         ),
         names=_names(settings),
     )
-    if aws.load_balancer.is_used:
-        args["load_balancing"] = _load_balancing(aws.load_balancer, placement)
+    load_balancer, idle = aws.load_balancer, placement.idle_timeout
+    if load_balancer.is_used:
+        assert idle is not None  # noqa: S101 - set with a load balancer
+        args["load_balancing"] = LoadBalancingArgs(
+            kind=LoadBalancerKind(load_balancer.kind),
+            ipv6=placement.dual_stack,
+            idle_timeout=round(idle.total_seconds()),
+            health_check_path=HEALTH_OF_LOAD_BALANCER,
+            deletion_protection=load_balancer.deletion_protection,
+            tls_policy=load_balancer.tls_policy,
+            access_logs=load_balancer.access_logs,
+            web_acl=load_balancer.web_acl,
+        )
     if settings.backup.model_fields_set:
         # A backup section that disables snapshots keeps the vault with the existing ones.
         args["backup"] = BackupArgs()
@@ -63,9 +75,7 @@ def vm_args(settings: StackSettings, placement: Placement) -> AwsVmArgs:
     alarms = settings.monitoring.alarms
     if alarms.enabled:
         days = max(1, settings.certificate.warn_before // timedelta(days=1))
-        args["alarms"] = AlarmThresholds(disk_percent=alarms.disk_percent, expiry_days=days)
-        if alarms.email is not None:
-            args["alarms"]["email"] = alarms.email
+        args["alarms"] = AlarmThresholds(disk_percent=alarms.disk_percent, expiry_days=days, email=alarms.email)
     return args
 
 
@@ -73,31 +83,13 @@ def _names(settings: StackSettings) -> DnsArgs:
     names = DnsArgs(
         hosts=[host for host in settings.site.hosts if not is_ip_address(host)],
         certificate_names=list(settings.certificate_names),
+        certificate_arn=settings.certificate.acm.arn,
         issuers=_caa_domains(settings),
     )
-    if settings.certificate.acm.arn is not None:
-        names["certificate_arn"] = settings.certificate.acm.arn
     if settings.dns.provider is DnsProvider.ROUTE53 and settings.dns.zone is not None:
         names["zone"] = DnsZoneArgs(zone=settings.dns.zone, create=settings.dns.create)
         names["answers_challenges"] = settings.certificate.uses_instance_role
     return names
-
-
-def _load_balancing(load_balancer: LoadBalancerSettings, placement: Placement) -> LoadBalancingArgs:
-    idle = placement.idle_timeout
-    assert idle is not None  # noqa: S101 - set with a load balancer
-    args = LoadBalancingArgs(
-        kind=LoadBalancerKind(load_balancer.kind),
-        ipv6=placement.dual_stack,
-        idle_timeout=round(idle.total_seconds()),
-        health_check_path=HEALTH_OF_LOAD_BALANCER,
-        deletion_protection=load_balancer.deletion_protection,
-        tls_policy=load_balancer.tls_policy,
-        access_logs=load_balancer.access_logs,
-    )
-    if load_balancer.web_acl is not None:
-        args["web_acl"] = load_balancer.web_acl
-    return args
 
 
 def _caa_domains(settings: StackSettings) -> Sequence[str]:
@@ -105,8 +97,5 @@ def _caa_domains(settings: StackSettings) -> Sequence[str]:
     if settings.certificate.mode is not CertificateMode.LETS_ENCRYPT:
         return []
     hosts = [urlsplit(issuer.directory).hostname or "" for issuer in settings.certificate.lets_encrypt.issuers]
-    known = [
-        next((domain for ca, domain in _CAA_DOMAINS.items() if host == ca or host.endswith(f".{ca}")), None)
-        for host in hosts
-    ]
-    return [] if None in known else list(dict.fromkeys(domain for domain in known if domain is not None))
+    known = [[domain for ca, domain in _CAA_DOMAINS.items() if host == ca or host.endswith(f".{ca}")] for host in hosts]
+    return list(dict.fromkeys(domain for domains in known for domain in domains)) if all(known) else []

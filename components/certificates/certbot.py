@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
 import pulumi
-import pulumi_docker as docker
 
+from open_webui_edge.components.container_group import ContainerGroup, mount
 from open_webui_edge.components.docker.container import container, volume
 from open_webui_edge.runtime import delivery
 from open_webui_edge.runtime.contract import CONFIG_DIR
@@ -13,8 +13,6 @@ from open_webui_edge.runtime.contract import CONFIG_DIR
 HOME = "/etc/letsencrypt"
 CERTIFICATES = "/var/lib/open-webui-edge"
 RUN = f"cd {CONFIG_DIR} && exec python3 -B -m obtain"
-DRY_RUN = ("sh", "-c", f"{RUN} dry-run")
-"""Command in its container for a dry run of a renewal."""
 TMPFS = {
     "/tmp": "mode=0700,size=32m",  # noqa: S108 - a file system of this container's own
     "/var/lib/letsencrypt": "mode=0700,size=16m",
@@ -87,11 +85,8 @@ class CertbotArgs(TypedDict):
     """Limit in bytes."""
 
 
-class Certbot(pulumi.ComponentResource):
+class Certbot(ContainerGroup):
     """A container that obtains a certificate with certbot, renews it and publishes it to the proxy."""
-
-    containers: pulumi.Output[Sequence[str]]
-    container_ids: pulumi.Output[Sequence[str]]
 
     def __init__(self, name: str, args: CertbotArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Create the container and its configuration volume."""
@@ -109,9 +104,9 @@ class Certbot(pulumi.ComponentResource):
             entrypoint=["/bin/sh", "-c"],
             command=[RUN],
             volumes=[
-                docker.ContainerVolumeArgs(volume_name=args["home"], container_path=HOME),
-                docker.ContainerVolumeArgs(volume_name=args["certificates"], container_path=CERTIFICATES),
-                docker.ContainerVolumeArgs(volume_name=config.name, container_path=CONFIG_DIR),
+                mount(args["home"], HOME),
+                mount(args["certificates"], CERTIFICATES),
+                mount(config.name, CONFIG_DIR),
             ],
             tmpfs=TMPFS,
             files={**program(), f"{CONFIG_DIR}/settings.json": _settings(args)},
@@ -123,9 +118,7 @@ class Certbot(pulumi.ComponentResource):
             init=True,
             **network,
         )
-        self.containers = pulumi.Output.all(server.name)
-        self.container_ids = pulumi.Output.all(server.id)
-        self.register_outputs({"containers": self.containers})
+        self._register(server)
 
 
 def program() -> dict[str, str]:

@@ -82,10 +82,10 @@ def blocks_in(content: bytes) -> list[Block]:
     """
     content = content.removeprefix(b"\xef\xbb\xbf")
     blocks = [Block(match[1].decode("ascii"), match[0] + b"\n") for match in _BLOCK.finditer(content)]
-    if not blocks:
-        raise UnusableError(_what_it_is(content))
     if content.count(b"-----BEGIN ") != len(blocks):
         raise UnusableError("is incomplete: a block in it has no end; copy the whole text")
+    if not blocks:
+        raise UnusableError(_what_it_is(content))
     return [block for block in blocks if block.label not in _IGNORED_LABELS]
 
 
@@ -99,8 +99,6 @@ def _what_it_is(content: bytes) -> str:
         return "is empty"
     if content[:2] in {b"\xff\xfe", b"\xfe\xff"} or b"\0-\0-" in content:
         return "is written in UTF-16; save it as plain ASCII"
-    if b"-----BEGIN " in content:
-        return "is incomplete: a block in it has no end; copy the whole text"
     if content[:1] == b"\x30":
         return _what_der_is(content)
     return "contains no PEM block (-----BEGIN … -----)"

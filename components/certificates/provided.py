@@ -29,6 +29,11 @@ from open_webui_edge.settings.values import is_ip_address
 
 _RSA_BITS = (2048, 8192)
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
+_REFUSED_KEYS = {
+    dsa.DSAPublicKey: "a DSA key",
+    ed25519.Ed25519PublicKey: "an Ed25519 key",
+    ed448.Ed448PublicKey: "an Ed448 key",
+}
 _WEAK_HASHES = {"md5", "sha1"}
 _SETTING = "certificate.provided"
 _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
@@ -58,72 +63,68 @@ class Reading:
 
 @dataclass(frozen=True)
 class _Source:
-    """The certificate or the key: its setting and content."""
+    """The certificate or the key: the name of its setting, and the text or the file."""
 
-    path: str
-    """The setting."""
-    prefix: str
-    """Start of a message: the file, or ""."""
-    content: bytes
+    name: str
+    text: str | None = field(repr=False)
+    file: str | None
 
-    def fault(self, problem: str) -> Fault:
-        return Fault(self.path, f"{self.prefix}{problem}")
+    def content(self) -> bytes:
+        if self.file is None:
+            return (self.text or "").encode()
+        return read_file(Path(self.file), private=self.name == "private_key")
+
+    def fault(self, problem: object) -> Fault:
+        if self.file is None:
+            return Fault(f"{_SETTING}.{self.name}", str(problem))
+        return Fault(f"{_SETTING}.{self.name}_file", f'"{self.file}" {problem}')
 
 
-def read_provided(
-    provided: ProvidedSettings,
-    names: Sequence[str],
-    *,
-    warn_before: timedelta,
-    folder: Path | None = None,
-    now: datetime | None = None,
-) -> Reading:
-    """Read the certificate and its key.
+class _PassphraseError(UnusableError):
+    """The passphrase does not fit the key."""
+
+
+def read_provided(provided: ProvidedSettings, names: Sequence[str], *, warn_before: timedelta) -> Reading:
+    """Read the certificate and its key; relative paths start at the current folder, which is the project's.
 
     Args:
         provided: the settings.
         names: the names that the certificate must cover.
         warn_before: time before expiry from which on there is a warning.
-        folder: base of relative paths. Default: the current one, which is the project's.
-        now: the time. Default: the clock's.
 
     """
-    now = datetime.now(UTC) if now is None else now
-    folder = Path() if folder is None else folder
-    faults: list[Fault] = []
-    chain, key = [], None
-    key_source = chain_source = None
-    try:
-        chain_source = _source("certificate", provided.certificate, provided.certificate_file, folder)
-        chain = _certificates_in(chain_source)
-    except _FaultError as error:
-        faults.append(error.fault)
+    now = datetime.now(UTC)
     secret = None if provided.private_key is None else provided.private_key.get_secret_value()
-    try:
-        key_source = _source("private_key", secret, provided.private_key_file, folder)
-        passphrase = None if provided.passphrase is None else provided.passphrase.get_secret_value()
-        key = _key_in(key_source, passphrase)
-    except _FaultError as error:
-        faults.append(error.fault)
-
+    passphrase = None if provided.passphrase is None else provided.passphrase.get_secret_value()
+    chain_source = _Source("certificate", provided.certificate, provided.certificate_file)
+    key_source = _Source("private_key", secret, provided.private_key_file)
+    faults: list[Fault] = []
     warnings: list[str] = []
-    if chain and chain_source is not None:
-        problems = [*_faults_of_order(chain, key), *_faults_of_chain(chain, now)]
-        leaf = _belonging_to(key, chain) or chain[0]
-        problems += [*_faults_of_leaf(leaf, names, now)]
-        faults += [chain_source.fault(problem) for problem in problems]
+    chain, key = [], None
+    try:
+        chain = _certificates_in(chain_source.content())
+    except UnusableError as error:
+        faults.append(chain_source.fault(error))
+    try:
+        key = _key_in(key_source.content(), passphrase)
+    except _PassphraseError as error:
+        faults.append(Fault(f"{_SETTING}.passphrase", str(error)))
+    except UnusableError as error:
+        faults.append(key_source.fault(error))
+
+    own = None if key is None else _belonging_to(key, chain)
+    if chain:
+        faults += map(chain_source.fault, _faults_of_order(chain, own))
+        faults += map(chain_source.fault, _faults_of_chain(chain, now))
+        faults += map(chain_source.fault, _faults_of_leaf(own or chain[0], names, now))
         warnings += [f"{_SETTING}: {warning}" for warning in _warnings(chain, now, warn_before)]
-    if key is not None and key_source is not None:
-        weak = _weakness(key.public_key())
-        # A weak key is reported with the certificate, if it belongs to it.
-        if weak and not (chain and _belonging_to(key, chain)):
+    # A weak key is reported with the certificate, if it belongs to it.
+    if key is not None and own is None:
+        if weak := _weakness(key.public_key()):
             faults.append(key_source.fault(f"is {weak}"))
-        if chain and _belonging_to(key, chain) is None:
-            faults.append(
-                key_source.fault(
-                    f"is not the key of the certificate for {_name(chain[0])}; write that certificate's key"
-                )
-            )
+        if chain:
+            problem = f"is not the key of the certificate for {_name(chain[0])}; write that certificate's key"
+            faults.append(key_source.fault(problem))
     if faults or key is None:
         return Reading(None, tuple(faults), tuple(warnings))
     return Reading(_ready(chain, key), (), tuple(warnings))
@@ -139,36 +140,15 @@ def _ready(chain: Sequence[x509.Certificate], key: PrivateKeyTypes) -> ProvidedC
     )
 
 
-class _FaultError(Exception):
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(str(fault))
-        self.fault = fault
-
-
-def _source(name: str, text: str | None, file: str | None, folder: Path) -> _Source:
-    if file is None:
-        return _Source(f"{_SETTING}.{name}", "", (text or "").encode())
-    path = f"{_SETTING}.{name}_file"
-    try:
-        return _Source(path, f'"{file}" ', read_file(folder / file, private=name == "private_key"))
-    except UnusableError as error:
-        raise _FaultError(Fault(path, f'"{file}" {error}')) from None
-
-
-def _certificates_in(source: _Source) -> list[x509.Certificate]:
-    try:
-        blocks = blocks_in(source.content)
-    except UnusableError as error:
-        raise _FaultError(source.fault(str(error))) from None
+def _certificates_in(content: bytes) -> list[x509.Certificate]:
+    blocks = blocks_in(content)
     for block in blocks:
         if block.label in KEY_LABELS:
-            raise _FaultError(
-                source.fault(
-                    "contains a private key, which belongs in private_key or private_key_file; remove it here"
-                ),
+            raise UnusableError(
+                "contains a private key, which belongs in private_key or private_key_file; remove it here"
             )
         if block.label not in CERTIFICATE_LABELS:
-            raise _FaultError(source.fault(f"contains {other_kind(block)}"))
+            raise UnusableError(f"contains {other_kind(block)}")
     certificates: list[x509.Certificate] = []
     for place, block in enumerate(blocks, 1):
         try:
@@ -176,60 +156,46 @@ def _certificates_in(source: _Source) -> list[x509.Certificate]:
             # Parsed on access only.
             _ = certificate.extensions, certificate.public_key()
         except UnsupportedAlgorithm:
-            raise _FaultError(
-                source.fault(f"has a key of a type that no browser supports (certificate {place})")
-            ) from None
+            raise UnusableError(f"has a key of a type that no browser supports (certificate {place})") from None
         except ValueError:
             words = f"is damaged: certificate {place} in it cannot be read; copy the whole text"
-            raise _FaultError(source.fault(words)) from None
+            raise UnusableError(words) from None
         certificates.append(certificate)
     return certificates
 
 
-def _key_in(source: _Source, passphrase: str | None) -> PrivateKeyTypes:
-    try:
-        blocks = blocks_in(source.content)
-    except UnusableError as error:
-        raise _FaultError(source.fault(str(error))) from None
+def _key_in(content: bytes, passphrase: str | None) -> PrivateKeyTypes:
+    blocks = blocks_in(content)
     keys = [block for block in blocks if block.label in KEY_LABELS]
     if not keys:
-        kinds = {block.label for block in blocks}
-        is_certificate = bool(kinds & set(CERTIFICATE_LABELS))
-        words = (
-            "a certificate, but no private key; the certificate belongs in certificate or certificate_file"
-            if is_certificate
-            else other_kind(blocks[0])
-        )
-        raise _FaultError(source.fault(f"contains {words}"))
+        if any(block.label in CERTIFICATE_LABELS for block in blocks):
+            raise UnusableError(
+                "contains a certificate, but no private key; the certificate belongs in certificate or certificate_file"
+            )
+        raise UnusableError(f"contains {other_kind(blocks[0])}")
     if len(keys) > 1:
-        raise _FaultError(source.fault(f"contains {len(keys)} private keys; keep only the certificate's"))
+        raise UnusableError(f"contains {len(keys)} private keys; keep only the certificate's")
     # The older format states it in a header (RFC 1421).
     encrypted = keys[0].label == "ENCRYPTED PRIVATE KEY" or b"Proc-Type: 4,ENCRYPTED" in keys[0].pem
     if encrypted and passphrase is None:
-        raise _FaultError(
-            source.fault(
-                f"is encrypted; add {_SETTING}.passphrase: pulumi config set --path --secret"
-                f" 'open-webui-edge:{_SETTING}.passphrase'"
-            ),
+        raise UnusableError(
+            f"is encrypted; add {_SETTING}.passphrase: pulumi config set --path --secret"
+            f" 'open-webui-edge:{_SETTING}.passphrase'"
         )
     if passphrase is not None and not encrypted:
-        raise _FaultError(
-            Fault(f"{_SETTING}.passphrase", "is set, but the private key is not encrypted; remove the setting")
-        )
+        raise _PassphraseError("is set, but the private key is not encrypted; remove the setting")
     try:
         return serialization.load_pem_private_key(keys[0].pem, None if passphrase is None else passphrase.encode())
     except UnsupportedAlgorithm:
-        raise _FaultError(source.fault("is a key of a type that no browser supports; use ECDSA or RSA")) from None
+        raise UnusableError("is a key of a type that no browser supports; use ECDSA or RSA") from None
     except (ValueError, TypeError):
         if encrypted:
             words = "does not decrypt the private key; write the passphrase that encrypted it"
-            raise _FaultError(Fault(f"{_SETTING}.passphrase", words)) from None
-        raise _FaultError(source.fault("is damaged; copy the whole text")) from None
+            raise _PassphraseError(words) from None
+        raise UnusableError("is damaged; copy the whole text") from None
 
 
-def _belonging_to(key: PrivateKeyTypes | None, chain: Sequence[x509.Certificate]) -> x509.Certificate | None:
-    if key is None:
-        return None
+def _belonging_to(key: PrivateKeyTypes, chain: Sequence[x509.Certificate]) -> x509.Certificate | None:
     own = _public_bytes(key.public_key())  # pyright: ignore[reportArgumentType] - those that no certificate has are compared as well
     return next((one for one in chain if _public_bytes(one.public_key()) == own), None)
 
@@ -265,14 +231,11 @@ def _issued(by: x509.Certificate, certificate: x509.Certificate) -> bool:
     return True
 
 
-def _faults_of_order(chain: Sequence[x509.Certificate], key: PrivateKeyTypes | None) -> Iterator[str]:
-    seen: set[x509.Certificate] = set()
-    for one in chain:
-        if one in seen:
+def _faults_of_order(chain: Sequence[x509.Certificate], own: x509.Certificate | None) -> Iterator[str]:
+    for place, one in enumerate(chain):
+        if one in chain[:place]:
             yield f"contains the certificate of {_name(one)} twice; remove one of them"
             return
-        seen.add(one)
-    own = _belonging_to(key, chain)
     if own is not None and own is not chain[0]:
         yield (
             f"is in the wrong order: the certificate that the key belongs to, {_name(own)}, is number"
@@ -402,15 +365,11 @@ def _weakness(key: object) -> str:
             if isinstance(key.curve, _CURVES):
                 return ""
             return f"an ECDSA key on {key.curve.name}, which not every browser supports; use P-256 or P-384"
-        case dsa.DSAPublicKey():
-            kind = "a DSA key"
-        case ed25519.Ed25519PublicKey():
-            kind = "an Ed25519 key"
-        case ed448.Ed448PublicKey():
-            kind = "an Ed448 key"
         case _:
-            kind = "a key of another type"
-    return f"{kind}, which browsers refuse{allowed}"
+            kind = next(
+                (kind for type_, kind in _REFUSED_KEYS.items() if isinstance(key, type_)), "a key of another type"
+            )
+            return f"{kind}, which browsers refuse{allowed}"
 
 
 def _is_weakly_signed(certificate: x509.Certificate) -> bool:

@@ -6,8 +6,10 @@ from typing import TypedDict
 import pulumi
 import pulumi_docker as docker
 
+from open_webui_edge.components.container_group import ContainerGroup, mount
 from open_webui_edge.components.docker.container import container, volume
-from open_webui_edge.components.monitoring.rendering import PAGE, counter_program, page, render_prometheus, rules
+from open_webui_edge.components.monitoring.rendering import PAGE, page, render_prometheus, rules
+from open_webui_edge.runtime import delivery
 from open_webui_edge.runtime.nginx.scripts import METRICS
 from open_webui_edge.runtime.open_webui.request_counter import PORT as COUNTER_PORT
 
@@ -54,22 +56,20 @@ class PrometheusArgs(TypedDict):
     """URLs."""
 
 
-class Prometheus(pulumi.ComponentResource):
+class Prometheus(ContainerGroup):
     """Prometheus with its rules and the status page, for the host alone."""
 
     status_page: str
     """URL of the status page, on the host."""
-    containers: pulumi.Output[Sequence[str]]
-    container_ids: pulumi.Output[Sequence[str]]
 
     def __init__(self, name: str, args: PrometheusArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Create the volumes and the containers."""
         super().__init__("open-webui-edge:index:Prometheus", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
         # Not protected: metrics are not users' data, and go when monitoring is disabled.
-        data = volume(f"{name}-data", "prometheus", child)
-        config = _mount(volume(f"{name}-given", "prometheus-given", child), _CONFIG_DIR)
-        log = docker.ContainerVolumeArgs(volume_name=args["log_volume"], container_path=METRICS, read_only=True)
+        data = mount(volume(f"{name}-data", "prometheus", child).name, _DATA)
+        config = mount(volume(f"{name}-given", "prometheus-given", child).name, _CONFIG_DIR)
+        log = mount(args["log_volume"], METRICS, read_only=True)
         counter = container(
             f"{name}-{_COUNTER}",
             child,
@@ -77,7 +77,7 @@ class Prometheus(pulumi.ComponentResource):
             image=args["counter_image"],
             memory=_COUNTER_MEMORY,
             # As an argument: Docker cannot copy files into a read-only container.
-            entrypoint=["python3", "-I", "-c", counter_program()],
+            entrypoint=["python3", "-I", "-c", delivery.program("open_webui/request_counter.py")],
             command=[_LOG],
             user=_COUNTER_USER,
             read_only=True,
@@ -119,7 +119,7 @@ class Prometheus(pulumi.ComponentResource):
                 "--query.timeout=30s",
             ],
             user=_USER,
-            volumes=[_mount(data, _DATA), config],
+            volumes=[data, config],
             files={
                 f"{_CONFIG_DIR}/prometheus.yml": configuration,
                 **{f"{_CONFIG_DIR}/rules/{file}": text for file, text in rules().items()},
@@ -134,10 +134,4 @@ class Prometheus(pulumi.ComponentResource):
             stop_timeout=30,
         )
         self.status_page = f"http://127.0.0.1:{args['port']}/consoles/{PAGE}"
-        self.containers = pulumi.Output.all(counter.name, server.name)
-        self.container_ids = pulumi.Output.all(counter.id, server.id)
-        self.register_outputs({"containers": self.containers})
-
-
-def _mount(volume: docker.Volume, path: str) -> docker.ContainerVolumeArgs:
-    return docker.ContainerVolumeArgs(volume_name=volume.name, container_path=path)
+        self._register(counter, server)

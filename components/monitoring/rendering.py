@@ -1,7 +1,6 @@
 """Renders the configuration of Prometheus and the request counter: pure functions."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,19 +32,22 @@ def render_prometheus(  # noqa: PLR0913 - keywords
         alertmanagers: their URLs.
 
     """
-    rendered = (
-        _environment()
-        .get_template("prometheus.yml.j2")
-        .render(
-            stack=stack,
-            seconds=seconds,
-            proxy=proxy,
-            counter=counter,
-            # By name: the folder may contain files of an earlier version.
-            rule_files=list(rules()),
-            replicas=list(replicas.items()),
-            alertmanagers=[urlsplit(url) for url in alertmanagers],
-        )
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 - no HTML is made from values
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    rendered = environment.get_template("prometheus.yml.j2").render(
+        stack=stack,
+        seconds=seconds,
+        proxy=proxy,
+        counter=counter,
+        # By name: the folder may contain files of an earlier version.
+        rule_files=list(rules()),
+        replicas=list(replicas.items()),
+        alertmanagers=[urlsplit(url) for url in alertmanagers],
     )
     return delivery.configuration(rendered)
 
@@ -61,19 +63,3 @@ def rules() -> dict[str, str]:
 def page() -> str:
     """Return the status page, which Prometheus serves."""
     return delivery.page((HERE / PAGE).read_text(encoding="utf-8"))
-
-
-def counter_program() -> str:
-    """Return the source of the program that counts requests."""
-    return delivery.program("open_webui/request_counter.py")
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(HERE),
-        undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701 - no HTML is made from values
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

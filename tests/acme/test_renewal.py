@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from open_webui_edge.benchmarks.waiting import wait_until
+from open_webui_edge.cli.certificate import DRY_RUN
 from open_webui_edge.components.certificates import certbot
 from open_webui_edge.runtime.certbot.key_pair import serial_of
 from tests.acme.conftest import World
@@ -132,12 +133,12 @@ def test_a_dry_run_says_whether_a_renewal_would_succeed(site: Site, world: World
     site.wants("practised.example.test", issuers=[practised])
     before = served_since_issue(site)
     orders = world.first.orders()
-    code, words = inside(site.certbot, *certbot.DRY_RUN)
+    code, words = inside(site.certbot, *DRY_RUN)
     # Refused nonces are told before it.
     *_, last = words.splitlines()
     assert (code, last) == (0, f"{world.staging.directory}: the dry run succeeded for practised.example.test.")
     world.names.lead_nowhere("practised.example.test")
-    code, words = inside(site.certbot, *certbot.DRY_RUN)
+    code, words = inside(site.certbot, *DRY_RUN)
     assert code == 1
     assert "the dry run failed" in words
     assert "create an A record" in words
@@ -150,7 +151,7 @@ def test_without_a_staging_directory_a_dry_run_says_that_there_is_none(site: Sit
     site.wants("unpractised.example.test", issuers=[world.asked(world.first)])
     served_since_issue(site)
     orders = world.first.orders()
-    code, words = inside(site.certbot, *certbot.DRY_RUN)
+    code, words = inside(site.certbot, *DRY_RUN)
     assert code == 1
     assert "no staging directory is known" in words
     assert world.first.orders() == orders

@@ -8,7 +8,7 @@ import pytest
 from docker.models.containers import Container
 
 from open_webui_edge.benchmarks.waiting import wait_until
-from open_webui_edge.components.monitoring.rendering import counter_program
+from open_webui_edge.runtime import delivery
 from open_webui_edge.settings.images import OPEN_WEBUI_VERSION, ImageSource, open_webui
 from tests.support.machine import image_here
 
@@ -47,7 +47,7 @@ def counter(log: Path) -> Iterator[Container]:
     container = client.containers.run(
         image,
         [str(log)],
-        entrypoint=["python3", "-I", "-c", counter_program()],
+        entrypoint=["python3", "-I", "-c", delivery.program("open_webui/request_counter.py")],
         user="65534:65534",
         read_only=True,
         init=True,

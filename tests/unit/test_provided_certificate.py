@@ -1,5 +1,6 @@
 """A user's own certificate is checked before any change: each fault has its own message."""
 
+import contextlib
 import json
 import os
 import re
@@ -96,9 +97,8 @@ def read(given: Given, folder: Path) -> Reading:
     for name in ("certificate", "private_key"):
         if name in settings:
             del settings[f"{name}_file"]
-    return read_provided(
-        ProvidedSettings.model_validate_json(json.dumps(settings)), NAMES, warn_before=WARN_BEFORE, folder=folder
-    )
+    with contextlib.chdir(folder):
+        return read_provided(ProvidedSettings.model_validate_json(json.dumps(settings)), NAMES, warn_before=WARN_BEFORE)
 
 
 def request_(key: Any = None) -> str:
@@ -466,7 +466,7 @@ REFUSED: dict[str, tuple[Callable[[], Given], list[str]]] = {
         lambda: Given(good().chain_pem, good().key_pem, mode=0o644),
         [
             (
-                "K: is readable for all users of this machine; run: chmod 600 FOLDER/key.pem (and use a new key if"
+                "K: is readable for all users of this machine; run: chmod 600 key.pem (and use a new key if"
                 " others may have read it)"
             ),
         ],
@@ -512,8 +512,7 @@ REFUSED: dict[str, tuple[Callable[[], Given], list[str]]] = {
 
 def written_out(line: str, folder: Path) -> str:
     where, _, words = line.partition(": ")
-    words = words.replace("FOLDER", str(folder)).replace("HERE", str(Path.cwd()))
-    return f"{BEGINNINGS[where]}{words}"
+    return f"{BEGINNINGS[where]}{words.replace('HERE', str(folder))}"
 
 
 @pytest.mark.parametrize("case", REFUSED)

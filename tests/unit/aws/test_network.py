@@ -20,7 +20,6 @@ def network(args: NetworkArgs, *, preview: bool = False) -> Graph:
             **{f"public {number}": subnet for number, subnet in enumerate(made.public_subnet_ids, 1)},
             **{f"private {number}": subnet for number, subnet in enumerate(made.private_subnet_ids, 1)},
             "zone": made.availability_zone,
-            "cidrs": made.public_cidrs,
         }
 
     return graph_of(program, preview=preview)
@@ -48,7 +47,6 @@ def test_a_new_network_has_subnets_of_both_kinds_in_every_zone() -> None:
         "private 1": "edge-network-private-1-id",
         "private 2": "edge-network-private-2-id",
         "zone": "eu-central-1a",
-        "cidrs": ["10.20.0.0/19", "10.20.32.0/19"],
     }
 
 
@@ -112,7 +110,6 @@ def test_an_existing_network_is_used_as_it_is() -> None:
         "public 1": "subnet-0b",
         "public 2": "subnet-0c",
         "zone": "eu-central-1b",
-        "cidrs": None,
     }
 
 
@@ -142,7 +139,6 @@ def test_subnets_without_ipv6_are_named_and_nothing_is_made_in_them() -> None:
 
 def test_a_preview_of_a_new_network_knows_its_plan() -> None:
     graph = network(NEW, preview=True)
-    assert graph.returned["cidrs"] == ["10.20.0.0/19", "10.20.32.0/19"]
     assert graph.returned["vpc_id"] == UNKNOWN
     assert {subnet.inputs["cidrBlock"] for subnet in graph.of("Subnet")} == {
         "10.20.0.0/19",
