@@ -115,6 +115,8 @@ class CaaRecordsArgs(TypedDict):
     """CAA domains of the CAs: letsencrypt.org."""
     certificate_names: Sequence[str]
     """All names of the certificates; without a wildcard among them, no CA may issue one."""
+    report_to: NotRequired[str]
+    """URL to which a CA reports a refusal: mailto:security@example.com."""
 
 
 class CaaRecords(pulumi.ComponentResource):
@@ -135,13 +137,18 @@ class CaaRecords(pulumi.ComponentResource):
                 name=domain,
                 type="CAA",
                 ttl=TTL,
-                records=caa_values(domain, args["issuers"], args["certificate_names"]),
+                records=caa_values(domain, args["issuers"], args["certificate_names"], args.get("report_to")),
                 opts=pulumi.ResourceOptions(parent=self),
             )
         self.register_outputs({})
 
 
-def caa_values(domain: str, issuers: Sequence[str], certificate_names: Sequence[str]) -> list[str]:
+def caa_values(
+    domain: str, issuers: Sequence[str], certificate_names: Sequence[str], report_to: str | None = None
+) -> list[str]:
     """Return the values of a name's CAA record (RFC 8659)."""
     wildcard = issuers if f"*.{domain}" in certificate_names else [";"]
-    return [f'0 issue "{issuer}"' for issuer in issuers] + [f'0 issuewild "{issuer}"' for issuer in wildcard]
+    values = [("issue", issuer) for issuer in issuers] + [("issuewild", issuer) for issuer in wildcard]
+    if report_to is not None:
+        values.append(("iodef", report_to))
+    return [f'0 {tag} "{value}"' for tag, value in values]

@@ -12,6 +12,7 @@ from open_webui_edge.components.aws.dns import (
     DnsRecordsArgs,
     DnsZone,
     DnsZoneArgs,
+    caa_values,
 )
 from tests.unit.graph import UNKNOWN, Graph, graph_of
 
@@ -104,3 +105,12 @@ def test_authorities_are_told_at_each_name_that_is_the_stacks_own(*, preview: bo
         "chat.example.com": ['0 issue "letsencrypt.org"', '0 issuewild "letsencrypt.org"'],
     }
     assert {(one.inputs["type"], one.inputs["ttl"]) for one in graph.of("Record")} == {("CAA", 300)}
+
+
+def test_refusals_are_reported_to_the_given_url() -> None:
+    assert caa_values("a.example", ["one.example", "two.example"], ["a.example"], "mailto:security@a.example") == [
+        '0 issue "one.example"',
+        '0 issue "two.example"',
+        '0 issuewild ";"',
+        '0 iodef "mailto:security@a.example"',
+    ]
