@@ -11,12 +11,13 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast, get_args, get_origin
+from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from open_webui_edge.settings.faults import model_of
 from open_webui_edge.settings.reading import PROJECT, read_settings
 from open_webui_edge.settings.stack import StackSettings
 
@@ -288,7 +289,7 @@ def reference() -> str:
 
 
 def _leaves(path: str, field: FieldInfo) -> Iterator[tuple[str, FieldInfo]]:
-    model, item = _model_of(field.annotation)
+    model, item = model_of(field.annotation)
     if model is None:
         yield path, field
         return
@@ -300,18 +301,6 @@ def _leaves(path: str, field: FieldInfo) -> Iterator[tuple[str, FieldInfo]]:
 
 def _has_all_defaults(model: type[BaseModel]) -> bool:
     return all(not field.is_required() for field in model.model_fields.values())
-
-
-def _model_of(annotation: Any) -> tuple[type[BaseModel] | None, str]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation, ""
-    origin = get_origin(annotation)
-    item = "[]" if origin is tuple else ".*" if origin is dict else ""
-    for argument in get_args(annotation):
-        model, below = _model_of(argument)
-        if model is not None:
-            return model, item or below
-    return None, ""
 
 
 def _prose(field: FieldInfo) -> str:
@@ -361,7 +350,7 @@ def _commented(key: str, path: str, value: Any, field: FieldInfo, indent: int) -
     lines = _comment(field, indent)
     if value is None:
         return [*lines, f"{space}# {key}: {_ENCRYPTED}"]
-    model, item = _model_of(field.annotation)
+    model, item = model_of(field.annotation)
     if model is None:
         text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).strip().removesuffix("...").strip()
         return [*lines, f"{space}{key}: {text}"]
@@ -399,7 +388,7 @@ def _block(model: type[BaseModel], path: str, value: dict[str, Any], indent: int
 
 def _comment(field: FieldInfo, indent: int) -> list[str]:
     """Return a setting's description and default as comment lines."""
-    model, _ = _model_of(field.annotation)
+    model, _ = model_of(field.annotation)
     default = "" if model or field.is_required() else f" Default: {_default(field).strip('`')}."
     text = _prose(field) if _DEFAULT.search(_prose(field)) else f"{_prose(field)}{default}"
     return [f"{' ' * indent}# {line}" for line in textwrap.wrap(text, _WIDTH - indent)]
