@@ -76,16 +76,12 @@ def _instance_type(value: str) -> str:
     return value
 
 
-VpcId = Annotated[
-    str,
-    matching("vpc-([0-9a-f]{8}|[0-9a-f]{17})", "is not a VPC ID; write one such as vpc-0a1b2c3d4e5f60718"),
-    WithJsonSchema({"type": "string", "pattern": "^vpc-"}),
-]
-SubnetId = Annotated[
-    str,
-    matching("subnet-([0-9a-f]{8}|[0-9a-f]{17})", "is not a subnet ID; write one such as subnet-0a1b2c3d4e5f60718"),
-    WithJsonSchema({"type": "string", "pattern": "^subnet-"}),
-]
+_VPC_ID = matching("vpc-([0-9a-f]{8}|[0-9a-f]{17})", "is not a VPC ID; write one such as vpc-0a1b2c3d4e5f60718")
+_SUBNET_ID = matching(
+    "subnet-([0-9a-f]{8}|[0-9a-f]{17})", "is not a subnet ID; write one such as subnet-0a1b2c3d4e5f60718"
+)
+VpcId = Annotated[str, _VPC_ID, WithJsonSchema({"type": "string", "pattern": "^vpc-"})]
+SubnetId = Annotated[str, _SUBNET_ID, WithJsonSchema({"type": "string", "pattern": "^subnet-"})]
 VpcCidr = Annotated[str, AfterValidator(_cidr), WithJsonSchema({"type": "string", "examples": ["10.20.0.0/16"]})]
 """An IPv4 network that a VPC can have."""
 InstanceType = Annotated[
@@ -102,23 +98,18 @@ SshNetwork = Annotated[
 """A network of one organisation at most."""
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/describe-ssl-policies.html, read in 2025: each
 # policy whose name begins so takes TLS 1.2 and 1.3, or 1.3 alone, and none of the others refuses TLS 1.1.
-TlsPolicy = Annotated[
-    str,
-    matching(
-        r"ELBSecurityPolicy-TLS13-1-[23](-[A-Za-z0-9]+)*-\d{4}-\d{2}",
-        "is not a TLS policy that refuses TLS 1.1 and older; write one such as ELBSecurityPolicy-TLS13-1-2-2021-06",
-    ),
-]
-WebAclArn = Annotated[
-    str,
-    regional_arn(
-        "wafv2",
-        "regional/webacl/[A-Za-z0-9_-]{1,128}/[0-9a-f-]{36}",
-        "is not the ARN of a regional web ACL; write one such as"
-        " arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/chat/01234567-89ab-cdef-0123-456789abcdef",
-    ),
-    WithJsonSchema({"type": "string", "pattern": "^arn:aws"}),
-]
+_TLS_POLICY = matching(
+    r"ELBSecurityPolicy-TLS13-1-[23](-[A-Za-z0-9]+)*-\d{4}-\d{2}",
+    "is not a TLS policy that refuses TLS 1.1 and older; write one such as ELBSecurityPolicy-TLS13-1-2-2021-06",
+)
+TlsPolicy = Annotated[str, _TLS_POLICY]
+_WEB_ACL = regional_arn(
+    "wafv2",
+    "regional/webacl/[A-Za-z0-9_-]{1,128}/[0-9a-f-]{36}",
+    "is not the ARN of a regional web ACL; write one such as"
+    " arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/chat/01234567-89ab-cdef-0123-456789abcdef",
+)
+WebAclArn = Annotated[str, _WEB_ACL, WithJsonSchema({"type": "string", "pattern": "^arn:aws"})]
 
 
 class InstanceImage(StrEnum):

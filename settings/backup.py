@@ -33,8 +33,6 @@ _WHOLE_DAYS = require(
     lambda duration: not duration % timedelta(days=1), "is not a whole number of days; write one such as 35d"
 )
 
-TimeOfDay = Annotated[str, _TIME, WithJsonSchema({"type": "string", "pattern": r"^\d\d:\d\d$"})]
-
 
 class RepositoryKind(StrEnum):
     """Where backups are stored."""
@@ -96,7 +94,7 @@ class BackupSettings(Settings):
     """Make a backup every day. `make backup` makes one at any time, also if this is false. Disabling it deletes no
     backup; with AWS Backup they expire as usual. Leave the topic in the file then, because the vault is protected."""
 
-    at: TimeOfDay = "03:00"
+    at: Annotated[str, _TIME, WithJsonSchema({"type": "string", "pattern": r"^\d\d:\d\d$"})] = "03:00"
     """Time of the daily backup, in UTC. AWS Backup begins within the following hour."""
 
     keep: Annotated[Duration, between("1d", "3650d"), _WHOLE_DAYS] = timedelta(days=35)

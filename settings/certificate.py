@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import Annotated, assert_never
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema
+from pydantic import Field, SecretStr, WithJsonSchema
 
-from open_webui_edge.settings.faults import Fault, LeakedSecretError
+from open_webui_edge.settings.faults import Fault
 from open_webui_edge.settings.values import (
     CertificateName,
     CertificatesPem,
@@ -91,16 +91,11 @@ _ACM_ARN = regional_arn(
 )
 _FILE = require(is_one_line, "is not a file path; write one such as tls/chain.pem, relative to the project's folder")
 
-AcmArn = Annotated[str, _ACM_ARN, WithJsonSchema({"type": "string", "pattern": "^arn:aws"})]
-
-
-def _provided_certificate(value: str) -> str:
-    if "PRIVATE KEY" in value:
-        raise LeakedSecretError(
-            "contains a private key; move it to private_key, encrypted, and replace it by a new one if others could"
-            " read it",
-        )
-    return value
+_NO_PRIVATE_KEY = require(
+    lambda text: "PRIVATE KEY" not in text,
+    "contains a private key; move it to private_key, encrypted, and replace it by a new one if others could read it",
+    leaks=True,
+)
 
 
 class ExternalAccountSettings(Settings):
@@ -278,7 +273,7 @@ class LetsEncryptSettings(IssuerSettings):
 class ProvidedSettings(Settings):
     """A certificate that you provide. It is validated before the update changes anything."""
 
-    certificate: Annotated[str, AfterValidator(_provided_certificate)] | None = None
+    certificate: Annotated[str, _NO_PRIVATE_KEY] | None = None
     """Certificate of the site (PEM), followed by its intermediate certificates in order; the root is not needed. Set
     this or certificate_file. Default: none."""
 
@@ -309,7 +304,7 @@ class ProvidedSettings(Settings):
 class AcmSettings(Settings):
     """A certificate of AWS Certificate Manager (ACM), which an Application Load Balancer serves and AWS renews."""
 
-    arn: AcmArn | None = None
+    arn: Annotated[str, _ACM_ARN, WithJsonSchema({"type": "string", "pattern": "^arn:aws"})] | None = None
     """ARN of an issued certificate in platform.aws.region that covers the site's names. Default: request one, validated
     by records in dns.zone."""
 

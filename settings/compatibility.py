@@ -33,7 +33,18 @@ def faults_of_platform(settings: Topics) -> Iterator[Fault]:
         yield from _docker(settings)
         return
     yield from _site(settings.site, aws.load_balancer.kind)
-    yield from _sign_in(settings)
+    if settings.open_webui.admin is None:
+        yield Fault(
+            "open_webui.admin",
+            "is missing, but platform.kind is aws-vm, which everybody can reach: the first user to sign up would become"
+            " the administrator; add email",
+        )
+    if not settings.open_webui.requires_sign_in:
+        yield Fault(
+            "open_webui.environment.WEBUI_AUTH",
+            "disables sign-in, but platform.kind is aws-vm, and everybody who can reach it would be the administrator;"
+            " remove it",
+        )
     yield from _certificate(settings, aws)
     yield from _dns(settings)
     if settings.data.volume is not None:
@@ -131,21 +142,6 @@ def _names(site: SiteSettings) -> Iterator[tuple[str, str]]:
 
 def _is_local(host: str) -> bool:
     return is_loopback(host) if is_ip_address(host) else f".{host}".endswith(".localhost")
-
-
-def _sign_in(settings: Topics) -> Iterator[Fault]:
-    if settings.open_webui.admin is None:
-        yield Fault(
-            "open_webui.admin",
-            "is missing, but platform.kind is aws-vm, which everybody can reach: the first user to sign up would become"
-            " the administrator; add email",
-        )
-    if not settings.open_webui.requires_sign_in:
-        yield Fault(
-            "open_webui.environment.WEBUI_AUTH",
-            "disables sign-in, but platform.kind is aws-vm, and everybody who can reach it would be the administrator;"
-            " remove it",
-        )
 
 
 def _certificate(settings: Topics, aws: AwsSettings) -> Iterator[Fault]:

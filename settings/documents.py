@@ -180,7 +180,9 @@ def reference() -> str:
     for name, field in StackSettings.model_fields.items():
         lines += ["", f"## {name}", "", _prose(field), "", "| key | default | meaning |", "|---|---|---|"]
         for path, below in _leaves(name, field):
-            lines.append(f"| `{path}` | {_default(below)} | {_meaning(below)} |")
+            # The default has a column of its own.
+            meaning = _DEFAULT.sub("", _prose(below)).strip()
+            lines.append(f"| `{path}` | {_default(below)} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
@@ -189,23 +191,14 @@ def _leaves(path: str, field: FieldInfo) -> Iterator[tuple[str, FieldInfo]]:
     if model is None:
         yield path, field
         return
-    if item or not _has_all_defaults(model):
+    if item or any(below.is_required() for below in model.model_fields.values()):
         yield path, field
     for name, below in model.model_fields.items():
         yield from _leaves(f"{path}{item}.{name}", below)
 
 
-def _has_all_defaults(model: type[BaseModel]) -> bool:
-    return all(not field.is_required() for field in model.model_fields.values())
-
-
 def _prose(field: FieldInfo) -> str:
     return " ".join((field.description or "").split())
-
-
-def _meaning(field: FieldInfo) -> str:
-    """Return the description without the sentence that states the default, which has a column of its own."""
-    return _DEFAULT.sub("", _prose(field)).strip()
 
 
 def _default(field: FieldInfo) -> str:
@@ -266,7 +259,7 @@ def _setting(key: str, path: str, field: FieldInfo, indent: int) -> list[str]:
         lines += block
     else:
         lines += _block(model, path, indent + 2)
-    return [_as_comment(line) for line in lines] if path in _COMMENTED else lines
+    return [re.sub("^( *)(?=[^# ])", r"\1# ", line) for line in lines] if path in _COMMENTED else lines
 
 
 def _block(model: type[BaseModel], path: str, indent: int) -> list[str]:
@@ -290,11 +283,6 @@ def _comment(field: FieldInfo, indent: int) -> list[str]:
     return [f"{' ' * indent}# {line}" for line in textwrap.wrap(text, _WIDTH - indent)]
 
 
-def _as_comment(line: str) -> str:
-    text = line.lstrip()
-    return line if text.startswith("#") else f"{line[: len(line) - len(text)]}# {text}"
-
-
 def settings_of(stack_file: str, *, source: str = "example") -> StackSettings:
     """Read the text of a stack file without secrets as Pulumi passes it to the program."""
     config: dict[str, Any] = yaml.safe_load(stack_file).get("config") or {}
@@ -313,19 +301,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a document differs")
     check = parser.parse_args().check
-    stale: list[str] = []
+    code = 0
     for name, write in DOCUMENTS.items():
         path, text = _ROOT / name, write()
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         if check:
-            stale.append(name)
+            sys.stderr.write(f"{name} differs from settings/; run: make docs\n")
+            code = 1
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-    for name in stale:
-        sys.stderr.write(f"{name} differs from settings/; run: make docs\n")
-    return 1 if stale else 0
+    return code
 
 
 if __name__ == "__main__":

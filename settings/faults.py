@@ -109,13 +109,8 @@ def _faults(details: ErrorDetails, root: type[BaseModel]) -> Iterator[Fault]:
 
 
 def _path(details: ErrorDetails) -> str:
-    path = ""
-    for part in details["loc"]:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part != "[key]":
-            path += f".{part}" if path else str(part)
-    return path
+    parts = [part for part in details["loc"] if part != "[key]"]
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
 
 
 def _with_value(details: ErrorDetails, message: str) -> str:
@@ -137,18 +132,15 @@ def _shown(value: object) -> str:
 
 def _unknown_key(details: ErrorDetails, root: type[BaseModel]) -> str:
     *parents, name = details["loc"]
-    allowed = _fields_at(root, parents)
+    model = root
+    for part in parents:
+        # The key of an entry, such as a location's path, is no field.
+        field = model.model_fields.get(str(part))
+        model = (field and model_of(field.annotation)[0]) or model
+    allowed = sorted(model.model_fields)
     close = difflib.get_close_matches(str(name), allowed, n=1)
     hint = f"did you mean {close[0]}?" if close else f"allowed here: {', '.join(allowed)}"
     return f"is not a setting; {hint}"
-
-
-def _fields_at(root: type[BaseModel], path: Sequence[int | str]) -> list[str]:
-    model = root
-    for part in path:
-        if isinstance(part, str):
-            model = model_of(model.model_fields[part].annotation)[0] or model
-    return sorted(model.model_fields)
 
 
 def model_of(annotation: object) -> tuple[type[BaseModel] | None, str]:

@@ -122,11 +122,9 @@ SecretKey = Annotated[
 def _variable(name: str) -> str:
     if not _VARIABLE.fullmatch(name):
         raise ValueError("is not a variable name; write letters, digits and _, not beginning with a digit")
-    if name in DERIVED_VARIABLES:
-        source = DERIVED_VARIABLES[name]
-        if source.startswith("nothing: "):
-            raise ValueError(f"is set by the program; remove it ({source.removeprefix('nothing: ')})")
-        raise ValueError(f"is set by the program; remove it and use {source}")
+    if (source := DERIVED_VARIABLES.get(name)) is not None:
+        why = source.removeprefix("nothing: ")
+        raise ValueError(f"is set by the program; remove it {f'and use {source}' if why == source else f'({why})'}")
     return name
 
 

@@ -25,13 +25,10 @@ class PlatformKind(StrEnum):
 
 
 # Nothing that ssh could take for an option.
-EngineUrl = Annotated[
-    str,
-    matching(
-        r"unix:///[A-Za-z0-9._/-]+|ssh://([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(:\d{1,5})?",
-        "is not a Docker host; write unix:///path/of/socket or ssh://user@host",
-    ),
-]
+_ENGINE = matching(
+    r"unix:///[A-Za-z0-9._/-]+|ssh://([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(:\d{1,5})?",
+    "is not a Docker host; write unix:///path/of/socket or ssh://user@host",
+)
 
 
 def _host_key(value: str) -> str:
@@ -60,7 +57,7 @@ def _says_its_kind(kind: str, encoded: str) -> bool:
 class DockerSettings(Settings):
     """A Docker engine."""
 
-    host: EngineUrl | None = None
+    host: Annotated[str, _ENGINE] | None = None
     """Address of the Docker engine: unix:///path/of/socket, or ssh://user@host. Default: the engine that `docker` on
     this machine uses (DOCKER_HOST, else /var/run/docker.sock)."""
 

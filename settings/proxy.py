@@ -482,8 +482,9 @@ class ProxySettings(Settings):
                 f"makes a Content-Security-Policy of {length} characters, but at most {HEADER_VALUE_MAX} are allowed;"
                 " remove origins, or shorten headers.content_security_policy.policy",
             )
-        reasons = {path: _why_not(path, location) for path, location in self.locations.items()}
-        yield from (Fault(f"locations.{path}", why) for path, why in reasons.items() if why is not None)
+        for path, location in self.locations.items():
+            if (why := _why_not(path, location)) is not None:
+                yield Fault(f"locations.{path}", why)
 
 
 def _why_not(path: str, location: LocationSettings) -> str | None:

@@ -38,18 +38,15 @@ class StackSettings(Topics):
             yield from self._faults_of_replicas()
 
     def _faults_of_ports(self) -> Iterator[Fault]:
-        metrics, prometheus = self.proxy.metrics, self.monitoring.prometheus
-        of_site = {self.site.listen.http_port, self.site.listen.https_port}
-        if metrics.enabled and metrics.port in of_site:
-            yield Fault("proxy.metrics.port", f"{metrics.port} is already a port of site.listen; choose another")
-        if prometheus.enabled and prometheus.port in of_site:
-            yield Fault(
-                "monitoring.prometheus.port", f"{prometheus.port} is already a port of site.listen; choose another"
-            )
-        elif metrics.enabled and prometheus.enabled and prometheus.port == metrics.port:
-            yield Fault(
-                "monitoring.prometheus.port", f"{prometheus.port} is already proxy.metrics.port; choose another"
-            )
+        taken = dict.fromkeys((self.site.listen.http_port, self.site.listen.https_port), "a port of site.listen")
+        for key, service in (
+            ("proxy.metrics.port", self.proxy.metrics),
+            ("monitoring.prometheus.port", self.monitoring.prometheus),
+        ):
+            if service.enabled and service.port in taken:
+                yield Fault(key, f"{service.port} is already {taken[service.port]}; choose another")
+            elif service.enabled:
+                taken[service.port] = key
 
     def _faults_beyond_loopback(self) -> Iterator[Fault]:
         if self.open_webui.admin is None:

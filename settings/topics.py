@@ -19,13 +19,10 @@ from open_webui_edge.settings.proxy import ProxySettings
 from open_webui_edge.settings.site import SiteSettings
 from open_webui_edge.settings.values import Settings, matching
 
-Registry = Annotated[
-    str,
-    matching(
-        "(?!.*//)[a-z0-9_]([a-z0-9._:/-]*[a-z0-9_])?",
-        "is not a registry; write a host and, where needed, a port and a path, without scheme or tag",
-    ),
-]
+_REGISTRY = matching(
+    "(?!.*//)[a-z0-9_]([a-z0-9._:/-]*[a-z0-9_])?",
+    "is not a registry; write a host and, where needed, a port and a path, without scheme or tag",
+)
 
 
 class ImageSettings(Settings):
@@ -35,7 +32,7 @@ class ImageSettings(Settings):
     """Selects the images. pulled: the official images; built: images built on this machine from distribution packages.
     `make up` records which one works, and stays with it."""
 
-    registry: Registry | None = None
+    registry: Annotated[str, _REGISTRY] | None = None
     """Mirror that has the official images under their own paths, such as registry.example.com/mirror. Default: each
     image's own registry."""
 
@@ -84,9 +81,8 @@ class Topics(Settings):
     def origins(self) -> tuple[str, ...]:
         """Origins of pages that may talk to the application: the site's own names, and those that `cors` adds."""
         # A dictionary: each once, in this order.
-        return tuple(
-            dict.fromkeys([*(self.site.origin(host) for host in self.site.hosts), *self.proxy.cors.allowed_origins])
-        )
+        own = map(self.site.origin, self.site.hosts)
+        return tuple(dict.fromkeys([*own, *self.proxy.cors.allowed_origins]))
 
     @property
     def certificate_names(self) -> tuple[str, ...]:

@@ -116,13 +116,16 @@ def write_bytes(value: int) -> str:
     return next(f"{value // unit}{name}" for name, unit in _BYTES_UNITS.items() if value % unit == 0)
 
 
-def require(is_allowed: Callable[[Any], object], message: str) -> AfterValidator:
-    """Allow the values for which `is_allowed` is true. It gets a secret as text, which no message repeats."""
+def require(is_allowed: Callable[[Any], object], message: str, *, leaks: bool = False) -> AfterValidator:
+    """Allow the values for which `is_allowed` is true. It gets a secret as text.
+
+    No message repeats a secret, nor a value that `leaks` one if it is not allowed.
+    """
 
     def check(value: object) -> object:
         secret = isinstance(value, SecretStr)
         if not is_allowed(value.get_secret_value() if secret else value):
-            raise LeakedSecretError(message) if secret else ValueError(message)
+            raise LeakedSecretError(message) if secret or leaks else ValueError(message)
         return value
 
     return AfterValidator(check)
@@ -231,18 +234,14 @@ def _certificates_pem(value: str) -> str:
         # A path is repeated; what looks like PEM is long.
         raise (LeakedSecretError if "-----" in text else ValueError)(words)
     for block in _PEM_CERTIFICATE.finditer(text):
-        _check_der(block[1])
+        try:
+            der = base64.b64decode("".join(block[1].split()), validate=True)
+        except ValueError:
+            der = b""
+        # A certificate is a SEQUENCE (RFC 5280 section 4.1).
+        if not der.startswith(b"\x30"):
+            raise LeakedSecretError("contains a truncated or altered certificate; copy it again completely")
     return f"{text}\n"
-
-
-def _check_der(base64_text: str) -> None:
-    try:
-        der = base64.b64decode("".join(base64_text.split()), validate=True)
-    except ValueError:
-        der = b""
-    # A certificate is a SEQUENCE (RFC 5280 section 4.1).
-    if not der.startswith(b"\x30"):
-        raise LeakedSecretError("contains a truncated or altered certificate; copy it again completely")
 
 
 def _certificate_name(value: str) -> str:
@@ -368,16 +367,12 @@ PageUrl = Annotated[HttpUrl, AfterValidator(_without_fragment)]
 ServiceUrl = Annotated[str, AfterValidator(_service_url), WithJsonSchema({"type": "string", "format": "uri"})]
 """Of a service that requests are passed to: where its path ends in /, that means something."""
 HttpsUrl = Annotated[str, AfterValidator(_https_url), WithJsonSchema({"type": "string", "format": "uri"})]
-EmailAddress = Annotated[
-    str,
-    # RFC 5321 leaves more room; this is what Open WebUI's own form and every provider accept.
-    matching(
-        r"[A-Za-z0-9.!#%&*+/=?^_|~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+",
-        "is not an e-mail address; write one such as admin@example.com",
-    ),
-    AfterValidator(str.lower),
-    WithJsonSchema({"type": "string", "format": "email"}),
-]
+# RFC 5321 leaves more room; this is what Open WebUI's own form and every provider accept.
+_EMAIL = matching(
+    r"[A-Za-z0-9.!#%&*+/=?^_|~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+",
+    "is not an e-mail address; write one such as admin@example.com",
+)
+EmailAddress = Annotated[str, _EMAIL, AfterValidator(str.lower), WithJsonSchema({"type": "string", "format": "email"})]
 CertificatesPem = Annotated[str, AfterValidator(_certificates_pem)]
 """One or more certificates, one behind the other."""
 CertificateName = Annotated[str, AfterValidator(_certificate_name), WithJsonSchema({"type": "string"})]
@@ -389,27 +384,21 @@ Region = Annotated[str, matching(_REGION, "is not an AWS region; write one such 
 """Of AWS."""
 Origin = Annotated[str, AfterValidator(_origin), WithJsonSchema({"type": "string", "format": "uri"})]
 """As a browser writes it in the header Origin (RFC 6454)."""
-HeaderName = Annotated[
-    str,
-    # RFC 9110 section 5.1, without what Nginx drops (underscores) and what no header in use has.
-    matching(
-        "[A-Za-z][A-Za-z0-9-]{0,127}",
-        "is not a header name; write letters, digits and hyphens, such as X-User-Email",
-    ),
-]
+# RFC 9110 section 5.1, without what Nginx drops (underscores) and what no header in use has.
+_HEADER_NAME = matching(
+    "[A-Za-z][A-Za-z0-9-]{0,127}", "is not a header name; write letters, digits and hyphens, such as X-User-Email"
+)
+HeaderName = Annotated[str, _HEADER_NAME]
 HeaderValue = Annotated[str, AfterValidator(_header_value)]
-RequestPath = Annotated[
-    str,
-    require(lambda path: len(path) <= _PATH_MAX, f"is too long; write at most {_PATH_MAX} characters"),
-    # RFC 3986 section 3.3, without what must be percent-encoded there and what Nginx reads as its own (; and $).
-    matching(
-        "/[A-Za-z0-9._~!&'()*+,=:@/-]*",
-        "is not a path; write one that begins with / and contains only letters, digits and -._~!&'()*+,=:@/",
-    ),
-    require(
-        lambda path: "//" not in path and not {".", ".."} & set(path.split("/")),
-        "contains empty or dot segments, which no normalised request has; remove them",
-    ),
-    WithJsonSchema({"type": "string", "pattern": "^/"}),
-]
+_SHORT_PATH = require(lambda path: len(path) <= _PATH_MAX, f"is too long; write at most {_PATH_MAX} characters")
+# RFC 3986 section 3.3, without what must be percent-encoded there and what Nginx reads as its own (; and $).
+_PATH = matching(
+    "/[A-Za-z0-9._~!&'()*+,=:@/-]*",
+    "is not a path; write one that begins with / and contains only letters, digits and -._~!&'()*+,=:@/",
+)
+_NORMALISED_PATH = require(
+    lambda path: "//" not in path and not {".", ".."} & set(path.split("/")),
+    "contains empty or dot segments, which no normalised request has; remove them",
+)
+RequestPath = Annotated[str, _SHORT_PATH, _PATH, _NORMALISED_PATH, WithJsonSchema({"type": "string", "pattern": "^/"})]
 """The path of a request, or its beginning."""
