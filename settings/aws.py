@@ -36,7 +36,8 @@ _XEN = {
     "x1", "x1e",
 }  # fmt: skip
 _TOO_SMALL = {"nano", "micro"}
-_TLS_1_3_ALONE = "ELBSecurityPolicy-TLS13-1-3-"
+TLS_1_3_ONLY = "ELBSecurityPolicy-TLS13-1-3-"
+"""Beginning of the names of the policies that take no older TLS."""
 # A VPC has a network between these (https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html).
 _VPC_LARGEST, _VPC_SMALLEST = 16, 28
 # It is divided by eight, whatever the number of zones, and a load balancer needs a /27 or larger.
@@ -254,11 +255,6 @@ class LoadBalancerSettings(Settings):
     def is_used(self) -> bool:
         """Whether there is one."""
         return self.kind is not LoadBalancerKind.NONE
-
-    @property
-    def requires_tls_1_3(self) -> bool:
-        """Whether its policy takes no older TLS."""
-        return self.tls_policy.startswith(_TLS_1_3_ALONE)
 
     def _faults(self) -> Iterator[Fault]:
         if self.kind is not LoadBalancerKind.ALB:

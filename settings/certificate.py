@@ -71,11 +71,9 @@ _BASE64URL = require(
     lambda text: re.fullmatch("[A-Za-z0-9_-]+={0,2}", text) and len(text.rstrip("=")) % 4 != 1,
     "is not base64url; copy it from the issuer: letters, digits, - and _ (replace + by - and / by _)",
 )
-# RFC 2104 section 3 advises against keys that are shorter than the hash; issuers give 32 bytes and more.
-_LONG_KEY = matching(
-    "[^=]{22,}=*",
-    "is shorter than 16 bytes, which no issuer uses; copy it completely",
-)
+# RFC 2104 section 3 advises against keys that are shorter than the hash; issuers give 32 bytes and more. 16 bytes are 22
+# characters.
+_LONG_KEY = matching("[^=]{22,}=*", "is shorter than 16 bytes, which no issuer uses; copy it completely")
 _PROFILE = matching(
     "[A-Za-z0-9._-]{1,64}", "is not a profile name; write one that the issuer's directory lists, such as classic"
 )
@@ -90,7 +88,6 @@ _ACM_ARN = regional_arn(
     " arn:aws:acm:eu-central-1:123456789012:certificate/01234567-89ab-cdef-0123-456789abcdef",
 )
 _FILE = require(is_one_line, "is not a file path; write one such as tls/chain.pem, relative to the project's folder")
-
 _NO_PRIVATE_KEY = require(
     lambda text: "PRIVATE KEY" not in text,
     "contains a private key; move it to private_key, encrypted, and replace it by a new one if others could read it",
@@ -368,11 +365,8 @@ class CertificateSettings(Settings):
                 assert_never(self.mode)
 
     def _faults(self) -> Iterator[Fault]:
-        for name, mode in (
-            ("lets_encrypt", CertificateMode.LETS_ENCRYPT),
-            ("acm", CertificateMode.ACM),
-            ("provided", CertificateMode.PROVIDED),
-        ):
+        for mode in (CertificateMode.LETS_ENCRYPT, CertificateMode.ACM, CertificateMode.PROVIDED):
+            name = mode.replace("-", "_")
             if mode is not self.mode and name in self.model_fields_set and getattr(self, name) is not None:
                 yield Fault(name, f"is set, but mode is {self.mode}; remove {name} or write mode: {mode}")
         if self.mode is CertificateMode.ACM and self.acm.arn is not None and self.additional_names:

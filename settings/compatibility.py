@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from open_webui_edge.settings.aws import LoadBalancerKind
+from open_webui_edge.settings.aws import TLS_1_3_ONLY, LoadBalancerKind
 from open_webui_edge.settings.backup import RepositoryKind
 from open_webui_edge.settings.certificate import CertificateMode
 from open_webui_edge.settings.dns import DnsProvider
@@ -92,10 +92,9 @@ def _docker(settings: Topics) -> Iterator[Fault]:
 
 
 def _backup(backup: BackupSettings) -> Iterator[Fault]:
-    if backup.kind_on(aws=True) is not RepositoryKind.AWS_BACKUP:
-        return
+    is_at_aws = backup.kind_on(aws=True) is RepositoryKind.AWS_BACKUP
     for key, is_set in (("encrypted", not backup.encrypted), ("password", backup.password is not None)):
-        if is_set:
+        if is_set and is_at_aws:
             yield Fault(
                 f"backup.{key}",
                 f"is set, but backup.repository.kind is aws-backup, which encrypts with a key of AWS; remove {key}, or"
@@ -223,7 +222,7 @@ def _proxy_behind(proxy: ProxySettings, balancer: LoadBalancerSettings) -> Itera
         why = "which sends the client's address in a header" if alb else "which implies it"
         yield Fault("proxy.proxy_protocol", f"is true, but {_KIND} is {kind}, {why}; remove proxy_protocol")
     if kind is LoadBalancerKind.ALB:
-        if proxy.tls_profile is TlsProfile.MODERN and not balancer.requires_tls_1_3:
+        if proxy.tls_profile is TlsProfile.MODERN and not balancer.tls_policy.startswith(TLS_1_3_ONLY):
             yield Fault(
                 "proxy.tls_profile",
                 f"is modern, but {_KIND} is alb, whose tls_policy {balancer.tls_policy} allows TLS 1.2; remove"

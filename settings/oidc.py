@@ -139,8 +139,3 @@ class OidcSettings(Settings):
     def _faults(self) -> Iterator[Fault]:
         if _OPENID not in self.scopes:
             yield Fault("scopes", f"{', '.join(self.scopes)} lacks {_OPENID}, which OpenID Connect requires; add it")
-
-    @property
-    def allows_admin_login(self) -> bool:
-        """Whether a user of this provider can be an administrator."""
-        return self.merge_by_email or (self.roles is not None and bool(self.roles.admin))

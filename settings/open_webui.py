@@ -244,7 +244,8 @@ class OpenWebUISettings(Settings):
                 yield Fault(
                     f"environment.{name}", f"is set by the program if open_webui.oidc is set; remove it {instead}"
                 )
-        if self.oidc.only and self.admin is not None and not self.oidc.allows_admin_login:
+        becomes_admin = self.oidc.merge_by_email or (self.oidc.roles is not None and self.oidc.roles.admin)
+        if self.oidc.only and self.admin is not None and not becomes_admin:
             yield Fault(
                 "oidc.only",
                 "is true, but no user of the provider can be an administrator; add merge_by_email: true (the user with"

@@ -336,10 +336,9 @@ class AuthenticationSettings(Settings):
     """The external authenticator, with mode external."""
 
     def _faults(self) -> Iterator[Fault]:
-        for mode, name, block in (
-            (AuthenticationMode.CLIENT_CERTIFICATES, "client_certificates", self.client_certificates),
-            (AuthenticationMode.EXTERNAL, "external", self.external),
-        ):
+        for mode in (AuthenticationMode.CLIENT_CERTIFICATES, AuthenticationMode.EXTERNAL):
+            name = mode.replace("-", "_")
+            block = getattr(self, name)
             if mode is self.mode and block is None:
                 yield Fault(name, f"is missing, but mode is {mode}; add it, or write mode: none")
             if mode is not self.mode and block is not None:
