@@ -71,7 +71,7 @@ _BASE64URL = require(
     lambda text: re.fullmatch("[A-Za-z0-9_-]+={0,2}", text) and len(text.rstrip("=")) % 4 != 1,
     "is not base64url; copy it from the issuer: letters, digits, - and _ (replace + by - and / by _)",
 )
-# RFC 2104 section 3 advises against keys shorter than the hash; issuers give 32 bytes and more. 22 characters: 16 bytes.
+# RFC 2104 section 3 advises against keys shorter than the hash; issuers give 32 bytes and more. 22 characters are 16.
 _LONG_KEY = matching("[^=]{22,}=*", "is shorter than 16 bytes, which no issuer uses; copy it completely")
 _PROFILE = matching(
     "[A-Za-z0-9._-]{1,64}", "is not a profile name; write one that the issuer's directory lists, such as classic"

@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast, get_args, get_origin
+from typing import get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -147,7 +147,8 @@ def model_of(annotation: object) -> tuple[type[BaseModel] | None, str]:
     """Return the model in an annotation, and how a path writes that there are many of it: [] or .*, else nothing."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, ""
-    item = {tuple: "[]", dict: ".*"}.get(cast("type", get_origin(annotation)), "")
+    origin = get_origin(annotation)
+    item = "[]" if origin is tuple else ".*" if origin is dict else ""
     for argument in get_args(annotation):
         model, below = model_of(argument)
         if model is not None:
