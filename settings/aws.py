@@ -2,25 +2,25 @@
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema
 
+from open_webui_edge.settings.faults import Fault
 from open_webui_edge.settings.values import (
     Bytes,
-    FieldError,
     Network,
     Region,
     Settings,
-    between_bytes,
-    raise_all,
+    between,
+    matching,
     region_of_arn,
     regional_arn,
+    require,
 )
 
-_VPC = re.compile(r"vpc-([0-9a-f]{8}|[0-9a-f]{17})")
-_SUBNET = re.compile(r"subnet-([0-9a-f]{8}|[0-9a-f]{17})")
 # https://docs.aws.amazon.com/ec2/latest/instancetypes/instance-type-names.html, read in 2025: family, generation,
 # processor and further abilities, size.
 _INSTANCE_TYPE = re.compile(
@@ -36,10 +36,8 @@ _XEN = {
     "x1", "x1e",
 }  # fmt: skip
 _TOO_SMALL = {"nano", "micro"}
-# https://docs.aws.amazon.com/elasticloadbalancing/latest/application/describe-ssl-policies.html, read in 2025: each
-# policy whose name begins so takes TLS 1.2 and 1.3, or 1.3 alone, and none of the others refuses TLS 1.1.
-_TLS_POLICY = re.compile(r"ELBSecurityPolicy-TLS13-1-[23](-[A-Za-z0-9]+)*-\d{4}-\d{2}")
-_TLS_1_3_ALONE = "ELBSecurityPolicy-TLS13-1-3-"
+TLS_1_3_ONLY = "ELBSecurityPolicy-TLS13-1-3-"
+"""Beginning of the names of the policies that take no older TLS."""
 # A VPC has a network between these (https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html).
 _VPC_LARGEST, _VPC_SMALLEST = 16, 28
 # It is divided by eight, whatever the number of zones, and a load balancer needs a /27 or larger.
@@ -48,21 +46,8 @@ _OWN_SMALLEST = 24
 # with an address there could not be answered (https://docs.docker.com/engine/network/#subnet-allocation).
 _OWN = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/16", "192.168.0.0/16", "100.64.0.0/10")))
 _OF_DOCKER = ipaddress.IPv4Network("172.16.0.0/12")
-_PASSES_THROUGH = ", which passes TCP through"
 # No organisation has a larger one: RFC 1918's largest, and the largest allocation of a registry.
 _SSH_LARGEST = {4: 8, 6: 20}
-
-
-def _vpc_id(value: str) -> str:
-    if not _VPC.fullmatch(value):
-        raise ValueError("is not a VPC ID; write one such as vpc-0a1b2c3d4e5f60718")
-    return value
-
-
-def _subnet_id(value: str) -> str:
-    if not _SUBNET.fullmatch(value):
-        raise ValueError("is not a subnet ID; write one such as subnet-0a1b2c3d4e5f60718")
-    return value
 
 
 def _cidr(value: str) -> str:
@@ -92,47 +77,40 @@ def _instance_type(value: str) -> str:
     return value
 
 
-def _whole_gibibytes(value: int) -> int:
-    if value % (1 << 30):
-        raise ValueError("is not a whole number of GiB; write one such as 50GiB")
-    return value
-
-
-def _network_of_people(value: str) -> str:
-    network = ipaddress.ip_network(value)
-    if network.prefixlen < _SSH_LARGEST[network.version]:
-        raise ValueError("is a large part of the internet; list the addresses to allow")
-    return value
-
-
-def _tls_policy(value: str) -> str:
-    if not _TLS_POLICY.fullmatch(value):
-        raise ValueError(
-            "is not a TLS policy that refuses TLS 1.1 and older; write one such as ELBSecurityPolicy-TLS13-1-2-2021-06",
-        )
-    return value
-
-
-def _web_acl(value: str) -> str:
-    if not regional_arn("wafv2", "regional/webacl/[A-Za-z0-9_-]{1,128}/[0-9a-f-]{36}").fullmatch(value):
-        raise ValueError(
-            "is not the ARN of a regional web ACL; write one such as"
-            " arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/chat/01234567-89ab-cdef-0123-456789abcdef",
-        )
-    return value
-
-
-VpcId = Annotated[str, AfterValidator(_vpc_id), WithJsonSchema({"type": "string", "pattern": "^vpc-"})]
-SubnetId = Annotated[str, AfterValidator(_subnet_id), WithJsonSchema({"type": "string", "pattern": "^subnet-"})]
+_VPC_ID = matching("vpc-([0-9a-f]{8}|[0-9a-f]{17})", "is not a VPC ID; write one such as vpc-0a1b2c3d4e5f60718")
+_SUBNET_ID = matching(
+    "subnet-([0-9a-f]{8}|[0-9a-f]{17})", "is not a subnet ID; write one such as subnet-0a1b2c3d4e5f60718"
+)
+VpcId = Annotated[str, _VPC_ID, WithJsonSchema({"type": "string", "pattern": "^vpc-"})]
+SubnetId = Annotated[str, _SUBNET_ID, WithJsonSchema({"type": "string", "pattern": "^subnet-"})]
 VpcCidr = Annotated[str, AfterValidator(_cidr), WithJsonSchema({"type": "string", "examples": ["10.20.0.0/16"]})]
 """An IPv4 network that a VPC can have."""
 InstanceType = Annotated[
     str, AfterValidator(_instance_type), WithJsonSchema({"type": "string", "examples": ["t3.large"]})
 ]
-SshNetwork = Annotated[Network, AfterValidator(_network_of_people)]
+_WHOLE_GIBIBYTES = require(lambda size: size % (1 << 30) == 0, "is not a whole number of GiB; write one such as 50GiB")
+SshNetwork = Annotated[
+    Network,
+    require(
+        lambda value: (network := ipaddress.ip_network(value)).prefixlen >= _SSH_LARGEST[network.version],
+        "is a large part of the internet; list the addresses to allow",
+    ),
+]
 """A network of one organisation at most."""
-TlsPolicy = Annotated[str, AfterValidator(_tls_policy)]
-WebAclArn = Annotated[str, AfterValidator(_web_acl), WithJsonSchema({"type": "string", "pattern": "^arn:aws"})]
+# https://docs.aws.amazon.com/elasticloadbalancing/latest/application/describe-ssl-policies.html, read in 2025: each
+# policy whose name begins so takes TLS 1.2 and 1.3, or 1.3 alone, and none of the others refuses TLS 1.1.
+_TLS_POLICY = matching(
+    r"ELBSecurityPolicy-TLS13-1-[23](-[A-Za-z0-9]+)*-\d{4}-\d{2}",
+    "is not a TLS policy that refuses TLS 1.1 and older; write one such as ELBSecurityPolicy-TLS13-1-2-2021-06",
+)
+TlsPolicy = Annotated[str, _TLS_POLICY]
+_WEB_ACL = regional_arn(
+    "wafv2",
+    "regional/webacl/[A-Za-z0-9_-]{1,128}/[0-9a-f-]{36}",
+    "is not the ARN of a regional web ACL; write one such as"
+    " arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/chat/01234567-89ab-cdef-0123-456789abcdef",
+)
+WebAclArn = Annotated[str, _WEB_ACL, WithJsonSchema({"type": "string", "pattern": "^arn:aws"})]
 
 
 class InstanceImage(StrEnum):
@@ -179,53 +157,45 @@ class VpcSettings(Settings):
         """Whether it is there already."""
         return self.id is not None
 
-    @model_validator(mode="after")
-    def _new_or_existing(self) -> Self:
-        raise_all(self._faults_of_existing() if self.exists else self._faults_of_new())
-        for name in self.public_subnets:
+    def _faults(self) -> Iterator[Fault]:
+        yield from self._faults_of_existing() if self.exists else self._faults_of_new()
+        for name in dict.fromkeys(self.public_subnets):
             if self.public_subnets.count(name) > 1:
-                raise FieldError("public_subnets", f"{name} is listed twice; write it once")
-        return self
+                yield Fault("public_subnets", f"{name} is listed twice; write it once")
 
-    def _faults_of_existing(self) -> list[FieldError]:
-        faults: list[FieldError] = []
+    def _faults_of_existing(self) -> Iterator[Fault]:
         if "availability_zones" in self.model_fields_set:
-            faults.append(FieldError(
+            yield Fault(
                 "availability_zones",
                 "is set, but id is an existing VPC, whose subnets are fixed; remove availability_zones or id",
-            ))  # fmt: skip
+            )
         if not self.public_subnets:
-            faults.append(FieldError(
+            yield Fault(
                 "public_subnets",
-                "is missing, but id is an existing VPC; add the ID of a subnet with a route to an internet"
-                " gateway",
-            ))  # fmt: skip
-        return faults
+                "is missing, but id is an existing VPC; add the ID of a subnet with a route to an internet gateway",
+            )
 
-    def _faults_of_new(self) -> list[FieldError]:
-        faults: list[FieldError] = []
+    def _faults_of_new(self) -> Iterator[Fault]:
         if self.public_subnets:
-            faults.append(FieldError(
+            yield Fault(
                 "public_subnets",
                 "is set, but without id the VPC and its subnets are created; remove public_subnets, or add the ID of"
                 " the VPC",
-            ))  # fmt: skip
+            )
         network = ipaddress.IPv4Network(self.cidr)
         if not any(network.subnet_of(own) for own in _OWN):
             whose = "used by Docker on the instance" if network.overlaps(_OF_DOCKER) else "public address space"
-            faults.append(FieldError(
+            yield Fault(
                 "cidr",
                 f"{self.cidr} is {whose}, so hosts with these addresses could not be reached; write a part of"
                 " 10.0.0.0/8, 172.16.0.0/16 or 192.168.0.0/16",
-            ))  # fmt: skip
+            )
         if network.prefixlen > _OWN_SMALLEST:
-            faults.append(FieldError(
+            yield Fault(
                 "cidr",
                 f"{self.cidr} is too small for two subnets in each zone, because a load balancer needs /27 or larger;"
-                " write"
-                f" /{_OWN_SMALLEST} or larger",
-            ))  # fmt: skip
-        return faults
+                f" write /{_OWN_SMALLEST} or larger",
+            )
 
 
 class InstanceSettings(Settings):
@@ -239,10 +209,10 @@ class InstanceSettings(Settings):
     """Linux distribution of the instance: debian or ubuntu, in its newest image when the instance is created. The
     instance keeps that image."""
 
-    root_volume: Annotated[Bytes, between_bytes("8GiB", "1024GiB"), AfterValidator(_whole_gibibytes)] = 16 << 30
+    root_volume: Annotated[Bytes, between("8GiB", "1024GiB"), _WHOLE_GIBIBYTES] = 16 << 30
     """Size of the system disk in whole GiB. It is deleted with the instance."""
 
-    data_volume: Annotated[Bytes, between_bytes("20GiB", "16384GiB"), AfterValidator(_whole_gibibytes)] = 50 << 30
+    data_volume: Annotated[Bytes, between("20GiB", "16384GiB"), _WHOLE_GIBIBYTES] = 50 << 30
     """Size of the data disk (images, containers and data) in whole GiB. It outlives the instance and `make down`. It
     can grow later, but never shrink."""
 
@@ -286,30 +256,18 @@ class LoadBalancerSettings(Settings):
         """Whether there is one."""
         return self.kind is not LoadBalancerKind.NONE
 
-    @property
-    def requires_tls_1_3(self) -> bool:
-        """Whether its policy takes no older TLS."""
-        return self.tls_policy.startswith(_TLS_1_3_ALONE)
-
-    @model_validator(mode="after")
-    def _of_its_kind(self) -> Self:
-        of_alb = ("tls_policy", "access_logs", "web_acl")
-        raise_all(
-            FieldError(
-                name,
-                f"is set, but kind is {self.kind}{_PASSES_THROUGH if self.kind is LoadBalancerKind.NLB else ''}; remove"
-                f" {name} or write kind: alb",
-            )
-            for name in of_alb
-            if name in self.model_fields_set and self.kind is not LoadBalancerKind.ALB
-        )
+    def _faults(self) -> Iterator[Fault]:
+        if self.kind is not LoadBalancerKind.ALB:
+            why = ", which passes TCP through" if self.kind is LoadBalancerKind.NLB else ""
+            for name in ("tls_policy", "access_logs", "web_acl"):
+                if name in self.model_fields_set:
+                    yield Fault(name, f"is set, but kind is {self.kind}{why}; remove {name} or write kind: alb")
         if self.deletion_protection and not self.is_used:
-            raise FieldError(
+            yield Fault(
                 "deletion_protection",
                 "is true, but kind is none, so there is nothing to protect; remove deletion_protection, or write kind:"
                 " alb or nlb",
             )
-        return self
 
 
 class AwsSettings(Settings):
@@ -327,51 +285,38 @@ class AwsSettings(Settings):
     load_balancer: LoadBalancerSettings = LoadBalancerSettings()
     """The load balancer in front of the instance."""
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        raise_all(self._faults())
-        return self
-
-    def _faults(self) -> list[FieldError]:
-        faults: list[FieldError] = []
+    def _faults(self) -> Iterator[Fault]:
+        kind, acl = self.load_balancer.kind, self.load_balancer.web_acl
         if not self.instance.ssh_from:
-            faults.append(FieldError(
+            yield Fault(
                 "instance.ssh_from",
                 "is empty, but `make up` needs SSH to the instance; add the address of the machine that runs it, such"
                 " as 203.0.113.7/32",
-            ))  # fmt: skip
-        acl = self.load_balancer.web_acl
+            )
         if acl is not None and region_of_arn(acl) != self.region:
-            faults.append(FieldError(
+            yield Fault(
                 "load_balancer.web_acl",
                 f"is in {region_of_arn(acl)}, but region is {self.region}, and a load balancer can use only web ACLs of"
                 " its own region; create it there, or remove web_acl",
-            ))  # fmt: skip
-        if self.vpc.exists:
-            faults += self._faults_with_existing_vpc()
-        return faults
-
-    def _faults_with_existing_vpc(self) -> list[FieldError]:
-        kind, known = self.load_balancer.kind, "cidr" in self.vpc.model_fields_set
-        if not self.load_balancer.is_used:
-            if not known:
-                return []
-            return [FieldError(
+            )
+        if not self.vpc.exists:
+            return
+        has_cidr = "cidr" in self.vpc.model_fields_set
+        if has_cidr and not self.load_balancer.is_used:
+            yield Fault(
                 "vpc.cidr",
                 "is set, but vpc.id is an existing VPC and load_balancer.kind is none, so it has no use; remove"
                 " vpc.cidr, or remove vpc.id to create a VPC",
-            )]  # fmt: skip
-        faults: list[FieldError] = []
-        if not known:
-            faults.append(FieldError(
+            )
+        if not has_cidr and self.load_balancer.is_used:
+            yield Fault(
                 "vpc.cidr",
                 f"is missing, and load_balancer.kind is {kind} in an existing VPC: client addresses are trusted only"
                 " from the load balancer, which is in this network; add it",
-            ))  # fmt: skip
-        if len(self.vpc.public_subnets) == 1:
-            faults.append(FieldError(
+            )
+        if self.load_balancer.is_used and len(self.vpc.public_subnets) == 1:
+            yield Fault(
                 "vpc.public_subnets",
-                f"lists one subnet, but load_balancer.kind is {kind}, which needs two zones; add a subnet of"
-                " another zone, or remove load_balancer",
-            ))  # fmt: skip
-        return faults
+                f"lists one subnet, but load_balancer.kind is {kind}, which needs two zones; add a subnet of another"
+                " zone, or remove load_balancer",
+            )

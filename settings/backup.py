@@ -1,83 +1,37 @@
 """Backups of the data."""
 
-import re
+from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AfterValidator, SecretStr, WithJsonSchema, model_validator
+from pydantic import SecretStr, WithJsonSchema
 
-from open_webui_edge.settings.values import (
-    Duration,
-    FieldError,
-    HttpUrl,
-    LeakedSecretError,
-    Settings,
-    between_durations,
-)
+from open_webui_edge.settings.faults import Fault
+from open_webui_edge.settings.values import Duration, HttpUrl, Settings, between, is_one_line, matching, require
 
-_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+_TIME = matching(r"([01]\d|2[0-3]):[0-5]\d", 'is not a time of day; write hours and minutes in quotes, such as "03:00"')
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, read in 2025.
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_PREFIX = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
-_KEY = re.compile(r"[!-~]{1,256}")
-_PASSWORD_MIN = 12
-
-
-def _time(value: str) -> str:
-    if not _TIME.fullmatch(value):
-        raise ValueError('is not a time of day; write hours and minutes in quotes, such as "03:00"')
-    return value
-
-
-def _whole_days(value: timedelta) -> timedelta:
-    if value % timedelta(days=1):
-        raise ValueError("is not a whole number of days; write one such as 35d")
-    return value
-
-
-def _bucket(value: str) -> str:
-    if not _BUCKET.fullmatch(value):
-        raise ValueError("is not a bucket name; write 3 to 63 lowercase letters, digits, dots and hyphens")
-    return value
-
-
-def _prefix(value: str) -> str:
-    if not _PREFIX.fullmatch(value) or ".." in value:
-        raise ValueError("is not a folder in a bucket; write one such as chat/production, without / at either end")
-    return value
-
-
-def _storage_region(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9-]{1,32}", value):
-        raise ValueError("is not a region; write the storage's name for it, such as eu-central-1 or auto")
-    return value
-
-
-def _access_key_id(value: str) -> str:
-    if not _KEY.fullmatch(value):
-        raise ValueError("is not an access key ID; copy it from the storage, without spaces")
-    return value
-
-
-def _secret_access_key(value: SecretStr) -> SecretStr:
-    if not _KEY.fullmatch(value.get_secret_value()):
-        raise LeakedSecretError("is not a secret access key; copy it from the storage, without spaces")
-    return value
-
-
-def _password(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if len(text) < _PASSWORD_MIN:
-        raise ValueError(f"is too short; write at least {_PASSWORD_MIN} characters, or omit it to generate one")
-    if not text.isprintable() or text != text.strip():
-        raise ValueError(
-            "contains a control character, or begins or ends with a space; write one line of printable text"
-        )
-    return value
-
-
-TimeOfDay = Annotated[str, AfterValidator(_time), WithJsonSchema({"type": "string", "pattern": r"^\d\d:\d\d$"})]
+_BUCKET = matching(
+    "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+    "is not a bucket name; write 3 to 63 lowercase letters, digits, dots and hyphens",
+)
+_PREFIX = matching(
+    r"(?!.*\.\.)[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*",
+    "is not a folder in a bucket; write one such as chat/production, without / at either end",
+)
+_STORAGE_REGION = matching(
+    "[a-z0-9-]{1,32}", "is not a region; write the storage's name for it, such as eu-central-1 or auto"
+)
+_ACCESS_KEY_ID = matching("[!-~]{1,256}", "is not an access key ID; copy it from the storage, without spaces")
+_SECRET_ACCESS_KEY = matching("[!-~]{1,256}", "is not a secret access key; copy it from the storage, without spaces")
+_LONG = matching("(?s).{12,}", "is too short; write at least 12 characters, or omit it to generate one")
+_ONE_LINE = require(
+    is_one_line, "contains a control character, or begins or ends with a space; write one line of printable text"
+)
+_WHOLE_DAYS = require(
+    lambda duration: not duration % timedelta(days=1), "is not a whole number of days; write one such as 35d"
+)
 
 
 class RepositoryKind(StrEnum):
@@ -91,22 +45,22 @@ class RepositoryKind(StrEnum):
 class S3Settings(Settings):
     """An S3 bucket, of AWS or a compatible storage."""
 
-    bucket: Annotated[str, AfterValidator(_bucket)]
+    bucket: Annotated[str, _BUCKET]
     """Name of the existing bucket."""
 
-    prefix: Annotated[str, AfterValidator(_prefix)] | None = None
+    prefix: Annotated[str, _PREFIX] | None = None
     """Folder in the bucket for this stack alone. Default: the stack's name."""
 
-    region: Annotated[str, AfterValidator(_storage_region)] = "us-east-1"
+    region: Annotated[str, _STORAGE_REGION] = "us-east-1"
     """Region of the bucket. Most storages other than AWS accept any."""
 
     endpoint: HttpUrl | None = None
     """URL of a storage other than AWS, such as https://minio.example.com. Default: AWS."""
 
-    access_key_id: Annotated[str, AfterValidator(_access_key_id)]
+    access_key_id: Annotated[str, _ACCESS_KEY_ID]
     """ID of an access key that may list, read, write and delete there."""
 
-    secret_access_key: Annotated[SecretStr, AfterValidator(_secret_access_key)]
+    secret_access_key: Annotated[SecretStr, _SECRET_ACCESS_KEY]
     """Secret access key, encrypted: `pulumi config set --path --secret backup.repository.s3.secret_access_key`."""
 
     def url(self, stack: str) -> str:
@@ -126,14 +80,11 @@ class RepositorySettings(Settings):
     s3: S3Settings | None = None
     """The bucket, with kind s3."""
 
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
         if self.s3 is not None and self.kind is not RepositoryKind.S3:
-            said = "missing" if self.kind is None else str(self.kind)
-            raise ValueError(f"s3 is set, but kind is {said}; remove s3 or write kind: s3")
+            yield Fault("", f"s3 is set, but kind is {self.kind or 'missing'}; remove s3 or write kind: s3")
         if self.s3 is None and self.kind is RepositoryKind.S3:
-            raise FieldError("s3", "is missing, but kind is s3; add bucket, access_key_id and secret_access_key")
-        return self
+            yield Fault("s3", "is missing, but kind is s3; add bucket, access_key_id and secret_access_key")
 
 
 class BackupSettings(Settings):
@@ -143,10 +94,10 @@ class BackupSettings(Settings):
     """Make a backup every day. `make backup` makes one at any time, also if this is false. Disabling it deletes no
     backup; with AWS Backup they expire as usual. Leave the topic in the file then, because the vault is protected."""
 
-    at: TimeOfDay = "03:00"
+    at: Annotated[str, _TIME, WithJsonSchema({"type": "string", "pattern": r"^\d\d:\d\d$"})] = "03:00"
     """Time of the daily backup, in UTC. AWS Backup begins within the following hour."""
 
-    keep: Annotated[Duration, between_durations("1d", "3650d"), AfterValidator(_whole_days)] = timedelta(days=35)
+    keep: Annotated[Duration, between("1d", "3650d"), _WHOLE_DAYS] = timedelta(days=35)
     """Retention of each backup, in whole days."""
 
     repository: RepositorySettings = RepositorySettings()
@@ -156,16 +107,14 @@ class BackupSettings(Settings):
     """Encrypt backups with the password. Unencrypted backups contain no secret key: after a restore elsewhere everybody
     signs in again."""
 
-    password: Annotated[SecretStr, AfterValidator(_password)] | None = None
+    password: Annotated[SecretStr, _LONG, _ONE_LINE] | None = None
     """Password of the backups (at least 12 characters), encrypted: `pulumi config set --path --secret backup.password`.
     Store it away from the backups: without it they cannot be decrypted. Default: one derived from a key in the stack's
     state, shown by `pulumi stack output backup_password --show-secrets`."""
 
-    @model_validator(mode="after")
-    def _a_password_encrypts(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
         if self.password is not None and not self.encrypted:
-            raise ValueError("password is set, but encrypted is false; remove password or write encrypted: true")
-        return self
+            yield Fault("", "password is set, but encrypted is false; remove password or write encrypted: true")
 
     def kind_on(self, *, aws: bool) -> RepositoryKind:
         """Return where they are kept on AWS, or elsewhere."""

@@ -1,52 +1,34 @@
 """Data storage: the data volume, the database, and the memory that replicas share."""
 
-import re
 import string
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr
 
-from open_webui_edge.settings.values import Bytes, FieldError, LeakedSecretError, Settings, between_bytes
+from open_webui_edge.settings.faults import Fault
+from open_webui_edge.settings.values import Bytes, Settings, between, matching, require
 
-# What an application reads in a URL, percent-encoded where it would mean something else there.
-_POSTGRES_URL = re.compile(
-    r"postgresql://[^\s/@:]+:[^\s/@:]+@[A-Za-z0-9.\[\]:-]+/[A-Za-z0-9_%.-]+(\?[A-Za-z0-9_=&%./-]+)?"
+_NOT_A_PATH = require(
+    lambda name: "/" not in name and name not in {".", ".."},
+    "is a path, but containers get no folder of the host; move it into a volume (docs/operations.md: A folder becomes a"
+    " volume) and write the volume's name",
 )
-_REDIS_URL = re.compile(r"rediss?://([^\s/@:]*:[^\s/@:]+@)?[A-Za-z0-9.\[\]:-]+(/\d+)?(\?[A-Za-z0-9_=&%./-]+)?")
 # What Docker accepts: https://docs.docker.com/reference/cli/docker/volume/create/
-_VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,254}")
-DEFAULT_VECTOR_LENGTH = 1536
-
-
-def _volume(value: str) -> str:
-    if "/" in value or value in {".", ".."}:
-        raise ValueError(
-            "is a path, but containers get no folder of the host; move it into a volume (docs/operations.md: A folder"
-            " becomes a volume) and write the volume's name",
-        )
-    if not _VOLUME.fullmatch(value):
-        raise ValueError("is not the name of a Docker volume; `docker volume ls` lists them")
-    return value
-
-
-def _postgres_url(value: SecretStr) -> SecretStr:
-    if not _POSTGRES_URL.fullmatch(value.get_secret_value()):
-        raise LeakedSecretError(
-            "is not a PostgreSQL URL; write postgresql://USER:PASSWORD@HOST:5432/DATABASE with a percent-encoded"
-            " password",
-        )
-    return value
-
-
-def _redis_url(value: SecretStr) -> SecretStr:
-    if not _REDIS_URL.fullmatch(value.get_secret_value()):
-        raise LeakedSecretError(
-            "is not a Redis URL; write redis://:PASSWORD@HOST:6379/0 (rediss:// for TLS) with a percent-encoded"
-            " password",
-        )
-    return value
+_VOLUME = matching(
+    "[a-zA-Z0-9][a-zA-Z0-9_.-]{1,254}", "is not the name of a Docker volume; `docker volume ls` lists them"
+)
+# What an application reads in a URL, percent-encoded where it would mean something else there.
+_POSTGRES_URL = matching(
+    r"postgresql://[^\s/@:]+:[^\s/@:]+@[A-Za-z0-9.\[\]:-]+/[A-Za-z0-9_%.-]+(\?[A-Za-z0-9_=&%./-]+)?",
+    "is not a PostgreSQL URL; write postgresql://USER:PASSWORD@HOST:5432/DATABASE with a percent-encoded password",
+)
+_REDIS_URL = matching(
+    r"rediss?://([^\s/@:]*:[^\s/@:]+@)?[A-Za-z0-9.\[\]:-]+(/\d+)?(\?[A-Za-z0-9_=&%./-]+)?",
+    "is not a Redis URL; write redis://:PASSWORD@HOST:6379/0 (rediss:// for TLS) with a percent-encoded password",
+)
 
 
 class BackingMode(StrEnum):
@@ -67,14 +49,12 @@ class BackingSettings(Settings):
         """Whether there is one."""
         return self.mode is not BackingMode.NONE
 
-    @model_validator(mode="after")
-    def _one_mode(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
         for key, mode in (("url", BackingMode.URL), ("memory", BackingMode.CONTAINER)):
             if key in self.model_fields_set and getattr(self, key) is not None and self.mode is not mode:
-                raise ValueError(f"{key} is set, but mode is {self.mode}; remove {key} or write mode: {mode}")
+                yield Fault("", f"{key} is set, but mode is {self.mode}; remove {key} or write mode: {mode}")
         if self.mode is BackingMode.URL and getattr(self, "url", None) is None:
-            raise FieldError("url", "is missing, but mode is url; add it, encrypted")
-        return self
+            yield Fault("url", "is missing, but mode is url; add it, encrypted")
 
 
 class PostgresSettings(BackingSettings):
@@ -85,22 +65,21 @@ class PostgresSettings(BackingSettings):
     deployment; url: an existing server with the extension vector. Changing it moves no data: the old database keeps its
     data."""
 
-    url: Annotated[SecretStr, AfterValidator(_postgres_url)] | None = None
+    url: Annotated[SecretStr, _POSTGRES_URL] | None = None
     """URL of the existing server, with mode url, encrypted: `pulumi config set --path --secret data.postgres.url`.
     Default: none."""
 
-    memory: Annotated[Bytes, between_bytes("256MiB", "1024GiB")] = 1 << 30
+    memory: Annotated[Bytes, between("256MiB", "1024GiB")] = 1 << 30
     """Memory limit of the PostgreSQL container, with mode container."""
 
-    vector_length: Annotated[int, Field(ge=1, le=4000)] = DEFAULT_VECTOR_LENGTH
+    vector_length: Annotated[int, Field(ge=1, le=4000)] = 1536
     """Dimensions of the embedding vectors: the largest of all embedding models that you will use. It is fixed once the
     first document is stored. Above 2000, vectors are stored with 16-bit instead of 32-bit numbers."""
 
-    @model_validator(mode="after")
-    def _vectors_are_in_a_database(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
+        yield from super()._faults()
         if "vector_length" in self.model_fields_set and not self.is_used:
-            raise ValueError("vector_length is set, but mode is none; remove vector_length or write mode: container")
-        return self
+            yield Fault("", "vector_length is set, but mode is none; remove vector_length or write mode: container")
 
 
 class RedisSettings(BackingSettings):
@@ -110,11 +89,11 @@ class RedisSettings(BackingSettings):
     """Selects the Redis. none: the memory of the single replica, where signing out or changing a password revokes no
     session; container: a Redis in this deployment; url: an existing server."""
 
-    url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
+    url: Annotated[SecretStr, _REDIS_URL] | None = None
     """URL of the existing server, with mode url, encrypted: `pulumi config set --path --secret data.redis.url`.
     Default: none."""
 
-    memory: Annotated[Bytes, between_bytes("64MiB", "64GiB")] = 256 << 20
+    memory: Annotated[Bytes, between("64MiB", "64GiB")] = 256 << 20
     """Memory limit of the Redis container, with mode container."""
 
 
@@ -125,7 +104,7 @@ class DataSettings(Settings):
     """Has no effect and is deprecated: volumes and generated keys are always protected, and only `make down
     DATA=delete` removes them. Remove it."""
 
-    volume: Annotated[str, AfterValidator(_volume)] | None = None
+    volume: Annotated[str, _NOT_A_PATH, _VOLUME] | None = None
     """Name of an existing Docker volume with Open WebUI's users, chats and uploads. The deployment uses it in place and
     never copies or deletes it, not even by `make down DATA=delete`. No other container may use it at the same time.
     Default: create a volume."""

@@ -1,11 +1,11 @@
 """DNS records of the site."""
 
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AfterValidator, model_validator
-
-from open_webui_edge.settings.values import FieldError, Host, Settings, is_ip_address
+from open_webui_edge.settings.faults import Fault
+from open_webui_edge.settings.values import Host, Settings, is_ip_address, require
 
 
 class DnsProvider(StrEnum):
@@ -15,12 +15,11 @@ class DnsProvider(StrEnum):
     ROUTE53 = "route53"
 
 
-def _zone(value: str) -> str:
-    if is_ip_address(value):
-        raise ValueError("is an IP address; write the name of a zone, such as example.com")
-    if "." not in value:
-        raise ValueError("is a whole top-level domain; write one such as example.com")
-    return value
+Zone = Annotated[
+    Host,
+    require(lambda host: not is_ip_address(host), "is an IP address; write the name of a zone, such as example.com"),
+    require(lambda host: "." in host, "is a whole top-level domain; write one such as example.com"),
+]
 
 
 class DnsSettings(Settings):
@@ -30,7 +29,7 @@ class DnsSettings(Settings):
     """Selects who manages the DNS records. none: you do, and the update prints which records to create; route53: the
     stack creates them in a Route 53 zone."""
 
-    zone: Annotated[Host, AfterValidator(_zone)] | None = None
+    zone: Zone | None = None
     """Route 53 zone, such as example.com, that contains site.domain and site.aliases. Required with provider route53.
     Default: none."""
 
@@ -42,16 +41,13 @@ class DnsSettings(Settings):
         """Whether a name lies in the zone."""
         return self.zone is not None and (name == self.zone or name.endswith(f".{self.zone}"))
 
-    @model_validator(mode="after")
-    def _one_provider(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
         if self.provider is DnsProvider.ROUTE53:
             if self.zone is None:
-                raise FieldError("zone", "is missing, but provider is route53; add it, such as example.com")
-            return self
-        if self.zone is not None:
-            raise FieldError("zone", f"is set, but provider is {self.provider}; remove zone or write provider: route53")
-        if self.create:
-            raise FieldError(
-                "create", f"is true, but provider is {self.provider}; remove create or write provider: route53"
-            )
-        return self
+                yield Fault("zone", "is missing, but provider is route53; add it, such as example.com")
+            return
+        for name, value, state in (("zone", self.zone, "set"), ("create", self.create, "true")):
+            if value:
+                yield Fault(
+                    name, f"is {state}, but provider is {self.provider}; remove {name} or write provider: route53"
+                )

@@ -1,14 +1,13 @@
 """Errors in settings: the key, the value, what is allowed, and how to fix it."""
 
 import difflib
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
-
-from open_webui_edge.settings.values import ErrorGroup, FieldError, LeakedSecretError
 
 _BY_TYPE = {
     "bool_type": "is not true or false; write it without quotes",
@@ -42,6 +41,19 @@ class Fault:
         return f"{self.path}: {self.message}" if self.path else self.message
 
 
+class FaultGroup(ValueError):  # noqa: N818 - named as ExceptionGroup is
+    """All faults of one model's settings together, each with its path below the model."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        """Keep the faults."""
+        super().__init__("; ".join(map(str, faults)))
+        self.faults = faults
+
+
+class LeakedSecretError(ValueError):
+    """The value contains a secret in the wrong place: the message must not repeat it."""
+
+
 class SettingsError(Exception):
     """All faults of a stack at once. No resource has been touched."""
 
@@ -73,14 +85,7 @@ def _without_secrets(details: ErrorDetails, secret_topics: Collection[str]) -> E
     return details
 
 
-def _faults(details: ErrorDetails, root: type[BaseModel]) -> list[Fault]:
-    error = details.get("ctx", {}).get("error")
-    if isinstance(error, ErrorGroup):
-        return [_from_check(_path(details), details, each) for each in error.errors]
-    return [_fault(details, root)]
-
-
-def _fault(details: ErrorDetails, root: type[BaseModel]) -> Fault:
+def _faults(details: ErrorDetails, root: type[BaseModel]) -> Iterator[Fault]:
     path, kind, context = _path(details), details["type"], details.get("ctx", {})
     match kind:
         case "extra_forbidden":
@@ -88,7 +93,11 @@ def _fault(details: ErrorDetails, root: type[BaseModel]) -> Fault:
         case "missing":
             message = _BY_TYPE[kind]
         case "value_error":
-            return _from_check(path, details, context["error"])
+            error = context["error"]
+            if isinstance(error, FaultGroup):
+                yield from (Fault(".".join(filter(None, (path, one.path))), one.message) for one in error.faults)
+                return
+            message = str(error) if isinstance(error, LeakedSecretError) else _with_value(details, str(error))
         case "enum":
             message = _with_value(details, f"is not one of: {str(context['expected']).replace(' or ', ', ')}")
         case "greater_than_equal" | "less_than_equal":
@@ -96,39 +105,24 @@ def _fault(details: ErrorDetails, root: type[BaseModel]) -> Fault:
             message = _with_value(details, f"is out of range; allowed is {bound}")
         case _:
             message = _with_value(details, _BY_TYPE.get(kind, details["msg"]))
-    return Fault(path, message)
-
-
-def _from_check(path: str, details: ErrorDetails, error: Exception) -> Fault:
-    message = str(error)
-    if isinstance(error, LeakedSecretError):
-        return Fault(path, message)
-    if isinstance(error, FieldError):
-        return Fault(f"{path}.{error.key}" if path else error.key, message)
-    return Fault(path, _with_value(details, message))
+    yield Fault(path, message)
 
 
 def _path(details: ErrorDetails) -> str:
-    path = ""
-    for part in details["loc"]:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part != "[key]":
-            path += f".{part}" if path else str(part)
-    return path
+    parts = [part for part in details["loc"] if part != "[key]"]
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
 
 
 def _with_value(details: ErrorDetails, message: str) -> str:
     value = details["input"]
-    if isinstance(value, SecretStr) or any(part in _REDACTED for part in details["loc"]):
+    if isinstance(value, SecretStr | dict | list) or any(part in _REDACTED for part in details["loc"]):
         return message
-    if isinstance(value, dict | list):
-        return message
-    shown = {True: "true", False: "false", None: "null"}.get(value) if isinstance(value, bool | None) else None
-    return f"{shown or _quoted(value)} {message}"
+    return f"{_shown(value)} {message}"
 
 
-def _quoted(value: object) -> str:
+def _shown(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     if not isinstance(value, str):
         return str(value)
     shown = value if len(value) <= _SHOWN_MAX else f"{value[:_SHOWN_MAX]}…"
@@ -138,25 +132,25 @@ def _quoted(value: object) -> str:
 
 def _unknown_key(details: ErrorDetails, root: type[BaseModel]) -> str:
     *parents, name = details["loc"]
-    allowed = _fields_at(root, parents)
+    model = root
+    for part in parents:
+        # The key of an entry, such as a location's path, is no field.
+        field = model.model_fields.get(str(part))
+        model = (field and model_of(field.annotation)[0]) or model
+    allowed = sorted(model.model_fields)
     close = difflib.get_close_matches(str(name), allowed, n=1)
     hint = f"did you mean {close[0]}?" if close else f"allowed here: {', '.join(allowed)}"
     return f"is not a setting; {hint}"
 
 
-def _fields_at(root: type[BaseModel], path: Sequence[int | str]) -> list[str]:
-    model = root
-    for part in path:
-        if isinstance(part, str):
-            model = _model_in(model.model_fields[part].annotation) or model
-    return sorted(model.model_fields)
-
-
-def _model_in(annotation: object) -> type[BaseModel] | None:
+def model_of(annotation: object) -> tuple[type[BaseModel] | None, str]:
+    """Return the model in an annotation, and how a path writes that there are many of it: [] or .*, else nothing."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
+        return annotation, ""
+    origin = get_origin(annotation)
+    item = "[]" if origin is tuple else ".*" if origin is dict else ""
     for argument in get_args(annotation):
-        model = _model_in(argument)
+        model, below = model_of(argument)
         if model is not None:
-            return model
-    return None
+            return model, item or below
+    return None, ""

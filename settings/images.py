@@ -19,14 +19,19 @@ class Image:
     """One image: the official name, and the name of the one that `bootstrap` builds where nothing can be pulled."""
 
     role: str
-    registry: str
-    """Host of the registry that publishes the official image."""
     repository: str
     version: str
-    tag: str
-    """The official tag for `version`."""
     built_tag: str | None
     """Tag of the image built from distribution packages; None where it cannot be built."""
+    tag_format: str = "{}"
+    """How the official tag is made of `version`."""
+    registry: str = "docker.io"
+    """Host of the registry that publishes the official image."""
+
+    @property
+    def tag(self) -> str:
+        """The official tag for `version`."""
+        return self.tag_format.format(self.version)
 
     def reference(self, source: ImageSource, registry: str | None) -> str:
         """Return the name to run: below `registry` (a mirror) where one is set, else the official or built one.
@@ -42,83 +47,30 @@ class Image:
         return f"open-webui-edge/{self.role}:{self.built_tag}"
 
 
-NGINX = Image(
-    role="nginx",
-    registry="docker.io",
-    repository="library/nginx",
-    version="1.30.6",
-    tag="1.30.6",
-    built_tag="1.30-debian-2",
-)
-
+NGINX = Image("nginx", repository="library/nginx", version="1.30.6", built_tag="1.30-debian-2")
 NGINX_METRICS = Image(
-    role="nginx-metrics",
-    registry="docker.io",
-    repository="nginx/nginx-prometheus-exporter",
-    version="1.5.1",
-    tag="1.5.1",
-    built_tag="1-debian",
+    "nginx-metrics", repository="nginx/nginx-prometheus-exporter", version="1.5.1", built_tag="1-debian"
 )
+PROMETHEUS = Image("prometheus", repository="prom/prometheus", version="3.5.3", built_tag="3-debian", tag_format="v{}")
 
-PROMETHEUS = Image(
-    role="prometheus",
-    registry="docker.io",
-    repository="prom/prometheus",
-    version="3.5.3",
-    tag="v3.5.3",
-    built_tag="3-debian",
-)
-
-CERTBOT = Image(
-    role="certbot",
-    registry="docker.io",
-    repository="certbot/certbot",
-    version="5.5.0",
-    tag="v5.5.0",
-    built_tag="5-debian",
-)
-
+CERTBOT = Image("certbot", repository="certbot/certbot", version="5.5.0", built_tag="5-debian", tag_format="v{}")
 CERTBOT_ROUTE53 = replace(CERTBOT, repository="certbot/dns-route53")
 """Certbot with the plugin for DNS at Route 53; the built image holds it anyway."""
 
-OLLAMA = Image(
-    role="ollama",
-    registry="docker.io",
-    repository="ollama/ollama",
-    version="0.34.2",
-    tag="0.34.2",
-    built_tag=None,
-)
+OLLAMA = Image("ollama", repository="ollama/ollama", version="0.34.2", built_tag=None)
 
 POSTGRES_MAJOR = 18
 """What the data of a database is tied to: another major version does not read it."""
 
 POSTGRES = Image(
-    role="postgres",
-    registry="docker.io",
+    "postgres",
     repository="pgvector/pgvector",
     version="0.8.7",
-    tag=f"0.8.7-pg{POSTGRES_MAJOR}",
     built_tag=f"{POSTGRES_MAJOR}-debian",
+    tag_format=f"{{}}-pg{POSTGRES_MAJOR}",
 )
-
-REDIS = Image(
-    role="redis",
-    registry="docker.io",
-    repository="valkey/valkey",
-    version="9.1.2",
-    tag="9.1.2",
-    built_tag="9-debian",
-)
-
-RESTIC = Image(
-    role="backup",
-    registry="docker.io",
-    repository="restic/restic",
-    version="0.19.1",
-    tag="0.19.1",
-    built_tag="0.19-debian",
-)
+REDIS = Image("redis", repository="valkey/valkey", version="9.1.2", built_tag="9-debian")
+RESTIC = Image("backup", repository="restic/restic", version="0.19.1", built_tag="0.19-debian")
 
 BENCH_TOOLS = "open-webui-edge/bench-tools:1-debian"
 """What measures a stack and never runs in one, so it has no official name."""
@@ -139,14 +91,8 @@ def certbot(*, route53: bool) -> Image:
 
 def open_webui(version: str) -> Image:
     """Return the Open WebUI image of a release, such as 0.12.4."""
-    return Image(
-        role="open-webui",
-        registry="ghcr.io",
-        repository="open-webui/open-webui",
-        version=version,
-        tag=f"v{version}",
-        built_tag=f"{version}-debian-2",
-    )
+    repository, built_tag = "open-webui/open-webui", f"{version}-debian-2"
+    return Image("open-webui", repository, version, built_tag, tag_format="v{}", registry="ghcr.io")
 
 
 PINNED_ROLES = (

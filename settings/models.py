@@ -1,11 +1,13 @@
 """Where answers come from: OpenAI-compatible providers and Ollama."""
 
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import SecretStr, model_validator
+from pydantic import SecretStr
 
-from open_webui_edge.settings.values import Bytes, HttpUrl, Settings, between_bytes
+from open_webui_edge.settings.faults import Fault
+from open_webui_edge.settings.values import Bytes, HttpUrl, Settings, between
 
 
 class ProviderSettings(Settings):
@@ -32,7 +34,7 @@ class OllamaContainerSettings(Settings):
     gpu: bool = False
     """Give the container all GPUs of the host, which needs the NVIDIA container toolkit."""
 
-    memory: Annotated[Bytes, between_bytes("512MiB", "1024GiB")] = 8 << 30
+    memory: Annotated[Bytes, between("512MiB", "1024GiB")] = 8 << 30
     """Memory limit of the Ollama container."""
 
 
@@ -49,12 +51,10 @@ class OllamaSettings(Settings):
     container: OllamaContainerSettings = OllamaContainerSettings()
     """The Ollama container, with mode container."""
 
-    @model_validator(mode="after")
-    def _one_mode(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
         for block, mode in (("url", OllamaMode.URL), ("container", OllamaMode.CONTAINER)):
             if block in self.model_fields_set and self.mode is not mode:
-                raise ValueError(f"{block} is set, but mode is {self.mode}; remove {block} or write mode: {mode}")
-        return self
+                yield Fault("", f"{block} is set, but mode is {self.mode}; remove {block} or write mode: {mode}")
 
 
 class ModelSettings(Settings):

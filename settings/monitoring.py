@@ -1,22 +1,13 @@
 """Alarms, metrics and alerts."""
 
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
-from open_webui_edge.settings.values import (
-    Bytes,
-    Duration,
-    EmailAddress,
-    FieldError,
-    LeakedSecretError,
-    PageUrl,
-    Port,
-    Settings,
-    between_bytes,
-    between_durations,
-)
+from open_webui_edge.settings.faults import Fault, LeakedSecretError
+from open_webui_edge.settings.values import Bytes, Duration, EmailAddress, PageUrl, Port, Settings, between, require
 
 
 class AlarmSettings(Settings):
@@ -32,19 +23,16 @@ class AlarmSettings(Settings):
     disk_percent: Annotated[int, Field(ge=50, le=99)] = 85
     """Usage of the data disk, in percent, above which an alarm is raised."""
 
-    @model_validator(mode="after")
-    def _check_email(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
         if self.email is not None and not self.enabled:
-            raise FieldError(
+            yield Fault(
                 "email", "is set, but enabled is false, so there are no alarms; remove email or write enabled: true"
             )
-        return self
 
 
-def _whole_seconds(value: timedelta) -> timedelta:
-    if value.microseconds:
-        raise ValueError("is not a whole number of seconds; write one such as 15s")
-    return value
+_WHOLE_SECONDS = require(
+    lambda duration: not duration.microseconds, "is not a whole number of seconds; write one such as 15s"
+)
 
 
 def _without_password(value: object) -> object:
@@ -63,32 +51,28 @@ class PrometheusSettings(Settings):
     """TCP port of Prometheus on 127.0.0.1 of the container host; no other address. Everybody who can reach it can read
     everything there."""
 
-    interval: Annotated[Duration, between_durations("1s", "1m"), AfterValidator(_whole_seconds)] = timedelta(seconds=15)
+    interval: Annotated[Duration, between("1s", "1m"), _WHOLE_SECONDS] = timedelta(seconds=15)
     """Scrape interval, in whole seconds."""
 
-    retention: Annotated[Duration, between_durations("1h", "3650d"), AfterValidator(_whole_seconds)] = timedelta(
-        days=30
-    )
+    retention: Annotated[Duration, between("1h", "3650d"), _WHOLE_SECONDS] = timedelta(days=30)
     """Retention of metrics."""
 
-    max_size: Annotated[Bytes, between_bytes("64MiB", "1024GiB")] = 1 << 30
+    max_size: Annotated[Bytes, between("64MiB", "1024GiB")] = 1 << 30
     """Maximum disk space of the metrics; the oldest are deleted first."""
 
-    memory: Annotated[Bytes, between_bytes("128MiB", "64GiB")] = 512 << 20
+    memory: Annotated[Bytes, between("128MiB", "64GiB")] = 512 << 20
     """Memory limit of Prometheus."""
 
     alertmanagers: tuple[Annotated[PageUrl, BeforeValidator(_without_password)], ...] = ()
     """URLs of Alertmanagers that get the alerts, such as http://alertmanager.example.com:9093. Default: none; alerts
     are visible on the status page only."""
 
-    @model_validator(mode="after")
-    def _check_alertmanagers(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
         if self.alertmanagers and not self.enabled:
-            raise FieldError(
+            yield Fault(
                 "alertmanagers",
                 "is set, but enabled is false, so there are no alerts; remove it or write enabled: true",
             )
-        return self
 
 
 class MonitoringSettings(Settings):

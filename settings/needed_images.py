@@ -14,24 +14,23 @@ from open_webui_edge.settings.stack import StackSettings
 
 def required_images(settings: StackSettings) -> list[str]:
     """Return the names of the images that the settings need and that their source has."""
-    needed = [images.NGINX, images.open_webui(settings.open_webui.version)]
-    if settings.models.ollama.mode is OllamaMode.CONTAINER and settings.images.source is ImageSource.PULLED:
-        needed.append(images.OLLAMA)
-    if settings.proxy.metrics.enabled:
-        needed.append(images.NGINX_METRICS)
-    if settings.monitoring.prometheus.enabled:
-        needed.append(images.PROMETHEUS)
-    if settings.certificate.mode is CertificateMode.LETS_ENCRYPT:
-        needed.append(images.certbot(route53=settings.certificate.lets_encrypt.challenge is Challenge.DNS_01))
-    backup = settings.backup
-    restic = backup.enabled and backup.kind_on(aws=settings.platform.aws is not None) is not RepositoryKind.AWS_BACKUP
-    if restic:
-        needed.append(images.RESTIC)
-        if settings.data.postgres.mode is BackingMode.URL:
-            needed.append(images.POSTGRES)
-    services = ((settings.data.postgres, images.POSTGRES), (settings.data.redis, images.REDIS))
-    needed += [image for service, image in services if service.mode is BackingMode.CONTAINER]
-    return [image.reference(settings.images.source, settings.images.registry) for image in needed]
+    data, backup, ollama = settings.data, settings.backup, settings.models.ollama
+    certificate, source = settings.certificate, settings.images.source
+    is_acme = certificate.mode is CertificateMode.LETS_ENCRYPT
+    on_aws = settings.platform.aws is not None
+    restic = backup.enabled and backup.kind_on(aws=on_aws) is not RepositoryKind.AWS_BACKUP
+    needed = {
+        images.NGINX: True,
+        images.open_webui(settings.open_webui.version): True,
+        images.OLLAMA: ollama.mode is OllamaMode.CONTAINER and source is ImageSource.PULLED,
+        images.NGINX_METRICS: settings.proxy.metrics.enabled,
+        images.PROMETHEUS: settings.monitoring.prometheus.enabled,
+        images.certbot(route53=certificate.lets_encrypt.challenge is Challenge.DNS_01): is_acme,
+        images.RESTIC: restic,
+        images.POSTGRES: data.postgres.mode is BackingMode.CONTAINER or (restic and data.postgres.is_used),
+        images.REDIS: data.redis.mode is BackingMode.CONTAINER,
+    }
+    return [image.reference(source, settings.images.registry) for image, is_needed in needed.items() if is_needed]
 
 
 def faults_of_source(settings: StackSettings) -> Iterator[Fault]:

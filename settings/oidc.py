@@ -1,17 +1,15 @@
 """Sign-in at an OpenID Connect provider."""
 
-import re
-from typing import Annotated, Self
+from collections.abc import Iterator
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, SecretStr
 
-from open_webui_edge.settings.values import FieldError, Host, HttpsUrl, Settings, is_ip_address
+from open_webui_edge.settings.faults import Fault
+from open_webui_edge.settings.values import Host, HttpsUrl, Settings, is_ip_address, is_one_line, matching, require
 
 _DISCOVERY = "/.well-known/openid-configuration"
-# RFC 6749 section 3.3 (scope-token) and appendix A.1 and A.2 (client-id, client-secret): visible ASCII.
-_SCOPE = re.compile(r"[!#-\[\]-~]{1,128}")
-_CLIENT = re.compile(r"[ -~]{1,512}")
 _NAME_MAX = 64
 _OPENID = "openid"
 
@@ -47,52 +45,32 @@ def _issuer(value: str) -> str:
     return value
 
 
-def _scope(value: str) -> str:
-    if not _SCOPE.fullmatch(value):
-        raise ValueError("is not a scope; write one word per scope, such as email")
-    return value
+# RFC 6749 section 3.3 (scope-token) and appendix A.1 and A.2 (client-id, client-secret): visible ASCII.
+_SCOPE = matching(r"[!#-\[\]-~]{1,128}", "is not a scope; write one word per scope, such as email")
+_CLIENT_ID = matching(
+    "[!-~]([ -~]{0,510}[!-~])?", "is not a client ID; copy it from the provider, without spaces around it"
+)
+_CLIENT_SECRET = matching(
+    "[!-~]([ -~]{0,510}[!-~])?",
+    "is not a client secret; copy it from the provider, one line without spaces around it",
+)
+_CLAIM = require(is_one_line, "is not a claim; write its name, with dots if it is nested: realm_access.roles")
+_ROLE = require(
+    lambda name: is_one_line(name) and "," not in name,
+    "is not a role; copy its name from the provider: no comma, no spaces around it",
+)
+_MAIL_DOMAIN = require(
+    lambda host: not is_ip_address(host),
+    "is an IP address; write the part of an e-mail address after the @, such as example.com",
+)
+_DISPLAY_NAME = require(
+    lambda name: 1 <= len(name) <= _NAME_MAX and name.isprintable(),
+    f"is not a valid name; write 1 to {_NAME_MAX} printable characters",
+)
 
-
-def _client_id(value: str) -> str:
-    if not _CLIENT.fullmatch(value) or value != value.strip():
-        raise ValueError("is not a client ID; copy it from the provider, without spaces around it")
-    return value
-
-
-def _client_secret(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not _CLIENT.fullmatch(text) or text != text.strip():
-        raise ValueError("is not a client secret; copy it from the provider, one line without spaces around it")
-    return value
-
-
-def _label(value: str) -> str:
-    if not 1 <= len(value) <= _NAME_MAX or not value.isprintable():
-        raise ValueError(f"is not a valid name; write 1 to {_NAME_MAX} printable characters")
-    return value
-
-
-def _role(value: str) -> str:
-    if not value.isprintable() or value != value.strip() or not value or "," in value:
-        raise ValueError("is not a role; copy its name from the provider: no comma, no spaces around it")
-    return value
-
-
-def _claim(value: str) -> str:
-    if not value.isprintable() or value != value.strip() or not value:
-        raise ValueError("is not a claim; write its name, with dots if it is nested: realm_access.roles")
-    return value
-
-
-def _mail_domain(value: str) -> str:
-    if is_ip_address(value):
-        raise ValueError("is an IP address; write the part of an e-mail address after the @, such as example.com")
-    return value
-
-
-Claim = Annotated[str, AfterValidator(_claim)]
-Role = Annotated[str, AfterValidator(_role)]
-MailDomain = Annotated[Host, AfterValidator(_mail_domain), WithJsonSchema({"type": "string", "format": "hostname"})]
+DisplayName = Annotated[str, _DISPLAY_NAME]
+Claim = Annotated[str, _CLAIM]
+Role = Annotated[str, _ROLE]
 
 
 class RoleSettings(Settings):
@@ -126,16 +104,16 @@ class OidcSettings(Settings):
     """Issuer URL of the provider, such as https://auth.example.com/realms/staff. Browsers and the application must both
     reach it under this URL."""
 
-    client_id: Annotated[str, AfterValidator(_client_id)]
+    client_id: Annotated[str, _CLIENT_ID]
     """Client ID of this application at the provider."""
 
-    client_secret: Annotated[SecretStr, AfterValidator(_client_secret)]
+    client_secret: Annotated[SecretStr, _CLIENT_SECRET]
     """Client secret, encrypted: `pulumi config set --path --secret open_webui.oidc.client_secret`."""
 
-    name: Annotated[str, AfterValidator(_label)] = "SSO"
+    name: DisplayName = "SSO"
     """Name of the provider on the sign-in button: Continue with …."""
 
-    scopes: tuple[Annotated[str, AfterValidator(_scope)], ...] = (_OPENID, "email", "profile")
+    scopes: tuple[Annotated[str, _SCOPE], ...] = (_OPENID, "email", "profile")
     """Scopes that the application requests; `openid` must be among them."""
 
     allow_signup: bool = True
@@ -146,7 +124,7 @@ class OidcSettings(Settings):
     """Sign a user in to the existing account with the same e-mail address. Enable it only if the provider verifies
     e-mail addresses."""
 
-    allowed_domains: Annotated[tuple[MailDomain, ...], Field(max_length=256)] = ()
+    allowed_domains: Annotated[tuple[Annotated[Host, _MAIL_DOMAIN], ...], Field(max_length=256)] = ()
     """E-mail domains whose users may sign in. Default: all."""
 
     roles: RoleSettings | None = None
@@ -158,15 +136,6 @@ class OidcSettings(Settings):
     only: bool = False
     """Disable sign-in with a password: the form is hidden, and the API refuses passwords."""
 
-    @model_validator(mode="after")
-    def _asks_for_openid(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
         if _OPENID not in self.scopes:
-            raise FieldError(
-                "scopes", f"{', '.join(self.scopes)} lacks {_OPENID}, which OpenID Connect requires; add it"
-            )
-        return self
-
-    @property
-    def allows_admin_login(self) -> bool:
-        """Whether a user of this provider can be an administrator."""
-        return self.merge_by_email or (self.roles is not None and bool(self.roles.admin))
+            yield Fault("scopes", f"{', '.join(self.scopes)} lacks {_OPENID}, which OpenID Connect requires; add it")

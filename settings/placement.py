@@ -64,6 +64,9 @@ def placement_of(settings: Topics) -> Placement:
     listen, proxy, aws = settings.site.listen, settings.proxy, settings.platform.aws
     load_balancer = LoadBalancerKind.NONE if aws is None else aws.load_balancer.kind
     idle_timeout = _idle_timeout(proxy, load_balancer)
+    keepalive = proxy.timeouts.keepalive
+    if load_balancer is LoadBalancerKind.ALB and idle_timeout is not None:
+        keepalive = max(keepalive, idle_timeout + _KEEPALIVE_MARGIN)
     own = () if aws is None or load_balancer is LoadBalancerKind.NONE else (aws.vpc.cidr,)
     return Placement(
         listen_address=listen.address,
@@ -78,7 +81,7 @@ def placement_of(settings: Topics) -> Placement:
         proxy_protocol=proxy.proxy_protocol or load_balancer is LoadBalancerKind.NLB,
         http3=proxy.http3,
         redirect_status=308 if load_balancer is LoadBalancerKind.NONE else 301,
-        keepalive=_keepalive(proxy, load_balancer, idle_timeout),
+        keepalive=keepalive,
         idle_timeout=idle_timeout,
     )
 
@@ -110,30 +113,24 @@ _THE_HOST = "host.docker.internal"
 
 
 def _urls(settings: Topics) -> Iterator[str]:
-    data, models, proxy = settings.data, settings.models, settings.proxy
-    for service in (data.postgres, data.redis):
-        if service.url is not None:
-            yield service.url.get_secret_value()
-    yield from (provider.url for provider in models.providers or ())
-    if models.ollama.mode is OllamaMode.URL:
-        yield models.ollama.url
-    yield from (location.url for location in proxy.locations.values() if location.url is not None)
-    if proxy.authentication.external is not None:
-        yield proxy.authentication.external.url
+    data, models, proxy, storage = settings.data, settings.models, settings.proxy, settings.backup.repository.s3
+    urls = [
+        *(service.url.get_secret_value() for service in (data.postgres, data.redis) if service.url is not None),
+        *(provider.url for provider in models.providers or ()),
+        models.ollama.url if models.ollama.mode is OllamaMode.URL else None,
+        *(location.url for location in proxy.locations.values()),
+        proxy.authentication.external and proxy.authentication.external.url,
+        storage and storage.endpoint,
+        settings.images.registry and f"https://{settings.images.registry}",
+        settings.open_webui.oidc and settings.open_webui.oidc.issuer,
+        # Such as a search engine or an object store.
+        *settings.open_webui.environment.values(),
+    ]
     if settings.certificate.mode is CertificateMode.LETS_ENCRYPT:
         acme = settings.certificate.lets_encrypt
-        yield from (acme.directory_in_use, acme.directory_for_dry_runs)
-        yield from (issuer.directory for issuer in acme.issuers)
-        if acme.route53 is not None and acme.route53.endpoint is not None:
-            yield acme.route53.endpoint
-    if settings.backup.repository.s3 is not None and settings.backup.repository.s3.endpoint is not None:
-        yield settings.backup.repository.s3.endpoint
-    if settings.images.registry is not None:
-        yield f"https://{settings.images.registry}"
-    if settings.open_webui.oidc is not None:
-        yield settings.open_webui.oidc.issuer
-    # Such as a search engine or an object store.
-    yield from settings.open_webui.environment.values()
+        urls += [acme.directory_in_use, acme.directory_for_dry_runs, *(issuer.directory for issuer in acme.issuers)]
+        urls.append(acme.route53 and acme.route53.endpoint)
+    return (url for url in urls if url)
 
 
 def _port(url: str) -> int | None:
@@ -157,9 +154,3 @@ def _idle_timeout(proxy: ProxySettings, load_balancer: LoadBalancerKind) -> time
     # Whole seconds, none lost.
     longest = max(_IDLE_TIMEOUT_MIN, *waits)
     return timedelta(seconds=-(-longest // timedelta(seconds=1)))
-
-
-def _keepalive(proxy: ProxySettings, load_balancer: LoadBalancerKind, idle_timeout: timedelta | None) -> timedelta:
-    if load_balancer is LoadBalancerKind.ALB and idle_timeout is not None:
-        return max(proxy.timeouts.keepalive, idle_timeout + _KEEPALIVE_MARGIN)
-    return proxy.timeouts.keepalive

@@ -2,18 +2,16 @@
 
 import base64
 import re
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator
 
 from open_webui_edge.settings.aws import AwsSettings
-from open_webui_edge.settings.values import FieldError, LeakedSecretError, Settings
+from open_webui_edge.settings.faults import Fault, LeakedSecretError
+from open_webui_edge.settings.values import Settings, matching
 
-# Nothing that ssh could take for an option.
-_ENGINE = re.compile(
-    r"unix:///[A-Za-z0-9._/-]+|ssh://([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(:\d{1,5})?"
-)
 _HOST_KEY = re.compile(
     r"(ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)|ssh-rsa) ([A-Za-z0-9+/]+={0,2})(?: [ -~]*)?", re.ASCII
 )
@@ -26,10 +24,11 @@ class PlatformKind(StrEnum):
     AWS_VM = "aws-vm"
 
 
-def _engine(value: str) -> str:
-    if not _ENGINE.fullmatch(value):
-        raise ValueError("is not a Docker host; write unix:///path/of/socket or ssh://user@host")
-    return value
+# Nothing that ssh could take for an option.
+_ENGINE = matching(
+    r"unix:///[A-Za-z0-9._/-]+|ssh://([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(:\d{1,5})?",
+    "is not a Docker host; write unix:///path/of/socket or ssh://user@host",
+)
 
 
 def _host_key(value: str) -> str:
@@ -58,7 +57,7 @@ def _says_its_kind(kind: str, encoded: str) -> bool:
 class DockerSettings(Settings):
     """A Docker engine."""
 
-    host: Annotated[str, AfterValidator(_engine)] | None = None
+    host: Annotated[str, _ENGINE] | None = None
     """Address of the Docker engine: unix:///path/of/socket, or ssh://user@host. Default: the engine that `docker` on
     this machine uses (DOCKER_HOST, else /var/run/docker.sock)."""
 
@@ -66,14 +65,10 @@ class DockerSettings(Settings):
     """Public SSH host key of an ssh:// host, such as ssh-ed25519 AAAA…; a connection to a host with another key is
     refused. Default: the key in your known_hosts."""
 
-    @model_validator(mode="after")
-    def _a_key_belongs_to_a_host(self) -> Self:
-        if self.host_key is not None and not (self.host or "").startswith("ssh://"):
-            where = "missing" if self.host is None else self.host
-            raise FieldError(
-                "host_key", f"is set, but host is {where}; remove host_key or write host: ssh://user@address"
-            )
-        return self
+    def _faults(self) -> Iterator[Fault]:
+        host = self.host or "missing"
+        if self.host_key is not None and not host.startswith("ssh://"):
+            yield Fault("host_key", f"is set, but host is {host}; remove host_key or write host: ssh://user@address")
 
 
 class PlatformSettings(Settings):
@@ -89,15 +84,12 @@ class PlatformSettings(Settings):
     aws: AwsSettings | None = None
     """AWS resources to create, with kind aws-vm."""
 
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
         if self.kind is PlatformKind.DOCKER and self.aws is not None:
-            raise FieldError("aws", "is set, but kind is docker; remove aws or write kind: aws-vm")
-        if self.kind is PlatformKind.AWS_VM:
-            if "docker" in self.model_fields_set:
-                raise FieldError("docker", "is set, but kind is aws-vm; remove docker or write kind: docker")
-            if self.aws is None:
-                raise FieldError(
-                    "aws", "is missing, but kind is aws-vm; add region and instance.ssh_from, or write kind: docker"
-                )
-        return self
+            yield Fault("aws", "is set, but kind is docker; remove aws or write kind: aws-vm")
+        if self.kind is PlatformKind.AWS_VM and "docker" in self.model_fields_set:
+            yield Fault("docker", "is set, but kind is aws-vm; remove docker or write kind: docker")
+        if self.kind is PlatformKind.AWS_VM and self.aws is None:
+            yield Fault(
+                "aws", "is missing, but kind is aws-vm; add region and instance.ssh_from, or write kind: docker"
+            )

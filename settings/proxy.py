@@ -1,17 +1,18 @@
 """How the reverse proxy handles connections, requests and responses."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
+from open_webui_edge.settings.faults import Fault
 from open_webui_edge.settings.values import (
     HEADER_VALUE_MAX,
     Bytes,
     CertificatesPem,
     Duration,
-    FieldError,
     HeaderName,
     HeaderValue,
     Network,
@@ -21,10 +22,9 @@ from open_webui_edge.settings.values import (
     RequestPath,
     ServiceUrl,
     Settings,
-    between_bytes,
-    between_durations,
+    between,
     header_value_length,
-    raise_all,
+    require,
 )
 
 
@@ -38,37 +38,31 @@ class TlsProfile(StrEnum):
 class TimeoutSettings(Settings):
     """Time-outs of the proxy. A change is a graceful reload: nothing in flight is cut."""
 
-    connect: Annotated[Duration, between_durations("1s", "75s")] = timedelta(seconds=5)
+    connect: Annotated[Duration, between("1s", "75s")] = timedelta(seconds=5)
     """Connect timeout to Open WebUI, at most 75s (where the kernel gives up)."""
 
-    read: Annotated[Duration, between_durations("10s", "24h")] = timedelta(minutes=30)
+    read: Annotated[Duration, between("10s", "24h")] = timedelta(minutes=30)
     """Read timeout of Open WebUI: maximum silence before the next byte of a response. A model may think for minutes
     while the API sends nothing."""
 
-    send: Annotated[Duration, between_durations("10s", "24h")] = timedelta(minutes=5)
+    send: Annotated[Duration, between("10s", "24h")] = timedelta(minutes=5)
     """Send timeout to Open WebUI: maximum wait until it takes the next bytes of an upload."""
 
-    client_header: Annotated[Duration, between_durations("5s", "1h")] = timedelta(minutes=1)
+    client_header: Annotated[Duration, between("5s", "1h")] = timedelta(minutes=1)
     """Maximum time for a client to send all headers of a request."""
 
-    client_body: Annotated[Duration, between_durations("5s", "1h")] = timedelta(minutes=1)
+    client_body: Annotated[Duration, between("5s", "1h")] = timedelta(minutes=1)
     """Maximum time between two reads of a request body from the client."""
 
-    client_send: Annotated[Duration, between_durations("5s", "1h")] = timedelta(minutes=1)
+    client_send: Annotated[Duration, between("5s", "1h")] = timedelta(minutes=1)
     """Maximum time between two writes of a response to the client."""
 
-    keepalive: Annotated[Duration, between_durations("5s", "1h")] = timedelta(seconds=75)
+    keepalive: Annotated[Duration, between("5s", "1h")] = timedelta(seconds=75)
     """Maximum time that an idle client connection stays open for the next request."""
 
-    shutdown: Annotated[Duration, between_durations("1m", "7d")] = timedelta(hours=12)
+    shutdown: Annotated[Duration, between("1m", "7d")] = timedelta(hours=12)
     """Maximum time that connections of an earlier configuration, above all WebSockets, stay open after a reload. Then
     they are closed, and the browser reconnects."""
-
-
-def _whole_mebibytes(value: int) -> int:
-    if value % (1 << 20):
-        raise ValueError("is not a whole number of MiB; write one such as 100MiB")
-    return value
 
 
 class SignInLimitSettings(Settings):
@@ -82,17 +76,20 @@ class SignInLimitSettings(Settings):
     """Maximum attempts in a burst beyond that rate."""
 
 
+_WHOLE_MEBIBYTES = require(lambda size: size % (1 << 20) == 0, "is not a whole number of MiB; write one such as 100MiB")
+
+
 class LimitSettings(Settings):
     """Limits on what a request may consume."""
 
-    max_upload: Annotated[Bytes, between_bytes("1MiB", "100GiB"), AfterValidator(_whole_mebibytes)] = 1 << 30
+    max_upload: Annotated[Bytes, between("1MiB", "100GiB"), _WHOLE_MEBIBYTES] = 1 << 30
     """Largest file that a person may upload, in whole MiB; the proxy and Open WebUI refuse more."""
 
-    request_header: Annotated[Bytes, between_bytes("8KiB", "128KiB")] = 32 << 10
+    request_header: Annotated[Bytes, between("8KiB", "128KiB")] = 32 << 10
     """Largest single header line of a request; a request may have four such lines. Tokens of an identity provider in
     cookies exceed Nginx's default of 8KiB."""
 
-    answer_header: Annotated[Bytes, between_bytes("8KiB", "128KiB")] = 16 << 10
+    answer_header: Annotated[Bytes, between("8KiB", "128KiB")] = 16 << 10
     """Maximum size of all headers of a response. The cookies of a sign-in exceed Nginx's default of 4KiB."""
 
     connections_per_client: Annotated[int, Field(ge=10, le=65_535)] = 500
@@ -110,7 +107,7 @@ class WebSocketSettings(Settings):
     """Let browsers use a WebSocket to Open WebUI. Set false if a proxy in front blocks WebSockets: browsers then use
     long polling, with a sticky session per replica."""
 
-    idle_timeout: Annotated[Duration, between_durations("30s", "24h")] = timedelta(hours=1)
+    idle_timeout: Annotated[Duration, between("30s", "24h")] = timedelta(hours=1)
     """Idle timeout of WebSockets: close one after this long without traffic. Open WebUI's clients send something every
     25 seconds."""
 
@@ -121,7 +118,7 @@ class CacheSettings(Settings):
     enabled: bool = True
     """Enable the static-asset cache."""
 
-    max_size: Annotated[Bytes, between_bytes("64MiB", "1024GiB")] = 1 << 30
+    max_size: Annotated[Bytes, between("64MiB", "1024GiB")] = 1 << 30
     """Maximum size of the cache on disk. The frontend of one release takes about 60 MiB, in three encodings."""
 
 
@@ -148,7 +145,7 @@ class HstsSettings(Settings):
     """Send Strict-Transport-Security. Default: true for a publicly trusted certificate, false for a self-signed one.
     With a self-signed one it would lock users out of the browser after a rotation of the certificate authority (CA)."""
 
-    max_age: Annotated[Duration, between_durations("5m", "730d")] = timedelta(days=365)
+    max_age: Annotated[Duration, between("5m", "730d")] = timedelta(days=365)
     """Time that a browser remembers to use HTTPS only."""
 
     include_subdomains: bool = False
@@ -158,14 +155,12 @@ class HstsSettings(Settings):
     """Consent to inclusion in the browsers' preload list (https://hstspreload.org). Removal from that list takes
     months."""
 
-    @model_validator(mode="after")
-    def _the_list_has_conditions(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
         if self.preload and not (self.include_subdomains and self.max_age >= timedelta(days=365)):
-            raise FieldError(
+            yield Fault(
                 "preload",
                 "requires include_subdomains: true and a max_age of at least 365d; set both, or remove preload",
             )
-        return self
 
 
 class ContentSecurityPolicyMode(StrEnum):
@@ -197,11 +192,9 @@ class ContentSecurityPolicySettings(Settings):
     policy: HeaderValue = _POLICY
     """Value of Content-Security-Policy, without frame-ancestors."""
 
-    @model_validator(mode="after")
-    def _one_owner(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
         if "frame-ancestors" in self.policy.lower():
-            raise FieldError("policy", "contains frame-ancestors, which follows from proxy.embedding; remove it")
-        return self
+            yield Fault("policy", "contains frame-ancestors, which follows from proxy.embedding; remove it")
 
 
 class ReferrerPolicy(StrEnum):
@@ -310,7 +303,7 @@ class ExternalAuthenticatorSettings(Settings):
     """URL of the authenticator as the proxy's container reaches it, such as
     http://authelia:9091/api/authz/auth-request."""
 
-    timeout: Annotated[Duration, between_durations("1s", "1m")] = timedelta(seconds=10)
+    timeout: Annotated[Duration, between("1s", "1m")] = timedelta(seconds=10)
     """Connect timeout and read timeout of the authenticator. If it does not respond, the request gets a 503."""
 
     sign_in_url: PageUrl | None = None
@@ -321,14 +314,12 @@ class ExternalAuthenticatorSettings(Settings):
     """Request headers for Open WebUI, taken from the authenticator's response: Open WebUI's header
     (WEBUI_AUTH_TRUSTED_EMAIL_HEADER, …) -> the response header, such as X-User-Email: Remote-Email. Default: none."""
 
-    @model_validator(mode="after")
-    def _each_header_once(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
         seen: set[str] = set()
         for name in self.identity:
             if name.lower() in seen:
-                raise FieldError("identity", f"lists {name} twice, in different case; write it once")
+                yield Fault("identity", f"lists {name} twice, in different case; write it once")
             seen.add(name.lower())
-        return self
 
 
 class AuthenticationSettings(Settings):
@@ -344,18 +335,14 @@ class AuthenticationSettings(Settings):
     external: ExternalAuthenticatorSettings | None = None
     """The external authenticator, with mode external."""
 
-    @model_validator(mode="after")
-    def _one_mode(self) -> Self:
-        blocks = {
-            AuthenticationMode.CLIENT_CERTIFICATES: ("client_certificates", self.client_certificates),
-            AuthenticationMode.EXTERNAL: ("external", self.external),
-        }
-        for mode, (name, block) in blocks.items():
+    def _faults(self) -> Iterator[Fault]:
+        for mode in (AuthenticationMode.CLIENT_CERTIFICATES, AuthenticationMode.EXTERNAL):
+            name = mode.replace("-", "_")
+            block = getattr(self, name)
             if mode is self.mode and block is None:
-                raise FieldError(name, f"is missing, but mode is {mode}; add it, or write mode: none")
+                yield Fault(name, f"is missing, but mode is {mode}; add it, or write mode: none")
             if mode is not self.mode and block is not None:
-                raise FieldError(name, f"is set, but mode is {self.mode}; remove {name} or write mode: {mode}")
-        return self
+                yield Fault(name, f"is set, but mode is {self.mode}; remove {name} or write mode: {mode}")
 
 
 class LocationSettings(Settings):
@@ -374,22 +361,15 @@ class LocationSettings(Settings):
     allowed_from: tuple[Network, ...] = ()
     """Addresses and networks that may request this path. Default: all."""
 
-    max_upload: Annotated[Bytes, between_bytes("1KiB", "100GiB")] = 1 << 20
+    max_upload: Annotated[Bytes, between("1KiB", "100GiB")] = 1 << 20
     """Largest body of a request."""
 
-    @model_validator(mode="after")
-    def _a_request_has_its_own_query(self) -> Self:
-        if self.url is not None and "?" in self.url:
-            raise FieldError("url", "contains a query, but each request has its own; remove ? and the text after it")
-        return self
-
-    @model_validator(mode="after")
-    def _closed_is_closed(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
         if self.url is None:
-            needless = "is set, but url is not; add url, or remove it"
-            written = (name for name in type(self).model_fields if name in self.model_fields_set and name != "url")
-            raise_all(FieldError(name, needless) for name in written)
-        return self
+            needless = [name for name in type(self).model_fields if name in self.model_fields_set and name != "url"]
+            yield from (Fault(name, "is set, but url is not; add url, or remove it") for name in needless)
+        elif "?" in self.url:
+            yield Fault("url", "contains a query, but each request has its own; remove ? and the text after it")
 
 
 FRONTEND_PATHS = ("/static/", "/assets/", "/audio/", "/pyodide/", "/wasm/", "/sql.js/")
@@ -478,43 +458,32 @@ class ProxySettings(Settings):
     maintenance: bool = False
     """Serve a maintenance page for every request; the page reloads itself, and Open WebUI runs on."""
 
-    memory: Annotated[Bytes, between_bytes("64MiB", "64GiB")] = 512 << 20
+    memory: Annotated[Bytes, between("64MiB", "64GiB")] = 512 << 20
     """Memory limit of the proxy's container. After a reload, old workers run until their connections end and take a few
     MiB per worker and CPU core."""
 
-    @model_validator(mode="after")
-    def _who_says_where_a_client_is(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
         if self.proxy_protocol and not self.trusted_proxies:
-            raise FieldError(
+            yield Fault(
                 "proxy_protocol",
                 "is true, but trusted_proxies is empty, so every client would have the load balancer's address; add its"
                 " networks there",
             )
         if self.proxy_protocol and self.http3:
-            raise FieldError(
-                "http3", "and proxy_protocol are both true, but HTTP/3 has no PROXY protocol; set one to false"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _a_policy_fits_into_its_header(self) -> Self:
+            yield Fault("http3", "and proxy_protocol are both true, but HTTP/3 has no PROXY protocol; set one to false")
         policy = self.headers.content_security_policy
         enforced = policy.policy if policy.mode is ContentSecurityPolicyMode.ENFORCE else ""
         words = [f"{enforced.rstrip('; ')}; frame-ancestors 'self'", *self.embedding.allowed_origins]
         length = header_value_length(" ".join(words))
         if length > HEADER_VALUE_MAX:
-            raise FieldError(
+            yield Fault(
                 "embedding.allowed_origins",
                 f"makes a Content-Security-Policy of {length} characters, but at most {HEADER_VALUE_MAX} are allowed;"
                 " remove origins, or shorten headers.content_security_policy.policy",
             )
-        return self
-
-    @model_validator(mode="after")
-    def _locations_leave_open_webui_whole(self) -> Self:
-        reasons = {path: _why_not(path, location) for path, location in self.locations.items()}
-        raise_all(FieldError(f"locations.{path}", why) for path, why in reasons.items() if why is not None)
-        return self
+        for path, location in self.locations.items():
+            if (why := _why_not(path, location)) is not None:
+                yield Fault(f"locations.{path}", why)
 
 
 def _why_not(path: str, location: LocationSettings) -> str | None:

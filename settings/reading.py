@@ -1,7 +1,7 @@
 """From a stack's configuration, as Pulumi has it, to settings or to a list of faults."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import cast
 
 from pydantic import SecretStr, ValidationError
@@ -33,28 +33,26 @@ def read_settings(
         SettingsError: with every fault that can be seen from the settings alone.
 
     """
-    faults: list[Fault] = []
     secret_topics = {key.partition(":")[2] for key in secret_keys}
     tree: dict[str, object] = {}
     for key, text in sorted(config.items()):
         namespace, _, name = key.partition(":")
-        if namespace != PROJECT:
-            continue
-        try:
-            tree[name] = json.loads(text)
-        except ValueError:
-            tree[name] = text
+        if namespace == PROJECT:
+            try:
+                tree[name] = json.loads(text)
+            except ValueError:
+                tree[name] = text
     try:
         settings = StackSettings.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         raise SettingsError(source, faults_of(error, StackSettings, secret_topics)) from None
     encrypted = secret_topics if encrypted_paths is None else encrypted_paths
-    faults.extend(
+    faults = [
         Fault(path, "is not encrypted in the stack file; encrypt it: pulumi config set --path --secret "
               f"'{PROJECT}:{path}' (and replace it if it is in use)")
         for path in _secrets_in(settings)
         if not any(path == prefix or path.startswith((f"{prefix}.", f"{prefix}[")) for prefix in encrypted)
-    )  # fmt: skip
+    ]  # fmt: skip
     if faults:
         raise SettingsError(source, faults)
     return settings
@@ -76,15 +74,12 @@ def encrypted_paths(document: object, path: str = "") -> set[str]:
     return paths
 
 
-def _secrets_in(value: object, path: str = "") -> list[str]:
+def _secrets_in(value: object, path: str = "") -> Iterator[str]:
     if isinstance(value, SecretStr):
-        return [path]
-    if isinstance(value, Settings):
-        return [
-            paths
-            for name in type(value).model_fields
-            for paths in _secrets_in(getattr(value, name), f"{path}.{name}" if path else name)
-        ]
-    if isinstance(value, tuple):
-        return [paths for index, item in enumerate(value) for paths in _secrets_in(item, f"{path}[{index}]")]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] - a tuple of settings
-    return []
+        yield path
+    elif isinstance(value, Settings):
+        for name in type(value).model_fields:
+            yield from _secrets_in(getattr(value, name), f"{path}.{name}".removeprefix("."))
+    elif isinstance(value, tuple):
+        for index, item in enumerate(cast("tuple[object, ...]", value)):
+            yield from _secrets_in(item, f"{path}[{index}]")

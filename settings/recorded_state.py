@@ -42,11 +42,10 @@ def former_names(stack: str, resources: Iterable[tuple[str, Mapping[str, Any]]])
     makers: set[str] = set()
     for urn, outputs in resources:
         type_, _, name = urn.rpartition("::")
-        if not holds_data(type_.rpartition("::")[2].rpartition("$")[2], name, outputs):
-            continue
-        marks = _labels(outputs) or outputs.get("tags") or {}
-        if isinstance(maker := marks.get("stack"), str) and maker != stack:
-            makers.add(maker)
+        if holds_data(type_.rpartition("::")[2].rpartition("$")[2], name, outputs):
+            marks = _labels(outputs) or outputs.get("tags") or {}
+            if isinstance(maker := marks.get("stack"), str) and maker != stack:
+                makers.add(maker)
     return sorted(makers)
 
 

@@ -1,10 +1,11 @@
 """Names, address and ports of the site."""
 
-from typing import Self
+from collections.abc import Iterator
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from open_webui_edge.settings.values import FieldError, Host, Ipv4Address, Port, Settings
+from open_webui_edge.settings.faults import Fault
+from open_webui_edge.settings.values import Host, Ipv4Address, Port, Settings
 
 _LOCAL_DOMAIN = "localhost"
 
@@ -51,18 +52,13 @@ class SiteSettings(Settings):
     listen: ListenSettings = ListenSettings()
     """Address and ports that the proxy listens on. With platform.kind aws-vm: all addresses, ports 80 and 443."""
 
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        names = [self.domain, *self.aliases]
-        for name in self.aliases:
-            if names.count(name) > 1:
-                raise FieldError("aliases", f"{name} is listed twice; write each name once, without the domain")
+    def _faults(self) -> Iterator[Fault]:
+        for name in dict.fromkeys(self.aliases):
+            if self.hosts.count(name) > 1:
+                yield Fault("aliases", f"{name} is listed twice; write each name once, without the domain")
         if self.listen.http_port == self.listen.https_port:
-            raise FieldError(
-                "listen",
-                f"http_port and https_port are both {self.listen.http_port}; choose two different ports",
-            )
-        return self
+            port = self.listen.http_port
+            yield Fault("listen", f"http_port and https_port are both {port}; choose two different ports")
 
     @property
     def hosts(self) -> tuple[str, ...]:

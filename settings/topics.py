@@ -1,13 +1,15 @@
 """The settings by topic; stack.py adds the rules between topics."""
 
-from typing import Annotated, Self
+from collections.abc import Iterator
+from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field
 
 from open_webui_edge.settings.backup import BackupSettings
 from open_webui_edge.settings.certificate import CertificateSettings
 from open_webui_edge.settings.data import DataSettings
 from open_webui_edge.settings.dns import DnsSettings
+from open_webui_edge.settings.faults import Fault
 from open_webui_edge.settings.images import ImageSource
 from open_webui_edge.settings.models import ModelSettings
 from open_webui_edge.settings.monitoring import MonitoringSettings
@@ -15,14 +17,12 @@ from open_webui_edge.settings.open_webui import OpenWebUISettings
 from open_webui_edge.settings.platform import PlatformSettings
 from open_webui_edge.settings.proxy import ProxySettings
 from open_webui_edge.settings.site import SiteSettings
-from open_webui_edge.settings.values import Settings
+from open_webui_edge.settings.values import Settings, matching
 
-
-def _registry(value: str) -> str:
-    allowed = set("abcdefghijklmnopqrstuvwxyz0123456789.-_:/")
-    if not value or not set(value) <= allowed or "//" in value or value[0] in "/:.-" or value[-1] in "/:.-":
-        raise ValueError("is not a registry; write a host and, where needed, a port and a path, without scheme or tag")
-    return value
+_REGISTRY = matching(
+    "(?!.*//)[a-z0-9_]([a-z0-9._:/-]*[a-z0-9_])?",
+    "is not a registry; write a host and, where needed, a port and a path, without scheme or tag",
+)
 
 
 class ImageSettings(Settings):
@@ -32,15 +32,13 @@ class ImageSettings(Settings):
     """Selects the images. pulled: the official images; built: images built on this machine from distribution packages.
     `make up` records which one works, and stays with it."""
 
-    registry: Annotated[str, AfterValidator(_registry)] | None = None
+    registry: Annotated[str, _REGISTRY] | None = None
     """Mirror that has the official images under their own paths, such as registry.example.com/mirror. Default: each
     image's own registry."""
 
-    @model_validator(mode="after")
-    def _a_registry_is_pulled_from(self) -> Self:
+    def _faults(self) -> Iterator[Fault]:
         if self.registry is not None and self.source is ImageSource.BUILT:
-            raise ValueError("registry is set, but source is built; remove registry or write source: pulled")
-        return self
+            yield Fault("", "registry is set, but source is built; remove registry or write source: pulled")
 
 
 class Topics(Settings):
@@ -83,9 +81,8 @@ class Topics(Settings):
     def origins(self) -> tuple[str, ...]:
         """Origins of pages that may talk to the application: the site's own names, and those that `cors` adds."""
         # A dictionary: each once, in this order.
-        return tuple(
-            dict.fromkeys([*(self.site.origin(host) for host in self.site.hosts), *self.proxy.cors.allowed_origins])
-        )
+        own = map(self.site.origin, self.site.hosts)
+        return tuple(dict.fromkeys([*own, *self.proxy.cors.allowed_origins]))
 
     @property
     def certificate_names(self) -> tuple[str, ...]:

@@ -7,70 +7,53 @@ environment or a certificate is safe there because of its kind, so that nothing 
 import base64
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    WithJsonSchema,
+    model_validator,
+)
+
+from open_webui_edge.settings.faults import Fault, FaultGroup, LeakedSecretError
 
 # Nine digits: more is no duration, and no number that every machine can hold.
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)", re.ASCII)
-_DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+# The largest first.
+_DURATION_UNITS = {
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+    "ms": timedelta(milliseconds=1),
+}
 _BYTES = re.compile(r"(\d{1,9}) ?(KiB|MiB|GiB)", re.ASCII)
-_BYTES_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_BYTES_UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
 # RFC 1123 section 2.1 (letters, digits, hyphens, 63 octets a label) and RFC 1035 section 3.1 (255 on the wire).
 _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _HOST_NAME_LENGTH = 253
-# RFC 5321 leaves more room; this is what Open WebUI's own form and every provider accept.
-_EMAIL = re.compile(r"[A-Za-z0-9.!#%&*+/=?^_|~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _PEM_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----\s*")
 _URL_TOKEN = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!&()*+,=%-]+")
 # A container's name may have underscores, which no host's has.
 _SERVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
-_PORT_MAX = 65535
 _PATH_MAX = 512
+_REGION = r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}"
 _LIMITED_BROADCAST = ipaddress.ip_network("255.255.255.255")
-_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}")
-# RFC 9110 section 5.1, without what Nginx drops (underscores) and what no header in use has.
-_HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
 # What a policy header is made of: printable ASCII; Nginx would read a dollar as the beginning of a variable.
 _HEADER_VALUE = re.compile(r"[ -#%-~]+")
 HEADER_VALUE_MAX = 4000
 """Characters of a header's value as it is written for Nginx, which reads none of 4096 or more (NGX_CONF_BUFFER)."""
 # The same holds for a URL with what is added to it.
 _URL_MAX = 2048
-# RFC 3986 section 3.3, without what must be percent-encoded there and what Nginx reads as its own (; and $).
-_PATH = re.compile(r"/[A-Za-z0-9._~!&'()*+,=:@/-]*")
-
-
-class LeakedSecretError(ValueError):
-    """The value contains a secret in the wrong place: the message must not repeat it."""
-
-
-class FieldError(ValueError):
-    """An error of several settings together, at the key to fix."""
-
-    def __init__(self, key: str, message: str) -> None:
-        """Store the key, relative to the checked settings, and the message."""
-        super().__init__(message)
-        self.key = key
-
-
-class ErrorGroup(ValueError):  # noqa: N818 - named as ExceptionGroup is
-    """All errors of several settings together."""
-
-    def __init__(self, errors: Sequence[FieldError]) -> None:
-        """Keep each with its own key."""
-        super().__init__("; ".join(f"{error.key} {error}" for error in errors))
-        self.errors = tuple(errors)
-
-
-def raise_all(errors: Iterable[FieldError]) -> None:
-    """Raise all errors at once, if there are any."""
-    listed = list(errors)
-    if listed:
-        raise ErrorGroup(listed)
 
 
 class Settings(BaseModel):
@@ -84,6 +67,21 @@ class Settings(BaseModel):
         hide_input_in_errors=True,
     )
 
+    def _faults(self) -> Iterator[Fault]:
+        """Return what these settings, each valid by itself, may not say together; paths are relative to them."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        raise_all(self._faults())
+        return self
+
+
+def raise_all(faults: Iterable[Fault]) -> None:
+    """Raise all faults at once, if there are any."""
+    if listed := list(faults):
+        raise FaultGroup(listed)
+
 
 def parse_duration(value: object) -> timedelta:
     """Read a number and a unit (ms, s, m, h, d), such as 90s; raise ValueError for anything else."""
@@ -92,16 +90,14 @@ def parse_duration(value: object) -> timedelta:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("is not a duration; write a number and a unit, such as 90s or 1h")
-    return timedelta(seconds=int(match[1]) * _DURATION_UNITS[match[2]])
+    return int(match[1]) * _DURATION_UNITS[match[2]]
 
 
 def write_duration(value: timedelta) -> str:
     """Write a duration in its largest whole unit: 90s, 1h. Nginx reads it the same way."""
-    milliseconds = round(value.total_seconds() * 1000)
-    for unit, seconds in sorted(_DURATION_UNITS.items(), key=lambda item: -item[1]):
-        count, rest = divmod(milliseconds, round(seconds * 1000))
-        if rest == 0 and count:
-            return f"{count}{unit}"
+    for name, unit in _DURATION_UNITS.items():
+        if value and not value % unit:
+            return f"{value // unit}{name}"
     return "0s"
 
 
@@ -117,34 +113,34 @@ def parse_bytes(value: object) -> int:
 
 def write_bytes(value: int) -> str:
     """Write a size in its largest whole binary unit: 100MiB."""
-    for unit, size in sorted(_BYTES_UNITS.items(), key=lambda item: -item[1]):
-        if value % size == 0:
-            return f"{value // size}{unit}"
-    return f"{value}B"
+    return next(f"{value // unit}{name}" for name, unit in _BYTES_UNITS.items() if value % unit == 0)
 
 
-def between_durations(low: str, high: str) -> AfterValidator:
-    """Allow durations from `low` to `high`, both included."""
-    shortest, longest = parse_duration(low), parse_duration(high)
+def require(is_allowed: Callable[[Any], object], message: str, *, leaks: bool = False) -> AfterValidator:
+    """Allow the values for which `is_allowed` is true. It gets a secret as text.
 
-    def check(value: timedelta) -> timedelta:
-        if not shortest <= value <= longest:
-            raise ValueError(f"is out of range; allowed is {low} to {high}")
+    No message repeats a secret, nor a value that `leaks` one if it is not allowed.
+    """
+
+    def check(value: object) -> object:
+        secret = isinstance(value, SecretStr)
+        if not is_allowed(value.get_secret_value() if secret else value):
+            raise LeakedSecretError(message) if secret or leaks else ValueError(message)
         return value
 
     return AfterValidator(check)
 
 
-def between_bytes(low: str, high: str) -> AfterValidator:
-    """Allow sizes from `low` to `high`, both included."""
-    smallest, largest = parse_bytes(low), parse_bytes(high)
+def matching(pattern: str, message: str) -> AfterValidator:
+    """Allow text that matches all of `pattern`."""
+    return require(re.compile(pattern).fullmatch, message)
 
-    def check(value: int) -> int:
-        if not smallest <= value <= largest:
-            raise ValueError(f"is out of range; allowed is {low} to {high}")
-        return value
 
-    return AfterValidator(check)
+def between(low: str, high: str) -> AfterValidator:
+    """Allow durations, or sizes, from `low` to `high`, both included."""
+    parse = parse_bytes if low.endswith("B") else parse_duration
+    least, most = parse(low), parse(high)
+    return require(lambda value: least <= value <= most, f"is out of range; allowed is {low} to {high}")
 
 
 def _host_name(value: str) -> str:
@@ -181,9 +177,11 @@ def _ipv4_address(value: str) -> str:
         ) from None
 
 
-def _http_url(value: str) -> str:
+def _check_url(value: str, about_a_login: str, *, fragment: bool = False) -> None:
     if "@" in value:
-        raise LeakedSecretError("contains a user name or password; write the secret in api_key")
+        raise LeakedSecretError(f"contains a user name or password{about_a_login}")
+    if not fragment:
+        _without_fragment(value)
     if len(value) > _URL_MAX:
         raise ValueError(f"has {len(value)} characters, but at most {_URL_MAX} are allowed; shorten it")
     if not _URL_TOKEN.fullmatch(value):
@@ -195,7 +193,6 @@ def _http_url(value: str) -> str:
         raise ValueError("is not a URL; write one such as https://api.example.com/v1") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
         raise ValueError("is not an http or https URL; write one such as https://api.example.com/v1")
-    return value.rstrip("/")
 
 
 def _without_fragment(value: str) -> str:
@@ -204,19 +201,20 @@ def _without_fragment(value: str) -> str:
     return value
 
 
+def _http_url(value: str) -> str:
+    _check_url(value, "; write the secret in api_key", fragment=True)
+    return value.rstrip("/")
+
+
 def _https_url(value: str) -> str:
-    if "@" in value:
-        raise LeakedSecretError("contains a user name or password, which would never be sent; remove them")
-    _http_url(_without_fragment(value))
+    _check_url(value, ", which would never be sent; remove them")
     if urlsplit(value).scheme != "https":
         raise ValueError("is not an https URL, so its responses could be forged; write https://…")
     return value
 
 
 def _service_url(value: str) -> str:
-    if "@" in value:
-        raise LeakedSecretError("contains a user name or password, which Nginx would not send; remove them")
-    _http_url(_without_fragment(value))
+    _check_url(value, ", which Nginx would not send; remove them")
     parts = urlsplit(value)
     host = parts.hostname or ""
     address = is_ip_address(host)
@@ -225,12 +223,6 @@ def _service_url(value: str) -> str:
     if address and parts.scheme == "https":
         raise ValueError("is an https URL with an IP address, but Nginx verifies names only; write a name")
     return value
-
-
-def _email(value: str) -> str:
-    if not _EMAIL.fullmatch(value):
-        raise ValueError("is not an e-mail address; write one such as admin@example.com")
-    return value.lower()
 
 
 def _certificates_pem(value: str) -> str:
@@ -242,18 +234,14 @@ def _certificates_pem(value: str) -> str:
         # A path is repeated; what looks like PEM is long.
         raise (LeakedSecretError if "-----" in text else ValueError)(words)
     for block in _PEM_CERTIFICATE.finditer(text):
-        _check_der(block[1])
+        try:
+            der = base64.b64decode("".join(block[1].split()), validate=True)
+        except ValueError:
+            der = b""
+        # A certificate is a SEQUENCE (RFC 5280 section 4.1).
+        if not der.startswith(b"\x30"):
+            raise LeakedSecretError("contains a truncated or altered certificate; copy it again completely")
     return f"{text}\n"
-
-
-def _check_der(base64_text: str) -> None:
-    try:
-        der = base64.b64decode("".join(base64_text.split()), validate=True)
-    except ValueError:
-        der = b""
-    # A certificate is a SEQUENCE (RFC 5280 section 4.1).
-    if not der.startswith(b"\x30"):
-        raise LeakedSecretError("contains a truncated or altered certificate; copy it again completely")
 
 
 def _certificate_name(value: str) -> str:
@@ -313,12 +301,6 @@ def _serialized_origin(scheme: str, host: str, port: int | None) -> str:
     return f"{scheme}://{name}" + ("" if port is None else f":{port}")
 
 
-def _header_name(value: str) -> str:
-    if not _HEADER_NAME.fullmatch(value):
-        raise ValueError("is not a header name; write letters, digits and hyphens, such as X-User-Email")
-    return value
-
-
 def header_value_length(value: str) -> int:
     """Return how many characters a header's value has as it is written for Nginx: a quote and a backslash have two."""
     return len(value) + value.count('"') + value.count("\\")
@@ -336,32 +318,19 @@ def _header_value(value: str) -> str:
     return value
 
 
-def _path(value: str) -> str:
-    if len(value) > _PATH_MAX:
-        raise ValueError(f"is too long; write at most {_PATH_MAX} characters")
-    if not _PATH.fullmatch(value):
-        raise ValueError(
-            "is not a path; write one that begins with / and contains only letters, digits and -._~!&'()*+,=:@/",
-        )
-    if "//" in value or any(segment in {".", ".."} for segment in value.split("/")):
-        raise ValueError("contains empty or dot segments, which no normalised request has; remove them")
-    return value
-
-
-def _region(value: str) -> str:
-    if not _REGION.fullmatch(value):
-        raise ValueError("is not an AWS region; write one such as us-east-1")
-    return value
-
-
-def regional_arn(service: str, resource: str) -> re.Pattern[str]:
-    """Return how the ARN of something in a region is written; `resource` is a pattern."""
-    return re.compile(rf"arn:aws(-cn|-us-gov)?:{service}:{_REGION.pattern}:\d{{12}}:{resource}")
+def regional_arn(service: str, resource: str, message: str) -> AfterValidator:
+    """Allow the ARN of something in a region; `resource` is a pattern."""
+    return matching(rf"arn:aws(-cn|-us-gov)?:{service}:{_REGION}:\d{{12}}:{resource}", message)
 
 
 def region_of_arn(arn: str) -> str:
     """Return where the thing is that an ARN names."""
     return arn.split(":")[3]
+
+
+def is_one_line(text: str) -> bool:
+    """Whether `text` is printable, not empty, and without spaces around it."""
+    return text.isprintable() and text == text.strip() != ""
 
 
 def is_ip_address(host: str) -> bool:
@@ -398,19 +367,38 @@ PageUrl = Annotated[HttpUrl, AfterValidator(_without_fragment)]
 ServiceUrl = Annotated[str, AfterValidator(_service_url), WithJsonSchema({"type": "string", "format": "uri"})]
 """Of a service that requests are passed to: where its path ends in /, that means something."""
 HttpsUrl = Annotated[str, AfterValidator(_https_url), WithJsonSchema({"type": "string", "format": "uri"})]
-EmailAddress = Annotated[str, AfterValidator(_email), WithJsonSchema({"type": "string", "format": "email"})]
+# RFC 5321 leaves more room; this is what Open WebUI's own form and every provider accept.
+_EMAIL = matching(
+    r"[A-Za-z0-9.!#%&*+/=?^_|~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+",
+    "is not an e-mail address; write one such as admin@example.com",
+)
+EmailAddress = Annotated[str, _EMAIL, AfterValidator(str.lower), WithJsonSchema({"type": "string", "format": "email"})]
 CertificatesPem = Annotated[str, AfterValidator(_certificates_pem)]
 """One or more certificates, one behind the other."""
 CertificateName = Annotated[str, AfterValidator(_certificate_name), WithJsonSchema({"type": "string"})]
 """What a certificate can be valid for: a host, or every name one label below one."""
-Port = Annotated[int, Field(ge=1, le=_PORT_MAX)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
 Network = Annotated[str, AfterValidator(_network), WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]})]
 """An address or a network, in CIDR form."""
-Region = Annotated[str, AfterValidator(_region)]
+Region = Annotated[str, matching(_REGION, "is not an AWS region; write one such as us-east-1")]
 """Of AWS."""
 Origin = Annotated[str, AfterValidator(_origin), WithJsonSchema({"type": "string", "format": "uri"})]
 """As a browser writes it in the header Origin (RFC 6454)."""
-HeaderName = Annotated[str, AfterValidator(_header_name)]
+# RFC 9110 section 5.1, without what Nginx drops (underscores) and what no header in use has.
+_HEADER_NAME = matching(
+    "[A-Za-z][A-Za-z0-9-]{0,127}", "is not a header name; write letters, digits and hyphens, such as X-User-Email"
+)
+HeaderName = Annotated[str, _HEADER_NAME]
 HeaderValue = Annotated[str, AfterValidator(_header_value)]
-RequestPath = Annotated[str, AfterValidator(_path), WithJsonSchema({"type": "string", "pattern": "^/"})]
+_SHORT_PATH = require(lambda path: len(path) <= _PATH_MAX, f"is too long; write at most {_PATH_MAX} characters")
+# RFC 3986 section 3.3, without what must be percent-encoded there and what Nginx reads as its own (; and $).
+_PATH = matching(
+    "/[A-Za-z0-9._~!&'()*+,=:@/-]*",
+    "is not a path; write one that begins with / and contains only letters, digits and -._~!&'()*+,=:@/",
+)
+_NORMALISED_PATH = require(
+    lambda path: "//" not in path and not {".", ".."} & set(path.split("/")),
+    "contains empty or dot segments, which no normalised request has; remove them",
+)
+RequestPath = Annotated[str, _SHORT_PATH, _PATH, _NORMALISED_PATH, WithJsonSchema({"type": "string", "pattern": "^/"})]
 """The path of a request, or its beginning."""

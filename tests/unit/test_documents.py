@@ -7,7 +7,8 @@ import pytest
 from pydantic import BaseModel
 
 from open_webui_edge.settings import images
-from open_webui_edge.settings.documents import DOCUMENTS, _model_of, example, schema, settings_of  # pyright: ignore[reportPrivateUsage]
+from open_webui_edge.settings.documents import DOCUMENTS, example, schema, settings_of
+from open_webui_edge.settings.faults import model_of
 from open_webui_edge.settings.stack import StackSettings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -67,6 +68,6 @@ def test_defaults_are_themselves_valid() -> None:
 def _names(model: type[BaseModel]) -> set[str]:
     names = set(model.model_fields)
     for field in model.model_fields.values():
-        below, _ = _model_of(field.annotation)
+        below, _ = model_of(field.annotation)
         names |= _names(below) if below is not None else set()
     return names

@@ -36,8 +36,9 @@ def version_in(manager: dict[str, Any], tag: str) -> str | None:
 
 
 def test_every_image_is_found_with_its_version() -> None:
-    assert {(one["registry"], one["repository"], one["currentValue"]) for one in result(IMAGES)} == {
-        (image.registry, image.repository, image.version) for image in PINNED
+    images_matched = {(IMAGES["packageNameTemplate"], one["repository"], one["currentValue"]) for one in result(IMAGES)}
+    assert images_matched == {
+        (f"{image.registry}/{{{{{{repository}}}}}}", image.repository, image.version) for image in PINNED
     }
     assert [one["currentValue"] for one in result(OPEN_WEBUI)] == [images.OPEN_WEBUI_VERSION]
 
