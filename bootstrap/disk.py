@@ -21,8 +21,7 @@ def require(needed: int, folder: Path, purpose: str) -> None:
         existing = existing.parent
     free = shutil.disk_usage(existing).free
     if free < needed:
-        message = (
+        raise ProblemError(
             f"{purpose} needs {needed / GIGABYTE:.1f} GB at {folder}, but only {free / GIGABYTE:.1f} GB are free "
             "there; free some space and run it again."
         )
-        raise ProblemError(message)

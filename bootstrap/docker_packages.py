@@ -97,5 +97,6 @@ def _install_distributions(step: Step) -> None:
     try:
         debian.install(packages, step)
     except ProblemError as problem:
-        message = f"{problem}\nInstall Docker by hand (https://docs.docker.com/engine/install), and run this again."
-        raise ProblemError(message) from None
+        raise ProblemError(
+            f"{problem}\nInstall Docker by hand (https://docs.docker.com/engine/install), and run this again."
+        ) from None

@@ -96,11 +96,10 @@ def resolve(
         return Engine(host, "platform.docker.host", ("docker", "--host", host))
     from_environment = os.environ.get("DOCKER_HOST")
     if from_environment and "://" not in from_environment:
-        message = (
+        raise ProblemError(
             f'DOCKER_HOST: "{from_environment}" is not the address of an engine; write one such as {DEFAULT_ADDRESS} or'
             " ssh://user@host, or unset it."
         )
-        raise ProblemError(message)
     if from_environment:
         return Engine(from_environment, "DOCKER_HOST", ("docker", "--host", from_environment))
     answer = command.attempt(["docker", "context", "inspect", "--format", "{{.Name}} {{.Endpoints.docker.Host}}"])
@@ -200,8 +199,7 @@ def _set_up(engine: Engine, step: Step, words: str) -> None:
             if forbidden
             else "only root on Debian or Ubuntu can install one"
         )
-        message = f"{explanation(engine, words)} This program does not install one: {reason}."
-        raise ProblemError(message)
+        raise ProblemError(f"{explanation(engine, words)} This program does not install one: {reason}.")
     if shutil.which("dockerd") is None or shutil.which("docker") is None:
         step.now("installing a Docker engine, since there is none (BOOTSTRAP_DOCKER=0 forbids it)")
         docker_packages.install(step)
@@ -253,10 +251,9 @@ def _start(engine: Engine, step: Step) -> None:
     while ping_error(engine) is not None:
         if time.monotonic() > deadline:
             lines = LOG.read_text(errors="replace", encoding="utf-8").splitlines()[-3:] if LOG.exists() else []
-            message = (
+            raise ProblemError(
                 f"The Docker engine did not start within {START_TIMEOUT} s: {' / '.join(lines) or 'see its journal'}"
             )
-            raise ProblemError(message)
         time.sleep(0.5)
 
 

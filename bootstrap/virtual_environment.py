@@ -82,8 +82,9 @@ def _make(step: Step) -> None:
     made = command.attempt(words)
     if made.returncode and "ensurepip" in f"{made.stdout}{made.stderr}":
         if not debian.can_install():
-            message = "Python's venv module is not installed: `sudo apt-get install python3-venv`, then run this again."
-            raise ProblemError(message)
+            raise ProblemError(
+                "Python's venv module is not installed: `sudo apt-get install python3-venv`, then run this again."
+            )
         debian.install(["python3-venv"], step)
         shutil.rmtree(paths.VIRTUAL_ENVIRONMENT, ignore_errors=True)
         command.output(words, purpose="Making .venv")

@@ -449,8 +449,9 @@ def _is_healthy(client: docker.DockerClient, identity: str, waited: float) -> bo
     try:
         container = client.containers.get(identity)
     except docker.errors.NotFound:
-        message = f"A container was removed while this update waited for it ({identity[:12]}); run the update again."
-        raise EngineError(message) from None
+        raise EngineError(
+            f"A container was removed while this update waited for it ({identity[:12]}); run the update again."
+        ) from None
     state = container.attrs["State"]
     health = state.get("Health") or {}
     status = health.get("Status", "none")

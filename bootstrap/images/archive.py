@@ -9,7 +9,7 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -75,7 +75,7 @@ def write(target: IO[bytes], name: str, configuration_file: bytes, layer: Path) 
         archive.add(layer, "layer.tar")
 
 
-def load(docker: list[str], environment: Mapping[str, str], name: str, configuration_file: bytes, layer: Path) -> None:
+def load(docker: Sequence[str], name: str, configuration_file: bytes, layer: Path) -> None:
     """Load the image into an engine: `docker` is the client with the engine's address.
 
     Raises:
@@ -84,7 +84,7 @@ def load(docker: list[str], environment: Mapping[str, str], name: str, configura
     """
     words = [*docker, "load", "--quiet"]
     with subprocess.Popen(  # noqa: S603  # a list of arguments, no shell
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(environment)
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as client:
         if client.stdin is None or client.stdout is None:
             raise AssertionError

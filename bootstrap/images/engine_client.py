@@ -22,17 +22,12 @@ STALL_TIMEOUT = 180
 
 
 class EngineClient:
-    """An engine, asked by its API: what `pulling.Client` says."""
+    """An engine, asked by its API."""
 
     def __init__(
         self, engine: Engine, *, first_answer: int = FIRST_ANSWER_TIMEOUT, stall: float = STALL_TIMEOUT
     ) -> None:
-        """Connect to an engine.
-
-        Args:
-            engine: which one; it answers.
-            first_answer: seconds for which a registry may say nothing at all.
-            stall: seconds for which a pull may report nothing.
+        """Connect to an engine that answers.
 
         Raises:
             ProblemError: there is no connection.
@@ -42,8 +37,7 @@ class EngineClient:
         try:
             self._api = docker.APIClient(**_connection(engine), version="auto", timeout=first_answer)
         except (docker.errors.DockerException, TunnelError) as error:
-            message = f"The Docker engine at {engine.address} cannot be asked: {error}"
-            raise ProblemError(message) from None
+            raise ProblemError(f"The Docker engine at {engine.address} cannot be asked: {error}") from None
 
     def refusal(self, name: str) -> str | None:
         """Return the words with which the registry of an image cannot be asked or refuses; None if it has the image."""
@@ -82,8 +76,7 @@ class EngineClient:
         except (requests.exceptions.RequestException, OSError) as error:
             if "timed out" in str(error):
                 raise StalledError(self._stall) from None
-            message = f"the connection to the engine ended ({error})"
-            raise PullError(message) from None
+            raise PullError(f"the connection to the engine ended ({error})") from None
 
     def information(self) -> Mapping[str, Any]:
         """Return what `docker info` shows."""
