@@ -114,16 +114,6 @@ class OpenWebUIClient:
         """Return who is signed in: `id`, `email`, `role`, …."""
         return self.request("GET", "/api/v1/auths/")
 
-    def create_api_key(self) -> str:
-        """Return a new API key (`sk-…`) of this user, allowing such keys first; only an admin may do that."""
-        saved = self.request("GET", "/api/v1/auths/admin/config")
-        self.request("POST", "/api/v1/auths/admin/config", {**saved, "ENABLE_API_KEYS": True})
-        return str(self.request("POST", "/api/v1/auths/api_key")["api_key"])
-
-    def models(self) -> list[str]:
-        """Return the ids of the models that this user may pick."""
-        return [model["id"] for model in self.request("GET", "/api/models")["data"]]
-
     def chats(self) -> list[dict[str, Any]]:
         """Return the user's saved chats, newest first: `id`, `title`, …."""
         return self.request("GET", "/api/v1/chats/?page=1")
