@@ -58,7 +58,13 @@ class Running:
         would take as much time there as what is measured.
         """
         groups = Path(f"/proc/{self.process}/cgroup").read_text(encoding="utf-8")
-        return _cpu_seconds(groups)
+        for line in groups.splitlines():
+            _, controllers, path = line.split(":", 2)
+            if "cpuacct" in controllers.split(","):
+                usage = Path(f"/sys/fs/cgroup/cpuacct{path}/cpuacct.usage").read_text(encoding="utf-8")
+                return int(usage) / 1e9
+        unified = Path(f"/sys/fs/cgroup{groups.strip().rpartition('::')[2]}/cpu.stat").read_text(encoding="utf-8")
+        return next(int(line.split()[1]) / 1e6 for line in unified.splitlines() if line.startswith("usage_usec"))
 
     def memory(self) -> int:
         """Return the bytes that its processes have for themselves (RssAnon of all of them)."""
@@ -130,22 +136,11 @@ def testbed(engine: docker.DockerClient) -> Generator[Testbed]:
         addresses: Any = network.attrs["IPAM"]["Config"][0]
         yield Testbed(engine, name, addresses["Gateway"])
     finally:
-        for container in engine.containers.list(all=True, filters={"network": name}, ignore_removed=True):
-            container.remove(force=True, v=True)
         # One that never started is in no network yet.
-        for container in engine.containers.list(all=True, filters={"name": f"{name}-"}, ignore_removed=True):
-            container.remove(force=True, v=True)
+        for filters in ({"network": name}, {"name": f"{name}-"}):
+            for container in engine.containers.list(all=True, filters=filters, ignore_removed=True):
+                container.remove(force=True, v=True)
         network.remove()
-
-
-def _cpu_seconds(groups: str) -> float:
-    for line in groups.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if "cpuacct" in controllers.split(","):
-            usage = Path(f"/sys/fs/cgroup/cpuacct{path}/cpuacct.usage").read_text(encoding="utf-8")
-            return int(usage) / 1e9
-    unified = Path(f"/sys/fs/cgroup{groups.strip().rpartition('::')[2]}/cpu.stat").read_text(encoding="utf-8")
-    return next(int(line.split()[1]) / 1e6 for line in unified.splitlines() if line.startswith("usage_usec"))
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:

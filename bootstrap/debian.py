@@ -86,7 +86,7 @@ def apt(*arguments: str) -> subprocess.CompletedProcess[str]:
 def install_newest(packages: Sequence[str], suite: str = "") -> str | None:
     """Install packages, optionally from one suite with dependencies; return apt's reason if it refused."""
     answer = apt(*(["-t", suite] if suite else []), *_INSTALL, *packages)
-    return None if answer.returncode == 0 else _last_line(f"{answer.stdout}\n{answer.stderr}")
+    return None if answer.returncode == 0 else command.last_line(f"{answer.stdout}\n{answer.stderr}")
 
 
 def versions(package: str) -> list[tuple[str, str]]:
@@ -101,10 +101,6 @@ def _compare(one: str, other: str) -> int:
     if one == other:
         return 0
     return 1 if command.attempt(["dpkg", "--compare-versions", one, "gt", other]).returncode == 0 else -1
-
-
-def _last_line(words: str) -> str:
-    return (words.strip().splitlines() or ["no reason given"])[-1]
 
 
 def mirror() -> str:

@@ -64,7 +64,7 @@ class Engine:
     def _answer(self, *arguments: str) -> str:
         answer = self.ask(*arguments, timeout=ANSWER_TIMEOUT)
         if answer.returncode:
-            words = (answer.stderr.strip().splitlines() or ["no reason given"])[-1].rstrip(".")
+            words = command.last_line(answer.stderr).rstrip(".")
             raise ProblemError(
                 f"The Docker engine at {self.address} did not answer ({words}), so nothing was changed. Run this again"
                 " once it does."
@@ -153,10 +153,7 @@ def ensure(engine: Engine, step: Step) -> None:
     words = ping_error(engine)
     if words is not None:
         _set_up(engine, step, words)
-    server = _server(engine)
-    if podman.is_podman(server):
-        raise ProblemError(podman.refusal(engine.address))
-    version = str(server.get("Version") or "unknown")
+    version = require_docker(engine)
     step.done(f"{engine.address} ({engine.origin}), version {version}")
     if is_outdated(version):
         step.now(f"version {version} works but is no longer maintained; upgrade to {OLDEST_MAINTAINED} or later")
@@ -168,24 +165,22 @@ def is_outdated(version: str) -> bool:
     return major.isdigit() and int(major) < OLDEST_MAINTAINED
 
 
-def require_docker(engine: Engine) -> None:
-    """Make sure that an engine that answers is Docker's.
+def require_docker(engine: Engine) -> str:
+    """Make sure that an engine that answers is Docker's, and return its version.
 
     Raises:
         ProblemError: it is Podman.
 
     """
-    if podman.is_podman(_server(engine)):
-        raise ProblemError(podman.refusal(engine.address))
-
-
-def _server(engine: Engine) -> dict[str, Any]:
     answer = engine.ask("version", "--format", "{{json .Server}}", timeout=ANSWER_TIMEOUT)
     try:
-        server = json.loads(answer.stdout)
+        said = json.loads(answer.stdout)
     except ValueError:
-        return {}
-    return server if isinstance(server, dict) else {}
+        said = None
+    server: dict[str, Any] = said if isinstance(said, dict) else {}
+    if podman.is_podman(server):
+        raise ProblemError(podman.refusal(engine.address))
+    return str(server.get("Version") or "unknown")
 
 
 def _set_up(engine: Engine, step: Step, words: str) -> None:
@@ -229,7 +224,7 @@ def explanation(engine: Engine, words: str) -> str:
     if "permission denied" in words.lower() and engine.is_local:
         return (
             f"The Docker engine at {tried} runs, but this user may not use it: "
-            f"`sudo usermod -aG docker {_user()}`, log in again, and run this again."
+            f"`sudo usermod -aG docker {os.environ.get('USER') or '$USER'}`, log in again, and run this again."
         )
     if engine.address.startswith("ssh://"):
         return f"No Docker engine answers at {tried}: {last}. Try `ssh {_ssh_target(engine.address)} docker version`."
@@ -255,10 +250,6 @@ def _start(engine: Engine, step: Step) -> None:
                 f"The Docker engine did not start within {START_TIMEOUT} s: {' / '.join(lines) or 'see its journal'}"
             )
         time.sleep(0.5)
-
-
-def _user() -> str:
-    return os.environ.get("USER") or "$USER"
 
 
 def _ssh_target(address: str) -> str:

@@ -172,19 +172,13 @@ def _compile(target: Path, step: Step) -> None:
     if release is None:
         raise ProblemError("bootstrap/toolchain/cli/go.mod has no release of Pulumi; restore that line.")
     variable = "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version"
-    docker, tls = pinned("pulumi-docker"), pinned("pulumi-tls")
-    parts = (
-        # One after another: two linkers in parallel need more memory than small machines have.
-        ("cli", "bin/pulumi", "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi", f"{variable}={release[1]}"),
-        (
-            "plugins",
-            f"home/plugins/resource-docker-v{docker}/pulumi-resource-docker",
-            "./docker",
-            f"main.version={docker}",
-        ),
-        ("plugins", f"home/plugins/resource-tls-v{tls}/pulumi-resource-tls", "./tls", f"main.version={tls}"),
-    )
+    parts = [("cli", "bin/pulumi", "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi", f"{variable}={release[1]}")]
+    for name in ("docker", "tls"):
+        version = pinned(f"pulumi-{name}")
+        plugin = f"home/plugins/resource-{name}-v{version}/pulumi-resource-{name}"
+        parts.append(("plugins", plugin, f"./{name}", f"main.version={version}"))
     with workplace("toolchain") as folder:
+        # One after another: two linkers in parallel need more memory than small machines have.
         for number, (name, result, package, linked) in enumerate(parts, start=1):
             source = folder / name
             # A copy: the go command may write to go.mod and go.sum, and a build must not change the checkout.
@@ -217,9 +211,9 @@ def _go() -> str:
     # In the module's folder the command checks whether it, or the toolchain it would fetch, is new enough.
     answer = command.attempt([go, "list", "-m"], environment=_GO_FLAGS, folder=SOURCES / "cli")
     if answer.returncode:
-        reason = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise ProblemError(
-            f"There is no Pulumi, its official release is not available, and {go} cannot build it ({reason}): {remedy}"
+            f"There is no Pulumi, its official release is not available, and {go} cannot build it "
+            f"({command.last_line(answer.stderr)}): {remedy}"
         )
     return go
 

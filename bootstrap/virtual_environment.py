@@ -58,12 +58,10 @@ def _install(requirements: Path, step: Step) -> None:
     words = [paths.PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     # With hashes, pip also refuses packages that the lock lacks.
     words += ["--require-hashes", "-r", requirements]
-    answer = command.attempt(words)
-    if answer.returncode:
-        problem = command.failure(
-            f"Installing {requirements.name}", words, answer.returncode, f"{answer.stdout}\n{answer.stderr}"
-        )
-        raise ProblemError(f"{problem}{of_new_python(sys.version_info[:2])}")
+    try:
+        command.output(words, purpose=f"Installing {requirements.name}")
+    except ProblemError as problem:
+        raise ProblemError(f"{problem}{of_new_python(sys.version_info[:2])}") from None
     stamps = [fingerprint(file) for file in LOCKS[: LOCKS.index(requirements) + 1]]
     _STAMP.write_text("\n".join(stamps) + "\n", encoding="utf-8")
 

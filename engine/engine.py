@@ -136,24 +136,21 @@ class Engine:
         try:
             if not self.known:
                 raise EngineError("The Docker engine's address is not known before its machine is created.")
-            if self._client is None or self.host.startswith("ssh://"):
-                self._connect()
-            assert self._client is not None  # noqa: S101 - for the type checker
-            yield self._client
+            yield self._connected()
         except docker.errors.APIError as error:
             raise EngineError(f"The Docker engine at {self.host} refused: {error.explanation or error}") from error
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             raise EngineError(self._unreachable(error)) from error
 
-    def _connect(self) -> None:
-        # A new client if the ssh tunnel was replaced meanwhile.
-        socket = self._socket()
-        if self._client is None or socket != self._connected_to:
-            self._client = docker.DockerClient(base_url=socket, timeout=_REQUEST_TIMEOUT)
-            self._connected_to = socket
-
-    def _socket(self) -> str:
-        return forwarded_socket(self.host, self.ssh_options) if self.host.startswith("ssh://") else self.host
+    def _connected(self) -> docker.DockerClient:
+        is_remote = self.host.startswith("ssh://")
+        if self._client is None or is_remote:
+            socket = forwarded_socket(self.host, self.ssh_options) if is_remote else self.host
+            # A new client if the ssh tunnel was replaced meanwhile.
+            if self._client is None or socket != self._connected_to:
+                self._client = docker.DockerClient(base_url=socket, timeout=_REQUEST_TIMEOUT)
+                self._connected_to = socket
+        return self._client
 
     def _unreachable(self, error: Exception) -> str:
         if self.ssh_options and (other_key := refused_host_key(self.host, str(error), self.host_key_from)):
@@ -278,11 +275,7 @@ class Engine:
 
         """
         with self.connection() as client:
-            try:
-                client.images.get(identity)
-            except docker.errors.ImageNotFound:
-                pass
-            else:
+            if has_image(client, identity):
                 return
         raise EngineError(
             f"The image {identity} that this stack is pinned to is no longer in the Docker engine. To use the image"
@@ -378,8 +371,7 @@ def _innermost(error: BaseException) -> str:
 
 def _first_unprivileged_port() -> int:
     try:
-        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="ascii") as setting:  # noqa: PTH123 - a kernel's file
-            return int(setting.read())
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text(encoding="ascii"))
     except (OSError, ValueError):
         return 1024
 

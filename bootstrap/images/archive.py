@@ -16,7 +16,6 @@ from typing import IO
 
 from open_webui_edge.bootstrap import command
 
-_CHUNK = 1 << 20
 _LEFT_OUT = (
     "./dev/*",
     "./proc/*",
@@ -42,11 +41,8 @@ def pack(root: Path, layer: Path) -> str:
     words = ["tar", "--create", "--sort=name", "--numeric-owner", "--one-file-system", f"--directory={root}"]
     words += [*(f"--exclude={pattern}" for pattern in _LEFT_OUT), f"--file={layer}", "."]
     command.output(words, purpose="Packing the image")
-    digest = hashlib.sha256()
     with layer.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return f"sha256:{digest.hexdigest()}"
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def configuration(settings: Mapping[str, object], *, layer_digest: str, machine: str) -> bytes:

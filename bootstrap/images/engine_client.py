@@ -75,7 +75,7 @@ class EngineClient:
                         yield json.loads(line)
         except (requests.exceptions.RequestException, OSError) as error:
             if "timed out" in str(error):
-                raise StalledError(self._stall) from None
+                raise StalledError(f"nothing came for {self._stall:g} s") from None
             raise PullError(f"the connection to the engine ended ({error})") from None
 
     def information(self) -> Mapping[str, Any]:

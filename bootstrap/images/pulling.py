@@ -28,10 +28,6 @@ class PullError(Exception):
 class StalledError(PullError):
     """The engine reported no progress within the time-out."""
 
-    def __init__(self, seconds: float) -> None:
-        """Take the time-out in seconds."""
-        super().__init__(f"nothing came for {seconds:g} s")
-
 
 def is_unreachable(words: str) -> bool:
     """Return whether an engine's error means that the registry is unreachable."""

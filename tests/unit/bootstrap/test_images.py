@@ -302,7 +302,7 @@ class _Stalling(FakeClient):
     def events(self, name: str) -> Iterator[Mapping[str, Any]]:
         self.pulled.append(name)
         yield from _events(("Pulling fs layer", "a"), ("Downloading", "a", 3_000_000, 40_000_000))
-        raise pulling.StalledError(180)
+        raise pulling.StalledError("nothing came for 180 s")
 
 
 def test_a_pull_that_stalls_begins_again_and_ends_in_a_sentence() -> None:
