@@ -33,12 +33,7 @@ def start(opened: ExitStack, setting: Setting, running: Application) -> dict[str
 
 
 def links_of(page: str) -> str:
-    """Return the value of a Link header with the modules that a page of the frontend preloads itself.
-
-    Raises:
-        ValueError: it preloads none.
-
-    """
+    """Return a Link header with the modules that a page of the frontend preloads; raises ValueError without any."""
     paths = [match["path"] for match in _PRELOADED.finditer(page)]
     if not paths:
         raise ValueError("the page preloads no module")

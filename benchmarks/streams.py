@@ -37,12 +37,7 @@ def listen(client: OpenWebUIClient, model: ModelServer, way: str, tokens: int) -
 
 
 def delays(answer: Answer, sent: Sequence[Token]) -> Delays:
-    """Match what arrived with what was sent.
-
-    Raises:
-        ValueError: the texts are not the same.
-
-    """
+    """Match what arrived with what was sent; raises ValueError if the texts are not the same."""
     if answer.text != "".join(token.text for token in sent):
         raise ValueError(f"{answer.text!r} arrived of what was sent")
     return Delays(

@@ -34,12 +34,7 @@ class Running:
     """In the run's network."""
 
     def execute(self, *command: str) -> str:
-        """Run a command in it and return what it wrote.
-
-        Raises:
-            TestbedError: it failed.
-
-        """
+        """Run a command in it and return what it wrote; raises TestbedError if it failed."""
         ended = self.container.exec_run(list(command))
         output = ended.output.decode(errors="replace") if isinstance(ended.output, bytes) else ""
         if ended.exit_code != 0:

@@ -62,12 +62,7 @@ def missing(packages: Iterable[str]) -> list[str]:
 
 
 def install(packages: Sequence[str], step: Step) -> None:
-    """Install missing packages, and report them first.
-
-    Raises:
-        ProblemError: apt refused; the message has its reason.
-
-    """
+    """Install missing packages, and report them first; raises ProblemError with apt's reason."""
     absent = missing(packages)
     if not absent:
         return

@@ -10,12 +10,7 @@ GIGABYTE = 10**9
 
 
 def require(needed: int, folder: Path, purpose: str) -> None:
-    """Make sure that the disk of `folder` has at least `needed` bytes free.
-
-    Raises:
-        ProblemError: it has not; the message has the needed and the free space.
-
-    """
+    """Raise a ProblemError with both numbers if the disk of `folder` has less than `needed` bytes free."""
     existing = folder
     while not existing.exists():
         existing = existing.parent

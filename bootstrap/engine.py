@@ -49,12 +49,7 @@ class Engine:
         return command.attempt([*self.client, *arguments], timeout=timeout)
 
     def identity(self) -> str | None:
-        """Return the engine's ID, which does not depend on its address; None if it has none.
-
-        Raises:
-            ProblemError: it does not answer.
-
-        """
+        """Return the engine's ID, at any address the same, if it has one; raises ProblemError if it does not answer."""
         return self._answer("info", "--format", "{{.ID}}") or None
 
     def has_volumes_of(self, deployment: str) -> bool:
@@ -117,12 +112,7 @@ def pinned_access(stack: str, host: object, host_key: object) -> SshAccess | Non
 
 
 def prepare(access: SshAccess | None) -> None:
-    """Write the files for ssh: Pulumi's provider connects before the program runs.
-
-    Raises:
-        ProblemError: it cannot be written.
-
-    """
+    """Write the files for ssh, or raise a ProblemError: Pulumi's provider connects before the program runs."""
     if access is None:
         return
     try:
@@ -166,12 +156,7 @@ def is_outdated(version: str) -> bool:
 
 
 def require_docker(engine: Engine) -> str:
-    """Make sure that an engine that answers is Docker's, and return its version.
-
-    Raises:
-        ProblemError: it is Podman.
-
-    """
+    """Return the version of an engine that answers; raises ProblemError if it is Podman."""
     answer = engine.ask("version", "--format", "{{json .Server}}", timeout=ANSWER_TIMEOUT)
     try:
         said = json.loads(answer.stdout)

@@ -40,12 +40,7 @@ class PulumiCLI:
 
 
 def find(step: Step) -> PulumiCLI:
-    """Return a Pulumi; install or build it if there is none.
-
-    Raises:
-        ProblemError: there is none, and it can neither be installed nor built.
-
-    """
+    """Return a Pulumi; install or build it if there is none, or raise a ProblemError that says why neither works."""
     executable = shutil.which("pulumi")
     if executable and shutil.which("pulumi-language-python") and not _is_ours(Path(executable)):
         return PulumiCLI(Path(executable), "on PATH", {})

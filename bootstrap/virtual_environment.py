@@ -27,12 +27,7 @@ def is_current(requirements: Path) -> bool:
 
 
 def ensure(requirements: Path, step: Step) -> None:
-    """Install the packages of a lock into `.venv`.
-
-    Raises:
-        ProblemError: the installation failed; the message says why.
-
-    """
+    """Install the packages of a lock into `.venv`; raises ProblemError with the reason if that fails."""
     with lock.exclusive("virtual-environment", step):
         if not is_current(requirements):
             _install(requirements, step)

@@ -89,7 +89,7 @@ class EngineFacts:
 
 
 class Engine:
-    """A connection to a Docker engine, opened when first used."""
+    """A connection to a Docker engine, opened when first used; without an answer every method raises EngineError."""
 
     def __init__(
         self,
@@ -198,12 +198,7 @@ class Engine:
             )
 
     def identity(self) -> str:
-        """Return the engine's own ID, which does not depend on its address.
-
-        Raises:
-            EngineError: the engine does not answer.
-
-        """
+        """Return the engine's own ID, which does not depend on its address."""
         with self.connection() as client:
             return str(client.info()["ID"])
 
@@ -212,10 +207,6 @@ class Engine:
 
         From Docker 27 on the engine sets ip6tables rules like those for IPv4 (its release notes, "ip6tables"). Before,
         the engine's userland proxy forwards such connections, and the container sees only the gateway's address.
-
-        Raises:
-            EngineError: the engine does not answer.
-
         """
         with self.connection() as client:
             major, _, _ = str(client.version()["Version"]).partition(".")
@@ -251,12 +242,7 @@ class Engine:
             time.sleep(0.5)
 
     def restart_unhealthy(self, container_ids: Sequence[str]) -> None:
-        """Restart the unhealthy ones of the containers, so that they retry at once instead of after their back-off.
-
-        Raises:
-            EngineError: the engine does not answer.
-
-        """
+        """Restart the unhealthy ones of the containers, so that they retry at once instead of after their back-off."""
         with self.connection() as client:
             for identity in container_ids:
                 try:
@@ -268,12 +254,7 @@ class Engine:
                     container.restart(timeout=_STOP_TIMEOUT)
 
     def require_image(self, identity: str) -> None:
-        """Check that the engine has an image.
-
-        Raises:
-            EngineError: the engine does not have it.
-
-        """
+        """Raise an EngineError that says what to do if the engine does not have an image."""
         with self.connection() as client:
             if has_image(client, identity):
                 return
@@ -291,10 +272,6 @@ class Engine:
         change.
 
         Nothing was created on an engine whose address is not known yet.
-
-        Raises:
-            EngineError: the engine does not answer.
-
         """
         if not self.known:
             return None

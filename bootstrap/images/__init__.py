@@ -52,12 +52,7 @@ class RequiredImages:
         return (NGINX, open_webui_image(self.version), *self.services)
 
     def named(self, source: ImageSource) -> dict[str, Image]:
-        """Return the images by their names, in the order of `images`.
-
-        Raises:
-            ProblemError: one of them is not available from this source.
-
-        """
+        """Return the images by their names; raises ProblemError if one is not available from this source."""
         try:
             return {image.reference(source, self.registry): image for image in self.images}
         except LookupError as missing:
@@ -69,12 +64,7 @@ class RequiredImages:
 
 
 def ensure(engine: Engine, required: RequiredImages, step: Step) -> ImageSource:
-    """Make sure that the engine has every image, and return their source.
-
-    Raises:
-        ProblemError: an image can neither be pulled nor built.
-
-    """
+    """Make sure that the engine has every image, or raise a ProblemError; return their source."""
     with lock.exclusive("images", step):
         source = required.source or _first_source(engine, required, step)
         named = required.named(source)
@@ -89,22 +79,12 @@ def ensure(engine: Engine, required: RequiredImages, step: Step) -> ImageSource:
 
 
 def pull_again(engine: Engine, required: RequiredImages, step: Step) -> None:
-    """Pull every image, also those that the engine already has.
-
-    Raises:
-        ProblemError: one cannot be pulled.
-
-    """
+    """Pull every image, also those that the engine already has; raises ProblemError if one cannot be pulled."""
     _pull(engine, required.named(ImageSource.PULLED), step)
 
 
 def ensure_built(engine: Engine, name: str, step: Step) -> None:
-    """Make sure that the engine has an image that no registry has: of the tools of benchmarks and tests.
-
-    Raises:
-        ProblemError: it is missing and cannot be built.
-
-    """
+    """Make sure that the engine has an image of tools, which no registry has, or raise a ProblemError."""
     with lock.exclusive("images", step):
         if not engine.has_image(name):
             _require_our_architecture(engine)
@@ -139,12 +119,7 @@ def _first_source(engine: Engine, required: RequiredImages, step: Step) -> Image
 
 
 def _pull(engine: Engine, named: Mapping[str, Image], step: Step) -> None:
-    """Pull images by their names, also those that the engine has.
-
-    Raises:
-        ProblemError: one cannot be pulled, or the disk is full; the message has the engine's reason.
-
-    """
+    """Pull images, also those that the engine has; raises ProblemError with the engine's reason."""
     if not named:
         return
     client = _client(engine)
@@ -222,12 +197,7 @@ def _build(engine: Engine, name: str, recipe: Recipe, step: Step) -> None:
 
 
 def transfer(name: str, source: Engine, target: Engine) -> None:
-    """Copy an image from one engine to another, by `docker save` and `docker load`.
-
-    Raises:
-        ProblemError: one of the two failed; the message has its reason.
-
-    """
+    """Copy an image from one engine to another; raises ProblemError with the reason of the one that failed."""
     save: Sequence[str] = [*source.client, "save", name]
     load: Sequence[str] = [*target.client, "load", "--quiet"]
     with subprocess.Popen(  # noqa: S603  # a list of arguments, no shell

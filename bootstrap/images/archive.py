@@ -72,12 +72,7 @@ def write(target: IO[bytes], name: str, configuration_file: bytes, layer: Path) 
 
 
 def load(docker: Sequence[str], name: str, configuration_file: bytes, layer: Path) -> None:
-    """Load the image into an engine: `docker` is the client with the engine's address.
-
-    Raises:
-        ProblemError: the engine refused it; the message has its reason.
-
-    """
+    """Load the image into an engine by its client, `docker`; raises ProblemError with the engine's reason."""
     words = [*docker, "load", "--quiet"]
     with subprocess.Popen(  # noqa: S603  # a list of arguments, no shell
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

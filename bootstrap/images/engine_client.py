@@ -27,12 +27,7 @@ class EngineClient:
     def __init__(
         self, engine: Engine, *, first_answer: int = FIRST_ANSWER_TIMEOUT, stall: float = STALL_TIMEOUT
     ) -> None:
-        """Connect to an engine that answers.
-
-        Raises:
-            ProblemError: there is no connection.
-
-        """
+        """Connect to an engine that answers; raises ProblemError if there is no connection."""
         self._first_answer, self._stall = first_answer, stall
         try:
             self._api = docker.APIClient(**_connection(engine), version="auto", timeout=first_answer)
