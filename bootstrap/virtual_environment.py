@@ -23,7 +23,8 @@ _STAMP = paths.VIRTUAL_ENVIRONMENT / "open-webui-edge-requirements"
 
 def is_current(requirements: Path) -> bool:
     """Return whether `.venv` has the packages of a lock."""
-    return fingerprint(requirements) in _recorded()
+    is_made = paths.PYTHON.exists() and _STAMP.exists()
+    return is_made and fingerprint(requirements) in _STAMP.read_text(encoding="utf-8").splitlines()
 
 
 def ensure(requirements: Path, step: Step) -> None:
@@ -37,12 +38,6 @@ def ensure(requirements: Path, step: Step) -> None:
 def fingerprint(requirements: Path) -> str:
     """Return a fingerprint of a lock."""
     return f"{requirements.name} {hashlib.sha256(requirements.read_bytes()).hexdigest()}"
-
-
-def _recorded() -> list[str]:
-    if not paths.PYTHON.exists():
-        return []
-    return _STAMP.read_text(encoding="utf-8").splitlines() if _STAMP.exists() else []
 
 
 def _install(requirements: Path, step: Step) -> None:

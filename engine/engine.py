@@ -168,15 +168,12 @@ class Engine:
     def facts(
         self, *, built: Sequence[str] = (), pulled: Sequence[str] = (), volume: tuple[str, str] | None = None
     ) -> EngineFacts:
-        """Return the facts that decide whether the settings fit.
+        """Return the facts that decide whether the settings fit; raises EngineError of Podman, too.
 
         Args:
             built: names of images that the engine must have.
             pulled: names of images that the engine must have or be able to pull.
             volume: name of an existing volume that the settings name, and the stack.
-
-        Raises:
-            EngineError: the engine does not answer, or is Podman.
 
         """
         with self.connection() as client:
@@ -218,16 +215,9 @@ class Engine:
         report: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Return when each container is healthy.
+        """Return when each container is healthy, or raise an EngineError that ends with the log of one that is not.
 
-        Args:
-            container_ids: the containers.
-            report: gets a progress message now and then.
-            clock: seconds, for deadlines.
-
-        Raises:
-            EngineError: one is not; the text ends with its log.
-
+        `report` gets a progress message now and then.
         """
         began = reported = clock()
         pending = list(container_ids)

@@ -128,14 +128,7 @@ class SshAccess:
 
 
 def refused_host_key(host: str, error: str, source: str = HOST_KEY) -> str | None:
-    """Return the message for a host key that ssh refused; None if the error is another one.
-
-    Args:
-        host: the host.
-        error: ssh's message.
-        source: what states the expected key.
-
-    """
+    """Return the message for a host key that ssh refused, unlike the one in `source`; None for another error of ssh."""
     if _REFUSED_KEY not in error:
         return None
     shown = _SHOWN_KEY.search(error)
@@ -151,12 +144,7 @@ def forwarded_socket(host: str, options: Sequence[str] = (), project: Path | Non
 
     The `ssh` on PATH does it, with the user's own configuration, keys and known hosts unless `options` say otherwise,
     and never prompts. The tunnel ends with this process, however that ends: the remote `cat` then reads the end of its
-    input.
-
-    Args:
-        host: where the engine is.
-        options: of ssh, as `ssh_options` returns them.
-        project: the folder to which the options are relative; None for the current one.
+    input. `options`, as `ssh_options` returns them, are relative to the folder `project`, by default the current one.
 
     Raises:
         TunnelError: there is no connection.
