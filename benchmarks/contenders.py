@@ -136,24 +136,19 @@ def _render(template: str, name: str, setting: Setting) -> str:
     )
 
 
-def _certificate_files(certificate: Certificate) -> dict[str, bytes]:
-    return {
-        f"{_GIVEN}/certificate.pem": certificate.chain.encode(),
-        f"{_GIVEN}/private_key.pem": certificate.private_key.encode(),
-        # HAProxy wants one file.
-        f"{_GIVEN}/both.pem": (certificate.chain + certificate.private_key).encode(),
-    }
-
-
 def _other(name: str, setting: Setting, amend: Callable[[str], str]) -> Running:
     template, *command = _OTHERS[name]
     path = f"{_GIVEN}/{template.removesuffix('.j2')}"
+    chain, key = setting.certificate.chain.encode(), setting.certificate.private_key.encode()
     files = {
-        **_certificate_files(setting.certificate),
+        f"{_GIVEN}/certificate.pem": chain,
+        f"{_GIVEN}/private_key.pem": key,
+        # HAProxy wants one file.
+        f"{_GIVEN}/both.pem": chain + key,
         path: amend(_render(template, name, setting)).encode(),
         **({f"/srv/bench{asset.path}": asset.body for asset in setting.assets} if name == BARE else {}),
     }
-    image = BENCH_TOOLS if name in _SAYS_VERSION else NGINX.reference(setting.source, None)
+    image = NGINX.reference(setting.source, None) if command[0] == "nginx" else BENCH_TOOLS
     return _run(name, setting, image, [word.format(path) for word in command], files)
 
 

@@ -11,7 +11,7 @@ from open_webui_edge.benchmarks.contenders import OURS, Contender, Setting
 from open_webui_edge.benchmarks.serving import Relay
 
 LINK_HEADER, EARLY_HINTS = "link-header", "early-hints"
-_LOCATION = re.compile(r"location / \{\n(?P<indent> +)proxy_pass http://open_webui;")
+_PAGES = re.compile(r"(location / \{\n( +))proxy_pass http://open_webui;")
 _PRELOADED = re.compile(r'<link href="(?P<path>/_app/immutable/[^"]+\.js)" rel="modulepreload">')
 
 
@@ -47,15 +47,12 @@ def with_link_header(configuration: str, links: str) -> str:
 
 def with_early_hints(configuration: str, hinter: str) -> str:
     """Have the proxy pass on what comes from `hinter` (host:port) before the page."""
-    amended = _LOCATION.sub(
-        lambda match: f"location / {{\n{match['indent']}proxy_pass http://{hinter};", configuration, count=1
-    )
-    return _in_pages(amended, "early_hints 1;")
+    return _in_pages(configuration, "early_hints 1;", hinter)
 
 
-def _in_pages(configuration: str, directive: str) -> str:
-    amended, count = re.subn(
-        r"(location / \{\n(?P<indent> +))(?=proxy_pass )", rf"\g<1>{directive}\n\g<indent>", configuration
+def _in_pages(configuration: str, directive: str, upstream: str = "open_webui") -> str:
+    amended, count = _PAGES.subn(
+        lambda found: f"{found[1]}{directive}\n{found[2]}proxy_pass http://{upstream};", configuration
     )
     if count != 1:
         raise ValueError(f"the configuration has {count} locations of pages, and one was to be amended")
