@@ -132,8 +132,8 @@ def testbed(engine: docker.DockerClient) -> Generator[Testbed]:
         yield Testbed(engine, name, addresses["Gateway"])
     finally:
         # One that never started is in no network yet.
-        for filters in ({"network": name}, {"name": f"{name}-"}):
-            for container in engine.containers.list(all=True, filters=filters, ignore_removed=True):
+        for kind, value in (("network", name), ("name", f"{name}-")):
+            for container in engine.containers.list(all=True, filters={kind: value}, ignore_removed=True):
                 container.remove(force=True, v=True)
         network.remove()
 

@@ -28,6 +28,7 @@ from open_webui_edge.settings.images import (
     PROMETHEUS,
     REDIS,
     RESTIC,
+    Image,
     ImageSource,
     certbot,
 )
@@ -109,8 +110,8 @@ def setting(settings: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401  # w
     return value
 
 
-def required_images(settings: Mapping[str, Any]) -> RequiredImages:
-    """Return the images that the settings need; the loader reports invalid settings."""
+def required_images(settings: Mapping[str, Any], used: Collection[Image] = ()) -> RequiredImages:
+    """Return the images that the settings need, or a command has a use for; the loader reports invalid settings."""
     version, registry, source = (
         setting(settings, path) for path in ("open_webui.version", "images.registry", "images.source")
     )
@@ -131,7 +132,7 @@ def required_images(settings: Mapping[str, Any]) -> RequiredImages:
         version=version if isinstance(version, str) else OPEN_WEBUI_VERSION,
         registry=registry if isinstance(registry, str) else None,
         source=ImageSource(source) if source in list(ImageSource) else None,
-        services=tuple(image for image, is_required in services.items() if is_required),
+        services=tuple(image for image, is_required in services.items() if is_required or image in used),
     )
 
 
