@@ -52,7 +52,7 @@ def with_early_hints(configuration: str, hinter: str) -> str:
 
 def _in_pages(configuration: str, directive: str, upstream: str = "open_webui") -> str:
     amended, count = _PAGES.subn(
-        lambda found: f"{found[1]}{directive}\n{found[2]}proxy_pass http://{upstream};", configuration
+        lambda match: f"{match[1]}{directive}\n{match[2]}proxy_pass http://{upstream};", configuration
     )
     if count != 1:
         raise ValueError(f"the configuration has {count} locations of pages, and one was to be amended")
