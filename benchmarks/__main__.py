@@ -18,7 +18,7 @@ def main() -> int:
     """Run what the command line asks for; what is drawn is written from the results, and can be written again."""
     parser = argparse.ArgumentParser(prog="benchmarks", description="Measures the proxy beside others.")
     parser.add_argument("--quick", action="store_true", help="only see that everything works; docs stay as they are")
-    parser.add_argument("--only", action="append", default=[], choices=run.part_titles(), help="a part; docs stay")
+    parser.add_argument("--only", action="append", default=[], choices=list(run.PARTS), help="a part; docs stay")
     parser.add_argument("--report", action="store_true", help="write docs from the last whole run, measure nothing")
     asked = parser.parse_args()
     # `kill` ends the run as an interrupt does: with nothing left behind.

@@ -19,7 +19,6 @@ from playwright.sync_api import (
     Playwright,
     Request,
     Response,
-    WebSocket,
     sync_playwright,
 )
 
@@ -53,7 +52,7 @@ _ERROR_PAGE = "chrome-error://chromewebdata/"
 class OpenWebUIPage:
     """Open WebUI in a tab, used by what a person sees: labels, buttons, texts."""
 
-    def __init__(self, page: Page, url: str, artefacts: Path) -> None:
+    def __init__(self, page: Page, url: str) -> None:
         """Note from the start what the browser complains of."""
         self.page = page
         self.url = url
@@ -61,13 +60,12 @@ class OpenWebUIPage:
         """Errors on the console, requests that failed, answers from 400 up."""
         self.websockets: list[str] = []
         """The URLs of the WebSockets that the page opened."""
-        self._artefacts = artefacts
         self._network_changes = 0
         page.set_default_timeout(DEADLINE * 1000)
         page.on("console", self._note_console)
         page.on("requestfailed", self._note_failed_request)
         page.on("response", self._note_response)
-        page.on("websocket", self._note_websocket)
+        page.on("websocket", lambda websocket: self.websockets.append(websocket.url))
 
     def open(self, url: str) -> None:
         """Open a URL; retry if a network came or went meanwhile, as a browser does by itself."""
@@ -119,8 +117,7 @@ class OpenWebUIPage:
 
     def choose_model(self, name: str) -> None:
         """Pick a model for the chat."""
-        selector = self.page.locator("#model-selector-model-button")
-        selector.click()
+        self.page.locator("#model-selector-model-button").click()
         self.page.get_by_role("option", name=f"Select {name} model").click()
 
     def send(self, prompt: str) -> None:
@@ -148,7 +145,7 @@ class OpenWebUIPage:
 
     def screenshot(self, name: str) -> Path:
         """Take a picture for the artefacts, and return its path."""
-        path = self._artefacts / f"{name}.png"
+        path = ARTEFACTS / f"{name}.png"
         self.page.screenshot(path=path)
         return path
 
@@ -172,9 +169,6 @@ class OpenWebUIPage:
         if response.status >= HTTPStatus.BAD_REQUEST:
             self.complaints.append(f"{response.request.method} {response.url}: {response.status}")
 
-    def _note_websocket(self, websocket: WebSocket) -> None:
-        self.websockets.append(websocket.url)
-
 
 @contextmanager
 def open_webui_page(  # noqa: PLR0913 - keywords, each a thing of its own
@@ -183,7 +177,6 @@ def open_webui_page(  # noqa: PLR0913 - keywords, each a thing of its own
     ca_file: str | Path | None,
     home: Path | None = None,
     arguments: Sequence[str] = (),
-    artefacts: Path = ARTEFACTS,
     width: int = 1280,
     height: int = 800,
 ) -> Generator[OpenWebUIPage]:
@@ -193,19 +186,19 @@ def open_webui_page(  # noqa: PLR0913 - keywords, each a thing of its own
 
     When the block fails, a screenshot `failed.png` and the browser's complaints are left among the artefacts.
     """
-    artefacts.mkdir(parents=True, exist_ok=True)
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
     with (
         sync_playwright() as playwright,
         chromium(playwright, ca_file=ca_file, home=home, arguments=arguments) as browser,
     ):
-        page = OpenWebUIPage(browser.new_page(viewport={"width": width, "height": height}), url, artefacts)
+        page = OpenWebUIPage(browser.new_page(viewport={"width": width, "height": height}), url)
         try:
             yield page
         except BaseException:
             # A page that never came cannot always be pictured, and what the test has to say is why it did not.
             with suppress(Error):
                 page.screenshot("failed")
-            (artefacts / "failed.txt").write_text("\n".join([page.page.url, *page.complaints]) + "\n", encoding="utf-8")
+            (ARTEFACTS / "failed.txt").write_text("\n".join([page.page.url, *page.complaints]) + "\n", encoding="utf-8")
             raise
 
 

@@ -1,10 +1,11 @@
 """The contenders: Open WebUI itself, and proxies in front of it, each configured as its own manual advises."""
 
-import functools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import docker.types
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -35,6 +36,17 @@ _TEMPLATES = Path(__file__).with_name("configurations")
 _EDGE = "/etc/open-webui-edge"
 _CACHE = "/var/cache/open-webui-edge"
 _GIVEN = "/etc/bench"
+_NGINX = ("nginx", "-c", "{}", "-g", "daemon off;")
+_OTHERS: Mapping[str, Sequence[str]] = {
+    BARE: ("bare.conf.j2", *_NGINX),
+    CACHING: ("caching.conf.j2", *_NGINX),
+    TEXTBOOK: ("textbook.conf.j2", *_NGINX),
+    CADDY: ("Caddyfile.j2", "caddy", "run", "--config", "{}", "--adapter", "caddyfile"),
+    HAPROXY: ("haproxy.cfg.j2", "haproxy", "-f", "{}"),
+}
+"""The template of a contender's configuration, and the words that start it with that; ours is another matter."""
+_SAYS_VERSION = {CADDY: "caddy version", HAPROXY: "haproxy -v"}
+_VERSION = re.compile(r"\d+(?:\.\d+)+")
 _CAPABILITIES = ["CHOWN", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"]
 
 
@@ -106,17 +118,9 @@ class Setting:
 
 def start(name: str, setting: Setting, amend: Callable[[str], str] = lambda text: text) -> Contender:
     """Start a proxy; `amend` changes its configuration before."""
-    return {
-        BARE: functools.partial(_nginx, BARE, "bare.conf.j2"),
-        CACHING: functools.partial(_nginx, CACHING, "caching.conf.j2"),
-        TEXTBOOK: functools.partial(_nginx, TEXTBOOK, "textbook.conf.j2"),
-        OURS: _ours,
-        CADDY: _caddy,
-        HAPROXY: _haproxy,
-    }[name](setting, amend)
-
-
-Amend = Callable[[str], str]
+    running = _ours(setting, amend) if name == OURS else _other(name, setting, amend)
+    said = running.execute("sh", "-c", f"{_SAYS_VERSION.get(name, 'nginx -v')} 2>&1")
+    return Contender(Address(name, "https", running.address, 443), running, _VERSION.findall(said)[0])
 
 
 def _render(template: str, name: str, setting: Setting) -> str:
@@ -132,32 +136,23 @@ def _render(template: str, name: str, setting: Setting) -> str:
     )
 
 
-def _certificate_files(certificate: Certificate) -> dict[str, bytes]:
-    return {
-        f"{_GIVEN}/certificate.pem": certificate.chain.encode(),
-        f"{_GIVEN}/private_key.pem": certificate.private_key.encode(),
-        # HAProxy wants one file.
-        f"{_GIVEN}/both.pem": (certificate.chain + certificate.private_key).encode(),
-    }
-
-
-def _contender(name: str, setting: Setting, running: Running, version: str) -> Contender:
-    del setting
-    return Contender(Address(name, "https", running.address, 443), running, version)
-
-
-def _nginx(name: str, template: str, setting: Setting, amend: Amend) -> Contender:
+def _other(name: str, setting: Setting, amend: Callable[[str], str]) -> Running:
+    template, *command = _OTHERS[name]
+    path = f"{_GIVEN}/{template.removesuffix('.j2')}"
+    chain, key = setting.certificate.chain.encode(), setting.certificate.private_key.encode()
     files = {
-        **_certificate_files(setting.certificate),
-        f"{_GIVEN}/nginx.conf": amend(_render(template, name, setting)).encode(),
+        f"{_GIVEN}/certificate.pem": chain,
+        f"{_GIVEN}/private_key.pem": key,
+        # HAProxy wants one file.
+        f"{_GIVEN}/both.pem": chain + key,
+        path: amend(_render(template, name, setting)).encode(),
         **({f"/srv/bench{asset.path}": asset.body for asset in setting.assets} if name == BARE else {}),
     }
-    command = ["nginx", "-c", f"{_GIVEN}/nginx.conf", "-g", "daemon off;"]
-    running = _run(name, setting, NGINX.reference(setting.source, None), command, files)
-    return _contender(name, setting, running, _nginx_version(running))
+    image = NGINX.reference(setting.source, None) if command[0] == "nginx" else BENCH_TOOLS
+    return _run(name, setting, image, [word.format(path) for word in command], files)
 
 
-def _ours(setting: Setting, amend: Amend) -> Contender:
+def _ours(setting: Setting, amend: Callable[[str], str]) -> Running:
     rendered = render_configuration(_settings(setting), stack="bench", upstreams=[setting.upstream])
     configuration = amend(with_endless_connections(rendered))
     files = {
@@ -167,13 +162,13 @@ def _ours(setting: Setting, amend: Amend) -> Contender:
         "tls/private_key.pem": setting.certificate.private_key.encode(),
     }
     # As the component makes it: without capabilities, with a read-only root filesystem.
-    running = setting.testbed.run(
-        OURS + setting.suffix,
+    return _run(
+        OURS,
+        setting,
         NGINX.reference(setting.source, None),
         ["nginx", "-c", f"{_EDGE}/nginx.conf", "-g", "daemon off;"],
-        files=files,
+        files,
         folder=_EDGE,
-        aliases=[] if setting.suffix else [domain(OURS)],
         read_only=True,
         tmpfs={"/run/nginx": "mode=0755"},
         mounts=[docker.types.Mount(target, None, type="volume") for target in (_EDGE, _CACHE)],
@@ -181,7 +176,6 @@ def _ours(setting: Setting, amend: Amend) -> Contender:
         cap_add=_CAPABILITIES,
         security_opt=["no-new-privileges"],
     )
-    return _contender(OURS, setting, running, _nginx_version(running))
 
 
 def with_endless_connections(configuration: str) -> str:
@@ -208,29 +202,8 @@ def _settings(setting: Setting) -> StackSettings:
     return read_settings(config, secret_keys=(), source="the benchmark")
 
 
-def _caddy(setting: Setting, amend: Amend) -> Contender:
-    files = {
-        **_certificate_files(setting.certificate),
-        f"{_GIVEN}/Caddyfile": amend(_render("Caddyfile.j2", CADDY, setting)).encode(),
-    }
-    command = ["caddy", "run", "--config", f"{_GIVEN}/Caddyfile", "--adapter", "caddyfile"]
-    running = _run(CADDY, setting, BENCH_TOOLS, command, files)
-    return _contender(CADDY, setting, running, running.execute("caddy", "version").split()[0].removeprefix("v"))
-
-
-def _haproxy(setting: Setting, amend: Amend) -> Contender:
-    files = {
-        **_certificate_files(setting.certificate),
-        f"{_GIVEN}/haproxy.cfg": amend(_render("haproxy.cfg.j2", HAPROXY, setting)).encode(),
-    }
-    running = _run(HAPROXY, setting, BENCH_TOOLS, ["haproxy", "-f", f"{_GIVEN}/haproxy.cfg"], files)
-    return _contender(HAPROXY, setting, running, running.execute("haproxy", "-v").split()[2].partition("-")[0])
-
-
-def _run(name: str, setting: Setting, image: str, command: Sequence[str], files: Mapping[str, bytes]) -> Running:
+def _run(
+    name: str, setting: Setting, image: str, command: Sequence[str], files: Mapping[str, bytes], **more: Any
+) -> Running:
     aliases = [] if setting.suffix else [domain(name)]
-    return setting.testbed.run(name + setting.suffix, image, command, files=files, aliases=aliases)
-
-
-def _nginx_version(running: Running) -> str:
-    return running.execute("sh", "-c", "nginx -v 2>&1").strip().rpartition("/")[2]
+    return setting.testbed.run(name + setting.suffix, image, command, files=files, aliases=aliases, **more)

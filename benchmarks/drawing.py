@@ -55,11 +55,11 @@ def length(value: float, values: Sequence[float], *, logarithmic: bool) -> float
         return 0.0
     if not logarithmic:
         return max(0.0, value) / largest
-    smallest = min(one for one in values if one > 0)
     if value <= 0:
         return 0.0
-    span = math.log(largest / smallest) if largest > smallest else 1.0
-    return 0.1 + 0.9 * math.log(value / smallest) / span if largest > smallest else 1.0
+    smallest = min(one for one in values if one > 0)
+    span = math.log(largest / smallest)
+    return 0.1 + 0.9 * math.log(value / smallest) / span if span else 1.0
 
 
 def _panel(panel: Panel, top: int) -> str:

@@ -1,20 +1,17 @@
 """Does it help a first page to name what it needs ahead of it? Our proxy twice more, once with each way to say it."""
 
 import asyncio
-import contextlib
 import re
-import threading
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Self
 
 from open_webui_edge.benchmarks import application, contenders
 from open_webui_edge.benchmarks.application import Application
 from open_webui_edge.benchmarks.contenders import OURS, Contender, Setting
+from open_webui_edge.benchmarks.serving import Relay
 
 LINK_HEADER, EARLY_HINTS = "link-header", "early-hints"
-_PATIENCE = 10.0
-_LOCATION = re.compile(r"location / \{\n(?P<indent> +)proxy_pass http://open_webui;")
+_PAGES = re.compile(r"(location / \{\n( +))proxy_pass http://open_webui;")
 _PRELOADED = re.compile(r'<link href="(?P<path>/_app/immutable/[^"]+\.js)" rel="modulepreload">')
 
 
@@ -28,18 +25,15 @@ def start(opened: ExitStack, setting: Setting, running: Application) -> dict[str
             OURS, replace(setting, suffix="-link"), lambda text: with_link_header(text, links)
         ),
         EARLY_HINTS: contenders.start(
-            OURS, replace(setting, suffix="-103"), lambda text: with_early_hints(text, f"{hinter.host}:{hinter.port}")
+            OURS,
+            replace(setting, suffix="-103"),
+            lambda text: with_early_hints(text, f"{hinter.address}:{hinter.port}"),
         ),
     }
 
 
 def links_of(page: str) -> str:
-    """Return the value of a Link header with the modules that a page of the frontend preloads itself.
-
-    Raises:
-        ValueError: it preloads none.
-
-    """
+    """Return a Link header with the modules that a page of the frontend preloads; raises ValueError without any."""
     paths = [match["path"] for match in _PRELOADED.finditer(page)]
     if not paths:
         raise ValueError("the page preloads no module")
@@ -53,58 +47,35 @@ def with_link_header(configuration: str, links: str) -> str:
 
 def with_early_hints(configuration: str, hinter: str) -> str:
     """Have the proxy pass on what comes from `hinter` (host:port) before the page."""
-    amended = _LOCATION.sub(
-        lambda match: f"location / {{\n{match['indent']}proxy_pass http://{hinter};", configuration, count=1
-    )
-    return _in_pages(amended, "early_hints 1;")
+    return _in_pages(configuration, "early_hints 1;", hinter)
 
 
-def _in_pages(configuration: str, directive: str) -> str:
-    amended, count = re.subn(
-        r"(location / \{\n(?P<indent> +))(?=proxy_pass )", rf"\g<1>{directive}\n\g<indent>", configuration
+def _in_pages(configuration: str, directive: str, upstream: str = "open_webui") -> str:
+    amended, count = _PAGES.subn(
+        lambda match: f"{match[1]}{directive}\n{match[2]}proxy_pass http://{upstream};", configuration
     )
     if count != 1:
         raise ValueError(f"the configuration has {count} locations of pages, and one was to be amended")
     return amended
 
 
-class Hinter:
+class Hinter(Relay):
     """A server between the proxy and the application that sends early hints (103) for each requested page."""
 
-    def __init__(self, host: str, running: Application, links: str) -> None:
-        """Listen on `host`."""
-        self.host, self.port = host, 0
-        self._target = (running.contender.address.ip, running.contender.address.port)
+    def __init__(self, address: str, running: Application, links: str) -> None:
+        """Listen on `address`."""
+        super().__init__(address, (running.contender.address.ip, running.contender.address.port))
         self._hint = f"HTTP/1.1 103 Early Hints\r\nLink: {links}\r\n\r\n".encode()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="hinter", daemon=True)
 
-    def __enter__(self) -> Self:
-        """Start."""
-        self._thread.start()
-        self.port = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(_PATIENCE)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_PATIENCE)
-
-    async def _listen(self) -> int:
-        self._server = await asyncio.start_server(self._answer, self.host, 0)
-        return self._server.sockets[0].getsockname()[1]
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            if b"\r\nsec-fetch-mode: navigate\r\n" in head.lower():
-                writer.write(self._hint)
-                await writer.drain()
-            there, to_there = await asyncio.open_connection(*self._target)
-            # One request a connection: only the first would be hinted at.
-            to_there.write(head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-            while data := await there.read(65536):
-                writer.write(data)
-                await writer.drain()
-            to_there.close()
-        writer.close()
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"\r\nsec-fetch-mode: navigate\r\n" in head.lower():
+            writer.write(self._hint)
+            await writer.drain()
+        there, to_there = await asyncio.open_connection(*self._target)
+        # One request a connection: only the first would be hinted at.
+        to_there.write(head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        while data := await there.read(65536):
+            writer.write(data)
+            await writer.drain()
+        to_there.close()

@@ -8,20 +8,17 @@ import json
 import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from typing import Self, TypeVar
 
 from aiohttp import web
 
+from open_webui_edge.benchmarks.serving import PATIENCE, ServerInThread
 from open_webui_edge.benchmarks.waiting import wait_until
 
-T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _HEADER_MAX = 1 << 16
-PATIENCE = 10.0
-"""Seconds until something that must happen is given up."""
 
 
-class EchoBackend:
+class EchoBackend(ServerInThread):
     """An HTTP server in a thread of its own, as a context manager.
 
     - /headers: how the request arrived, as JSON.
@@ -39,7 +36,7 @@ class EchoBackend:
 
     def __init__(self, address: str, port: int = 0) -> None:
         """Listen on `address`; port 0 is any."""
-        self.address, self.port = address, port
+        super().__init__(address, port)
         self.requests: list[str] = []
         """Method and path of each request whose head arrived."""
         self.heads: list[dict[str, str]] = []
@@ -52,30 +49,9 @@ class EchoBackend:
         """Path -> what answers there, in place of what its end says."""
         self.otherwise: Handler | None = None
         """What answers at all other paths, in place of what their ends say."""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="echo backend", daemon=True)
         self._acknowledged = asyncio.Event()
         self._happened: dict[str, threading.Event] = defaultdict(threading.Event)
         self._runner: web.AppRunner | None = None
-
-    def __enter__(self) -> Self:
-        """Start; the port is known afterwards."""
-        self._thread.start()
-        self._run(self._start())
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop, even with open connections."""
-        self.stop()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(PATIENCE)
-        self._loop.close()
-
-    def stop(self) -> None:
-        """Go, and cut every connection; nothing listens here from now on."""
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            self._run(runner.cleanup())
 
     def acknowledge(self) -> None:
         """Let a stream go on."""
@@ -108,13 +84,13 @@ class EchoBackend:
         self._happened.clear()
         self.tell(self._acknowledged.clear)
 
-    def _run(self, work: Awaitable[T]) -> T:
-        async def whole() -> T:
-            return await work
+    async def _end(self) -> None:
+        # It may have been stopped before the block ends.
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
 
-        return asyncio.run_coroutine_threadsafe(whole(), self._loop).result(PATIENCE)
-
-    async def _start(self) -> None:
+    async def _listen(self) -> int:
         application = web.Application()
         application.router.add_route("*", r"/{path:(?s:.*)}", self._answer)
         # A client that leaves ends its request, as with the application.
@@ -129,7 +105,7 @@ class EchoBackend:
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.address, self.port)
         await site.start()
-        self.port = self._runner.addresses[0][1]
+        return self._runner.addresses[0][1]
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path}")
@@ -150,7 +126,7 @@ class EchoBackend:
             "stream": self._stream,
             "silent": self._silent,
             "slow": self._slow,
-            "break": self._break,
+            "break": self._hung_up,
             "half": self._half,
             "upload": self._upload,
             "text": self._text,
@@ -210,9 +186,6 @@ class EchoBackend:
         finally:
             self._happened["gone"].set()
         raise AssertionError("an event that is never set was set")
-
-    async def _break(self, request: web.Request) -> web.StreamResponse:
-        return await self._hung_up(request)
 
     async def _half(self, request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "text/plain", "Content-Length": "10"})

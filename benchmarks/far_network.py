@@ -5,13 +5,11 @@ packets, or start slowly.
 """
 
 import asyncio
-import contextlib
-import threading
 from dataclasses import dataclass
-from typing import Self
+
+from open_webui_edge.benchmarks.serving import Relay
 
 _CHUNK = 16384
-_PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -24,59 +22,23 @@ class Distance:
     """Towards the client, shared by all its connections."""
 
 
-class FarNetwork:
-    """A port of `host` that leads to another address, from that far away: `with FarNetwork(…) as far: far.port`."""
+class FarNetwork(Relay):
+    """A port of an address that leads to another address, from that far away: `with FarNetwork(…) as far: far.port`."""
 
-    def __init__(self, host: str, ip: str, port: int, distance: Distance) -> None:
+    def __init__(self, address: str, ip: str, port: int, distance: Distance) -> None:
         """Lead to `ip`:`port`."""
-        self.host, self.port = host, 0
-        self._target = (ip, port)
+        super().__init__(address, (ip, port))
         self._distance = distance
         self._line_is_free_at = 0.0
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="far network", daemon=True)
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    def __enter__(self) -> Self:
-        """Listen."""
-        self._thread.start()
-        self.port = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(_PATIENCE)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Hang up on everybody."""
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(_PATIENCE)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_PATIENCE)
-        self._loop.close()
-
-    async def _listen(self) -> int:
-        self._server = await asyncio.start_server(self._join, self.host, 0)
-        return self._server.sockets[0].getsockname()[1]
-
-    async def _end(self) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise AssertionError
-        self._tasks.add(task)
-        with contextlib.suppress(OSError, asyncio.CancelledError):
-            # Here the connection stood at once; there the handshake of TCP would have taken a round trip.
-            await asyncio.sleep(self._distance.round_trip)
-            there, to_there = await asyncio.open_connection(*self._target)
-            try:
-                await asyncio.gather(
-                    self._carry(reader, to_there, shared=False), self._carry(there, writer, shared=True)
-                )
-            finally:
-                to_there.close()
-        writer.close()
-        self._tasks.discard(task)
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Here the connection stood at once; there the handshake of TCP would have taken a round trip.
+        await asyncio.sleep(self._distance.round_trip)
+        there, to_there = await asyncio.open_connection(*self._target)
+        try:
+            await asyncio.gather(self._carry(reader, to_there, shared=False), self._carry(there, writer, shared=True))
+        finally:
+            to_there.close()
 
     async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, shared: bool) -> None:
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=64)

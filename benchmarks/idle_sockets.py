@@ -1,16 +1,16 @@
 """Measures a proxy's memory per idle WebSocket."""
 
-import base64
-import os
 import socket
 import ssl
 from contextlib import ExitStack
 
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, Event, Request, TextMessage
+
 from open_webui_edge.benchmarks.contenders import Contender
 
 _PATIENCE = 20.0
-_MESSAGE = b"42"
-_HEAD_MAX = 16384
+_MESSAGE = "42"
 
 
 def kibibytes_each(contender: Contender, trust: ssl.SSLContext, count: int) -> float:
@@ -34,29 +34,18 @@ def _open(contender: Contender, trust: ssl.SSLContext) -> ssl.SSLSocket:
     address = contender.address
     plain = socket.create_connection((address.ip, address.port), timeout=_PATIENCE)
     connection = trust.wrap_socket(plain, server_hostname=address.host)
-    key = base64.b64encode(os.urandom(16)).decode()
-    connection.sendall(
-        f"GET /ws/socket.io/ HTTP/1.1\r\nHost: {address.host}\r\nOrigin: {address.url}\r\nUpgrade: websocket\r\n"
-        f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
-    )
-    head = b""
-    while b"\r\n\r\n" not in head and len(head) < _HEAD_MAX:
-        if not (more := connection.recv(1024)):
-            break
-        head += more
-    if not head.startswith(b"HTTP/1.1 101"):
-        connection.close()
-        raise RuntimeError(f"no WebSocket through {address.name}: {head[:200]!r}")
-    connection.sendall(_client_frame(_MESSAGE))
-    answer = connection.recv(16)
-    if not answer.endswith(_MESSAGE):
-        connection.close()
-        raise RuntimeError(f"{address.name} did not echo: {answer!r}")
+    protocol = WSConnection(ConnectionType.CLIENT)
+    handshake = Request(address.host, "/ws/socket.io/", extra_headers=[(b"Origin", address.url.encode())])
+    for sent, kind in ((handshake, AcceptConnection), (TextMessage(_MESSAGE), TextMessage)):
+        connection.sendall(protocol.send(sent))
+        event = _next_event(connection, protocol)
+        if not isinstance(event, kind) or (isinstance(event, TextMessage) and event.data != _MESSAGE):
+            connection.close()
+            raise RuntimeError(f"{address.name} answers {sent} by {event}")
     return connection
 
 
-def _client_frame(text: bytes) -> bytes:
-    """Return a final text frame, masked as a client's must be (RFC 6455 section 5.2)."""
-    mask = os.urandom(4)
-    masked = bytes(byte ^ mask[number % 4] for number, byte in enumerate(text))
-    return bytes([0x81, 0x80 | len(text)]) + mask + masked
+def _next_event(connection: ssl.SSLSocket, protocol: WSConnection) -> Event | None:
+    while (event := next(protocol.events(), None)) is None and (received := connection.recv(16384)):
+        protocol.receive_data(received)
+    return event

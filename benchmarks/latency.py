@@ -4,7 +4,6 @@ import socket
 import ssl
 import time
 from http import HTTPStatus
-from types import TracebackType
 from typing import Self
 
 from open_webui_edge.benchmarks.contenders import Address
@@ -30,7 +29,7 @@ class PersistentConnection:
         """Use it until the block ends."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Hang up."""
         self._answers.close()
         self._socket.close()

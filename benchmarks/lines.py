@@ -7,6 +7,8 @@ from enum import StrEnum
 from open_webui_edge.benchmarks.contenders import BARE, CACHING, CADDY, DIRECT, HAPROXY, OURS, TITLES
 from open_webui_edge.benchmarks.results import Results, quartiles
 
+PEERS = (CADDY, HAPROXY)
+"""Proxies with which ours is compared."""
 NOISE = 0.03
 """Noise: a relative difference between two medians below this is not significant on one machine."""
 
@@ -75,11 +77,10 @@ class Line:
     key: str
     title: str
     unit: str
-    decimals: int
-    more_is_better: bool
     contenders: Sequence[str]
-    targets: Sequence[Target] = ()
-    peers: Sequence[str] = (CADDY, HAPROXY)
+    targets: Sequence[Target]
+    decimals: int = 0
+    more_is_better: bool = False
 
     def standing(self, peer: str, results: Results) -> Standing | None:
         """Compare with a peer: level if the rounds disagree, or if the difference is noise."""
@@ -100,39 +101,16 @@ _WITHOUT_LIMIT = tuple(name for name in TITLES if name not in {BARE, CACHING})
 
 def _asset(key: str, title: str, protocol: str) -> Line:
     # Uvicorn speaks HTTP/1.1 only: its rate there is what the other protocol is compared with too.
-    return Line(
-        key=f"{key}-{protocol}",
-        title=f"{title}, {protocol}",
-        unit="requests/s",
-        decimals=0,
-        more_is_better=True,
-        contenders=_ALL,
-        targets=(Target(BARE, factor=0.9), Target(DIRECT, factor=70)),
-    )
+    targets = (Target(BARE, factor=0.9), Target(DIRECT, factor=70))
+    return Line(f"{key}-{protocol}", f"{title}, {protocol}", "requests/s", _ALL, targets, more_is_better=True)
 
 
 def _delay(key: str, title: str, *, decimals: int, margin: float) -> Line:
-    return Line(
-        key=key,
-        title=title,
-        unit="ms",
-        decimals=decimals,
-        more_is_better=False,
-        contenders=_WITHOUT_LIMIT,
-        targets=(Target(DIRECT, margin=margin),),
-    )
+    return Line(key, title, "ms", _WITHOUT_LIMIT, (Target(DIRECT, margin=margin),), decimals)
 
 
 def _beside_limit(key: str, title: str, unit: str, *, decimals: int = 0, more_is_better: bool = False) -> Line:
-    return Line(
-        key=key,
-        title=title,
-        unit=unit,
-        decimals=decimals,
-        more_is_better=more_is_better,
-        contenders=_WITHOUT_DIRECT,
-        targets=(Target(BARE, factor=1),),
-    )
+    return Line(key, title, unit, _WITHOUT_DIRECT, (Target(BARE, factor=1),), decimals, more_is_better)
 
 
 LINES: Sequence[Line] = (
@@ -150,4 +128,3 @@ LINES: Sequence[Line] = (
     _beside_limit("handshake", "new TLS handshakes", "handshakes/s", more_is_better=True),
     _beside_limit("handshake-cpu", "processor time of a TLS handshake", "µs"),
 )
-BY_KEY = {line.key: line for line in LINES}

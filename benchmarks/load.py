@@ -44,12 +44,7 @@ class Rate:
 
 
 def request_rate(tools: Running, contender: Contender, path: str, protocol: Protocol, seconds: float) -> Rate:
-    """Request one path at the maximum rate.
-
-    Raises:
-        LoadError: an answer was not a good one.
-
-    """
+    """Request one path at the maximum rate; raises LoadError if an answer is not a good one."""
     before = contender.running.cpu_seconds()
     report = tools.execute(
         *("h2load", *_CLIENT[protocol], "--threads=1", f"--duration={seconds * 1000:.0f}ms", "--warm-up-time=0"),
@@ -61,12 +56,7 @@ def request_rate(tools: Running, contender: Contender, path: str, protocol: Prot
 
 
 def read_h2load(report: str) -> float:
-    """Return the requests per second from a report of h2load.
-
-    Raises:
-        LoadError: the report tells of an answer that was not a good one, or of none.
-
-    """
+    """Return the requests per second of a report of h2load; raises LoadError unless all answers were good ones."""
     finished, statuses, errors = _FINISHED.search(report), _STATUSES.search(report), _ERRORS.search(report)
     if finished is None or statuses is None or errors is None or statuses["good"] == "0":
         raise LoadError(f"h2load measured nothing:\n{report[-1000:]}")
@@ -77,12 +67,7 @@ def read_h2load(report: str) -> float:
 
 
 def handshake_rate(tools: Running, contender: Contender, seconds: int) -> Rate:
-    """Make full TLS handshakes at the maximum rate of two clients, without requests.
-
-    Raises:
-        LoadError: a client counted none.
-
-    """
+    """Make full TLS handshakes, and no requests, at the maximum rate of two clients; raises LoadError without any."""
     # In whole seconds, so the time is taken around it.
     script = (
         'began=$(date +%s%N); for client in 1 2; do openssl s_time -new -connect "$0:443" -time "$1" & done; wait;'
@@ -96,12 +81,7 @@ def handshake_rate(tools: Running, contender: Contender, seconds: int) -> Rate:
 
 
 def read_s_time(report: str) -> tuple[int, float]:
-    """Return the number of handshakes, and their total seconds.
-
-    Raises:
-        LoadError: they counted none.
-
-    """
+    """Return the number of handshakes, and their total seconds; raises LoadError if none was counted."""
     counts = [int(match["count"]) for match in _HANDSHAKES.finditer(report)]
     elapsed = _ELAPSED.search(report)
     if elapsed is None or not counts or not all(counts):

@@ -22,6 +22,8 @@ import socketio
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
+from open_webui_edge.diagnostics.inside.streams import question
+
 
 class Delta(NamedTuple):
     """A piece of an answer and when it arrived, by `time.monotonic()` of this machine."""
@@ -114,16 +116,6 @@ class OpenWebUIClient:
         """Return who is signed in: `id`, `email`, `role`, …."""
         return self.request("GET", "/api/v1/auths/")
 
-    def create_api_key(self) -> str:
-        """Return a new API key (`sk-…`) of this user, allowing such keys first; only an admin may do that."""
-        saved = self.request("GET", "/api/v1/auths/admin/config")
-        self.request("POST", "/api/v1/auths/admin/config", {**saved, "ENABLE_API_KEYS": True})
-        return str(self.request("POST", "/api/v1/auths/api_key")["api_key"])
-
-    def models(self) -> list[str]:
-        """Return the ids of the models that this user may pick."""
-        return [model["id"] for model in self.request("GET", "/api/models")["data"]]
-
     def chats(self) -> list[dict[str, Any]]:
         """Return the user's saved chats, newest first: `id`, `title`, …."""
         return self.request("GET", "/api/v1/chats/?page=1")
@@ -201,7 +193,7 @@ class OpenWebUIClient:
             )
             try:
                 await client.call("user-join", {"auth": {"token": self.token}})
-                body = _question(prompt, model, message_id, client.get_sid())
+                body = question(prompt, model, message_id, client.get_sid())
                 # The question goes over a connection that is open already, as a page's does.
                 async with http.get(f"{self.url}/api/version") as response:
                     await response.read()
@@ -221,33 +213,6 @@ class OpenWebUIClient:
 
     def _headers(self) -> dict[str, str]:
         return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
-
-
-def _question(prompt: str, model: str, message_id: str, session_id: str | None) -> dict[str, Any]:
-    """Return what the browser posts for the first message of a new chat; it asks for no title, tags or follow-ups."""
-    user_message = {
-        "id": str(uuid.uuid4()),
-        "parentId": None,
-        "childrenIds": [message_id],
-        "role": "user",
-        "content": prompt,
-        "timestamp": int(time.time()),
-        "models": [model],
-    }
-    return {
-        "stream": True,
-        "model": model,
-        "messages": [{"role": "user", "content": prompt}],
-        "params": {},
-        "tool_servers": [],
-        "features": {},
-        "variables": {},
-        "session_id": session_id,
-        "id": message_id,
-        "parent_id": None,
-        "user_message": user_message,
-        "background_tasks": {"title_generation": False, "tags_generation": False, "follow_up_generation": False},
-    }
 
 
 def _add_event(answer: Answer, event: dict[str, Any], at: float) -> bool:

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,6 @@ class PageLoad:
     kibibytes: float
     """Over the network, headers included."""
 
-    def numbers(self) -> dict[str, float]:
-        """Return them by name."""
-        return asdict(self)
-
 
 class _DisturbedError(Exception):
     """The machine's interfaces changed under the page, and the browser gave its requests up."""
@@ -76,10 +72,6 @@ class _Traffic:
         devtools.on("Network.loadingFinished", self._note_end)
         devtools.on("Network.loadingFailed", self._note_failure)
         devtools.send("Network.enable")
-
-    def is_quiet(self) -> bool:
-        """Tell whether nothing was asked or answered for a moment."""
-        return time.monotonic() - self.last_event > _QUIET_SECONDS
 
     def _note_request(self, event: dict[str, Any]) -> None:
         self.last_event = time.monotonic()
@@ -185,7 +177,7 @@ def _load(context: BrowserContext, url: str, page_name: str) -> PageLoad:
     def is_quiet() -> bool:
         # The browser's events only arrive while it is waited for.
         page.wait_for_timeout(50)
-        return traffic.is_quiet()
+        return time.monotonic() - traffic.last_event > _QUIET_SECONDS
 
     # A page that is signed in never ends to ask; what it needs at first is there when it is quiet for a moment.
     wait_until(is_quiet, what="the page's first requests to end", deadline=_DEADLINE, every=0)

@@ -6,9 +6,9 @@ import re
 import ssl
 import statistics
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 
 from open_webui_edge.benchmarks import application, contenders, early_hints, idle_sockets, load, page_load
 from open_webui_edge.benchmarks.application import Application
-from open_webui_edge.benchmarks.certificate import Certificate, make_certificate
+from open_webui_edge.benchmarks.certificate import make_certificate
 from open_webui_edge.benchmarks.contenders import (
     BARE,
     CACHING,
@@ -26,7 +26,6 @@ from open_webui_edge.benchmarks.contenders import (
     OURS,
     PROXIES,
     TITLES,
-    Asset,
     Contender,
     Setting,
 )
@@ -37,8 +36,8 @@ from open_webui_edge.benchmarks.lines import LINES
 from open_webui_edge.benchmarks.load import Protocol
 from open_webui_edge.benchmarks.model_server import ModelServer
 from open_webui_edge.benchmarks.results import Results
-from open_webui_edge.benchmarks.streams import SSE, WAYS, Listener
-from open_webui_edge.benchmarks.testbed import Running, Testbed, testbed
+from open_webui_edge.benchmarks.streams import SSE, WAYS, listen
+from open_webui_edge.benchmarks.testbed import Running, testbed
 from open_webui_edge.benchmarks.waiting import wait_until
 from open_webui_edge.bootstrap.console import Step, step
 from open_webui_edge.settings.images import BENCH_TOOLS, OPEN_WEBUI_VERSION, ImageSource, open_webui
@@ -79,34 +78,18 @@ class Plan:
 class Bench:
     """Everything that runs."""
 
-    testbed: Testbed
     tools: Running
     application: Application
-    certificate: Certificate
     ca_file: str
     model: ModelServer
-    assets: Sequence[Asset]
+    setting: Setting
+    """What a further instance of a proxy is set up with."""
     running: dict[str, Contender]
-    source: ImageSource
 
     @property
     def trust(self) -> ssl.SSLContext:
         """What a client needs."""
         return ssl.create_default_context(cafile=self.ca_file)
-
-    def setting(
-        self, *, upstream: str | None = None, suffix: str = "", proxy: Mapping[str, object] | None = None
-    ) -> Setting:
-        """Return what a further instance is set up with."""
-        return Setting(
-            self.testbed,
-            self.source,
-            self.certificate,
-            upstream or self.application.upstream,
-            self.assets,
-            suffix,
-            proxy or {},
-        )
 
 
 Part = Callable[[Bench, Plan, Results, Step], None]
@@ -117,17 +100,12 @@ def run(plan: Plan, parts: Sequence[str] = ()) -> Results:
     results = Results()
     with _bench() as bench:
         _note_circumstances(bench, results)
-        for title, part in _PARTS.items():
+        for title, part in PARTS.items():
             if parts and title not in parts:
                 continue
             with step(title) as shown:
                 part(bench, plan, results, shown)
     return results
-
-
-def part_titles() -> Sequence[str]:
-    """Return the names of the parts."""
-    return list(_PARTS)
 
 
 @contextmanager
@@ -149,19 +127,18 @@ def _bench() -> Iterator[Bench]:
             started = application.start(bed, image, OPEN_WEBUI_VERSION, model, origins)
             tools = bed.run("tools", BENCH_TOOLS)
         running = {DIRECT: started.contender}
-        bench = Bench(bed, tools, started, certificate, str(ca_file), model, [], running, source)
+        setting = Setting(bed, source, certificate, started.upstream)
         with step("proxies") as shown:
             for name in PROXIES:
-                running[name] = contenders.start(name, bench.setting())
+                running[name] = contenders.start(name, setting)
                 _wait_for(running[name], str(ca_file), "/ready")
             # The limits serve what a browser gets through our proxy.
-            chosen = application.assets(started, running[OURS].address, str(ca_file))
-            bench = Bench(bed, tools, started, certificate, str(ca_file), model, chosen, running, source)
+            setting = replace(setting, assets=application.assets(started, running[OURS].address, str(ca_file)))
             for name in (CACHING, BARE):
-                running[name] = contenders.start(name, bench.setting())
+                running[name] = contenders.start(name, setting)
                 _wait_for(running[name], str(ca_file), "/healthy")
             shown.done(", ".join(f"{TITLES[name]} {one.version}" for name, one in running.items()))
-        yield bench
+        yield Bench(tools, started, str(ca_file), model, setting, running)
 
 
 def _wait_for(contender: Contender, ca_file: str, path: str) -> None:
@@ -185,7 +162,7 @@ def _turns(names: Iterable[str], number: int) -> list[str]:
 
 
 def _assets(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
-    for key, asset in zip(("chunk", "image"), bench.assets, strict=True):
+    for key, asset in zip(("chunk", "image"), bench.setting.assets, strict=True):
         for contender in bench.running.values():
             # As often as a cache may want to see it before it keeps it; and what comes is what is compared.
             *_, got = [application.fetch(contender.address, asset.path, ca_file=bench.ca_file) for _ in range(3)]
@@ -230,29 +207,30 @@ def _config(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
 
 
 def _tokens(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
-    names = [DIRECT, *PROXIES]
-    listeners = {
-        name: Listener(bench.running[name].address, bench.ca_file, bench.application.token, bench.model)
-        for name in names
-    }
-    for way in WAYS:
-        key = "sse" if way == SSE else "socket"
-        shown.now(f"{plan.answers} short answers over {way} to each, in turn")
-        for number in range(plan.answers):
-            for name in _turns(names, number):
-                results.add(f"{key}-first", name, listeners[name].listen(way, 2).first)
-        shown.now(f"{plan.long_answers} answers of {plan.tokens} tokens over {way} to each, in turn")
-        for number in range(plan.long_answers):
-            for name in _turns(names, number):
-                heard = listeners[name].listen(way, plan.tokens)
-                results.add(f"{key}-token", name, statistics.median(heard.tokens))
-    for listener in listeners.values():
-        listener.close()
+    with ExitStack() as opened:
+        clients = {
+            name: opened.enter_context(
+                application.client(bench.running[name].address, bench.ca_file, bench.application.token)
+            )
+            for name in (DIRECT, *PROXIES)
+        }
+        for way in WAYS:
+            key = "sse" if way == SSE else "socket"
+            shown.now(f"{plan.answers} short answers over {way} to each, in turn")
+            for number in range(plan.answers):
+                for name in _turns(clients, number):
+                    results.add(f"{key}-first", name, listen(clients[name], bench.model, way, 2).first)
+            shown.now(f"{plan.long_answers} answers of {plan.tokens} tokens over {way} to each, in turn")
+            for number in range(plan.long_answers):
+                for name in _turns(clients, number):
+                    heard = listen(clients[name], bench.model, way, plan.tokens)
+                    results.add(f"{key}-token", name, statistics.median(heard.tokens))
 
 
 def _websockets(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
-    with EchoBackend(bench.testbed.gateway) as backend:
-        setting = bench.setting(
+    with EchoBackend(bench.setting.testbed.gateway) as backend:
+        setting = replace(
+            bench.setting,
             upstream=f"{backend.address}:{backend.port}",
             suffix="-sockets",
             # All of them come from one address.
@@ -263,7 +241,7 @@ def _websockets(bench: Bench, plan: Plan, results: Results, shown: Step) -> None
             fresh = contenders.start(name, setting)
             _wait_for(fresh, bench.ca_file, "/healthy")
             results.add("websocket", name, idle_sockets.kibibytes_each(fresh, bench.trust, plan.websockets))
-            bench.testbed.end(fresh.running)
+            fresh.running.remove()
 
 
 def _handshakes(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
@@ -277,7 +255,7 @@ def _handshakes(bench: Bench, plan: Plan, results: Results, shown: Step) -> None
 
 def _pages(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
     with ExitStack() as opened:
-        hinted = early_hints.start(opened, bench.setting(), bench.application)
+        hinted = early_hints.start(opened, bench.setting, bench.application)
         for one in hinted.values():
             _wait_for(one, bench.ca_file, "/ready")
         surroundings = page_load.Surroundings(
@@ -303,7 +281,7 @@ def _pages(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
                                 continue
                             cold, warm = visitors[name].visit(compared[name].address.url, page)
                             for kind, loaded in (("cold", cold), ("warm", warm)):
-                                for what, value in loaded.numbers().items():
+                                for what, value in asdict(loaded).items():
                                     results.add(f"page-{page}-{network}-{kind}-{what}", name, value)
 
 
@@ -315,8 +293,8 @@ def _browser(
     with ExitStack() as opened:
         where = f"{address.ip}:{address.port}"
         if network == FAR_PAGES:
-            far = opened.enter_context(FarNetwork(bench.testbed.gateway, address.ip, address.port, FAR))
-            where = f"{far.host}:{far.port}"
+            far = opened.enter_context(FarNetwork(bench.setting.testbed.gateway, address.ip, address.port, FAR))
+            where = f"{far.address}:{far.port}"
         yield opened.enter_context(surroundings.visitor({address.host: where}))
 
 
@@ -327,7 +305,7 @@ def _note_circumstances(bench: Bench, results: Results) -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} × {processors[0] if processors else platform.machine()}, {memory:.0f} GiB, "
         f"Linux {'.'.join(platform.release().split('.')[:2])}",
-        "engine": bench.testbed.engine.version()["Version"],
+        "engine": bench.setting.testbed.engine.version()["Version"],
         "load_before": os.getloadavg()[0],
         "openssl": bench.tools.execute("openssl", "version").split()[1],
         "versions": {name: contender.version for name, contender in bench.running.items()},
@@ -335,7 +313,7 @@ def _note_circumstances(bench: Bench, results: Results) -> None:
     }
 
 
-_PARTS: dict[str, Part] = {
+PARTS: dict[str, Part] = {
     "cached files": _assets,
     "requests": _config,
     "tokens": _tokens,

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from open_webui_edge.benchmarks.contenders import Address
 from open_webui_edge.benchmarks.model_server import MODEL, ModelServer, Token, count_to
 from open_webui_edge.benchmarks.open_webui_client import Answer, Delta, OpenWebUIClient
 
@@ -25,39 +24,20 @@ class Delays:
     """From the model's sending to the client's receiving, for every token but the first."""
 
 
-class Listener:
-    """A client of one contender whose connection is open before it asks."""
-
-    def __init__(self, address: Address, ca_file: str, token: str, model: ModelServer) -> None:
-        """Sign in with a session's token."""
-        self._client = OpenWebUIClient(
-            address.url, ca_file=ca_file, resolve={address.host: address.ip}, token=token, timeout=30
-        )
-        self._model = model
-
-    def close(self) -> None:
-        """Hang up."""
-        self._client.http.close()
-
-    def listen(self, way: str, tokens: int) -> Delays:
-        """Ask for an answer of so many tokens, and time it."""
-        prompt = count_to(tokens, every=_GAP)
-        if way == SSE:
-            # The connection is kept, as a program keeps it; the application closes one after 5 s.
-            self._client.ready()
-            answer = self._client.chat_over_sse(prompt, MODEL)
-        else:
-            answer = self._client.chat_over_socket(prompt, MODEL)
-        return delays(answer, self._model.completion(prompt).tokens)
+def listen(client: OpenWebUIClient, model: ModelServer, way: str, tokens: int) -> Delays:
+    """Ask for an answer of so many tokens, and time it."""
+    prompt = count_to(tokens, every=_GAP)
+    if way == SSE:
+        # The connection is kept, as a program keeps it; the application closes one after 5 s.
+        client.ready()
+        answer = client.chat_over_sse(prompt, MODEL)
+    else:
+        answer = client.chat_over_socket(prompt, MODEL)
+    return delays(answer, model.completion(prompt).tokens)
 
 
 def delays(answer: Answer, sent: Sequence[Token]) -> Delays:
-    """Match what arrived with what was sent.
-
-    Raises:
-        ValueError: the texts are not the same.
-
-    """
+    """Match what arrived with what was sent; raises ValueError if the texts are not the same."""
     if answer.text != "".join(token.text for token in sent):
         raise ValueError(f"{answer.text!r} arrived of what was sent")
     return Delays(

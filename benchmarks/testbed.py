@@ -5,7 +5,7 @@ import secrets
 import tarfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import docker.types
 from docker.models.containers import Container
 
 _LABEL = "open-webui-edge-bench"
-_LOG_TAIL = 20
 # As a deployment's containers have it: what goes to standard output is work for the engine too.
 _LOG = docker.types.LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"})
 
@@ -35,12 +34,7 @@ class Running:
     """In the run's network."""
 
     def execute(self, *command: str) -> str:
-        """Run a command in it and return what it wrote.
-
-        Raises:
-            TestbedError: it failed.
-
-        """
+        """Run a command in it and return what it wrote; raises TestbedError if it failed."""
         ended = self.container.exec_run(list(command))
         output = ended.output.decode(errors="replace") if isinstance(ended.output, bytes) else ""
         if ended.exit_code != 0:
@@ -59,7 +53,13 @@ class Running:
         would take as much time there as what is measured.
         """
         groups = Path(f"/proc/{self.process}/cgroup").read_text(encoding="utf-8")
-        return _cpu_seconds(groups)
+        for line in groups.splitlines():
+            _, controllers, path = line.split(":", 2)
+            if "cpuacct" in controllers.split(","):
+                usage = Path(f"/sys/fs/cgroup/cpuacct{path}/cpuacct.usage").read_text(encoding="utf-8")
+                return int(usage) / 1e9
+        unified = Path(f"/sys/fs/cgroup{groups.strip().rpartition('::')[2]}/cpu.stat").read_text(encoding="utf-8")
+        return next(int(line.split()[1]) / 1e6 for line in unified.splitlines() if line.startswith("usage_usec"))
 
     def memory(self) -> int:
         """Return the bytes that its processes have for themselves (RssAnon of all of them)."""
@@ -67,16 +67,12 @@ class Running:
         report = self.execute("sh", "-c", "cat /proc/[0-9]*/status 2>/dev/null || true")
         return sum(int(line.split()[1]) * 1024 for line in report.splitlines() if line.startswith("RssAnon:"))
 
-    def log(self) -> str:
-        """Return the end of what it wrote."""
-        return self.container.logs(tail=_LOG_TAIL).decode(errors="replace")
-
     def remove(self) -> None:
         """End it, with its volumes."""
         self.container.remove(force=True, v=True)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Testbed:
     """The network, and how a container gets into it."""
 
@@ -86,7 +82,6 @@ class Testbed:
     name: str
     gateway: str
     """This machine's address in it."""
-    running: list[Running] = field(default_factory=list[Running])
 
     def run(  # noqa: PLR0913 - keywords, each a thing of its own
         self,
@@ -101,8 +96,7 @@ class Testbed:
         **more: Any,
     ) -> Running:
         """Start a container with these files below `folder`; `aliases` are its names in the network."""
-        api = self.engine.api
-        attached = api.create_endpoint_config(aliases=[role, *aliases])
+        attached = self.engine.api.create_endpoint_config(aliases=[role, *aliases])
         container = self.engine.containers.create(
             image,
             list(command) if command is not None else None,
@@ -124,15 +118,7 @@ class Testbed:
         except BaseException:
             container.remove(force=True, v=True)
             raise
-        made = Running(container, address)
-        self.running.append(made)
-        return made
-
-    def end(self, *ended: Running) -> None:
-        """Remove containers before the run ends."""
-        for one in ended:
-            one.remove()
-            self.running.remove(one)
+        return Running(container, address)
 
 
 @contextmanager
@@ -143,25 +129,13 @@ def testbed(engine: docker.DockerClient) -> Generator[Testbed]:
     try:
         network.reload()
         addresses: Any = network.attrs["IPAM"]["Config"][0]
-        made = Testbed(engine, name, addresses["Gateway"])
-        yield made
+        yield Testbed(engine, name, addresses["Gateway"])
     finally:
-        for container in engine.containers.list(all=True, filters={"network": name}, ignore_removed=True):
-            container.remove(force=True, v=True)
         # One that never started is in no network yet.
-        for container in engine.containers.list(all=True, filters={"name": f"{name}-"}, ignore_removed=True):
-            container.remove(force=True, v=True)
+        for kind, value in (("network", name), ("name", f"{name}-")):
+            for container in engine.containers.list(all=True, filters={kind: value}, ignore_removed=True):
+                container.remove(force=True, v=True)
         network.remove()
-
-
-def _cpu_seconds(groups: str) -> float:
-    for line in groups.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if "cpuacct" in controllers.split(","):
-            usage = Path(f"/sys/fs/cgroup/cpuacct{path}/cpuacct.usage").read_text(encoding="utf-8")
-            return int(usage) / 1e9
-    unified = Path(f"/sys/fs/cgroup{groups.strip().rpartition('::')[2]}/cpu.stat").read_text(encoding="utf-8")
-    return next(int(line.split()[1]) / 1e6 for line in unified.splitlines() if line.startswith("usage_usec"))
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:

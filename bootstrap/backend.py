@@ -23,7 +23,8 @@ def environment() -> dict[str, str]:
     # Without attribute files: Pulumi does not need them and does not write them atomically, so a read during an update
     # may find them empty. The state itself is replaced atomically.
     variables = {"PULUMI_BACKEND_URL": f"file://{state}?metadata=skip"}
-    if not _passphrase_is_given():
+    # An empty PULUMI_CONFIG_PASSPHRASE is a passphrase too.
+    if "PULUMI_CONFIG_PASSPHRASE" not in os.environ and not os.environ.get("PULUMI_CONFIG_PASSPHRASE_FILE"):
         variables["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(_passphrase_file())
     return variables
 
@@ -53,11 +54,6 @@ def passphrase_source(given: dict[str, str]) -> str:
         return "the variable PULUMI_CONFIG_PASSPHRASE"
     file = everything.get("PULUMI_CONFIG_PASSPHRASE_FILE")
     return f"the file {file}" if file else "your answer"
-
-
-def _passphrase_is_given() -> bool:
-    # An empty PULUMI_CONFIG_PASSPHRASE is a passphrase too.
-    return "PULUMI_CONFIG_PASSPHRASE" in os.environ or bool(os.environ.get("PULUMI_CONFIG_PASSPHRASE_FILE"))
 
 
 def _passphrase_file() -> Path:

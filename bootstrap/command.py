@@ -72,6 +72,11 @@ def failure(purpose: str, arguments: Sequence[str | Path], code: int, words: str
     return ProblemError(f"{purpose}: `{program}` failed with exit code {code}:\n{tail}")
 
 
+def last_line(words: str) -> str:
+    """Return the last line of what a program wrote, which has its reason."""
+    return (words.strip().splitlines() or ["no reason given"])[-1]
+
+
 def is_full_disk(words: str) -> bool:
     """Return whether a program's output reports a full disk."""
     return "no space left on device" in words.lower() or "enospc" in words.lower()

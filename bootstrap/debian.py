@@ -62,12 +62,7 @@ def missing(packages: Iterable[str]) -> list[str]:
 
 
 def install(packages: Sequence[str], step: Step) -> None:
-    """Install missing packages, and report them first.
-
-    Raises:
-        ProblemError: apt refused; the message has its reason.
-
-    """
+    """Install missing packages, and report them first; raises ProblemError with apt's reason."""
     absent = missing(packages)
     if not absent:
         return
@@ -86,7 +81,7 @@ def apt(*arguments: str) -> subprocess.CompletedProcess[str]:
 def install_newest(packages: Sequence[str], suite: str = "") -> str | None:
     """Install packages, optionally from one suite with dependencies; return apt's reason if it refused."""
     answer = apt(*(["-t", suite] if suite else []), *_INSTALL, *packages)
-    return None if answer.returncode == 0 else _last_line(f"{answer.stdout}\n{answer.stderr}")
+    return None if answer.returncode == 0 else command.last_line(f"{answer.stdout}\n{answer.stderr}")
 
 
 def versions(package: str) -> list[tuple[str, str]]:
@@ -101,10 +96,6 @@ def _compare(one: str, other: str) -> int:
     if one == other:
         return 0
     return 1 if command.attempt(["dpkg", "--compare-versions", one, "gt", other]).returncode == 0 else -1
-
-
-def _last_line(words: str) -> str:
-    return (words.strip().splitlines() or ["no reason given"])[-1]
 
 
 def mirror() -> str:

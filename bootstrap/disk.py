@@ -10,19 +10,13 @@ GIGABYTE = 10**9
 
 
 def require(needed: int, folder: Path, purpose: str) -> None:
-    """Make sure that the disk of `folder` has at least `needed` bytes free.
-
-    Raises:
-        ProblemError: it has not; the message has the needed and the free space.
-
-    """
+    """Raise a ProblemError with both numbers if the disk of `folder` has less than `needed` bytes free."""
     existing = folder
     while not existing.exists():
         existing = existing.parent
     free = shutil.disk_usage(existing).free
     if free < needed:
-        message = (
+        raise ProblemError(
             f"{purpose} needs {needed / GIGABYTE:.1f} GB at {folder}, but only {free / GIGABYTE:.1f} GB are free "
             "there; free some space and run it again."
         )
-        raise ProblemError(message)

@@ -15,12 +15,7 @@ OFFICIAL = ("docker-ce", "docker-ce-cli", "containerd.io")
 
 
 def install(step: Step) -> None:
-    """Install an engine, the most recent that can be had.
-
-    Raises:
-        ProblemError: apt refused even what the distribution has.
-
-    """
+    """Install the most recent engine that can be had; raises ProblemError if apt refuses even the distribution's."""
     debian.apt("update")
     refusal = _install_official(step)
     if refusal is not None:
@@ -97,5 +92,6 @@ def _install_distributions(step: Step) -> None:
     try:
         debian.install(packages, step)
     except ProblemError as problem:
-        message = f"{problem}\nInstall Docker by hand (https://docs.docker.com/engine/install), and run this again."
-        raise ProblemError(message) from None
+        raise ProblemError(
+            f"{problem}\nInstall Docker by hand (https://docs.docker.com/engine/install), and run this again."
+        ) from None

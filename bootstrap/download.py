@@ -24,13 +24,7 @@ class DownloadError(Exception):
 def fetch(address: str, file: Path, report: Callable[[str], None], *, timeout: float = TIMEOUT) -> None:
     """Download a URL to a file; a broken connection is retried once and resumed.
 
-    Proxies are those of the environment, as for other programs (HTTPS_PROXY).
-
-    Args:
-        address: http:// or https://.
-        file: the file to write.
-        report: receives the progress.
-        timeout: seconds without any byte.
+    Proxies are those of the environment, as for other programs (HTTPS_PROXY). `report` receives the progress.
 
     Raises:
         DownloadError: the download failed.

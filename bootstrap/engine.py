@@ -49,12 +49,7 @@ class Engine:
         return command.attempt([*self.client, *arguments], timeout=timeout)
 
     def identity(self) -> str | None:
-        """Return the engine's ID, which does not depend on its address; None if it has none.
-
-        Raises:
-            ProblemError: it does not answer.
-
-        """
+        """Return the engine's ID, at any address the same, if it has one; raises ProblemError if it does not answer."""
         return self._answer("info", "--format", "{{.ID}}") or None
 
     def has_volumes_of(self, deployment: str) -> bool:
@@ -64,7 +59,7 @@ class Engine:
     def _answer(self, *arguments: str) -> str:
         answer = self.ask(*arguments, timeout=ANSWER_TIMEOUT)
         if answer.returncode:
-            words = (answer.stderr.strip().splitlines() or ["no reason given"])[-1].rstrip(".")
+            words = command.last_line(answer.stderr).rstrip(".")
             raise ProblemError(
                 f"The Docker engine at {self.address} did not answer ({words}), so nothing was changed. Run this again"
                 " once it does."
@@ -96,11 +91,10 @@ def resolve(
         return Engine(host, "platform.docker.host", ("docker", "--host", host))
     from_environment = os.environ.get("DOCKER_HOST")
     if from_environment and "://" not in from_environment:
-        message = (
+        raise ProblemError(
             f'DOCKER_HOST: "{from_environment}" is not the address of an engine; write one such as {DEFAULT_ADDRESS} or'
             " ssh://user@host, or unset it."
         )
-        raise ProblemError(message)
     if from_environment:
         return Engine(from_environment, "DOCKER_HOST", ("docker", "--host", from_environment))
     answer = command.attempt(["docker", "context", "inspect", "--format", "{{.Name}} {{.Endpoints.docker.Host}}"])
@@ -118,12 +112,7 @@ def pinned_access(stack: str, host: object, host_key: object) -> SshAccess | Non
 
 
 def prepare(access: SshAccess | None) -> None:
-    """Write the files for ssh: Pulumi's provider connects before the program runs.
-
-    Raises:
-        ProblemError: it cannot be written.
-
-    """
+    """Write the files for ssh, or raise a ProblemError: Pulumi's provider connects before the program runs."""
     if access is None:
         return
     try:
@@ -154,10 +143,7 @@ def ensure(engine: Engine, step: Step) -> None:
     words = ping_error(engine)
     if words is not None:
         _set_up(engine, step, words)
-    server = _server(engine)
-    if podman.is_podman(server):
-        raise ProblemError(podman.refusal(engine.address))
-    version = str(server.get("Version") or "unknown")
+    version = require_docker(engine)
     step.done(f"{engine.address} ({engine.origin}), version {version}")
     if is_outdated(version):
         step.now(f"version {version} works but is no longer maintained; upgrade to {OLDEST_MAINTAINED} or later")
@@ -169,24 +155,17 @@ def is_outdated(version: str) -> bool:
     return major.isdigit() and int(major) < OLDEST_MAINTAINED
 
 
-def require_docker(engine: Engine) -> None:
-    """Make sure that an engine that answers is Docker's.
-
-    Raises:
-        ProblemError: it is Podman.
-
-    """
-    if podman.is_podman(_server(engine)):
-        raise ProblemError(podman.refusal(engine.address))
-
-
-def _server(engine: Engine) -> dict[str, Any]:
+def require_docker(engine: Engine) -> str:
+    """Return the version of an engine that answers; raises ProblemError if it is Podman."""
     answer = engine.ask("version", "--format", "{{json .Server}}", timeout=ANSWER_TIMEOUT)
     try:
-        server = json.loads(answer.stdout)
+        said = json.loads(answer.stdout)
     except ValueError:
-        return {}
-    return server if isinstance(server, dict) else {}
+        said = None
+    server: dict[str, Any] = said if isinstance(said, dict) else {}
+    if podman.is_podman(server):
+        raise ProblemError(podman.refusal(engine.address))
+    return str(server.get("Version") or "unknown")
 
 
 def _set_up(engine: Engine, step: Step, words: str) -> None:
@@ -200,8 +179,7 @@ def _set_up(engine: Engine, step: Step, words: str) -> None:
             if forbidden
             else "only root on Debian or Ubuntu can install one"
         )
-        message = f"{explanation(engine, words)} This program does not install one: {reason}."
-        raise ProblemError(message)
+        raise ProblemError(f"{explanation(engine, words)} This program does not install one: {reason}.")
     if shutil.which("dockerd") is None or shutil.which("docker") is None:
         step.now("installing a Docker engine, since there is none (BOOTSTRAP_DOCKER=0 forbids it)")
         docker_packages.install(step)
@@ -231,7 +209,7 @@ def explanation(engine: Engine, words: str) -> str:
     if "permission denied" in words.lower() and engine.is_local:
         return (
             f"The Docker engine at {tried} runs, but this user may not use it: "
-            f"`sudo usermod -aG docker {_user()}`, log in again, and run this again."
+            f"`sudo usermod -aG docker {os.environ.get('USER') or '$USER'}`, log in again, and run this again."
         )
     if engine.address.startswith("ssh://"):
         return f"No Docker engine answers at {tried}: {last}. Try `ssh {_ssh_target(engine.address)} docker version`."
@@ -253,15 +231,10 @@ def _start(engine: Engine, step: Step) -> None:
     while ping_error(engine) is not None:
         if time.monotonic() > deadline:
             lines = LOG.read_text(errors="replace", encoding="utf-8").splitlines()[-3:] if LOG.exists() else []
-            message = (
+            raise ProblemError(
                 f"The Docker engine did not start within {START_TIMEOUT} s: {' / '.join(lines) or 'see its journal'}"
             )
-            raise ProblemError(message)
         time.sleep(0.5)
-
-
-def _user() -> str:
-    return os.environ.get("USER") or "$USER"
 
 
 def _ssh_target(address: str) -> str:

@@ -40,12 +40,7 @@ class PulumiCLI:
 
 
 def find(step: Step) -> PulumiCLI:
-    """Return a Pulumi; install or build it if there is none.
-
-    Raises:
-        ProblemError: there is none, and it can neither be installed nor built.
-
-    """
+    """Return a Pulumi; install or build it if there is none, or raise a ProblemError that says why neither works."""
     executable = shutil.which("pulumi")
     if executable and shutil.which("pulumi-language-python") and not _is_ours(Path(executable)):
         return PulumiCLI(Path(executable), "on PATH", {})
@@ -57,8 +52,9 @@ def find(step: Step) -> PulumiCLI:
                 _build(built_folder(), step)
         ours = ours or _ours()
     if ours is None:
-        message = f"Pulumi was installed into {paths.cache()} and is missing; does another program clear that folder?"
-        raise ProblemError(message)
+        raise ProblemError(
+            f"Pulumi was installed into {paths.cache()} and is missing; does another program clear that folder?"
+        )
     return ours
 
 
@@ -81,8 +77,7 @@ def pinned(package: str) -> str:
     file = REQUIREMENTS_FOR_AWS if package == "pulumi-aws" else REQUIREMENTS
     match = re.search(rf"(?m)^{re.escape(package)}==([\w.]+)", file.read_text(encoding="utf-8"))
     if match is None:
-        message = f"{file.name} pins no version of {package}; restore that line."
-        raise ProblemError(message)
+        raise ProblemError(f"{file.name} pins no version of {package}; restore that line.")
     return match[1]
 
 
@@ -170,22 +165,15 @@ def _compile(target: Path, step: Step) -> None:
     module = (SOURCES / "cli" / "go.mod").read_text(encoding="utf-8")
     release = re.search(r"github.com/pulumi/pulumi/pkg/v3 v([\w.]+)", module)
     if release is None:
-        message = "bootstrap/toolchain/cli/go.mod has no release of Pulumi; restore that line."
-        raise ProblemError(message)
+        raise ProblemError("bootstrap/toolchain/cli/go.mod has no release of Pulumi; restore that line.")
     variable = "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version"
-    docker, tls = pinned("pulumi-docker"), pinned("pulumi-tls")
-    parts = (
-        # One after another: two linkers in parallel need more memory than small machines have.
-        ("cli", "bin/pulumi", "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi", f"{variable}={release[1]}"),
-        (
-            "plugins",
-            f"home/plugins/resource-docker-v{docker}/pulumi-resource-docker",
-            "./docker",
-            f"main.version={docker}",
-        ),
-        ("plugins", f"home/plugins/resource-tls-v{tls}/pulumi-resource-tls", "./tls", f"main.version={tls}"),
-    )
+    parts = [("cli", "bin/pulumi", "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi", f"{variable}={release[1]}")]
+    for name in ("docker", "tls"):
+        version = pinned(f"pulumi-{name}")
+        plugin = f"home/plugins/resource-{name}-v{version}/pulumi-resource-{name}"
+        parts.append(("plugins", plugin, f"./{name}", f"main.version={version}"))
     with workplace("toolchain") as folder:
+        # One after another: two linkers in parallel need more memory than small machines have.
         for number, (name, result, package, linked) in enumerate(parts, start=1):
             source = folder / name
             # A copy: the go command may write to go.mod and go.sum, and a build must not change the checkout.
@@ -212,16 +200,16 @@ def _go() -> str:
     version = needed[1] if needed else ""
     remedy = f"install Pulumi (https://www.pulumi.com/docs/install) or Go {version} or later, and run this again."
     if go is None:
-        message = f"There is no Pulumi, its official release is not available, and there is no Go to build it: {remedy}"
-        raise ProblemError(message)
+        raise ProblemError(
+            f"There is no Pulumi, its official release is not available, and there is no Go to build it: {remedy}"
+        )
     # In the module's folder the command checks whether it, or the toolchain it would fetch, is new enough.
     answer = command.attempt([go, "list", "-m"], environment=_GO_FLAGS, folder=SOURCES / "cli")
     if answer.returncode:
-        reason = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
-        message = (
-            f"There is no Pulumi, its official release is not available, and {go} cannot build it ({reason}): {remedy}"
+        raise ProblemError(
+            f"There is no Pulumi, its official release is not available, and {go} cannot build it "
+            f"({command.last_line(answer.stderr)}): {remedy}"
         )
-        raise ProblemError(message)
     return go
 
 

@@ -23,16 +23,12 @@ _STAMP = paths.VIRTUAL_ENVIRONMENT / "open-webui-edge-requirements"
 
 def is_current(requirements: Path) -> bool:
     """Return whether `.venv` has the packages of a lock."""
-    return fingerprint(requirements) in _recorded()
+    is_made = paths.PYTHON.exists() and _STAMP.exists()
+    return is_made and fingerprint(requirements) in _STAMP.read_text(encoding="utf-8").splitlines()
 
 
 def ensure(requirements: Path, step: Step) -> None:
-    """Install the packages of a lock into `.venv`.
-
-    Raises:
-        ProblemError: the installation failed; the message says why.
-
-    """
+    """Install the packages of a lock into `.venv`; raises ProblemError with the reason if that fails."""
     with lock.exclusive("virtual-environment", step):
         if not is_current(requirements):
             _install(requirements, step)
@@ -44,12 +40,6 @@ def fingerprint(requirements: Path) -> str:
     return f"{requirements.name} {hashlib.sha256(requirements.read_bytes()).hexdigest()}"
 
 
-def _recorded() -> list[str]:
-    if not paths.PYTHON.exists():
-        return []
-    return _STAMP.read_text(encoding="utf-8").splitlines() if _STAMP.exists() else []
-
-
 def _install(requirements: Path, step: Step) -> None:
     if not paths.PYTHON.exists() or command.attempt([paths.PYTHON, "-m", "pip", "--version"]).returncode:
         step.now(f"making .venv with Python {sys.version.split()[0]}")
@@ -58,12 +48,10 @@ def _install(requirements: Path, step: Step) -> None:
     words = [paths.PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     # With hashes, pip also refuses packages that the lock lacks.
     words += ["--require-hashes", "-r", requirements]
-    answer = command.attempt(words)
-    if answer.returncode:
-        problem = command.failure(
-            f"Installing {requirements.name}", words, answer.returncode, f"{answer.stdout}\n{answer.stderr}"
-        )
-        raise ProblemError(f"{problem}{of_new_python(sys.version_info[:2])}")
+    try:
+        command.output(words, purpose=f"Installing {requirements.name}")
+    except ProblemError as problem:
+        raise ProblemError(f"{problem}{of_new_python(sys.version_info[:2])}") from None
     stamps = [fingerprint(file) for file in LOCKS[: LOCKS.index(requirements) + 1]]
     _STAMP.write_text("\n".join(stamps) + "\n", encoding="utf-8")
 
@@ -82,8 +70,9 @@ def _make(step: Step) -> None:
     made = command.attempt(words)
     if made.returncode and "ensurepip" in f"{made.stdout}{made.stderr}":
         if not debian.can_install():
-            message = "Python's venv module is not installed: `sudo apt-get install python3-venv`, then run this again."
-            raise ProblemError(message)
+            raise ProblemError(
+                "Python's venv module is not installed: `sudo apt-get install python3-venv`, then run this again."
+            )
         debian.install(["python3-venv"], step)
         shutil.rmtree(paths.VIRTUAL_ENVIRONMENT, ignore_errors=True)
         command.output(words, purpose="Making .venv")

@@ -13,6 +13,17 @@ from open_webui_edge.bootstrap.images import rootfs
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import docs_site, lanes, recent_engine
 from open_webui_edge.cli import release as releases
+from open_webui_edge.settings.images import (
+    ACME_TOOLS,
+    BENCH_TOOLS,
+    CERTBOT,
+    INSTANCE,
+    NGINX_METRICS,
+    POSTGRES,
+    PROMETHEUS,
+    REDIS,
+    RESTIC,
+)
 
 TEST_PACKAGES = paths.CHECKOUT / "cli" / "test-packages.txt"
 
@@ -80,7 +91,7 @@ def bench() -> int:
     with step("images") as shown:
         source = images.ensure(host, images.RequiredImages(source=images.available_source(host)), shown)
     with step("tools") as shown:
-        images.ensure_tools(host, shown)
+        images.ensure_built(host, BENCH_TOOLS, shown)
     given = {"OPEN_WEBUI_EDGE_IMAGES": source.value, "DOCKER_HOST": host.address}
     return _python("-m", "open_webui_edge.benchmarks", environment=given)
 
@@ -211,20 +222,15 @@ def _engine_for_tests(*, recent: bool) -> Iterator[lanes.Surroundings]:
 
 def _images_for_tests(host: Engine) -> dict[str, str]:
     with step("images") as shown:
-        source = images.available_source(host)
         required = images.RequiredImages(
-            source=source, postgres=True, redis=True, metrics=True, prometheus=True, certbot=True, backup=True
+            source=images.available_source(host),
+            services=(POSTGRES, REDIS, NGINX_METRICS, PROMETHEUS, CERTBOT, RESTIC),
         )
         source = images.ensure(host, required, shown)
-    made = {
-        "tools": images.ensure_tools,
-        "ACME server": images.ensure_acme_tools,
-        "instance": images.ensure_instance,
-    }
-    for name, ensure in made.items():
+    for name, image in (("tools", BENCH_TOOLS), ("ACME server", ACME_TOOLS), ("instance", INSTANCE)):
         with step(name) as shown:
             try:
-                ensure(host, shown)
+                images.ensure_built(host, image, shown)
             except ProblemError as problem:
                 _skip(str(problem), shown.done)
     return {"OPEN_WEBUI_EDGE_IMAGES": source.value}

@@ -60,7 +60,7 @@ def pull(target: Stack, engine: Engine, settings: Mapping[str, Any]) -> None:
         images.pull_again(engine, required, shown)
     pinned = list(pins(target.resources(), name))
     changed: list[Pin] = []
-    for image in required.names(ImageSource.PULLED):
+    for image in required.named(ImageSource.PULLED):
         image_id = _id_of(engine, image)
         of_image = [pin for pin in pinned if pin.image == image]
         other = [pin for pin in of_image if pin.image_id != image_id]

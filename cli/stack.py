@@ -20,7 +20,18 @@ from open_webui_edge.bootstrap.images import RequiredImages, rootfs
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.bootstrap.pulumi_cli import PulumiCLI
 from open_webui_edge.cli import update_lock
-from open_webui_edge.settings.images import OPEN_WEBUI_VERSION, ImageSource
+from open_webui_edge.settings.images import (
+    NGINX_METRICS,
+    OLLAMA,
+    OPEN_WEBUI_VERSION,
+    POSTGRES,
+    PROMETHEUS,
+    REDIS,
+    RESTIC,
+    Image,
+    ImageSource,
+    certbot,
+)
 
 FOLDER = paths.CHECKOUT / "stacks"
 EXAMPLES = FOLDER / "examples"
@@ -82,25 +93,29 @@ def setting(settings: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401  # w
     return value
 
 
-def required_images(settings: Mapping[str, Any]) -> RequiredImages:
-    """Return the images that the settings need; the loader reports invalid settings."""
+def required_images(settings: Mapping[str, Any], used: Collection[Image] = ()) -> RequiredImages:
+    """Return the images that the settings need, or a command has a use for; the loader reports invalid settings."""
     version, registry, source = (
         setting(settings, path) for path in ("open_webui.version", "images.registry", "images.source")
     )
+    services = {
+        OLLAMA: setting(settings, "models.ollama.mode") == "container",
+        # Its pg_dump also backs up an external database.
+        POSTGRES: setting(settings, "data.postgres.mode") == "container"
+        or (_is_copied(settings) and setting(settings, "data.postgres.mode") == "url"),
+        REDIS: setting(settings, "data.redis.mode") == "container",
+        NGINX_METRICS: setting(settings, "proxy.metrics.enabled") is True,
+        PROMETHEUS: setting(settings, "monitoring.prometheus.enabled") is True,
+        certbot(route53=setting(settings, "certificate.lets_encrypt.challenge") == "dns-01"): (
+            setting(settings, "certificate.mode") == "lets-encrypt"
+        ),
+        RESTIC: _is_copied(settings),
+    }
     return RequiredImages(
         version=version if isinstance(version, str) else OPEN_WEBUI_VERSION,
         registry=registry if isinstance(registry, str) else None,
         source=ImageSource(source) if source in list(ImageSource) else None,
-        ollama=setting(settings, "models.ollama.mode") == "container",
-        # Its pg_dump also backs up an external database.
-        postgres=setting(settings, "data.postgres.mode") == "container"
-        or (_is_copied(settings) and setting(settings, "data.postgres.mode") == "url"),
-        redis=setting(settings, "data.redis.mode") == "container",
-        metrics=setting(settings, "proxy.metrics.enabled") is True,
-        prometheus=setting(settings, "monitoring.prometheus.enabled") is True,
-        certbot=setting(settings, "certificate.mode") == "lets-encrypt",
-        backup=_is_copied(settings),
-        route53=setting(settings, "certificate.lets_encrypt.challenge") == "dns-01",
+        services=tuple(image for image, is_required in services.items() if is_required or image in used),
     )
 
 

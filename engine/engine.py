@@ -89,7 +89,7 @@ class EngineFacts:
 
 
 class Engine:
-    """A connection to a Docker engine, opened when first used."""
+    """A connection to a Docker engine, opened when first used; without an answer every method raises EngineError."""
 
     def __init__(
         self,
@@ -136,24 +136,21 @@ class Engine:
         try:
             if not self.known:
                 raise EngineError("The Docker engine's address is not known before its machine is created.")
-            if self._client is None or self.host.startswith("ssh://"):
-                self._connect()
-            assert self._client is not None  # noqa: S101 - for the type checker
-            yield self._client
+            yield self._connected()
         except docker.errors.APIError as error:
             raise EngineError(f"The Docker engine at {self.host} refused: {error.explanation or error}") from error
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             raise EngineError(self._unreachable(error)) from error
 
-    def _connect(self) -> None:
-        # A new client if the ssh tunnel was replaced meanwhile.
-        socket = self._socket()
-        if self._client is None or socket != self._connected_to:
-            self._client = docker.DockerClient(base_url=socket, timeout=_REQUEST_TIMEOUT)
-            self._connected_to = socket
-
-    def _socket(self) -> str:
-        return forwarded_socket(self.host, self.ssh_options) if self.host.startswith("ssh://") else self.host
+    def _connected(self) -> docker.DockerClient:
+        is_remote = self.host.startswith("ssh://")
+        if self._client is None or is_remote:
+            socket = forwarded_socket(self.host, self.ssh_options) if is_remote else self.host
+            # A new client if the ssh tunnel was replaced meanwhile.
+            if self._client is None or socket != self._connected_to:
+                self._client = docker.DockerClient(base_url=socket, timeout=_REQUEST_TIMEOUT)
+                self._connected_to = socket
+        return self._client
 
     def _unreachable(self, error: Exception) -> str:
         if self.ssh_options and (other_key := refused_host_key(self.host, str(error), self.host_key_from)):
@@ -171,15 +168,12 @@ class Engine:
     def facts(
         self, *, built: Sequence[str] = (), pulled: Sequence[str] = (), volume: tuple[str, str] | None = None
     ) -> EngineFacts:
-        """Return the facts that decide whether the settings fit.
+        """Return the facts that decide whether the settings fit; raises EngineError of Podman, too.
 
         Args:
             built: names of images that the engine must have.
             pulled: names of images that the engine must have or be able to pull.
             volume: name of an existing volume that the settings name, and the stack.
-
-        Raises:
-            EngineError: the engine does not answer, or is Podman.
 
         """
         with self.connection() as client:
@@ -201,12 +195,7 @@ class Engine:
             )
 
     def identity(self) -> str:
-        """Return the engine's own ID, which does not depend on its address.
-
-        Raises:
-            EngineError: the engine does not answer.
-
-        """
+        """Return the engine's own ID, which does not depend on its address."""
         with self.connection() as client:
             return str(client.info()["ID"])
 
@@ -215,10 +204,6 @@ class Engine:
 
         From Docker 27 on the engine sets ip6tables rules like those for IPv4 (its release notes, "ip6tables"). Before,
         the engine's userland proxy forwards such connections, and the container sees only the gateway's address.
-
-        Raises:
-            EngineError: the engine does not answer.
-
         """
         with self.connection() as client:
             major, _, _ = str(client.version()["Version"]).partition(".")
@@ -230,16 +215,9 @@ class Engine:
         report: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Return when each container is healthy.
+        """Return when each container is healthy, or raise an EngineError that ends with the log of one that is not.
 
-        Args:
-            container_ids: the containers.
-            report: gets a progress message now and then.
-            clock: seconds, for deadlines.
-
-        Raises:
-            EngineError: one is not; the text ends with its log.
-
+        `report` gets a progress message now and then.
         """
         began = reported = clock()
         pending = list(container_ids)
@@ -254,12 +232,7 @@ class Engine:
             time.sleep(0.5)
 
     def restart_unhealthy(self, container_ids: Sequence[str]) -> None:
-        """Restart the unhealthy ones of the containers, so that they retry at once instead of after their back-off.
-
-        Raises:
-            EngineError: the engine does not answer.
-
-        """
+        """Restart the unhealthy ones of the containers, so that they retry at once instead of after their back-off."""
         with self.connection() as client:
             for identity in container_ids:
                 try:
@@ -271,18 +244,9 @@ class Engine:
                     container.restart(timeout=_STOP_TIMEOUT)
 
     def require_image(self, identity: str) -> None:
-        """Check that the engine has an image.
-
-        Raises:
-            EngineError: the engine does not have it.
-
-        """
+        """Raise an EngineError that says what to do if the engine does not have an image."""
         with self.connection() as client:
-            try:
-                client.images.get(identity)
-            except docker.errors.ImageNotFound:
-                pass
-            else:
+            if has_image(client, identity):
                 return
         raise EngineError(
             f"The image {identity} that this stack is pinned to is no longer in the Docker engine. To use the image"
@@ -298,10 +262,6 @@ class Engine:
         change.
 
         Nothing was created on an engine whose address is not known yet.
-
-        Raises:
-            EngineError: the engine does not answer.
-
         """
         if not self.known:
             return None
@@ -378,8 +338,7 @@ def _innermost(error: BaseException) -> str:
 
 def _first_unprivileged_port() -> int:
     try:
-        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="ascii") as setting:  # noqa: PTH123 - a kernel's file
-            return int(setting.read())
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text(encoding="ascii"))
     except (OSError, ValueError):
         return 1024
 
@@ -449,8 +408,9 @@ def _is_healthy(client: docker.DockerClient, identity: str, waited: float) -> bo
     try:
         container = client.containers.get(identity)
     except docker.errors.NotFound:
-        message = f"A container was removed while this update waited for it ({identity[:12]}); run the update again."
-        raise EngineError(message) from None
+        raise EngineError(
+            f"A container was removed while this update waited for it ({identity[:12]}); run the update again."
+        ) from None
     state = container.attrs["State"]
     health = state.get("Health") or {}
     status = health.get("Status", "none")

@@ -14,14 +14,9 @@ def is_identity(urn: str) -> bool:
 
 
 def another_engine(stack: str, here: str, there: str, *, has_volumes: bool = False) -> str:
-    """Return the message for an update that reached another engine than the stack's.
+    """Return the message for an update that reached the engine at `here`, and not the stack's, described by `there`.
 
-    Args:
-        stack: its name.
-        here: address of the engine that answered.
-        there: description of the stack's engine.
-        has_volumes: whether the engine that answered has volumes of the stack all the same.
-
+    `has_volumes`: the engine that answered has volumes of the stack all the same.
     """
     though = (
         f", though it has volumes of {stack}: it is a copy, or an engine that {stack} has left. Nothing was touched."

@@ -67,23 +67,24 @@ class SshAccess:
             OSError: it cannot be written; the text is for the user.
 
         """
+        folder = (project or Path()) / _FOLDER
+        files = {
+            "config": self._configuration(),
+            "known_hosts": f"{self._name} {' '.join(self.host_key.split()[:2])}\n",
+        }
+        if self.client_key is not None:
+            files["id_ed25519"] = f"{self.client_key.strip()}\n"
         try:
-            self._write((project or Path()) / _FOLDER)
+            _private_folder(folder)
+            # A project of a user's own may lack the line in its .gitignore.
+            _private_file(folder / ".gitignore", "*\n")
+            _private_folder(folder / self.stack)
+            for name, text in files.items():
+                _private_file(folder / self.stack / name, text)
         except OSError as error:
             raise OSError(
                 f"What ssh needs to reach {self.host} cannot be written to the project's folder: {error}"
             ) from error
-
-    def _write(self, folder: Path) -> None:
-        _private_folder(folder)
-        # A project of a user's own may lack the line in its .gitignore.
-        _private_file(folder / ".gitignore", "*\n")
-        _private_folder(folder / self.stack)
-        files = {"config": self._configuration(), "known_hosts": f"{self._name} {_key_alone(self.host_key)}\n"}
-        if self.client_key is not None:
-            files["id_ed25519"] = f"{self.client_key.strip()}\n"
-        for name, text in files.items():
-            _private_file(folder / self.stack / name, text)
 
     @property
     def _name(self) -> str:
@@ -128,14 +129,7 @@ class SshAccess:
 
 
 def refused_host_key(host: str, error: str, source: str = HOST_KEY) -> str | None:
-    """Return the message for a host key that ssh refused; None if the error is another one.
-
-    Args:
-        host: the host.
-        error: ssh's message.
-        source: what states the expected key.
-
-    """
+    """Return the message for a host key that ssh refused, unlike the one in `source`; None for another error of ssh."""
     if _REFUSED_KEY not in error:
         return None
     shown = _SHOWN_KEY.search(error)
@@ -151,12 +145,7 @@ def forwarded_socket(host: str, options: Sequence[str] = (), project: Path | Non
 
     The `ssh` on PATH does it, with the user's own configuration, keys and known hosts unless `options` say otherwise,
     and never prompts. The tunnel ends with this process, however that ends: the remote `cat` then reads the end of its
-    input.
-
-    Args:
-        host: where the engine is.
-        options: of ssh, as `ssh_options` returns them.
-        project: the folder to which the options are relative; None for the current one.
+    input. `options`, as `ssh_options` returns them, are relative to the folder `project`, by default the current one.
 
     Raises:
         TunnelError: there is no connection.
@@ -164,37 +153,34 @@ def forwarded_socket(host: str, options: Sequence[str] = (), project: Path | Non
     """
     # Of two tunnels that start at once, one would be dropped, and its end removes its socket.
     with _tunnel_lock:
-        return _tunnel((*options, host), host, options, project)
-
-
-def _tunnel(key: tuple[str, ...], host: str, options: Sequence[str], project: Path | None) -> str:
-    tunnel, here = _tunnels.get(key, (None, None))
-    if tunnel is not None and tunnel.poll() is None:
+        key = (*options, host)
+        tunnel, here = _tunnels.get(key, (None, None))
+        if tunnel is not None and tunnel.poll() is None:
+            return f"unix://{here}"
+        # Readable by this user alone: access to the socket is control of the engine.
+        folder = folder_for_a_socket(_SOCKET)
+        here = folder / _SOCKET
+        further_options = ("ExitOnForwardFailure=yes", f"ConnectTimeout={_CONNECT_TIMEOUT}")
+        ssh = [*_ssh(options, *further_options), "-T", "-L", f"{here}:{_ENGINE_SOCKET}"]
+        tunnel = subprocess.Popen(  # noqa: S603 - the host is of a kind that holds no option
+            # The shell removes the folder: this process may be killed.
+            ["/bin/sh", "-c", '"$@"; rm -rf "$0"', str(folder), *ssh, host, "cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=project,
+            encoding="utf-8",
+        )
+        _tunnels[key] = (tunnel, here)
+        deadline = time.monotonic() + _CONNECT_TIMEOUT
+        while not here.exists():
+            if tunnel.poll() is not None or time.monotonic() > deadline:
+                # It ends when its standard input is closed.
+                _, error = tunnel.communicate(timeout=_CONNECT_TIMEOUT)
+                raise TunnelError(error.strip() or f"no connection to {host} within {_CONNECT_TIMEOUT} seconds")
+            time.sleep(0.05)
         return f"unix://{here}"
-    # Readable by this user alone: access to the socket is control of the engine.
-    folder = folder_for_a_socket(_SOCKET)
-    here = folder / _SOCKET
-    further_options = ("ExitOnForwardFailure=yes", f"ConnectTimeout={_CONNECT_TIMEOUT}")
-    ssh = [*_ssh(options, *further_options), "-T", "-L", f"{here}:{_ENGINE_SOCKET}"]
-    tunnel = subprocess.Popen(  # noqa: S603 - the host is of a kind that holds no option
-        # The shell removes the folder: this process may be killed.
-        ["/bin/sh", "-c", '"$@"; rm -rf "$0"', str(folder), *ssh, host, "cat"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=project,
-        encoding="utf-8",
-    )
-    _tunnels[key] = (tunnel, here)
-    deadline = time.monotonic() + _CONNECT_TIMEOUT
-    while not here.exists():
-        if tunnel.poll() is not None or time.monotonic() > deadline:
-            # It ends when its standard input is closed.
-            _, error = tunnel.communicate(timeout=_CONNECT_TIMEOUT)
-            raise TunnelError(error.strip() or f"no connection to {host} within {_CONNECT_TIMEOUT} seconds")
-        time.sleep(0.05)
-    return f"unix://{here}"
 
 
 def folder_for_a_socket(name: str) -> Path:
@@ -227,10 +213,6 @@ def ask_over_ssh(host: str, options: Sequence[str], command: str) -> str | None:
 def _ssh(options: Sequence[str], *further_options: str) -> list[str]:
     arguments = (word for option in ("BatchMode=yes", *further_options) for word in ("-o", option))
     return ["ssh", *options, *arguments]
-
-
-def _key_alone(line: str) -> str:
-    return " ".join(line.split()[:2])
 
 
 def _private_folder(path: Path) -> None:

@@ -9,14 +9,13 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from open_webui_edge.bootstrap import command
 
-_CHUNK = 1 << 20
 _LEFT_OUT = (
     "./dev/*",
     "./proc/*",
@@ -42,11 +41,8 @@ def pack(root: Path, layer: Path) -> str:
     words = ["tar", "--create", "--sort=name", "--numeric-owner", "--one-file-system", f"--directory={root}"]
     words += [*(f"--exclude={pattern}" for pattern in _LEFT_OUT), f"--file={layer}", "."]
     command.output(words, purpose="Packing the image")
-    digest = hashlib.sha256()
     with layer.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return f"sha256:{digest.hexdigest()}"
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def configuration(settings: Mapping[str, object], *, layer_digest: str, machine: str) -> bytes:
@@ -75,16 +71,11 @@ def write(target: IO[bytes], name: str, configuration_file: bytes, layer: Path) 
         archive.add(layer, "layer.tar")
 
 
-def load(docker: list[str], environment: Mapping[str, str], name: str, configuration_file: bytes, layer: Path) -> None:
-    """Load the image into an engine: `docker` is the client with the engine's address.
-
-    Raises:
-        ProblemError: the engine refused it; the message has its reason.
-
-    """
+def load(docker: Sequence[str], name: str, configuration_file: bytes, layer: Path) -> None:
+    """Load the image into an engine by its client, `docker`; raises ProblemError with the engine's reason."""
     words = [*docker, "load", "--quiet"]
     with subprocess.Popen(  # noqa: S603  # a list of arguments, no shell
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(environment)
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as client:
         if client.stdin is None or client.stdout is None:
             raise AssertionError

@@ -22,28 +22,17 @@ STALL_TIMEOUT = 180
 
 
 class EngineClient:
-    """An engine, asked by its API: what `pulling.Client` says."""
+    """An engine, asked by its API."""
 
     def __init__(
         self, engine: Engine, *, first_answer: int = FIRST_ANSWER_TIMEOUT, stall: float = STALL_TIMEOUT
     ) -> None:
-        """Connect to an engine.
-
-        Args:
-            engine: which one; it answers.
-            first_answer: seconds for which a registry may say nothing at all.
-            stall: seconds for which a pull may report nothing.
-
-        Raises:
-            ProblemError: there is no connection.
-
-        """
+        """Connect to an engine that answers; raises ProblemError if there is no connection."""
         self._first_answer, self._stall = first_answer, stall
         try:
             self._api = docker.APIClient(**_connection(engine), version="auto", timeout=first_answer)
         except (docker.errors.DockerException, TunnelError) as error:
-            message = f"The Docker engine at {engine.address} cannot be asked: {error}"
-            raise ProblemError(message) from None
+            raise ProblemError(f"The Docker engine at {engine.address} cannot be asked: {error}") from None
 
     def refusal(self, name: str) -> str | None:
         """Return the words with which the registry of an image cannot be asked or refuses; None if it has the image."""
@@ -81,9 +70,8 @@ class EngineClient:
                         yield json.loads(line)
         except (requests.exceptions.RequestException, OSError) as error:
             if "timed out" in str(error):
-                raise StalledError(self._stall) from None
-            message = f"the connection to the engine ended ({error})"
-            raise PullError(message) from None
+                raise StalledError(f"nothing came for {self._stall:g} s") from None
+            raise PullError(f"the connection to the engine ended ({error})") from None
 
     def information(self) -> Mapping[str, Any]:
         """Return what `docker info` shows."""

@@ -4,9 +4,9 @@ The engine contacts a registry, not this program: it may be on another machine, 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 ATTEMPTS = 3
 """Attempts for a pull that stalls; the engine keeps completed layers."""
@@ -28,34 +28,14 @@ class PullError(Exception):
 class StalledError(PullError):
     """The engine reported no progress within the time-out."""
 
-    def __init__(self, seconds: float) -> None:
-        """Take the time-out in seconds."""
-        super().__init__(f"nothing came for {seconds:g} s")
-
-
-class Client(Protocol):
-    """A client of an engine."""
-
-    def refusal(self, name: str) -> str | None:
-        """Return why the registry of an image cannot be reached or refuses it; None if it has the image."""
-        ...
-
-    def events(self, name: str) -> Iterator[Mapping[str, Any]]:
-        """Pull an image and yield the engine's progress events; raises PullError."""
-        ...
-
-    def information(self) -> Mapping[str, Any]:
-        """Return what `docker info` shows."""
-        ...
-
 
 def is_unreachable(words: str) -> bool:
     """Return whether an engine's error means that the registry is unreachable."""
     return _BY_A_PROXY not in words and _UNREACHABLE.search(words) is not None
 
 
-def pull(client: Client, name: str, report: Callable[[str], None]) -> None:
-    """Pull an image and `report` the progress.
+def pull(events: Callable[[str], Iterable[Mapping[str, Any]]], name: str, report: Callable[[str], None]) -> None:
+    """Pull an image and `report` the progress, which `events` tells of a name, as `EngineClient.events` does.
 
     Raises:
         PullError: it cannot be pulled; the text is the reason of the engine or the registry.
@@ -64,15 +44,16 @@ def pull(client: Client, name: str, report: Callable[[str], None]) -> None:
     for tries_left in reversed(range(ATTEMPTS)):
         progress = Progress()
         try:
-            for event in client.events(name):
+            for event in events(name):
                 if "error" in event:
                     raise PullError(str(event["error"]))
                 progress.note(event)
                 report(progress.text)
         except StalledError as stalled:
             if not tries_left:
-                message = f"{stalled}, {ATTEMPTS} times; the last time at {progress.text or 'the beginning'}"
-                raise PullError(message) from None
+                raise PullError(
+                    f"{stalled}, {ATTEMPTS} times; the last time at {progress.text or 'the beginning'}"
+                ) from None
             report(f"{stalled}; retrying")
         else:
             return

@@ -44,21 +44,20 @@ def make(suite: str, root: Path, packages: Sequence[str], step: Step) -> None:
 
     """
     if sys.platform != "linux":
-        message = (
+        raise ProblemError(
             "The images cannot be pulled, and only Linux can build them (debootstrap makes a Debian system); "
             "set images.registry to a registry that this machine reaches."
         )
-        raise ProblemError(message)
     if os.geteuid() != 0:
-        message = (
+        raise ProblemError(
             "The images cannot be pulled, and only root can build them (debootstrap makes device files and changes "
             "owners); set images.registry to a registry that this machine reaches, or run this as root."
         )
-        raise ProblemError(message)
     if shutil.which("debootstrap") is None:
         if not debian.can_install():
-            message = "The images cannot be pulled, and building them needs debootstrap; install it and run this again."
-            raise ProblemError(message)
+            raise ProblemError(
+                "The images cannot be pulled, and building them needs debootstrap; install it and run this again."
+            )
         debian.install(TOOLS, step)
     step.now(f"a minimal Debian ({suite}) with {len(packages)} packages")
     words = [

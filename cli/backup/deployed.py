@@ -6,7 +6,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, Any
 
@@ -141,9 +141,8 @@ class Deployed:
     def source(self) -> ImageSource:
         """Source of its images; makes sure that the engine has them."""
         with console.step("images") as shown:
-            required = stack.required_images(self.settings)
-            required = replace(required, backup=True, postgres=required.postgres or self.database_url is not None)
-            return images.ensure(self.engine, required, shown)
+            used = (RESTIC,) if self.database_url is None else (RESTIC, POSTGRES)
+            return images.ensure(self.engine, stack.required_images(self.settings, used), shown)
 
     @cached_property
     def postgres_image(self) -> str:

@@ -57,7 +57,7 @@ def over_socket(subject: Subject, token: str, model: str) -> dict[str, Any]:
         with sockets.opened(subject, origin=subject.origin) as channel:
             session = _joined(channel, token)
             message = str(uuid.uuid4())
-            body = _question(model, message, session)
+            body = question(PROMPT, model, message, session)
             began = time.monotonic()
             asked = _api(subject, "POST", _COMPLETIONS, token, body)
             try:
@@ -108,21 +108,21 @@ def _events(channel: sockets.OpenSocket, message: str, deadline: float) -> Itera
             yield event.get("data") or {}
 
 
-def _question(model: str, message: str, session: str) -> dict[str, Any]:
-    """Return what the browser posts for the first message of a new chat; it asks for no title and no tags."""
+def question(prompt: str, model: str, message: str, session: str | None) -> dict[str, Any]:
+    """Return what the browser posts for the first message of a new chat; it asks for no title, tags or follow-ups."""
     asked = {
         "id": str(uuid.uuid4()),
         "parentId": None,
         "childrenIds": [message],
         "role": "user",
-        "content": PROMPT,
+        "content": prompt,
         "timestamp": int(time.time()),
         "models": [model],
     }
     return {
         "stream": True,
         "model": model,
-        "messages": [{"role": "user", "content": PROMPT}],
+        "messages": [{"role": "user", "content": prompt}],
         "params": {},
         "tool_servers": [],
         "features": {},

@@ -55,7 +55,7 @@ def test_an_image_is_pulled_and_its_bytes_are_counted(
 ) -> None:
     said: list[str] = []
     assert client.refusal(registry.name("fine")) is None
-    pulling.pull(client, registry.name("fine"), said.append)
+    pulling.pull(client.events, registry.name("fine"), said.append)
     assert bare_engine.images.get(registry.name("fine")).tags == [registry.name("fine")]
     assert any(text.endswith("2 of 2 layers unpacked") for text in said)
 
@@ -71,7 +71,7 @@ def test_a_registry_that_refuses_is_reached(
     assert refusal is not None
     assert not pulling.is_unreachable(refusal)
     with pytest.raises(pulling.PullError, match=f"(?i){words}") as refused:
-        pulling.pull(client, registry.name(repository), lambda _: None)
+        pulling.pull(client.events, registry.name(repository), lambda _: None)
     assert not pulling.is_unreachable(str(refused.value))
 
 
@@ -96,7 +96,7 @@ def test_a_download_that_stalls_begins_again(
         with suppress(docker.errors.ImageNotFound):
             bare_engine.images.remove(registry.name(image))
     registry.stalls_left, said = 1, list[str]()
-    pulling.pull(client, registry.name("stalls"), said.append)
+    pulling.pull(client.events, registry.name("stalls"), said.append)
     assert said.count("nothing came for 6 s; retrying") == 1
     assert bare_engine.images.get(registry.name("stalls"))
 
@@ -119,4 +119,4 @@ def test_a_new_stack_without_any_registry_is_built(
     expected = _Nowhere(version="0.0.1")
     assert images.ensure(_ENGINE, expected, Step("images")) is ImageSource.BUILT
     assert "No registry can be reached (127.0.0.1:1: " in capsys.readouterr().err
-    assert expected.names(ImageSource.BUILT)[1] in built
+    assert list(expected.named(ImageSource.BUILT))[1] in built

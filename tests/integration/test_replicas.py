@@ -18,7 +18,7 @@ import docker
 import pytest
 import socketio
 
-from open_webui_edge.benchmarks.browser import ARTEFACTS, OpenWebUIPage, open_webui_page
+from open_webui_edge.benchmarks.browser import OpenWebUIPage, open_webui_page
 from open_webui_edge.benchmarks.model_server import ModelServer, count_to
 from open_webui_edge.benchmarks.open_webui_client import Answer, OpenWebUIClient
 from open_webui_edge.benchmarks.waiting import wait_until
@@ -192,7 +192,7 @@ def test_a_person_sees_in_a_second_browser_what_another_replica_writes(
     with open_webui_page(three.url, ca_file=three.ca_file) as asking:
         browser = asking.page.context.browser
         assert browser is not None
-        watching = OpenWebUIPage(browser.new_page(), three.url, ARTEFACTS)
+        watching = OpenWebUIPage(browser.new_page(), three.url)
         for page in (asking.page, watching.page):
             # What is new in this release: shown once, over everything.
             news = page.get_by_role("button", name="Okay, Let's Go!")

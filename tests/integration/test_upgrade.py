@@ -20,7 +20,7 @@ import httpx
 import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
-from open_webui_edge.benchmarks.browser import ARTEFACTS, OpenWebUIPage, open_webui_page
+from open_webui_edge.benchmarks.browser import OpenWebUIPage, open_webui_page
 from open_webui_edge.benchmarks.model_server import ModelServer, count_to
 from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient, OpenWebUIError
 from open_webui_edge.benchmarks.waiting import wait_until
@@ -355,7 +355,7 @@ def newcomer_of(page: OpenWebUIPage) -> OpenWebUIPage:
     """Return a tab of a user who has never been there."""
     browser = page.page.context.browser
     assert browser is not None
-    return OpenWebUIPage(browser.new_page(), page.url, ARTEFACTS)
+    return OpenWebUIPage(browser.new_page(), page.url)
 
 
 def read_release_notes(page: OpenWebUIPage) -> None:

@@ -207,7 +207,7 @@ def test_an_engine_s_trouble_is_one_sentence(error: Exception, words: str) -> No
 
 def test_a_pinned_image_that_is_gone_says_what_to_do() -> None:
     client = MagicMock()
-    client.images.get.side_effect = docker.errors.ImageNotFound("gone")
+    client.api.inspect_image.side_effect = docker.errors.ImageNotFound("gone")
     with pytest.raises(EngineError, match="pulumi up --replace"):
         engine_with(client).require_image("sha256:0123")
 

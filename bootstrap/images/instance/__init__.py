@@ -30,8 +30,9 @@ def fill(root: Path, step: Step) -> None:
     """Make the image's file system in the folder `root`."""
     mirror = debian.mirror()
     if not mirror:
-        message = "This machine's apt names no mirror of Debian's, which the instance of the tests would install from."
-        raise ProblemError(message)
+        raise ProblemError(
+            "This machine's apt names no mirror of Debian's, which the instance of the tests would install from."
+        )
     rootfs.make(SUITE, root, ["ca-certificates"], step)
     # It stays on this machine, so it may know the mirror that this machine uses.
     _write(
@@ -74,8 +75,7 @@ def _be_on_ec2(root: Path) -> None:
     source = root / "usr/lib/python3/dist-packages/cloudinit/sources/DataSourceEc2.py"
     code = source.read_text(encoding="utf-8")
     if code.count(_XEN) != 1:
-        message = f"This cloud-init does not read {_XEN}, so nothing can tell it that it is on EC2."
-        raise ProblemError(message)
+        raise ProblemError(f"This cloud-init does not read {_XEN}, so nothing can tell it that it is on EC2.")
     source.write_text(code.replace(_XEN, _SAID), encoding="utf-8")
     for compiled in source.parent.glob("__pycache__/DataSourceEc2.*"):
         compiled.unlink()

@@ -39,11 +39,10 @@ def _require_version(answer: str) -> None:
     match = re.search(r"nginx/(\d+)\.(\d+)", answer)
     if match is None or (int(match[1]), int(match[2])) < OLDEST:
         version = match[0] if match else "an nginx without a version"
-        message = (
+        raise ProblemError(
             f"Debian {SUITE} on this machine's mirror has {version}, and the proxy needs {OLDEST[0]}.{OLDEST[1]} or "
             "later; use a newer mirror, or pull the official image (images.registry)."
         )
-        raise ProblemError(message)
 
 
 def _add_user(root: Path) -> None:
@@ -55,8 +54,7 @@ def _add_user(root: Path) -> None:
         path = root / "etc" / file
         text = path.read_text(encoding="utf-8")
         if re.search(rf"(?m)^[^:]+:[^:]*:{USER_ID}:", text) and file != "shadow":
-            message = (
+            raise ProblemError(
                 f"Debian {SUITE} gives the official nginx user's id {USER_ID} to something else; nothing was built."
             )
-            raise ProblemError(message)
         path.write_text(f"{text}{line}\n", encoding="utf-8")

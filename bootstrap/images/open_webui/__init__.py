@@ -59,17 +59,12 @@ def _uv() -> Path:
 
 def _as_pip_does() -> dict[str, str]:
     """Return the environment that makes uv use the package index and the certificates that pip is configured to use."""
-    asked = {
-        "UV_DEFAULT_INDEX": "global.index-url",
-        "UV_INDEX": "global.extra-index-url",
-        "SSL_CERT_FILE": "global.cert",
-    }
+    asked = {"UV_DEFAULT_INDEX": "index-url", "UV_INDEX": "extra-index-url", "SSL_CERT_FILE": "cert"}
     variables: dict[str, str] = {"UV_SYSTEM_CERTS": "true", "UV_HTTP_TIMEOUT": "180"}
-    for variable, key in asked.items():
-        name = key.removeprefix("global.").replace("-", "_").upper()
+    for variable, option in asked.items():
+        value = os.environ.get(f"PIP_{option.replace('-', '_').upper()}")
         value = (
-            os.environ.get(f"PIP_{name}")
-            or command.attempt([paths.PYTHON, "-m", "pip", "config", "get", key]).stdout.strip()
+            value or command.attempt([paths.PYTHON, "-m", "pip", "config", "get", f"global.{option}"]).stdout.strip()
         )
         if value and variable not in os.environ:
             variables[variable] = value

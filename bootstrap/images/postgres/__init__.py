@@ -22,8 +22,9 @@ def fill(root: Path, step: Step) -> None:
     step.now("user and paths")
     programs = root / f"usr/lib/postgresql/{POSTGRES_MAJOR}/bin"
     if not (programs / "postgres").exists():
-        message = f"Debian {SUITE} on this machine's mirror has no PostgreSQL {POSTGRES_MAJOR}; use a newer mirror."
-        raise ProblemError(message)
+        raise ProblemError(
+            f"Debian {SUITE} on this machine's mirror has no PostgreSQL {POSTGRES_MAJOR}; use a newer mirror."
+        )
     give_id(root, USER, USER_ID)
     # The packages make a database of their own; this image's is made in a volume, at its first start.
     for folder in ("var/lib/postgresql", "var/log/postgresql", "run/postgresql", "etc/postgresql"):

@@ -3,8 +3,10 @@
 import pytest
 
 from open_webui_edge.benchmarks.contenders import BARE, CADDY, DIRECT, HAPROXY, OURS
-from open_webui_edge.benchmarks.lines import BY_KEY, LINES, Standing, Verdict
+from open_webui_edge.benchmarks.lines import LINES, Standing, Verdict
 from open_webui_edge.benchmarks.results import Results, quartiles
+
+BY_KEY = {line.key: line for line in LINES}
 
 
 def results(line: str, **values: list[float]) -> Results:

@@ -16,21 +16,27 @@ from open_webui_edge.bootstrap.console import Step
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.images import (
     RequiredImages,
-    acme_tools,
     archive,
-    bench_tools,
-    certbot,
-    instance,
     nginx,
     open_webui,
     postgres,
     pulling,
-    redis,
+    recipes,
     rootfs,
 )
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.settings import images as components_images
-from open_webui_edge.settings.images import BENCH_TOOLS, IMAGE_SIZES, NGINX, Image, ImageSource
+from open_webui_edge.settings.images import (
+    BENCH_TOOLS,
+    IMAGE_SIZES,
+    NGINX,
+    OLLAMA,
+    POSTGRES,
+    PROMETHEUS,
+    REDIS,
+    Image,
+    ImageSource,
+)
 from tests.support.fake_engine import FakeClient, FakeDocker
 
 ENGINE = Engine("ssh://far", "platform.docker.host", ("docker", "--host", "ssh://far"))
@@ -65,7 +71,7 @@ def test_a_new_stack_builds_its_images_when_no_registry_can_be_reached(
 ) -> None:
     docker.answers(("*image\\ inspect*", 1, "none"))
     client.refusals = {"docker.io": _NO_HOST, "ghcr.io": _REFUSED}
-    assert images.ensure(ENGINE, RequiredImages("0.12.4", redis=True), Step("images")) is ImageSource.BUILT
+    assert images.ensure(ENGINE, RequiredImages("0.12.4", services=(REDIS,)), Step("images")) is ImageSource.BUILT
     assert provided == [
         "open-webui-edge/nginx:1.30-debian-2",
         "open-webui-edge/open-webui:0.12.4-debian-2",
@@ -198,7 +204,7 @@ class _Disk(NamedTuple):
     free: int
 
 
-_SERVICES = RequiredImages(source=ImageSource.PULLED, postgres=True, redis=True)
+_SERVICES = RequiredImages(source=ImageSource.PULLED, services=(POSTGRES, REDIS))
 
 
 @pytest.fixture
@@ -296,13 +302,13 @@ class _Stalling(FakeClient):
     def events(self, name: str) -> Iterator[Mapping[str, Any]]:
         self.pulled.append(name)
         yield from _events(("Pulling fs layer", "a"), ("Downloading", "a", 3_000_000, 40_000_000))
-        raise pulling.StalledError(180)
+        raise pulling.StalledError("nothing came for 180 s")
 
 
 def test_a_pull_that_stalls_begins_again_and_ends_in_a_sentence() -> None:
     client, said = _Stalling(), list[str]()
     with pytest.raises(pulling.PullError) as refused:
-        pulling.pull(client, "x", said.append)
+        pulling.pull(client.events, "x", said.append)
     assert str(refused.value) == (
         "nothing came for 180 s, 3 times; the last time at 3.0 of 40.0 MB, 0 of 1 layers unpacked"
     )
@@ -318,33 +324,33 @@ def test_the_tools_are_built_once(docker: FakeDocker, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(images, "_build", note)
     docker.answers(("*version*", 0, ""), ("*image\\ inspect*", 1, "none"))
-    images.ensure_tools(ENGINE, Step("tools"))
+    images.ensure_built(ENGINE, BENCH_TOOLS, Step("tools"))
     assert built == [BENCH_TOOLS]
     docker.answers(("*image\\ inspect*", 0, "sha256:1"))
-    images.ensure_tools(ENGINE, Step("tools"))
+    images.ensure_built(ENGINE, BENCH_TOOLS, Step("tools"))
     assert built == [BENCH_TOOLS]
 
 
 def test_an_image_that_cannot_be_built_is_named() -> None:
     with pytest.raises(ProblemError, match=r"^The image of ollama cannot be built"):
-        images.ensure(ENGINE, RequiredImages(source=ImageSource.BUILT, ollama=True), Step("images"))
+        images.ensure(ENGINE, RequiredImages(source=ImageSource.BUILT, services=(OLLAMA,)), Step("images"))
 
 
 def test_backing_services_are_built_like_the_others(docker: FakeDocker, provided: list[str]) -> None:
     docker.answers(("*image\\ inspect*", 1, "none"))
-    images.ensure(ENGINE, RequiredImages(source=ImageSource.BUILT, postgres=True, redis=True), Step("images"))
+    images.ensure(ENGINE, RequiredImages(source=ImageSource.BUILT, services=(POSTGRES, REDIS)), Step("images"))
     assert provided[2:] == ["open-webui-edge/postgres:18-debian", "open-webui-edge/redis:9-debian"]
 
 
 def test_prometheus_is_one_image_more(docker: FakeDocker, provided: list[str]) -> None:
     docker.answers(("*image\\ inspect*", 1, "none"), ("*pull*", 0, "done"))
-    images.ensure(ENGINE, RequiredImages(source=ImageSource.BUILT, prometheus=True), Step("images"))
+    images.ensure(ENGINE, RequiredImages(source=ImageSource.BUILT, services=(PROMETHEUS,)), Step("images"))
     assert provided[2:] == ["open-webui-edge/prometheus:3-debian"]
 
 
 def test_the_official_image_of_prometheus_is_pulled(docker: FakeDocker, client: FakeClient) -> None:
     docker.answers(("*image\\ inspect*", 1, "none"))
-    images.ensure(ENGINE, RequiredImages(source=ImageSource.PULLED, prometheus=True), Step("images"))
+    images.ensure(ENGINE, RequiredImages(source=ImageSource.PULLED, services=(PROMETHEUS,)), Step("images"))
     assert client.pulled[2:] == ["docker.io/prom/prometheus:v3.5.3"]
 
 
@@ -394,15 +400,12 @@ def test_a_folder_becomes_an_archive_whose_digests_agree(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "recipe",
-    [
-        *(acme_tools.HERE, bench_tools.HERE, certbot.HERE, instance.HERE),
-        *(nginx.HERE, open_webui.HERE, postgres.HERE, redis.HERE),
-    ],
+    [open_webui.HERE, *(recipe.folder for recipe in recipes.RECIPES.values())],
     ids=lambda folder: folder.name,
 )
 def test_a_recipe_is_complete(recipe: Path) -> None:
     assert rootfs.packages_in(recipe / "packages.txt")
-    assert json.loads((recipe / "config.json").read_text())["Cmd"]
+    assert json.loads((recipe / "config.json").read_text()).keys() & {"Cmd", "Entrypoint"}
 
 
 def test_the_nginx_image_stops_as_the_official_one_does() -> None:

@@ -51,7 +51,7 @@ def pulled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
     def note(_engine: Engine, required: RequiredImages, _step: Step) -> None:
-        names.extend(required.names(images.ImageSource.PULLED))
+        names.extend(required.named(images.ImageSource.PULLED))
 
     monkeypatch.setattr(images, "pull_again", note)
     return names

@@ -11,7 +11,7 @@ from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.bootstrap.pulumi_cli import PulumiCLI
 from open_webui_edge.cli import commands, session, stack
 from open_webui_edge.cli.stack import Stack
-from open_webui_edge.settings.images import ImageSource
+from open_webui_edge.settings.images import OLLAMA, POSTGRES, PROMETHEUS, ImageSource
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_what_a_stack_says_of_its_images_is_read(folder: Path) -> None:
         "  other:images: {source: pulled}\n"
     )
     assert stack.required_images(stack.settings_of("local")) == RequiredImages(
-        "0.13.0", "registry.example.com/mirror", ImageSource.BUILT, ollama=True, postgres=True, prometheus=True
+        "0.13.0", "registry.example.com/mirror", ImageSource.BUILT, (OLLAMA, POSTGRES, PROMETHEUS)
     )
 
 
