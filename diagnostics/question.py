@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
 from open_webui_edge.diagnostics.subject import Subject
 
 SIDE_BY_SIDE = 6
@@ -205,7 +205,7 @@ class _Run:
         try:
             findings = tuple(question.ask(self.subject))
         except Exception as fault:  # noqa: BLE001  # whatever goes wrong, the other questions are answered
-            findings = (unknown(question.id, question.hop, f"It could not be asked: {_words(fault)}"),)
+            findings = (question.hop.unknown(question.id, f"It could not be asked: {_words(fault)}"),)
         self.answered.put((question.id, findings))
 
     def _take_one(self) -> None:
@@ -227,7 +227,7 @@ class _Run:
     def _not_asked(self, question: Question, missing: str) -> Finding:
         words = f"Not asked, because {missing} did not pass."
         reasons = tuple(one.check for one in self.done[missing] if one.severity not in {Severity.OK, Severity.NOTE})
-        return replace(unknown(question.id, question.hop, words), explained_by=reasons)
+        return replace(question.hop.unknown(question.id, words), explained_by=reasons)
 
     def _close(self, question: Question, findings: tuple[Finding, ...]) -> None:
         self.done[question.id] = findings
@@ -235,7 +235,7 @@ class _Run:
 
 
 def _took_too_long(question: Question) -> Finding:
-    return unknown(question.id, question.hop, f"No answer within {question.seconds:g} s, so it was given up.")
+    return question.hop.unknown(question.id, f"No answer within {question.seconds:g} s, so it was given up.")
 
 
 def _words(fault: Exception) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, ok, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity
 from open_webui_edge.diagnostics.inside.containers import HOPS
 from open_webui_edge.diagnostics.inside.deployment import ExpectedContainer
 
@@ -54,10 +54,8 @@ def judge_settings(facts: Mapping[str, Any], forget: Callable[[Sequence[str]], R
             else (),
         )
     if not facts["differ"]:
-        yield ok(
-            "settings.saved",
-            Hop.APPLICATION,
-            f"None of the {facts['owned']} saved settings that the stack owns overrules it.",
+        yield Hop.APPLICATION.ok(
+            "settings.saved", f"None of the {facts['owned']} saved settings that the stack owns overrules it."
         )
 
 
@@ -71,36 +69,30 @@ def judge_keys(keys: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
     marks = {facts["mark"] for facts in keys.values()}
     if None in marks:
         without = [name for name, facts in keys.items() if facts["mark"] is None]
-        yield Finding(
+        yield Hop.APPLICATION.failure(
             "secret.key",
-            Severity.FAILURE,
-            Hop.APPLICATION,
             f"{', '.join(without)} has no WEBUI_SECRET_KEY from the stack.",
             "Everybody is signed out whenever it is recreated, and from replica to replica.",
             "`make up` gives all of them the key of the stack's state.",
             explains=("application.sign_in", "stream.*"),
         )
     elif len(marks) > 1:
-        yield Finding(
+        yield Hop.APPLICATION.failure(
             "secret.key",
-            Severity.FAILURE,
-            Hop.APPLICATION,
             f"{len(keys)} replicas have {len(marks)} different WEBUI_SECRET_KEYs.",
             "People are signed out again and again: what one replica signs, another does not accept.",
             "`make up` gives all of them the key of the stack's state.",
             explains=("application.sign_in", "stream.*"),
         )
     elif any(facts["length"] < _SHORT_KEY for facts in keys.values()):
-        yield Finding(
+        yield Hop.APPLICATION.warning(
             "secret.key",
-            Severity.WARNING,
-            Hop.APPLICATION,
             f"The WEBUI_SECRET_KEY is shorter than {_SHORT_KEY} bytes.",
             "A short one can be guessed from a session's token, and then anybody can be made the administrator.",
             "Use a longer one; everybody signs in once more then.",
         )
     elif keys:
-        yield ok("secret.key", Hop.APPLICATION, f"{len(keys)} replica(s) have the same key, long enough.")
+        yield Hop.APPLICATION.ok("secret.key", f"{len(keys)} replica(s) have the same key, long enough.")
 
 
 def judge_files(
@@ -133,18 +125,17 @@ def judge_files(
                 remedy=remedy_for([one]),
             )
     if sums and not changed:
-        yield ok("containers.files", Hop.ENGINE, f"{len(sums)} container(s) have what the stack gave them.")
+        yield Hop.ENGINE.ok("containers.files", f"{len(sums)} container(s) have what the stack gave them.")
 
 
 def judge_sign_in(facts: Mapping[str, Any]) -> Finding:
     """Say whether the administrator that the stack made can sign in."""
     if "token" in facts:
-        return ok("application.sign_in", Hop.APPLICATION, "The administrator can sign in.")
+        return Hop.APPLICATION.ok("application.sign_in", "The administrator can sign in.")
     if facts.get("status") in {400, 401, 403}:
-        return unknown(
+        return Hop.APPLICATION.unknown(
             "application.sign_in",
-            Hop.APPLICATION,
             "The password of open_webui.admin is not (or no more) the administrator's, so what an account is needed for"
             " was not asked. Later it is changed in Open WebUI, and the stack does not hear of it.",
         )
-    return unknown("application.sign_in", Hop.APPLICATION, f"The sign-in failed: {facts['fault']}.")
+    return Hop.APPLICATION.unknown("application.sign_in", f"The sign-in failed: {facts['fault']}.")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, note, ok
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity
 from open_webui_edge.diagnostics.inside.deployment import DeploymentAccess, Engine, ExpectedContainer, Publication
 from open_webui_edge.diagnostics.subject import Subject
 
@@ -184,7 +184,7 @@ def judge(
     yield from sorted(troubles, key=lambda finding: _DEPTH.index(finding.hop))
     if not troubles:
         count = sum(not one.runs_once for one in made)
-        yield ok("containers.well", Hop.ENGINE, f"{count} containers run, and each says that it is well.")
+        yield Hop.ENGINE.ok("containers.well", f"{count} containers run, and each says that it is well.")
 
 
 def _carries_on(other: ExpectedContainer, made: ExpectedContainer, there: Mapping[str, Container]) -> bool:
@@ -267,10 +267,8 @@ def _judge_one(  # noqa: PLR0911 - one return a state
             explains=explains,
         )
     if here.health == "starting":
-        return Finding(
+        return hop.warning(
             "containers.starting",
-            Severity.WARNING,
-            hop,
             f"{made.name} is still starting.",
             "Until it is healthy it serves no requests; a migration of a large database takes minutes.",
             f"Wait, and ask again; {logs}.",
@@ -316,30 +314,26 @@ def judge_memory(
         fix = f"Raise {setting} in the stack file, and run `make up`." if setting else ""
         if here.killed_for_memory and here.runs:
             finding = True
-            yield Finding(
+            yield hop.warning(
                 "containers.out_of_memory",
-                Severity.WARNING,
-                hop,
                 f"{one.name} was killed because it reached its memory limit of {_mebibytes(here.memory)}; it was"
                 f" restarted {here.restarts} times.",
                 "Whatever it was answering then was lost.",
                 fix,
-                setting,
+                setting=setting,
             )
         elif used.get(one.name, 0) >= NEARLY:
             finding = True
-            yield Finding(
+            yield hop.warning(
                 "containers.memory",
-                Severity.WARNING,
-                hop,
                 f"{one.name} uses {used[one.name]:.0f} % of its memory limit of {_mebibytes(here.memory)}.",
                 "The engine kills it when it reaches the limit, with all that it is answering.",
                 fix,
-                setting,
+                setting=setting,
             )
     if not finding and used:
         name, most = max(used.items(), key=lambda item: item[1])
-        yield ok("containers.memory", Hop.ENGINE, f"At most {most:.0f} % of a memory limit is used ({name}).")
+        yield Hop.ENGINE.ok("containers.memory", f"At most {most:.0f} % of a memory limit is used ({name}).")
 
 
 def _mebibytes(size: int) -> str:
@@ -374,14 +368,13 @@ def judge_drift(
             )
     strangers = sorted({*there} - {one.name for one in made})
     if strangers:
-        yield note(
+        yield Hop.ENGINE.note(
             "containers.strangers",
-            Hop.ENGINE,
             f"Labelled as this stack's, but not created by its last update: {', '.join(strangers)}.",
             "They may be left from an update that was interrupted; the next one removes those that are in its way.",
         )
     if not changed:
-        yield ok("containers.as_made", Hop.ENGINE, "Each container that is there is the one that was made.")
+        yield Hop.ENGINE.ok("containers.as_made", "Each container that is there is the one that was made.")
 
 
 def _differences(made: ExpectedContainer, here: Container) -> Iterable[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, ok, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
 from open_webui_edge.diagnostics.inside.containers import EXPLAINS
 
 _FULL_PERCENT = 97
@@ -71,7 +71,7 @@ def _is_same(one: Disk, other: Disk) -> bool:
 def judge(disks: Sequence[Disk], *, percent: int, hop: Hop = Hop.ENGINE) -> Iterator[Finding]:
     """Say which file systems are full or nearly so."""
     if not disks:
-        yield unknown("disk.room", hop, "No container that runs could say how full the disks are.")
+        yield hop.unknown("disk.room", "No container that runs could say how full the disks are.")
         return
     fullest = max(disks, key=lambda disk: disk.percent)
     has_trouble = False
@@ -94,7 +94,7 @@ def judge(disks: Sequence[Disk], *, percent: int, hop: Hop = Hop.ENGINE) -> Iter
             explains=_STORED_BY if full else (),
         )
     if not has_trouble:
-        yield ok("disk.room", hop, f"The fullest disk is {fullest.percent} % full, {_written(fullest.free)} are free.")
+        yield hop.ok("disk.room", f"The fullest disk is {fullest.percent} % full, {_written(fullest.free)} are free.")
 
 
 def _written(size: int) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, note, ok, parse_time
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, parse_time
 from open_webui_edge.diagnostics.inside.containers import EXPLAINS, SEEN_FROM_OUTSIDE
 from open_webui_edge.diagnostics.inside.deployment import Authenticator
 
@@ -94,10 +94,8 @@ def judge_configuration(
     if expected is not None and seen.configuration != expected:
         has_trouble = True
         refused = f" Nginx would refuse it: {seen.refused}." if seen.refused else ""
-        yield Finding(
+        yield Hop.PROXY.failure(
             "proxy.configuration",
-            Severity.FAILURE,
-            Hop.PROXY,
             "The nginx.conf in the proxy's volume is not the one that the stack installed: it was changed by"
             f" hand.{refused}",
             why,
@@ -108,10 +106,8 @@ def judge_configuration(
         )
     elif seen.named != seen.in_force and seen.installed_serial == seen.served_serial:
         has_trouble = True
-        yield Finding(
+        yield Hop.PROXY.warning(
             "proxy.generation_changed",
-            Severity.WARNING,
-            Hop.PROXY,
             f"The files of generation {seen.in_force}, which is in force, were changed by hand.",
             why,
             "Have the stack's configuration installed again: `make doctor FIX=yes`.",
@@ -119,10 +115,8 @@ def judge_configuration(
         )
     if seen.served != seen.in_force:
         has_trouble = True
-        yield Finding(
+        yield Hop.PROXY.failure(
             "proxy.generation",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"Nginx runs generation {seen.served or 'unknown'}, and {seen.in_force} is in force: it has not"
             " taken that up.",
             "A changed setting, or a renewed certificate, has no effect.",
@@ -132,15 +126,13 @@ def judge_configuration(
         )
     if not has_trouble:
         leaving = f", and {seen.leaving} of earlier configurations end with their connections" if seen.leaving else ""
-        yield ok(
+        yield Hop.PROXY.ok(
             "proxy.configuration",
-            Hop.PROXY,
             f"Nginx runs the configuration that the stack installed ({seen.served}); {seen.workers} workers{leaving}.",
         )
     if seen.leaving > _MANY:
-        yield note(
+        yield Hop.PROXY.note(
             "proxy.workers",
-            Hop.PROXY,
             f"{seen.leaving} workers of earlier configurations are still there.",
             "Each keeps its memory until its last connection ends, after proxy.timeouts.shutdown at the latest.",
         )
@@ -159,10 +151,8 @@ def judge_certificate(
 
     """
     if not seen.served_serial:
-        yield Finding(
+        yield Hop.PROXY.failure(
             "certificate.served",
-            Severity.FAILURE,
-            Hop.PROXY,
             "Nginx shows no certificate to who connects from within its own container.",
             "The site is down.",
             "`make logs ROLE=nginx` says why.",
@@ -187,9 +177,7 @@ def judge_certificate(
             explains=("proxy.generation_changed", "tls.*"),
         )
         return
-    yield ok(
-        "certificate.served", Hop.PROXY, f"The certificate in the volume is the one served ({seen.served_serial})."
-    )
+    yield Hop.PROXY.ok("certificate.served", f"The certificate in the volume is the one served ({seen.served_serial}).")
 
 
 def judge_renewal(state: Mapping[str, Any] | None, now: datetime) -> Iterator[Finding]:
@@ -201,10 +189,8 @@ def judge_renewal(state: Mapping[str, Any] | None, now: datetime) -> Iterator[Fi
 
     """
     if not state:
-        yield Finding(
+        yield Hop.PROXY.warning(
             "certificate.renewal",
-            Severity.WARNING,
-            Hop.PROXY,
             "Certbot's container has said nothing yet about an attempt.",
             "Until there is a certificate of an issuer, browsers are shown a placeholder that they refuse.",
             "`make logs ROLE=certbot` says what it is at.",
@@ -229,9 +215,8 @@ def judge_renewal(state: Mapping[str, Any] | None, now: datetime) -> Iterator[Fi
             explains=("tls.*", "certificate.placeholder"),
         )
         return
-    yield ok(
+    yield Hop.PROXY.ok(
         "certificate.renewal",
-        Hop.PROXY,
         f"The last attempt to obtain a certificate went well; the next look is at"
         f" {state.get('next_attempt') or 'a time unknown'}.",
     )
@@ -265,20 +250,16 @@ def judge_authenticator(authenticator: Authenticator, status: int, words: str) -
 
     """
     if status in _DECISIONS:
-        return ok(
-            "proxy.authenticator",
-            Hop.PROXY,
-            f"The authenticator answers the proxy, {status} to a visitor without a name.",
+        return Hop.PROXY.ok(
+            "proxy.authenticator", f"The authenticator answers the proxy, {status} to a visitor without a name."
         )
     answered = (
         f"answers {status}, and only 2xx admits a request and 401 or 403 refuses one"
         if status
         else (f"does not answer the proxy within {_span(authenticator.timeout)}: {words}")
     )
-    return Finding(
+    return Hop.PROXY.failure(
         "proxy.authenticator",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"The authenticator at {authenticator.url} {answered}.",
         "Every request is refused with 503, whether Open WebUI runs or not.",
         "See that it runs, in a network that the proxy's container reaches, and that the URL is the one of its"
@@ -301,29 +282,25 @@ def judge_silence(silences: Mapping[str, float], promised: float | None) -> Iter
     hop, shortest = min(silences.items(), key=lambda item: item[1])
     listed = ", ".join(f"{name} {_span(seconds)}" for name, seconds in silences.items())
     if promised is not None and shortest < promised:
-        yield Finding(
+        yield Hop.OUTER_PROXY.warning(
             "silence.own",
-            Severity.WARNING,
-            Hop.OUTER_PROXY,
             f"{hop} ends an answer that is silent for {_span(shortest)}, and the proxy would wait {_span(promised)}"
             f" (all: {listed}).",
             "A model that thinks longer than that is cut off with 504, and its answer is lost.",
             f"Raise the idle timeout of {hop}, or lower proxy.timeouts.read, so that clients do not wait in vain.",
-            "proxy.timeouts.read",
+            setting="proxy.timeouts.read",
         )
     elif shortest < _SHORT_OF_A_READ * 2:
-        yield Finding(
+        yield Hop.PROXY.warning(
             "silence.own",
-            Severity.WARNING,
-            Hop.PROXY,
             f"{hop} ends an answer that is silent for {_span(shortest)}.",
             "A model that thinks longer than that is cut off with 504, and its answer is lost.",
             "Raise it to 10 minutes or more.",
-            "proxy.timeouts.read",
-            "30m",
+            setting="proxy.timeouts.read",
+            value="30m",
         )
     else:
-        yield ok("silence.own", Hop.PROXY, f"An answer may be silent for {_span(shortest)} ({listed}).")
+        yield Hop.PROXY.ok("silence.own", f"An answer may be silent for {_span(shortest)} ({listed}).")
 
 
 def _span(seconds: float) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, ok, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity
 from open_webui_edge.diagnostics.inside import application, containers, disks, proxy, services, streams
 from open_webui_edge.diagnostics.inside.containers import Container, access_of
 from open_webui_edge.diagnostics.inside.deployment import Change, DeploymentAccess, ExpectedContainer, SilentEngineError
@@ -113,10 +113,8 @@ def _first(subject: Subject, role: str) -> ExpectedContainer:
 def _engine(subject: Subject) -> Iterator[Finding]:
     inside = access_of(subject)
     if inside.engine is None:
-        yield Finding(
+        yield Hop.ENGINE.failure(
             "engine.answers",
-            Severity.FAILURE,
-            Hop.ENGINE,
             inside.silent or "The Docker engine does not answer.",
             "What runs there cannot be looked at, and no update can be made.",
             "Start it, or fix the connection to it; results from outside are still valid.",
@@ -124,33 +122,29 @@ def _engine(subject: Subject) -> Iterator[Finding]:
         )
         return
     version = inside.engine.must("version", "--format", "{{.Server.Version}}").strip()
-    yield ok("engine.answers", Hop.ENGINE, f"Docker {version} answers at {inside.engine.address}.")
+    yield Hop.ENGINE.ok("engine.answers", f"Docker {version} answers at {inside.engine.address}.")
 
 
 def _settings(subject: Subject) -> Iterator[Finding]:
     inside = access_of(subject)
     if inside.faults:
-        yield Finding(
+        yield Hop.HOST.failure(
             "stack.settings",
-            Severity.FAILURE,
-            Hop.HOST,
             f"The stack file cannot be read as settings: {'; '.join(inside.faults)}.",
             "The next update ends at once; what runs is from the last one that went well.",
             "Fix the stack file; `make preview` lists all errors.",
         )
         return
-    yield ok("stack.settings", Hop.HOST, "The stack file is valid.")
+    yield Hop.HOST.ok("stack.settings", "The stack file is valid.")
 
 
 def _up(subject: Subject) -> Iterator[Finding]:
     inside = access_of(subject)
     if inside.made:
-        yield ok("stack.up", Hop.HOST, f"The last update made {len(inside.made)} containers.")
+        yield Hop.HOST.ok("stack.up", f"The last update made {len(inside.made)} containers.")
         return
-    yield Finding(
+    yield Hop.HOST.failure(
         "stack.up",
-        Severity.FAILURE,
-        Hop.HOST,
         f"The stack {inside.stack} is not up: its state holds no container.",
         "There is nothing that could answer.",
         f"`make up STACK={inside.stack}` brings it up.",
@@ -232,10 +226,10 @@ def judge_clock(said: str, began: float, ended: float) -> Finding:
         zone = rest[len(digits) :] if rest else ""
         there = datetime.fromisoformat(f"{head}.{digits[:6].ljust(6, '0')}{zone}").timestamp()
     except ValueError:
-        return unknown("engine.clock", Hop.ENGINE, f"The engine says no time that can be read: {said}.")
+        return Hop.ENGINE.unknown("engine.clock", f"The engine says no time that can be read: {said}.")
     away = 0.0 if began - 1 <= there <= ended + 1 else there - ended
     if abs(away) < _SKEW:
-        return ok("engine.clock", Hop.ENGINE, "The clock of the engine's host and this machine's agree.")
+        return Hop.ENGINE.ok("engine.clock", "The clock of the engine's host and this machine's agree.")
     return Finding(
         "engine.clock",
         Severity.FAILURE if abs(away) >= _SKEW_FATAL else Severity.WARNING,
@@ -295,8 +289,8 @@ def _replicas(subject: Subject) -> Iterator[Finding]:
     if containers.running(subject, "readiness") and names:
         facts = _facts(subject, "rotation")
         if "fault" in facts:
-            yield unknown(
-                "replicas.rotation", Hop.PROXY, f"Who keeps the list of replicas did not say: {facts['fault']}."
+            yield Hop.PROXY.unknown(
+                "replicas.rotation", f"Who keeps the list of replicas did not say: {facts['fault']}."
             )
         else:
             addresses = set(facts["addresses"])
@@ -414,13 +408,11 @@ def _pending(subject: Subject) -> Iterator[Finding]:
 def judge_pending(stack: str, changes: Sequence[Change], remedy: Remedy | None) -> Finding:
     """Say what the next update would change."""
     if not changes:
-        return ok("stack.pending", Hop.HOST, "What runs is what the stack file says: an update would change nothing.")
+        return Hop.HOST.ok("stack.pending", "What runs is what the stack file says: an update would change nothing.")
     listed = ", ".join(f"{change.kind} {change.name}" for change in changes[:6])
     more = f" and {len(changes) - 6} more" if len(changes) > 6 else ""  # noqa: PLR2004 - a line's worth
-    return Finding(
+    return Hop.HOST.warning(
         "stack.pending",
-        Severity.WARNING,
-        Hop.HOST,
         f"What runs is not what the stack file says: an update would {listed}{more}.",
         "The file was changed and not applied, or something was changed by hand.",
         f"`make preview STACK={stack}` shows it; `make up STACK={stack}` applies it.",
@@ -433,25 +425,22 @@ def _instance(subject: Subject) -> Iterator[Finding]:
     if inside.instance is None:
         return
     if inside.engine is None:
-        yield Finding(
+        yield Hop.HOST.failure(
             "instance.reached",
-            Severity.FAILURE,
-            Hop.HOST,
             f"The instance {inside.instance} is not reached over SSH.",
             "Its containers cannot be looked at or updated; people may be answered all the same.",
             "Look at its state in the AWS console; platform.aws.instance.ssh_from must hold this machine's address.",
-            "platform.aws.instance.ssh_from",
+            setting="platform.aws.instance.ssh_from",
             explains=("engine.answers",),
         )
         return
-    yield ok("instance.reached", Hop.HOST, f"The instance {inside.instance} is reached over SSH.")
+    yield Hop.HOST.ok("instance.reached", f"The instance {inside.instance} is reached over SSH.")
 
 
 def _sign_in(subject: Subject) -> Iterator[Finding]:
     if access_of(subject).admin is None:
-        yield unknown(
+        yield Hop.APPLICATION.unknown(
             "application.sign_in",
-            Hop.APPLICATION,
             "The stack file names no open_webui.admin, so what an account is needed for was not asked.",
         )
         return
@@ -483,17 +472,17 @@ def end_session(subject: Subject) -> None:
 def _stream(subject: Subject) -> Iterator[Finding]:
     session = _session(subject)
     if "token" not in session:
-        yield unknown("stream.buffered", Hop.PROXY, f"Skipped, because the sign-in failed: {session['fault']}.")
+        yield Hop.PROXY.unknown("stream.buffered", f"Skipped, because the sign-in failed: {session['fault']}.")
         return
     if subject.expected is not None and subject.expected.authentication != "none":
-        yield unknown("stream.buffered", Hop.PROXY, "Skipped, because the proxy requires further authentication.")
+        yield Hop.PROXY.unknown("stream.buffered", "Skipped, because the proxy requires further authentication.")
         return
     token = session["token"]
     picks = _from_application(subject, "picks", given={"token": token})
     names = picks.get("models") or []
     if not names:
         said = f": {picks['fault']}" if "fault" in picks else ""
-        yield unknown("stream.buffered", Hop.MODELS, f"Not seen, because there is no model that could be asked{said}.")
+        yield Hop.MODELS.unknown("stream.buffered", f"Not seen, because there is no model that could be asked{said}.")
         return
     model = picks["first"] or names[0]
     given = {"token": token, "model": model, "prompt": streams.PROMPT, "seconds": streams.SECONDS}
@@ -545,7 +534,7 @@ def _skippable(
         try:
             return tuple(ask(subject))
         except (NobodyToAskError, SilentEngineError) as fault:
-            return (unknown(check, hop, f"Not asked, because {fault}."),)
+            return (hop.unknown(check, f"Not asked, because {fault}."),)
 
     return asked
 

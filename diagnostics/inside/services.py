@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
 from open_webui_edge.diagnostics.inside.containers import EXPLAINS
 from open_webui_edge.diagnostics.inside.deployment import Configured
 
@@ -26,19 +26,17 @@ def judge_database(facts: Mapping[str, Any], configured: Configured | None) -> I
         yield _database_fault(facts, configured)
         return
     if facts["kind"] == "sqlite":
-        yield ok("database.answers", Hop.DATABASE, f"SQLite answers in the volume, with {facts['users']} account(s).")
+        yield Hop.DATABASE.ok("database.answers", f"SQLite answers in the volume, with {facts['users']} account(s).")
         return
     where = "its own" if configured is None else configured.url
-    yield ok("database.answers", Hop.DATABASE, f"PostgreSQL {facts['version']} lets the application in ({where}).")
+    yield Hop.DATABASE.ok("database.answers", f"PostgreSQL {facts['version']} lets the application in ({where}).")
     if facts["read_only"]:
-        yield Finding(
+        yield Hop.DATABASE.failure(
             "database.read_only",
-            Severity.FAILURE,
-            Hop.DATABASE,
             "PostgreSQL answers, and takes no writes: it is a standby, or was made read-only.",
             "Users can neither sign in nor save a chat.",
             "Name the primary in data.postgres.url, or free its disk if the provider made it read-only.",
-            "data.postgres.url" if configured else None,
+            setting="data.postgres.url" if configured else None,
             explains=NEEDS_DATABASE,
         )
     if facts["vectors_here"] and facts["vector"] is None:
@@ -46,31 +44,26 @@ def judge_database(facts: Mapping[str, Any], configured: Configured | None) -> I
             fix = "Install pgvector on that server (its provider may call it an extension to allow), or use another."
         else:
             fix = "As a superuser, in the application's database: CREATE EXTENSION vector;"
-        yield Finding(
+        yield Hop.DATABASE.failure(
             "database.vector",
-            Severity.FAILURE,
-            Hop.DATABASE,
             "The database has no extension vector.",
             "Documents cannot be searched: each upload to a knowledge base fails.",
             fix,
-            "data.postgres.url" if configured else None,
+            setting="data.postgres.url" if configured else None,
         )
     used, limit = facts["connections"], facts["limit"]
     if used >= limit * _NEARLY:
-        yield Finding(
+        yield Hop.DATABASE.warning(
             "database.connections",
-            Severity.WARNING,
-            Hop.DATABASE,
             f"{used} of at most {limit} connections are in use.",
             "When none is left, every request that needs the database fails.",
             "Raise max_connections of the server, run fewer replicas, or lower DATABASE_POOL_SIZE and"
             " DATABASE_POOL_MAX_OVERFLOW in open_webui.environment.",
-            "open_webui.environment.DATABASE_POOL_SIZE",
+            setting="open_webui.environment.DATABASE_POOL_SIZE",
         )
     if facts["seconds"] > _SLOW:
-        yield note(
+        yield Hop.DATABASE.note(
             "database.slow",
-            Hop.DATABASE,
             f"A sign-in and a few short questions took {facts['seconds']:.1f} s.",
             "Each request asks several; a database far away makes everything slow.",
         )
@@ -111,14 +104,12 @@ def _database_fault(facts: Mapping[str, Any], configured: Configured | None) -> 
             else own,
         ),
     )
-    return Finding(
+    return Hop.DATABASE.failure(
         "database.answers",
-        Severity.FAILURE,
-        Hop.DATABASE,
         f"{seen}: {facts['words']}.",
         "Users, chats and settings are there: nothing works without it.",
         fix,
-        setting,
+        setting=setting,
         explains=NEEDS_DATABASE,
     )
 
@@ -146,38 +137,32 @@ def judge_redis(facts: Mapping[str, Any], configured: Configured | None) -> Iter
                 "Start it, or allow the connection, or fix data.redis.url." if configured else own,
             ),
         )
-        yield Finding(
+        yield Hop.REDIS.failure(
             "redis.answers",
-            Severity.FAILURE,
-            Hop.REDIS,
             f"{seen}: {facts['words']}.",
             "Replicas share their sockets there, and who has signed out: the application is not ready without it.",
             fix,
-            setting,
+            setting=setting,
             explains=NEEDS_REDIS,
         )
         return
-    yield ok("redis.answers", Hop.REDIS, f"{where} lets the application in, in {facts['seconds'] * 1000:.0f} ms.")
+    yield Hop.REDIS.ok("redis.answers", f"{where} lets the application in, in {facts['seconds'] * 1000:.0f} ms.")
     if facts.get("role") not in {None, "master"}:
-        yield Finding(
+        yield Hop.REDIS.failure(
             "redis.read_only",
-            Severity.FAILURE,
-            Hop.REDIS,
             f"{where} is a replica, which takes no writes.",
             "Sockets and sign-outs cannot be shared.",
             "Name the primary in data.redis.url.",
-            setting,
+            setting=setting,
             explains=NEEDS_REDIS,
         )
     if facts.get("writes_fail"):
-        yield Finding(
+        yield Hop.REDIS.failure(
             "redis.writes",
-            Severity.FAILURE,
-            Hop.REDIS,
             f"{where} could not write its data to disk the last time, and refuses changes until it can.",
             "Who signs out stays signed in, and replicas hear nothing of each other.",
             "Free the disk below it.",
-            setting,
+            setting=setting,
         )
     yield from _redis_room(facts, configured)
 
@@ -185,30 +170,26 @@ def judge_redis(facts: Mapping[str, Any], configured: Configured | None) -> Iter
 def _redis_room(facts: Mapping[str, Any], configured: Configured | None) -> Iterator[Finding]:
     memory, limit = facts.get("memory"), facts.get("memory_limit")
     if memory and limit and memory >= limit * _NEARLY:
-        yield Finding(
+        yield Hop.REDIS.warning(
             "redis.memory",
-            Severity.WARNING,
-            Hop.REDIS,
             f"Redis uses {memory >> 20} MiB of at most {limit >> 20} MiB.",
             "When it is full it refuses to write, and replicas get no messages."
             if facts.get("policy") == "noeviction"
             else f"When it is full it throws things out ({facts.get('policy')}): sessions that had ended live again.",
             "Raise data.redis.memory and run `make up`." if configured is None else "Raise its maxmemory.",
-            "data.redis.memory" if configured is None else None,
+            setting="data.redis.memory" if configured is None else None,
         )
     clients, most = facts.get("clients"), facts.get("clients_limit")
     if clients and most and clients >= most * _NEARLY:
-        yield Finding(
+        yield Hop.REDIS.warning(
             "redis.clients",
-            Severity.WARNING,
-            Hop.REDIS,
             f"{clients} of at most {most} clients are connected to Redis.",
             "When none is left, every sign-in fails.",
             "Raise its maxclients, and set its timeout to 1800: connections whose other end is gone stay for ever"
             " otherwise.",
         )
     if facts.get("unsaid"):
-        yield unknown("redis.room", Hop.REDIS, f"Redis does not say how full it is: {facts['unsaid']}.")
+        yield Hop.REDIS.unknown("redis.room", f"Redis does not say how full it is: {facts['unsaid']}.")
 
 
 def judge_models(facts: Mapping[str, Any]) -> Iterator[Finding]:
@@ -225,20 +206,16 @@ def judge_models(facts: Mapping[str, Any]) -> Iterator[Finding]:
         counts.append(facts["ollama"].get("models") or 0)
     yield from answers
     if not answers:
-        yield Finding(
+        yield Hop.MODELS.warning(
             "models.none",
-            Severity.WARNING,
-            Hop.MODELS,
             "No model provider and no Ollama is configured.",
             "Users can sign in, but have no model to ask.",
             "Add one: models.providers in the stack file, or Admin Panel, Settings, Connections.",
-            "models.providers",
+            setting="models.providers",
         )
     elif not any(counts) and not any(answer.is_trouble for answer in answers):
-        yield Finding(
+        yield Hop.MODELS.warning(
             "models.none",
-            Severity.WARNING,
-            Hop.MODELS,
             "The provider has no model.",
             "Users can sign in, but have no model to ask.",
             "Load a model there (Ollama: `ollama pull`), or ask for one to be allowed for your key.",
@@ -299,7 +276,7 @@ def judge_provider(facts: Mapping[str, Any], setting: str | None) -> Finding:  #
         )
     if status != _OK:
         return failure(f"answers {status}", f"Look at {where_url}.", "url")
-    return ok("models.provider", Hop.MODELS, f"{url} takes the key, and has {facts['models']} model(s).")
+    return Hop.MODELS.ok("models.provider", f"{url} takes the key, and has {facts['models']} model(s).")
 
 
 def judge_ollama(facts: Mapping[str, Any]) -> Finding:
@@ -322,17 +299,15 @@ def judge_ollama(facts: Mapping[str, Any]) -> Finding:
             explains=("stream.*", "models.none"),
         )
     if facts["status"] != _OK or facts.get("odd"):
-        return Finding(
+        return Hop.MODELS.failure(
             "models.ollama",
-            Severity.FAILURE,
-            Hop.MODELS,
             f"{url} answers {facts['status']}, and not as Ollama does.",
             "Its models are missing from the list.",
             "Write the address of an Ollama, such as http://ollama.example.com:11434, without a path.",
-            "models.ollama.url",
+            setting="models.ollama.url",
             explains=("stream.*", "models.none"),
         )
-    return ok("models.ollama", Hop.MODELS, f"Ollama at {url} has {facts['models']} model(s).")
+    return Hop.MODELS.ok("models.ollama", f"Ollama at {url} has {facts['models']} model(s).")
 
 
 def _unreached(facts: Mapping[str, Any], where: str) -> tuple[str, str, str]:
@@ -380,7 +355,7 @@ def judge_replicas(
             explains=EXPLAINS[Hop.APPLICATION] if len(names) == 1 else (),
         )
     if not bad:
-        yield ok("application.ready", Hop.APPLICATION, f"{len(names)} replica(s) say that they are ready.")
+        yield Hop.APPLICATION.ok("application.ready", f"{len(names)} replica(s) say that they are ready.")
     if in_rotation is None:
         return
     led = set(in_rotation)
@@ -396,4 +371,4 @@ def judge_replicas(
             " it found.",
         )
     elif led:
-        yield ok("replicas.rotation", Hop.PROXY, f"{len(led)} of {len(names)} replicas get requests.")
+        yield Hop.PROXY.ok("replicas.rotation", f"{len(led)} of {len(names)} replicas get requests.")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, ok, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import http_client, sockets
 from open_webui_edge.diagnostics.subject import Subject
 
@@ -175,25 +175,22 @@ def judge_stream(check: str, direct: Mapping[str, Any], proxied: Mapping[str, An
     hop, way = Hop.PROXY, "over the WebSocket" if check == "stream.socket" else "over SSE"
     if "fault" in direct or not apart:
         said = direct.get("fault", "it wrote nothing")
-        return unknown(check, Hop.MODELS, f"The model {model} did not answer the application itself: {said}.")
+        return Hop.MODELS.unknown(check, f"The model {model} did not answer the application itself: {said}.")
     spread = apart[-1] - apart[0]
     if proxied.get("distrusted"):
-        return unknown(check, hop, f"Not seen, because a browser would not trust the site: {proxied['fault']}.")
+        return hop.unknown(check, f"Not seen, because a browser would not trust the site: {proxied['fault']}.")
     if "fault" in proxied or not through:
         said = proxied.get("fault", "nothing came")
-        return Finding(
+        return hop.failure(
             check,
-            Severity.FAILURE,
-            hop,
             f"{model} answers without the proxy in {len(apart)} pieces, and through it ({way}) {said}.",
             "People get no answer." if check == "stream.socket" else "Programs that use the API get no answer.",
             "`make logs ROLE=nginx` has a line about the request; proxy.timeouts.read says how long it waits.",
-            "proxy.timeouts.read",
+            setting="proxy.timeouts.read",
         )
     if len(apart) < _ENOUGH or spread < _SPREAD:
-        return unknown(
+        return Hop.MODELS.unknown(
             check,
-            Hop.MODELS,
             f"{model} writes its answer at once ({len(apart)} pieces in {spread:.1f} s), so whether pieces are held"
             " back could not be seen.",
         )
@@ -203,16 +200,14 @@ def judge_stream(check: str, direct: Mapping[str, Any], proxied: Mapping[str, An
         f" first after {apart[0]:.1f} s and {through[0]:.1f} s"
     )
     if came < spread * _IN_A_LUMP:
-        return Finding(
+        return hop.failure(
             check,
-            Severity.FAILURE,
-            hop,
             f"Answers {way} are held back, and come in a lump: {figures}.",
             "People look at nothing until the whole answer is written.",
             "Something between the browser and the application buffers. If it is this stack's Nginx, its configuration"
             " was changed by hand; one in front of it needs `proxy_buffering off` (or what it calls that).",
         )
-    return ok(check, hop, f"Answers {way} come as they are written: {figures}.")
+    return hop.ok(check, f"Answers {way} come as they are written: {figures}.")
 
 
 def judge_client(lines: Sequence[str], mark: str, *, trusted: Sequence[str] = ()) -> Finding:
@@ -227,28 +222,25 @@ def judge_client(lines: Sequence[str], mark: str, *, trusted: Sequence[str] = ()
     check, hop = "client.address", Hop.PROXY
     line = next((line for line in lines if mark in line), None)
     if line is None:
-        return unknown(
-            check, hop, "The application's log has no line about a request of ours, so whom it saw is not known."
+        return hop.unknown(
+            check, "The application's log has no line about a request of ours, so whom it saw is not known."
         )
     if _FORGED in line and trusted:
-        return unknown(
+        return hop.unknown(
             check,
-            hop,
             f"A claim from here is believed: this machine is one of those whose word counts ({', '.join(trusted)}), or"
             " looks like one. Ask from a machine that is none.",
         )
     if _FORGED in line:
-        return Finding(
+        return hop.failure(
             check,
-            Severity.FAILURE,
-            hop,
             f"A request that claimed to come from {_FORGED} reached the application as that.",
             "Everybody can write any address into the audit log, and past limits that count by address.",
             "List in proxy.trusted_proxies only proxies that you run and that overwrite X-Forwarded-For; remove other"
             " ways to the application than this stack's proxy.",
-            "proxy.trusted_proxies",
+            setting="proxy.trusted_proxies",
         )
-    return ok(check, hop, "A client cannot claim another address: X-Forwarded-For of untrusted clients is ignored.")
+    return hop.ok(check, "A client cannot claim another address: X-Forwarded-For of untrusted clients is ignored.")
 
 
 def ask_as_another(subject: Subject) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import hops, http_client
 from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
@@ -46,7 +46,7 @@ def features(subject: Subject) -> dict[str, object]:
 
 def _answers(subject: Subject) -> Iterator[Finding]:
     if subject.expected and subject.expected.authentication == "client-certificates":
-        yield unknown("app.answers", Hop.PROXY, "The proxy asks for a client certificate, and the doctor has none.")
+        yield Hop.PROXY.unknown("app.answers", "The proxy asks for a client certificate, and the doctor has none.")
         return
     try:
         answer = subject.once(
@@ -57,17 +57,15 @@ def _answers(subject: Subject) -> Iterator[Finding]:
         return
     version = version_of(answer)
     if version:
-        yield ok("app.answers", Hop.APPLICATION, f"Open WebUI {version}.")
+        yield Hop.APPLICATION.ok("app.answers", f"Open WebUI {version}.")
     else:
         yield _in_place_of_version(subject, answer)
 
 
 def _says_nothing(subject: Subject, words: str) -> Finding:
     closed = "closed" in words
-    return Finding(
+    return Hop.APPLICATION.failure(
         "app.timeout",
-        Severity.FAILURE,
-        Hop.APPLICATION,
         f"{subject.url}/api/version takes the question and does not answer: {words}.",
         "People see a page that loads for ever.",
         (
@@ -99,7 +97,7 @@ def _in_place_of_version(subject: Subject, answer: http_client.Answer) -> Findin
     if status == _MISDIRECTED:
         return _other_name(subject, answer)
     if status in _BUSY:
-        return unknown("app.answers", Hop.PROXY, f"{who} answers {status}: too many questions from here for now.")
+        return Hop.PROXY.unknown("app.answers", f"{who} answers {status}: too many questions from here for now.")
     return _other(subject, answer, who)
 
 
@@ -108,10 +106,8 @@ def _page_in_its_place(subject: Subject, answer: http_client.Answer) -> Finding:
     words = detail if isinstance(detail, str) else answer.excerpt
     is_intended = "proxy.maintenance" in words or (subject.expected is not None and subject.expected.maintenance)
     if is_intended:
-        return Finding(
+        return Hop.PROXY.warning(
             "app.maintenance",
-            Severity.WARNING,
-            Hop.PROXY,
             "The maintenance page answers everybody.",
             "The site is unavailable meanwhile.",
             "Write proxy.maintenance: false and run `make up` when the work is done.",
@@ -125,10 +121,8 @@ def _page_in_its_place(subject: Subject, answer: http_client.Answer) -> Finding:
 
 
 def _without_authenticator(subject: Subject, answer: http_client.Answer, words: str) -> Finding:
-    return Finding(
+    return Hop.PROXY.failure(
         "app.authenticator",
-        Severity.FAILURE,
-        Hop.PROXY,
         f'The proxy answers {answer.status}, because the authenticator in front of Open WebUI does not ("{words}").',
         "Every request is refused, whether Open WebUI runs or not.",
         "Start the authenticator again. `make doctor` asks it from within the proxy's container, and each line of"
@@ -142,10 +136,8 @@ def _without_authenticator(subject: Subject, answer: http_client.Answer, words: 
 
 
 def _dead(subject: Subject, answer: http_client.Answer, who: str, words: str = "") -> Finding:
-    return Finding(
+    return Hop.APPLICATION.failure(
         "app.dead",
-        Severity.FAILURE,
-        Hop.APPLICATION,
         f"{who} answers {answer.status}: it gets no connection to Open WebUI, or a broken one"
         + (f' ("{words}").' if words else "."),
         "People see an error page. WebSockets, CORS and time-outs are not to blame.",
@@ -162,10 +154,8 @@ def _dead(subject: Subject, answer: http_client.Answer, who: str, words: str = "
 
 
 def _silent(answer: http_client.Answer, who: str) -> Finding:
-    return Finding(
+    return Hop.APPLICATION.failure(
         "app.timeout",
-        Severity.FAILURE,
-        Hop.APPLICATION,
         f"{who} answers {answer.status} after {answer.seconds:.1f} s: Open WebUI did not answer it in time.",
         "People see an error page after a wait. It is not dead, or the answer would be 502 or 503.",
         "Even its version takes too long: see what it waits for (`make logs ROLE=open-webui`, or docker logs), and "
@@ -180,10 +170,8 @@ def _silent(answer: http_client.Answer, who: str) -> Finding:
 
 
 def _upstream_certificate(answer: http_client.Answer) -> Finding:
-    return Finding(
+    return Hop.PROXY.failure(
         "app.certificate-behind",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"Cloudflare answers {answer.status}: it does not believe the certificate of the server behind it.",
         "People see Cloudflare's error page.",
         'Give the server a certificate that Cloudflare takes for "Full (strict)": certificate.mode: lets-encrypt, or '
@@ -197,15 +185,13 @@ def _door(answer: http_client.Answer, who: str) -> Finding:
     where = answer.header("Location")
     to = f", to {where.partition('?')[0]}" if where else ""
     if answer.header("CF-Mitigated"):
-        return unknown(
+        return Hop.OUTER_PROXY.unknown(
             "app.door",
-            Hop.OUTER_PROXY,
             f"Cloudflare answers {answer.status} and asks for a sign that a person is there; the doctor is none.",
             "Programs that use Open WebUI's API with a key are stopped there as well.",
         )
-    return unknown(
+    return Hop.PROXY.unknown(
         "app.door",
-        Hop.PROXY,
         f"{who} answers {answer.status}{to}: another authenticator is in front (Authelia, oauth2-proxy, basic …). "
         "What is "
         "behind it cannot be asked from outside.",
@@ -214,10 +200,8 @@ def _door(answer: http_client.Answer, who: str) -> Finding:
 
 
 def _other_name(subject: Subject, answer: http_client.Answer) -> Finding:
-    return Finding(
+    return Hop.PROXY.failure(
         "app.name",
-        Severity.FAILURE,
-        Hop.PROXY,
         f'The proxy does not serve the name {subject.name} ("{answer.excerpt}").',
         "Users of this name get an error.",
         f"Add {subject.name} to site.aliases, or make it site.domain.",
@@ -234,10 +218,8 @@ def _other(subject: Subject, answer: http_client.Answer, who: str) -> Finding:
         if title
         else answer.header("Content-Type") or "something without a type"
     )
-    return Finding(
+    return Hop.PROXY.failure(
         "app.other",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"What answers is not Open WebUI: /api/version gives {answer.status} and {shown}, from {who}.",
         'The browser says "Open WebUI backend required", or shows another program.',
         f"Have the proxy pass everything of {subject.name} to Open WebUI, at the top and unchanged: in Nginx a "
@@ -255,10 +237,8 @@ def _configured(subject: Subject) -> Iterator[Finding]:
     answer = http_client.page(subject, "/api/config")
     config = answer.object()
     if answer.status != _OK or "features" not in config:
-        yield Finding(
+        yield Hop.APPLICATION.failure(
             "app.config",
-            Severity.FAILURE,
-            Hop.APPLICATION,
             f"/api/config gives {answer.status}, and not what the page needs.",
             'The browser shows "Open WebUI backend required".',
             "`make logs ROLE=open-webui` says why (docker logs open-webui); a rule of the proxy for /api/ may be in "
@@ -267,40 +247,33 @@ def _configured(subject: Subject) -> Iterator[Finding]:
         )
         return
     if config.get("onboarding") is True and http_client.is_loopback(subject):
-        yield note(
-            "app.unclaimed",
-            Hop.APPLICATION,
-            "There is no account yet: the first visitor becomes the administrator.",
+        yield Hop.APPLICATION.note(
+            "app.unclaimed", "There is no account yet: the first visitor becomes the administrator."
         )
         return
     if config.get("onboarding") is True:
-        yield Finding(
+        yield Hop.APPLICATION.warning(
             "app.unclaimed",
-            Severity.WARNING,
-            Hop.APPLICATION,
             "There is no account yet: the first visitor becomes the administrator.",
             "The first visitor owns the site.",
             "Create the account now, or set open_webui.admin.email (WEBUI_ADMIN_EMAIL and WEBUI_ADMIN_PASSWORD).",
             setting="open_webui.admin.email",
         )
         return
-    yield ok("app.config", Hop.APPLICATION, f"{config.get('name') or 'Open WebUI'} tells what its page needs.")
+    yield Hop.APPLICATION.ok("app.config", f"{config.get('name') or 'Open WebUI'} tells what its page needs.")
 
 
 def _ready(subject: Subject) -> Iterator[Finding]:
     answer = http_client.page(subject, "/ready")
     if answer.status == _OK and answer.object().get("status") is True:
-        yield ok(
+        yield Hop.APPLICATION.ok(
             "app.ready",
-            Hop.APPLICATION,
             "It reaches its database, and Redis where it has one. (A health check must GET /ready: HEAD is always "
             "200.)",
         )
     elif answer.status == _UNAVAILABLE:
-        yield Finding(
+        yield Hop.APPLICATION.failure(
             "app.ready",
-            Severity.FAILURE,
-            Hop.APPLICATION,
             f"It answers, and says that it is not ready ({answer.excerpt or answer.status}).",
             "It still starts, or it does not reach its database or Redis: sign-ins and chats fail.",
             "`make logs ROLE=open-webui` says which (docker logs open-webui): look at data.postgres and data.redis "
@@ -309,12 +282,10 @@ def _ready(subject: Subject) -> Iterator[Finding]:
         )
     elif answer.is_html or answer.status == _NOT_FOUND:
         # Any path that it does not know is its page to Open WebUI.
-        yield note("app.ready", Hop.APPLICATION, "This release cannot say whether it is ready (0.12 and later can).")
+        yield Hop.APPLICATION.note("app.ready", "This release cannot say whether it is ready (0.12 and later can).")
     else:
-        yield Finding(
+        yield Hop.PROXY.warning(
             "app.ready",
-            Severity.WARNING,
-            Hop.PROXY,
             f"/ready gives {answer.status} ({answer.excerpt}).",
             "Health checks that ask for it take a well application for a sick one.",
             "Let the proxy pass /ready to Open WebUI unchanged.",

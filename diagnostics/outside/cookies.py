@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from urllib.parse import parse_qs, urlsplit
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import http_client
 from open_webui_edge.diagnostics.outside.application import configuration
 from open_webui_edge.diagnostics.question import Question
@@ -52,10 +52,8 @@ def _insecure(names: list[str]) -> list[Finding]:
     if not names:
         return []
     return [
-        Finding(
+        Hop.APPLICATION.warning(
             "cookies.secure",
-            Severity.WARNING,
-            Hop.APPLICATION,
             f"The cookie {', '.join(names)} comes without Secure.",
             "A single request by plain HTTP gives the session to who listens.",
             "Set WEBUI_SESSION_COOKIE_SECURE=true and WEBUI_AUTH_COOKIE_SECURE=true for Open WebUI; a stack of this "
@@ -72,10 +70,8 @@ def _readable(names: list[str]) -> list[Finding]:
     if not others:
         return []
     return [
-        Finding(
+        Hop.PROXY.warning(
             "cookies.http-only",
-            Severity.WARNING,
-            Hop.PROXY,
             f"The cookie {', '.join(others)} comes without HttpOnly.",
             "A script that gets into the page can carry the session away.",
             "A hop removes it (in Nginx proxy_cookie_flags or a rewritten Set-Cookie): let it pass.",
@@ -87,10 +83,8 @@ def _sites(names: list[str]) -> list[Finding]:
     if not names:
         return []
     return [
-        Finding(
+        Hop.APPLICATION.warning(
             "cookies.same-site",
-            Severity.WARNING,
-            Hop.APPLICATION,
             f"The cookie {', '.join(names)} is sent along from every other site (SameSite=None).",
             "Other sites' pages can act with the user's session.",
             "Set WEBUI_SESSION_COOKIE_SAME_SITE=lax and WEBUI_AUTH_COOKIE_SAME_SITE=lax, unless the site is shown in "
@@ -121,10 +115,10 @@ def _cookies(subject: Subject) -> Iterator[Finding]:
         return
     seen = ", ".join(dict.fromkeys(_flags(line)[0] for line in lines))
     yield (
-        ok("cookies.flags", Hop.APPLICATION, f"{seen}: no other site can read them.")
+        Hop.APPLICATION.ok("cookies.flags", f"{seen}: no other site can read them.")
         if seen
-        else note(
-            "cookies.flags", Hop.APPLICATION, "Without a sign-in there are no cookies, so their flags are unknown."
+        else Hop.APPLICATION.note(
+            "cookies.flags", "Without a sign-in there are no cookies, so their flags are unknown."
         )
     )
 
@@ -132,7 +126,7 @@ def _cookies(subject: Subject) -> Iterator[Finding]:
 def _oauth(subject: Subject) -> Iterator[Finding]:
     providers = _providers(subject)
     if not providers:
-        yield ok("oauth.redirect", Hop.APPLICATION, "No identity provider is configured.")
+        yield Hop.APPLICATION.ok("oauth.redirect", "No identity provider is configured.")
         return
     for provider in providers:
         yield _sent_back_to(subject, provider, _begun(subject, provider))
@@ -142,10 +136,8 @@ def _sent_back_to(subject: Subject, provider: str, answer: http_client.Answer) -
     location = answer.header("Location")
     (target,) = parse_qs(urlsplit(location).query).get("redirect_uri", [""])[:1]
     if answer.status not in _REDIRECTS or not target:
-        return Finding(
+        return Hop.APPLICATION.warning(
             "oauth.login",
-            Severity.WARNING,
-            Hop.APPLICATION,
             f"Signing in by {provider} gives {answer.status} instead of a redirect to the provider.",
             "Sign-in fails that way.",
             "`make logs ROLE=open-webui` (docker logs open-webui) says why: mostly the provider's address "
@@ -154,10 +146,8 @@ def _sent_back_to(subject: Subject, provider: str, answer: http_client.Answer) -
         )
     parts = urlsplit(target)
     if parts.scheme == "http" and subject.scheme == "https":
-        return Finding(
+        return Hop.PROXY.failure(
             "oauth.scheme",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"Signing in by {provider} is to come back to {target}: by plain HTTP.",
             "The provider refuses it (redirect_uri mismatch), or the sign-in fails on its way back.",
             "The application takes the scheme from X-Forwarded-Proto: in Nginx `proxy_set_header X-Forwarded-Proto "
@@ -169,10 +159,8 @@ def _sent_back_to(subject: Subject, provider: str, answer: http_client.Answer) -
             setting="proxy.trusted_proxies",
         )
     if parts.netloc != subject.authority:
-        return Finding(
+        return Hop.PROXY.failure(
             "oauth.host",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"Signing in by {provider} is to come back to {parts.netloc}, not to {subject.authority}.",
             "The provider refuses it, or people end up where their cookie is not.",
             "The application takes its name from Host: in Nginx `proxy_set_header Host $host;` ($http_host where a "
@@ -180,7 +168,7 @@ def _sent_back_to(subject: Subject, provider: str, answer: http_client.Answer) -
             f"the URL), in Caddy that is so by itself; or set WEBUI_URL=https://{subject.authority}.",
             setting="site.domain",
         )
-    return ok("oauth.redirect", Hop.APPLICATION, f"{provider} sends people back to {target}.")
+    return Hop.APPLICATION.ok("oauth.redirect", f"{provider} sends people back to {target}.")
 
 
 QUESTIONS = (

@@ -8,7 +8,7 @@ import dns.exception
 import dns.name
 import dns.resolver
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
 from open_webui_edge.diagnostics.outside import certificate
 from open_webui_edge.diagnostics.outside.addresses import (
     SECONDS,
@@ -41,9 +41,9 @@ def _resolves(subject: Subject) -> Iterator[Finding]:
         return
     listed = ", ".join(actual)
     if actual == (subject.name,):
-        yield ok("name.resolves", Hop.NAME, f"{subject.name} is an address; there is no name to look up.")
+        yield Hop.NAME.ok("name.resolves", f"{subject.name} is an address; there is no name to look up.")
         return
-    yield ok("name.resolves", Hop.NAME, f"{subject.name} is {listed}.")
+    yield Hop.NAME.ok("name.resolves", f"{subject.name} is {listed}.")
 
 
 def _without_address(subject: Subject, fault: OSError, name: str) -> Finding:
@@ -65,11 +65,11 @@ def _without_address(subject: Subject, fault: OSError, name: str) -> Finding:
 def _leads_here(subject: Subject) -> Iterator[Finding]:
     expected = _expected(subject)
     if expected is None:
-        yield ok("name.leads-here", Hop.NAME, "It is not known where it should lead.")
+        yield Hop.NAME.ok("name.leads-here", "It is not known where it should lead.")
         return
     names = (subject.expected.names if subject.expected else ()) or (subject.name,)
     findings = [finding for name in names if (finding := _compared(subject, name, expected)) is not None]
-    yield from findings or [ok("name.leads-here", Hop.NAME, f"{', '.join(names)}: {', '.join(sorted(expected))}.")]
+    yield from findings or [Hop.NAME.ok("name.leads-here", f"{', '.join(names)}: {', '.join(sorted(expected))}.")]
 
 
 def _compared(subject: Subject, name: str, expected: set[str]) -> Finding | None:
@@ -82,10 +82,8 @@ def _compared(subject: Subject, name: str, expected: set[str]) -> Finding | None
         return None
     all_wrong = len(strange) == len(actual)
     kind = "AAAA" if all(ip_address(address).version == _IPV6 for address in strange) else "A"
-    return Finding(
+    return Hop.NAME.failure(
         "name.elsewhere",
-        Severity.FAILURE,
-        Hop.NAME,
         f"{name} leads to {', '.join(strange)}, and the deployment is at {', '.join(sorted(expected))}.",
         "Browsers end up at another machine"
         + ("." if all_wrong else ", some of them: each takes one of the addresses."),
@@ -116,27 +114,25 @@ def _authorised(subject: Subject) -> Iterator[Finding]:
     except ValueError:
         pass
     else:
-        yield ok("name.caa", Hop.NAME, "An address has no CAA records.")
+        yield Hop.NAME.ok("name.caa", "An address has no CAA records.")
         return
     issuers, named = _issuers(subject, certificate.issuer_of(subject))
     try:
         where, allowed = _caa(subject)
     except (dns.exception.DNSException, OSError) as fault:
-        yield unknown(
-            "name.caa", Hop.NAME, f"The name servers did not say who may issue certificates ({type(fault).__name__})."
+        yield Hop.NAME.unknown(
+            "name.caa", f"The name servers did not say who may issue certificates ({type(fault).__name__})."
         )
         return
     if allowed is None:
-        yield ok("name.caa", Hop.NAME, "No CAA record: any CA may issue certificates for it.")
+        yield Hop.NAME.ok("name.caa", "No CAA record: any CA may issue certificates for it.")
     elif not issuers:
-        yield ok("name.caa", Hop.NAME, f"CAA of {where}: {_listed(allowed)}.")
+        yield Hop.NAME.ok("name.caa", f"CAA of {where}: {_listed(allowed)}.")
     elif set(issuers) & set(allowed):
-        yield ok("name.caa", Hop.NAME, f"CAA of {where} allows {named}.")
+        yield Hop.NAME.ok("name.caa", f"CAA of {where} allows {named}.")
     else:
-        yield Finding(
+        yield Hop.NAME.warning(
             "name.caa",
-            Severity.WARNING,
-            Hop.NAME,
             f"The CAA record of {where} allows {_listed(allowed)}, and the certificate comes from {named}.",
             "The issuer must refuse the next certificate, so this one runs out.",
             f'Add a record where your domain is kept: {where} CAA 0 issue "{issuers[0]}".',
@@ -173,10 +169,10 @@ def _caa(subject: Subject) -> tuple[str, tuple[str, ...] | None]:
 def _reached_by_both(subject: Subject) -> Iterator[Finding]:
     actual = addresses(subject)
     if subject.address or len(actual) == 1:
-        yield ok("name.each", Hop.NAME, "It has one address." if len(actual) == 1 else "It was asked at one address.")
+        yield Hop.NAME.ok("name.each", "It has one address." if len(actual) == 1 else "It was asked at one address.")
         return
     if all(ip_address(address).is_loopback for address in actual):
-        yield ok("name.each", Hop.NAME, "It is this machine itself; a browser tries one address after the other.")
+        yield Hop.NAME.ok("name.each", "It is this machine itself; a browser tries one address after the other.")
         return
     dead: list[tuple[str, OSError]] = []
     unreachable: list[str] = []
@@ -206,9 +202,9 @@ def _reached_by_both(subject: Subject) -> Iterator[Finding]:
             setting="site.listen.address",
         )
     elif unreachable:
-        yield note("name.each", Hop.NAME, f"This machine has no IPv6, so {', '.join(unreachable)} was not asked.")
+        yield Hop.NAME.note("name.each", f"This machine has no IPv6, so {', '.join(unreachable)} was not asked.")
     else:
-        yield ok("name.each", Hop.NAME, f"All {len(actual)} addresses take connections.")
+        yield Hop.NAME.ok("name.each", f"All {len(actual)} addresses take connections.")
 
 
 QUESTIONS = (

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import http_client
 from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
@@ -167,7 +167,7 @@ def _patience(subject: Subject) -> Iterator[Finding]:
     own = {LOAD_BALANCER} if expected and expected.outer_proxy else set[Product]()
     limits = [product for product in products if product not in own]
     if not limits:
-        yield ok("silence.hops", Hop.PROXY, "No hop with a known limit left a mark; Nginx's default would be 60 s.")
+        yield Hop.PROXY.ok("silence.hops", "No hop with a known limit left a mark; Nginx's default would be 60 s.")
         return
     tightest = min(limits, key=lambda product: product.silence or 0)
     seconds = tightest.silence or 0
@@ -181,12 +181,10 @@ def _patience(subject: Subject) -> Iterator[Finding]:
         "Chats in the browser come over the WebSocket, and go on."
     )
     if seconds > _SHORT:
-        yield note("silence.hops", tightest.hop, seen, f"{why} To change: {tightest.longer}.")
+        yield tightest.hop.note("silence.hops", seen, f"{why} To change: {tightest.longer}.")
         return
-    yield Finding(
+    yield tightest.hop.warning(
         "silence.hops",
-        Severity.WARNING,
-        tightest.hop,
         seen,
         why,
         f"For {tightest.name}: {tightest.longer}. It cannot be seen from outside whether that was done; LONG=yes "

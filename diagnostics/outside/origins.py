@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, ok
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import http_client
 from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
@@ -38,24 +38,20 @@ def _strange(subject: Subject) -> Iterator[Finding]:
             yield _contradiction(subject)
             return
     if any("*" in answer.all(_ALLOW) for answer in answers):
-        yield Finding(
+        yield Hop.PROXY.warning(
             "cors.any",
-            Severity.WARNING,
-            Hop.PROXY,
             "Any page of any site may call the API, though without the visitor's session (*).",
             "Any page can use a known key, and any page can call what needs no authentication.",
             _list_fix(subject),
             setting="proxy.cors.allowed_origins",
         )
         return
-    yield ok("cors.strange", Hop.PROXY, "A page of another site may not call the API.")
+    yield Hop.PROXY.ok("cors.strange", "A page of another site may not call the API.")
 
 
 def _reflected(subject: Subject) -> Finding:
-    return Finding(
+    return Hop.APPLICATION.failure(
         "cors.reflected",
-        Severity.FAILURE,
-        Hop.APPLICATION,
         f"Any page of any site may call the API with the visitor's session: {STRANGE} is allowed, with credentials.",
         "A malicious page can read a visitor's chats and act in their name.",
         _list_fix(subject),
@@ -66,10 +62,8 @@ def _reflected(subject: Subject) -> Finding:
 
 
 def _contradiction(subject: Subject) -> Finding:
-    return Finding(
+    return Hop.PROXY.warning(
         "cors.contradictory",
-        Severity.WARNING,
-        Hop.PROXY,
         "Access-Control-Allow-Origin: * comes with Access-Control-Allow-Credentials: true.",
         "Browsers refuse this combination, so calls from other pages fail; it was meant to open everything.",
         _list_fix(subject),
@@ -101,7 +95,7 @@ def _own(subject: Subject) -> Iterator[Finding]:
             findings += _doubled(answer) or _missing(subject, origin, answer)
     yield from {finding.check: finding for finding in findings}.values()
     if not findings:
-        yield ok("cors.allowed", Hop.PROXY, f"{', '.join((subject.origin, *others))} may call the API.")
+        yield Hop.PROXY.ok("cors.allowed", f"{', '.join((subject.origin, *others))} may call the API.")
 
 
 def _doubled(answer: http_client.Answer) -> list[Finding]:
@@ -109,10 +103,8 @@ def _doubled(answer: http_client.Answer) -> list[Finding]:
     if len(allowed) < 2 and "," not in answer.header(_ALLOW):  # noqa: PLR2004  # once is right
         return []
     return [
-        Finding(
+        Hop.PROXY.failure(
             "cors.doubled",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"Access-Control-Allow-Origin comes twice: {' and '.join(allowed)}.",
             "Browsers refuse such an answer, so calls from other pages fail.",
             "One of the two says it: Open WebUI does (CORS_ALLOW_ORIGIN), so remove the proxy's: in Nginx `add_header "
@@ -130,10 +122,8 @@ def _missing(subject: Subject, origin: str, answer: http_client.Answer) -> list[
     if origin == subject.origin and answer.status < 400:  # noqa: PLR2004  # a good answer
         return []
     return [
-        Finding(
+        Hop.PROXY.warning(
             "cors.allowed",
-            Severity.WARNING,
-            Hop.PROXY,
             f"Pages of {origin} may not call the API: it answers {answer.status} without leave.",
             "Their calls fail in the browser, whatever the server did.",
             f"Add {origin} to proxy.cors.allowed_origins"

@@ -28,7 +28,7 @@ from wsproto.events import (
 )
 from wsproto.utilities import ProtocolError
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
 from open_webui_edge.diagnostics.outside import hops, http_client
 from open_webui_edge.diagnostics.outside.application import features
 from open_webui_edge.diagnostics.question import Question
@@ -165,8 +165,8 @@ def _socket(subject: Subject) -> Iterator[Finding]:
         return
     try:
         with opened(subject, origin=subject.origin) as channel:
-            yield ok("websocket.upgrade", Hop.PROXY, "The handshake is answered with 101.")
-            yield ok("websocket.origin", Hop.APPLICATION, f"Its own page's origin, {subject.origin}, is accepted.")
+            yield Hop.PROXY.ok("websocket.upgrade", "The handshake is answered with 101.")
+            yield Hop.APPLICATION.ok("websocket.origin", f"Its own page's origin, {subject.origin}, is accepted.")
             yield from _speaks(channel)
     except Refusal as refusal:
         yield _refused(subject, refusal.answer)
@@ -178,10 +178,8 @@ def _speaks(channel: OpenSocket) -> Iterator[Finding]:
     try:
         first = channel.message()
     except (OSError, ProtocolError) as fault:
-        yield Finding(
+        yield Hop.PROXY.failure(
             "websocket.silent",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"The handshake is answered with 101, and then nothing comes ({_short(fault)}).",
             _WHY,
             "A hop answers the handshake and does not pass what follows: one that buffers or inspects (a web "
@@ -192,30 +190,24 @@ def _speaks(channel: OpenSocket) -> Iterator[Finding]:
         return
     opening = _opening(first)
     if opening is None:
-        yield Finding(
+        yield Hop.PROXY.failure(
             "websocket.other",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"A WebSocket opens, and it is not Open WebUI's: it begins with {first[:40]!r}.",
             _WHY,
             "Have the proxy pass /ws/ to Open WebUI: in Nginx a `location /ws/` with another proxy_pass overrides it.",
             setting="proxy.locations",
         )
         return
-    yield ok(
-        "websocket.open",
-        Hop.APPLICATION,
-        f"Engine.IO opens the session; it pings every {opening['pingInterval'] / 1000:g} s.",
+    yield Hop.APPLICATION.ok(
+        "websocket.open", f"Engine.IO opens the session; it pings every {opening['pingInterval'] / 1000:g} s."
     )
     try:
         channel.send("40")
         connected = channel.message()
         seconds = channel.round_trip()
     except (OSError, ProtocolError) as fault:
-        yield Finding(
+        yield Hop.PROXY.failure(
             "websocket.connect",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"The socket opens, and what is said on it is not answered ({_short(fault)}).",
             _WHY,
             "A hop passes what the server sends, and not what the browser does; " + hops.NGINX_WEBSOCKET + ".",
@@ -223,10 +215,10 @@ def _speaks(channel: OpenSocket) -> Iterator[Finding]:
         )
         return
     if connected.startswith("40"):
-        yield ok("websocket.connect", Hop.APPLICATION, "Socket.IO connects.")
+        yield Hop.APPLICATION.ok("websocket.connect", "Socket.IO connects.")
     else:
-        yield note("websocket.connect", Hop.APPLICATION, f"Socket.IO wants an account first ({connected[:60]}).")
-    yield ok("websocket.round-trip", Hop.APPLICATION, f"A ping is answered after {seconds * 1000:.0f} ms.")
+        yield Hop.APPLICATION.note("websocket.connect", f"Socket.IO wants an account first ({connected[:60]}).")
+    yield Hop.APPLICATION.ok("websocket.round-trip", f"A ping is answered after {seconds * 1000:.0f} ms.")
 
 
 def _opening(message: str) -> dict[str, Any] | None:
@@ -247,10 +239,8 @@ def _short(fault: Exception) -> str:
 def _unanswered(subject: Subject, fault: http_client.NoAnswerError) -> Finding:
     direct = _direct(subject)
     direct_result = f" Asked directly, {direct}." if direct else ""
-    return Finding(
+    return Hop.PROXY.failure(
         "websocket.timeout" if "within" in str(fault) else "websocket.broken",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"The WebSocket's handshake gets no answer: {fault}.{direct_result} Plain questions are answered.",
         _WHY,
         "Something takes the handshake and does not pass it on: " + hops.websocket_advice(subject) + ".",
@@ -276,10 +266,8 @@ def _refused(subject: Subject, answer: http_client.Answer) -> Finding:
 
 
 def _dead(subject: Subject, answer: http_client.Answer) -> Finding:
-    return Finding(
+    return Hop.PROXY.failure(
         "websocket.dead",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"The WebSocket's handshake gives {answer.status} from {hops.nearest(answer)}, though Open WebUI answers plain "
         "questions.",
         _WHY,
@@ -292,10 +280,8 @@ def _dead(subject: Subject, answer: http_client.Answer) -> Finding:
 
 
 def _redirected(answer: http_client.Answer) -> Finding:
-    return Finding(
+    return Hop.PROXY.failure(
         "websocket.redirected",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"The WebSocket's handshake is redirected ({answer.status}) to {answer.header('Location')}.",
         _WHY + " Browsers do not follow redirects there.",
         "Let the site answer under the name that people type: site.domain; in Nginx no `return 301` in the server or "
@@ -364,10 +350,8 @@ def _wrong_origin(subject: Subject, answer: http_client.Answer) -> Finding:
 
 
 def _forbidden(subject: Subject, answer: http_client.Answer) -> Finding:
-    return Finding(
+    return Hop.PROXY.failure(
         "websocket.forbidden",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"The WebSocket's handshake gives {answer.status} from {hops.nearest(answer)}, whatever its origin"
         + (f' ("{answer.excerpt}").' if answer.excerpt else "."),
         _WHY,
@@ -433,10 +417,8 @@ def _not_routed(subject: Subject, answer: http_client.Answer) -> Finding:
     kind = "a page" if answer.is_html else "something else"
     asked = polling(subject)
     compared = f"; the same by polling gives {asked.status}" + (" and a page." if asked.is_html else ".")
-    return Finding(
+    return Hop.PROXY.failure(
         "websocket.path",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"/ws/socket.io/ does not lead to Open WebUI's socket: the handshake gives {answer.status} and "
         f"{kind}{compared}",
         _WHY,
@@ -456,10 +438,8 @@ def _polls(subject: Subject) -> Iterator[Finding]:
         return
     opening = _opening(first.text) if first.status == _OK else None
     if opening is None:
-        yield Finding(
+        yield Hop.PROXY.failure(
             "websocket.polling",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"WebSockets are switched off, and polling gives {first.status} ({first.excerpt}).",
             _WHY,
             "Pass /ws/ to Open WebUI, or switch WebSockets on: proxy.websocket.enabled: true "
@@ -473,10 +453,8 @@ def _polls(subject: Subject) -> Iterator[Finding]:
     said = [("Origin", subject.origin), ("Content-Type", "text/plain;charset=UTF-8"), *cookies]
     answer = http_client.ask(subject, f"{POLLING}&sid={session}", method="POST", headers=said, body=b"40")
     if answer.status != _OK:
-        yield Finding(
+        yield Hop.PROXY.failure(
             "websocket.sticky",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"Polling begins, and its second step gives {answer.status} ({answer.excerpt}).",
             _WHY + " With several replicas the second question reached another one.",
             "Lead a browser to the same replica each time: proxy.websocket.enabled: false does that here; in Nginx "
@@ -484,27 +462,23 @@ def _polls(subject: Subject) -> Iterator[Finding]:
             setting="proxy.websocket.enabled",
         )
         return
-    yield note("websocket.polling", Hop.APPLICATION, "WebSockets are switched off; polling works.", "It costs more.")
+    yield Hop.APPLICATION.note("websocket.polling", "WebSockets are switched off; polling works.", "It costs more.")
 
 
 def _comparison(subject: Subject) -> Iterator[Finding]:
     """Ask by polling what a socket is for: who answers, and with what, is the same hop's doing."""
     answer = polling(subject, subject.origin)
     if answer.is_html:
-        yield Finding(
+        yield Hop.PROXY.warning(
             "websocket.page",
-            Severity.WARNING,
-            Hop.PROXY,
             f"/ws/socket.io/ without Upgrade gives {answer.status} and a page, from {hops.nearest(answer)}.",
             "What answers there is not the socket of Open WebUI.",
             "Pass /ws/ to Open WebUI with its path unchanged.",
             setting="proxy.locations",
         )
     else:
-        yield ok(
-            "websocket.page",
-            Hop.PROXY,
-            f"Without Upgrade /ws/ gives {answer.status} ({_detail(answer)}), as it should.",
+        yield Hop.PROXY.ok(
+            "websocket.page", f"Without Upgrade /ws/ gives {answer.status} ({_detail(answer)}), as it should."
         )
 
 

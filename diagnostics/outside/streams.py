@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
 from open_webui_edge.diagnostics.outside import hops, http_client
 from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
@@ -108,14 +108,14 @@ def judged(check: str, through: Stream, direct: Stream | None, subject: Subject)
         shown += f"; directly after {direct.first:.1f} s and {direct.last:.1f} s, {direct.pieces} pieces"
     span = (direct or through).last
     if span < _LEAST or (direct is not None and direct.share > _LUMP):
-        return note(check, Hop.PROXY, f"The answer was too short to tell ({shown}).")
+        return Hop.PROXY.note(check, f"The answer was too short to tell ({shown}).")
     buffered = through.share > _LUMP and (
         direct is None or through.first - direct.first > _LUMP * (span - direct.first)
     )
     if buffered and direct is None and through.pieces > 3:  # noqa: PLR2004  # a model that thinks first and then streams
         buffered = False
     if not buffered:
-        return ok(check, Hop.PROXY, f"Pieces arrive as they are made ({shown}).")
+        return Hop.PROXY.ok(check, f"Pieces arrive as they are made ({shown}).")
     return Finding(
         check,
         Severity.FAILURE if direct is not None else Severity.WARNING,
@@ -145,15 +145,13 @@ def question(model: str, *, stream: bool = True) -> dict[str, Any]:
 
 def _unbuffered(subject: Subject) -> Iterator[Finding]:
     if not subject.token:
-        yield note(
-            "stream.buffered",
-            Hop.PROXY,
-            "Whether a hop buffers answers is only visible with an account (--token-file).",
+        yield Hop.PROXY.note(
+            "stream.buffered", "Whether a hop buffers answers is only visible with an account (--token-file)."
         )
         return
     names = models(subject)
     if not names:
-        yield note("stream.buffered", Hop.MODELS, "The account has no model, so no answer can be timed.")
+        yield Hop.MODELS.note("stream.buffered", "The account has no model, so no answer can be timed.")
         return
     body = question(names[0])
     through = timed(subject, PATH, body)
@@ -161,8 +159,8 @@ def _unbuffered(subject: Subject) -> Iterator[Finding]:
         yield _cut("stream.timeout", through)
         return
     if through.status != _OK:
-        yield unknown(
-            "stream.buffered", Hop.MODELS, f"The model {names[0]} gives {through.status} instead of an answer."
+        yield Hop.MODELS.unknown(
+            "stream.buffered", f"The model {names[0]} gives {through.status} instead of an answer."
         )
         return
     direct = timed(subject, PATH, body, direct=True) if subject.direct else None
@@ -172,14 +170,14 @@ def _unbuffered(subject: Subject) -> Iterator[Finding]:
 def _silence(subject: Subject) -> Iterator[Finding]:
     """Ask for a whole answer at once: while the model writes, not a byte comes."""
     if not subject.long:
-        yield ok("silence.measured", Hop.PROXY, "Not measured; LONG=yes does, with an account.")
+        yield Hop.PROXY.ok("silence.measured", "Not measured; LONG=yes does, with an account.")
         return
     if not subject.token:
-        yield note("silence.measured", Hop.PROXY, "How long an answer may be silent is only measured with an account.")
+        yield Hop.PROXY.note("silence.measured", "How long an answer may be silent is only measured with an account.")
         return
     names = models(subject)
     if not names:
-        yield note("silence.measured", Hop.MODELS, "The account has no model, so no silence can be measured.")
+        yield Hop.MODELS.note("silence.measured", "The account has no model, so no silence can be measured.")
         return
     body = {**question(names[0], stream=False), "max_tokens": 4000}
     body["messages"] = [{"role": "user", "content": "Write the numbers from 1 to 1000, each as a word on a line."}]
@@ -192,7 +190,7 @@ def _silence(subject: Subject) -> Iterator[Finding]:
     if answer.status in _SILENT:
         yield _cut("silence.measured", answer)
     else:
-        yield ok("silence.measured", Hop.PROXY, f"{answer.first:.0f} s of silence passed, and then the answer came.")
+        yield Hop.PROXY.ok("silence.measured", f"{answer.first:.0f} s of silence passed, and then the answer came.")
 
 
 def _cut(check: str, answer: Stream) -> Finding:
@@ -201,10 +199,8 @@ def _cut(check: str, answer: Stream) -> Finding:
 
 
 def _silence_ends(check: str, seconds: float, words: str) -> Finding:
-    return Finding(
+    return Hop.PROXY.failure(
         check,
-        Severity.FAILURE,
-        Hop.PROXY,
         f"After {seconds:.1f} s of silence the answer was {words}.",
         "A model that thinks for longer never gets to answer API clients.",
         f"Wait longer at each hop: proxy.timeouts.read: 30m; {hops.NGINX_LONGER}, in Caddy `transport http {{ "
