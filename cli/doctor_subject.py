@@ -15,7 +15,6 @@ from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import instance, site, stack
 from open_webui_edge.cli.stack import Stack
 from open_webui_edge.diagnostics.inside.deployment import (
-    Account,
     Authenticator,
     Change,
     Configured,
@@ -30,10 +29,8 @@ from open_webui_edge.runtime import delivery
 from open_webui_edge.runtime.contract import PORT
 from open_webui_edge.runtime.nginx.scripts import DIRECTORY, FUNCTIONS
 from open_webui_edge.settings.aws import LoadBalancerKind
-from open_webui_edge.settings.certificate import CertificateMode
 from open_webui_edge.settings.data import BackingMode
 from open_webui_edge.settings.faults import SettingsError
-from open_webui_edge.settings.models import OllamaMode
 from open_webui_edge.settings.placement import placement_of
 from open_webui_edge.settings.proxy import AuthenticationMode
 from open_webui_edge.settings.reading import PROJECT, encrypted_paths, read_settings
@@ -93,7 +90,7 @@ def subject_of(target: Stack) -> Subject:
         url,
         address=_address(inside, outputs, url),
         trust=outputs.get("ca_certificate"),
-        expected=Expectations() if settings is None else _expectations(settings, outputs, resources, made),
+        expected=Expectations() if settings is None else _expectations(settings, outputs, resources),
         inside=inside,
         direct=_direct(inside),
         proxy_protocol=settings is not None and placement_of(settings).proxy_protocol,
@@ -132,22 +129,13 @@ def _holds_secret(name: str, key: str) -> bool:
 
 
 def _add_settings(inside: DeploymentAccess, settings: StackSettings, resources: Sequence[Mapping[str, Any]]) -> None:
-    data, models, admin = settings.data, settings.models, settings.open_webui.admin
-    inside.replicas = settings.open_webui.replicas
+    data = settings.data
     inside.disk_percent = settings.monitoring.alarms.disk_percent
-    if admin is not None:
-        inside.admin = Account(admin.email, "" if admin.password is None else admin.password.get_secret_value())
+    inside.has_admin = settings.open_webui.admin is not None
     if data.postgres.mode is BackingMode.URL and data.postgres.url is not None:
         inside.database = Configured("data.postgres.url", without_password(data.postgres.url.get_secret_value()))
     if data.redis.mode is BackingMode.URL and data.redis.url is not None:
         inside.redis = Configured("data.redis.url", without_password(data.redis.url.get_secret_value()))
-    if models.ollama.mode is OllamaMode.URL:
-        inside.ollama = Configured("models.ollama.url", without_password(models.ollama.url))
-    if models.providers is not None:
-        inside.providers = tuple(
-            Configured(f"models.providers[{number}]", without_password(provider.url))
-            for number, provider in enumerate(models.providers)
-        )
     external = settings.proxy.authentication.external
     if external is not None:
         inside.authenticator = Authenticator(external.url, settings.site.url, external.timeout.total_seconds())
@@ -178,7 +166,6 @@ def _expectations(
     settings: StackSettings,
     outputs: Mapping[str, Any],
     resources: Sequence[Mapping[str, Any]],
-    made: Sequence[ExpectedContainer],
 ) -> Expectations:
     """Return what the settings promise to clients."""
     placement, proxy, certificate = placement_of(settings), settings.proxy, settings.certificate
@@ -206,14 +193,7 @@ def _expectations(
         else "none",
         maintenance=proxy.maintenance,
         outer_proxy=has_load_balancer or bool(proxy.trusted_proxies),
-        extra={
-            "replicas": settings.open_webui.replicas,
-            "trusted_proxies": placement.trusted_proxies,
-            "version": settings.open_webui.version,
-            "containers": len(made),
-            "metrics": proxy.metrics.enabled,
-            "lets_encrypt": certificate.mode is CertificateMode.LETS_ENCRYPT,
-        },
+        trusted_proxies=placement.trusted_proxies,
     )
 
 

@@ -138,14 +138,6 @@ class Authenticator:
 
 
 @dataclass(frozen=True)
-class Account:
-    """Who may ask as a person."""
-
-    email: str
-    password: str = field(repr=False)
-
-
-@dataclass(frozen=True)
 class Change:
     """One resource that the next update would touch."""
 
@@ -166,7 +158,6 @@ class DeploymentAccess:
     """What is wrong with the settings, a line each."""
     made: tuple[ExpectedContainer, ...] = ()
     """Containers of the last update; nothing where there was none."""
-    replicas: int = 1
     configuration: str | None = None
     """SHA-256 of the nginx.conf that the last update installed."""
     certificate: str | None = None
@@ -175,15 +166,13 @@ class DeploymentAccess:
     """The program that runs in a container of the application and answers the doctor's questions."""
     shell_functions: str = ""
     """What the proxy's own scripts share, for a shell in its container."""
-    admin: Account | None = None
+    has_admin: bool = False
+    """Whether the settings name an account to sign in with."""
     database: Configured | None = None
     """None: SQLite in the volume."""
     redis: Configured | None = None
-    ollama: Configured | None = None
     authenticator: Authenticator | None = None
     """None: the proxy asks none."""
-    providers: tuple[Configured, ...] | None = None
-    """None: the admin panel keeps them."""
     silences: Mapping[str, float] = field(default_factory=dict[str, float])
     """Hop -> seconds of silence after which it ends an answer, as the settings and the state say."""
     disk_percent: int = 85

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import hops, http_client
@@ -53,31 +54,27 @@ def _answers(subject: Subject) -> Iterator[Finding]:
             ("page", "/api/version"), lambda: http_client.ask(subject, "/api/version", seconds=_PATIENCE)
         )
     except http_client.NoAnswerError as fault:
-        yield _says_nothing(subject, str(fault))
+        yield replace(_says_nothing(subject, str(fault)), explains=_DEPENDENTS)
         return
     version = version_of(answer)
     if version:
         yield Hop.APPLICATION.ok("app.answers", f"Open WebUI {version}.")
     else:
-        yield _in_place_of_version(subject, answer)
+        yield replace(_in_place_of_version(subject, answer), explains=_DEPENDENTS)
 
 
 def _says_nothing(subject: Subject, words: str) -> Finding:
-    closed = "closed" in words
     return Hop.APPLICATION.failure(
         "app.timeout",
         f"{subject.url}/api/version takes the question and does not answer: {words}.",
         "People see a page that loads for ever.",
-        (
-            "A hop closes the connection: the error log of the proxy shows which."
-            if closed
-            else "The proxy waits for the application, and that does not answer even the smallest question: "
-            "`make status` and `make logs ROLE=open-webui` (docker logs open-webui); it may wait for its database. "
-            "A proxy_pass that "
-            "leads to a wrong address waits as well: in Nginx `proxy_connect_timeout 5s;` tells the two apart."
-        ),
+        "A hop closes the connection: the error log of the proxy shows which."
+        if "closed" in words
+        else "The proxy waits for the application, and that does not answer even the smallest question: "
+        "`make status` and `make logs ROLE=open-webui` (docker logs open-webui); it may wait for its database. "
+        "A proxy_pass that leads to a wrong address waits as well: in Nginx `proxy_connect_timeout 5s;` tells the two "
+        "apart.",
         setting="proxy.timeouts.connect",
-        explains=_DEPENDENTS,
     )
 
 
@@ -91,11 +88,25 @@ def _in_place_of_version(subject: Subject, answer: http_client.Answer) -> Findin
     if status in _SILENT:
         return _silent(answer, who)
     if status in _HANDSHAKE_BEHIND:
-        return _upstream_certificate(answer)
+        return Hop.PROXY.failure(
+            "app.certificate-behind",
+            f"Cloudflare answers {answer.status}: it does not believe the certificate of the server behind it.",
+            "People see Cloudflare's error page.",
+            'Give the server a certificate that Cloudflare takes for "Full (strict)": certificate.mode: lets-encrypt, '
+            "or Cloudflare's origin certificate with certificate.mode: provided.",
+            setting="certificate.mode",
+        )
     if status in {_UNAUTHORIZED, _FORBIDDEN} or status in _REDIRECTS or _NO_CERTIFICATE in answer.text:
         return _door(answer, who)
     if status == _MISDIRECTED:
-        return _other_name(subject, answer)
+        return Hop.PROXY.failure(
+            "app.name",
+            f'The proxy does not serve the name {subject.name} ("{answer.excerpt}").',
+            "Users of this name get an error.",
+            f"Add {subject.name} to site.aliases, or make it site.domain.",
+            setting="site.aliases",
+            value=subject.name,
+        )
     if status in _BUSY:
         return Hop.PROXY.unknown("app.answers", f"{who} answers {status}: too many questions from here for now.")
     return _other(subject, answer, who)
@@ -104,8 +115,7 @@ def _in_place_of_version(subject: Subject, answer: http_client.Answer) -> Findin
 def _page_in_its_place(subject: Subject, answer: http_client.Answer) -> Finding:
     detail = answer.object().get("detail")
     words = detail if isinstance(detail, str) else answer.excerpt
-    is_intended = "proxy.maintenance" in words or (subject.expected is not None and subject.expected.maintenance)
-    if is_intended:
+    if "proxy.maintenance" in words or (subject.expected is not None and subject.expected.maintenance):
         return Hop.PROXY.warning(
             "app.maintenance",
             "The maintenance page answers everybody.",
@@ -113,7 +123,6 @@ def _page_in_its_place(subject: Subject, answer: http_client.Answer) -> Finding:
             "Write proxy.maintenance: false and run `make up` when the work is done.",
             setting="proxy.maintenance",
             value="false",
-            explains=_DEPENDENTS,
         )
     if _AUTHENTICATOR in words.lower():
         return _without_authenticator(subject, answer, words)
@@ -131,7 +140,6 @@ def _without_authenticator(subject: Subject, answer: http_client.Answer, words: 
         if subject.of_a_stack
         else "Start the authenticator (Authelia, oauth2-proxy …) again, and see that the proxy reaches it.",
         setting="proxy.authentication.external.url",
-        explains=_DEPENDENTS,
     )
 
 
@@ -149,7 +157,6 @@ def _dead(subject: Subject, answer: http_client.Answer, who: str, words: str = "
         "3000), "
         "both in one Docker network; 127.0.0.1 inside a container is the container itself. In Caddy `reverse_proxy "
         "open-webui:8080`.",
-        explains=_DEPENDENTS,
     )
 
 
@@ -165,49 +172,21 @@ def _silent(answer: http_client.Answer, who: str) -> Finding:
         + ", in Caddy `transport http { response_header_timeout 30m }`. An unused address gives 504 as well.",
         setting="proxy.timeouts.read",
         value="30m",
-        explains=_DEPENDENTS,
-    )
-
-
-def _upstream_certificate(answer: http_client.Answer) -> Finding:
-    return Hop.PROXY.failure(
-        "app.certificate-behind",
-        f"Cloudflare answers {answer.status}: it does not believe the certificate of the server behind it.",
-        "People see Cloudflare's error page.",
-        'Give the server a certificate that Cloudflare takes for "Full (strict)": certificate.mode: lets-encrypt, or '
-        "Cloudflare's origin certificate with certificate.mode: provided.",
-        setting="certificate.mode",
-        explains=_DEPENDENTS,
     )
 
 
 def _door(answer: http_client.Answer, who: str) -> Finding:
+    why = "Programs that use Open WebUI's API with a key are stopped there as well."
+    if answer.header("CF-Mitigated"):
+        seen = f"Cloudflare answers {answer.status} and asks for a sign that a person is there; the doctor is none."
+        return Hop.OUTER_PROXY.unknown("app.door", seen, why)
     where = answer.header("Location")
     to = f", to {where.partition('?')[0]}" if where else ""
-    if answer.header("CF-Mitigated"):
-        return Hop.OUTER_PROXY.unknown(
-            "app.door",
-            f"Cloudflare answers {answer.status} and asks for a sign that a person is there; the doctor is none.",
-            "Programs that use Open WebUI's API with a key are stopped there as well.",
-        )
     return Hop.PROXY.unknown(
         "app.door",
         f"{who} answers {answer.status}{to}: another authenticator is in front (Authelia, oauth2-proxy, basic …). "
-        "What is "
-        "behind it cannot be asked from outside.",
-        "Programs that use Open WebUI's API with a key are stopped there as well.",
-    )
-
-
-def _other_name(subject: Subject, answer: http_client.Answer) -> Finding:
-    return Hop.PROXY.failure(
-        "app.name",
-        f'The proxy does not serve the name {subject.name} ("{answer.excerpt}").',
-        "Users of this name get an error.",
-        f"Add {subject.name} to site.aliases, or make it site.domain.",
-        setting="site.aliases",
-        value=subject.name,
-        explains=_DEPENDENTS,
+        "What is behind it cannot be asked from outside.",
+        why,
     )
 
 
@@ -229,7 +208,6 @@ def _other(subject: Subject, answer: http_client.Answer, who: str) -> Finding:
         "Open WebUI "
         "below a path does not work.",
         setting="site.domain",
-        explains=_DEPENDENTS,
     )
 
 
@@ -246,15 +224,14 @@ def _configured(subject: Subject) -> Iterator[Finding]:
             setting="proxy.locations",
         )
         return
-    if config.get("onboarding") is True and http_client.is_loopback(subject):
-        yield Hop.APPLICATION.note(
-            "app.unclaimed", "There is no account yet: the first visitor becomes the administrator."
-        )
-        return
     if config.get("onboarding") is True:
+        seen = "There is no account yet: the first visitor becomes the administrator."
+        if http_client.is_loopback(subject):
+            yield Hop.APPLICATION.note("app.unclaimed", seen)
+            return
         yield Hop.APPLICATION.warning(
             "app.unclaimed",
-            "There is no account yet: the first visitor becomes the administrator.",
+            seen,
             "The first visitor owns the site.",
             "Create the account now, or set open_webui.admin.email (WEBUI_ADMIN_EMAIL and WEBUI_ADMIN_PASSWORD).",
             setting="open_webui.admin.email",

@@ -5,7 +5,7 @@ from html import escape as escaped
 from open_webui_edge.diagnostics.finding import Finding, Severity
 from open_webui_edge.diagnostics.question import Diagnosis, Ranked
 from open_webui_edge.diagnostics.report.picture import picture
-from open_webui_edge.diagnostics.report.wording import HOPS, SEVERITIES, printable, verdict
+from open_webui_edge.diagnostics.report.wording import HOPS, parts, printable, verdict
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c2024; --faint: #5b6570; --line: #c9d0d6; --card: #f6f8f9;
@@ -81,17 +81,12 @@ def _section(title: str, cards: list[str]) -> str:
 
 def _card(one: Ranked) -> str:
     finding = one.finding
-    lines = [("Seen", _shown(finding.seen)), ("Why", _shown(finding.why)), ("Fix", _with_code(finding.fix))]
-    if finding.setting:
-        value = f": {finding.value}" if finding.value is not None else ""
-        lines.append(("Setting", f"<code>{_shown(finding.setting + value)}</code>"))
-    if finding.remedy:
-        lines.append(("FIX=yes", _shown(finding.remedy.description)))
+    lines = [(label, _SHOWN.get(label, _shown)(text)) for label, text in parts(finding) if text]
     if one.explained:
         lines.append(("Explains", "<br>".join(f"{_shown(each.check)}: {_shown(each.seen)}" for each in one.explained)))
-    said = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in lines if text)
+    said = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in lines)
     return (
-        f'<article class="{finding.severity.value}"><h3><span class="word">{SEVERITIES[finding.severity]}</span>'
+        f'<article class="{finding.severity.value}"><h3><span class="word">{finding.severity.name}</span>'
         f'{_shown(finding.check)} <span class="where">{HOPS[finding.hop]}</span></h3><dl>{said}</dl></article>\n'
     )
 
@@ -121,3 +116,6 @@ def _with_code(text: str) -> str:
     if len(parts) % 2 == 0:  # one without its other half
         return _shown(text)
     return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
+
+
+_SHOWN = {"Fix": _with_code, "Setting": lambda text: f"<code>{_shown(text)}</code>"}
