@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -112,6 +112,13 @@ class Subject:
     def of_a_stack(self) -> bool:
         """Whether this is a stack of this project, whose settings are known."""
         return self.expected is not None
+
+    @property
+    def past_proxies(self) -> "Subject | None":
+        """The application itself; None where it is not reached past the proxies."""
+        if self.direct is None:
+            return None
+        return replace(self, url=self.direct, address=urlsplit(self.direct).hostname, proxy_protocol=False)
 
     def once(self, key: Hashable, ask: Callable[[], T]) -> T:
         """Return what `ask` returns (or raise what it raises), asked once however many questions need it."""

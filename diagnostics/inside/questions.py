@@ -487,10 +487,11 @@ def _stream(subject: Subject) -> Iterator[Finding]:
     model = picks["first"] or names[0]
     given = {"token": token, "model": model, "prompt": streams.PROMPT, "seconds": streams.SECONDS}
     direct = _from_application(subject, "stream", given=given)
-    proxied = streams.over_sse(subject, token, model)
+    asking = replace(subject, token=token)
+    proxied = streams.over_sse(asking, model)
     yield streams.judge_stream("stream.buffered", direct, proxied, model)
     if not proxied.get("distrusted") and (subject.expected is None or subject.expected.websocket):
-        yield streams.judge_stream("stream.socket", direct, streams.over_socket(subject, token, model), model)
+        yield streams.judge_stream("stream.socket", direct, streams.over_socket(asking, model), model)
 
 
 def _client(subject: Subject) -> Iterator[Finding]:

@@ -27,14 +27,12 @@ _FORGED = "203.0.113.77"
 """An address that documents alone use (RFC 5737)."""
 
 
-def over_sse(subject: Subject, token: str, model: str) -> dict[str, Any]:
+def over_sse(subject: Subject, model: str) -> dict[str, Any]:
     """Ask a model over SSE through the proxy, as a program does; return when each piece came, in seconds."""
-    body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}).encode()
+    body = {"model": model, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}
     moments: list[float] = []
     try:
-        with http_client.connection(subject, context=_trusting(subject), seconds=SECONDS) as connected:
-            began = time.monotonic()
-            answer = http_client.begin(connected, "POST", _COMPLETIONS, _headers(subject, token, body), body)
+        with http_client.answering(subject, _COMPLETIONS, **_asking("POST", body)) as (answer, began):
             if answer.status != http.client.OK:
                 return {"fault": f"the answer is {answer.status}", "moments": moments}
             while line := answer.readline():
@@ -50,16 +48,16 @@ def over_sse(subject: Subject, token: str, model: str) -> dict[str, Any]:
     return {"moments": moments}
 
 
-def over_socket(subject: Subject, token: str, model: str) -> dict[str, Any]:
+def over_socket(subject: Subject, model: str) -> dict[str, Any]:
     """Ask a model as the browser does: the question by POST, the answer over the WebSocket. Its chat is removed."""
     moments: list[float] = []
     try:
         with sockets.opened(subject, origin=subject.origin) as channel:
-            session = _joined(channel, token)
+            session = _joined(channel, subject.token)
             message = str(uuid.uuid4())
             body = _question(model, message, session)
             began = time.monotonic()
-            asked = _api(subject, "POST", _COMPLETIONS, token, body)
+            asked = _api(subject, "POST", _COMPLETIONS, body)
             try:
                 for event in _events(channel, message, began + SECONDS):
                     kind, data = event.get("type"), event.get("data") or {}
@@ -73,7 +71,7 @@ def over_socket(subject: Subject, token: str, model: str) -> dict[str, Any]:
                 if chat := asked.get("chat_id"):
                     # The answer was there or not, whatever becomes of its chat.
                     with suppress(OSError, http.client.HTTPException, ValueError):
-                        _api(subject, "DELETE", f"/api/v1/chats/{chat}", token)
+                        _api(subject, "DELETE", f"/api/v1/chats/{chat}")
     except sockets.Refusal as refusal:
         return {"fault": f"the WebSocket is refused with {refusal.answer.status}", "moments": moments}
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -81,7 +79,7 @@ def over_socket(subject: Subject, token: str, model: str) -> dict[str, Any]:
     return {"moments": moments}
 
 
-def _joined(channel: sockets.OpenSocket, token: str) -> str:
+def _joined(channel: sockets.OpenSocket, token: str | None) -> str:
     """Connect and join as who has the token; return the session's id."""
     channel.message()
     channel.send(f"40{json.dumps({'token': token})}")
@@ -135,29 +133,17 @@ def _question(model: str, message: str, session: str) -> dict[str, Any]:
     }
 
 
-def _trusting(subject: Subject) -> ssl.SSLContext | None:
-    """Return what checks the certificate: a session's token goes only to who a browser would trust."""
-    return http_client.verified_context(subject) if subject.scheme == "https" else None
-
-
-def _headers(subject: Subject, token: str, body: bytes) -> list[tuple[str, str]]:
-    return [
-        ("Host", subject.authority),
-        ("User-Agent", http_client.AGENT),
-        ("Authorization", f"Bearer {token}"),
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(body))),
-    ]
-
-
-def _api(subject: Subject, method: str, path: str, token: str, body: object = None) -> dict[str, Any]:
+def _asking(method: str, body: object = None) -> http_client.Asking:
     content = b"" if body is None else json.dumps(body).encode()
-    with http_client.connection(subject, context=_trusting(subject), seconds=SECONDS) as connected:
-        answer = http_client.begin(connected, method, path, _headers(subject, token, content), content)
-        text = answer.read()
-        if answer.status != http.client.OK:
-            raise http_client.NoAnswerError(f"{method} {path.rpartition('/')[0]} is answered {answer.status}")
-    value = json.loads(text or b"{}")
+    headers = (("Content-Type", "application/json"),)
+    return {"method": method, "headers": headers, "body": content, "seconds": SECONDS, "with_token": True}
+
+
+def _api(subject: Subject, method: str, path: str, body: object = None) -> dict[str, Any]:
+    answer = http_client.ask(subject, path, **_asking(method, body))
+    if answer.status != http.client.OK:
+        raise http_client.NoAnswerError(f"{method} {path.rpartition('/')[0]} is answered {answer.status}")
+    value = json.loads(answer.body or b"{}")
     return value if isinstance(value, dict) else {}
 
 

@@ -36,18 +36,13 @@ from open_webui_edge.diagnostics.subject import Subject
 
 PATH = "/ws/socket.io/?EIO=4&transport=websocket"
 POLLING = "/ws/socket.io/?EIO=4&transport=polling"
-_SWITCHED, _BAD, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _UPGRADE = 101, 400, 401, 403, 404, 426
-_OK = 200
+_OK, _BAD, _UNAUTHORIZED, _FORBIDDEN, _UPGRADE = 200, 400, 401, 403, 426
 _REDIRECTS = range(300, 400)
 _DEAD, _SILENT = {500, 502, 503, 521, 523}, {504, 522, 524}
 _SECONDS = 8.0
 _NOT_ACCEPTED = "is not an accepted origin"
 _NO_UPGRADE = ("invalid websocket upgrade", "without the header upgrade", 'can "upgrade" only to', "upgrade required")
 _WHY = "Chats in the browser come over this socket: without it nothing happens after Send, or an answer shows as {}."
-_ORIGIN_FIX = (
-    "Open WebUI compares letter by letter: scheme, name and port as the browser shows them, no slash behind. Set "
-    "CORS_ALLOW_ORIGIN={origin} (several with ; between), and WEBUI_URL={origin}, and restart Open WebUI"
-)
 
 
 class Refusal(Exception):  # noqa: N818  # it is an answer, though not the expected one
@@ -169,9 +164,10 @@ def _socket(subject: Subject) -> Iterator[Finding]:
             yield Hop.APPLICATION.ok("websocket.origin", f"Its own page's origin, {subject.origin}, is accepted.")
             yield from _speaks(channel)
     except Refusal as refusal:
-        yield _refused(subject, refusal.answer)
+        finding = _refused(subject, refusal.answer)
+        yield replace(finding, explains=finding.explains or ("websocket.*",))
     except http_client.NoAnswerError as fault:
-        yield _unanswered(subject, fault)
+        yield replace(_unanswered(subject, fault), explains=("websocket.*",))
 
 
 def _speaks(channel: OpenSocket) -> Iterator[Finding]:
@@ -245,7 +241,6 @@ def _unanswered(subject: Subject, fault: http_client.NoAnswerError) -> Finding:
         _WHY,
         "Something takes the handshake and does not pass it on: " + hops.websocket_advice(subject) + ".",
         setting="proxy.websocket",
-        explains=("websocket.*",),
     )
 
 
@@ -275,7 +270,6 @@ def _dead(subject: Subject, answer: http_client.Answer) -> Finding:
         "`location /ws/` must lead to the same server and port as `location /`"
         + (", and proxy.locations must not name /ws/." if subject.of_a_stack else "."),
         setting="proxy.locations",
-        explains=("websocket.*",),
     )
 
 
@@ -287,7 +281,6 @@ def _redirected(answer: http_client.Answer) -> Finding:
         "Let the site answer under the name that people type: site.domain; in Nginx no `return 301` in the server or "
         "location that has /ws/. A sign-in in front must let /ws/ pass for who is signed in.",
         setting="site.domain",
-        explains=("websocket.*",),
     )
 
 
@@ -308,43 +301,39 @@ def _opens(subject: Subject, *, origin: str | None, url: str | None = None) -> b
 
 
 def _wrong_origin(subject: Subject, answer: http_client.Answer) -> Finding:
-    name, port = subject.name, subject.port
-    candidates = [
-        f"http://{subject.authority}",
-        f"http://{name}",
-        f"https://{name}",
-        f"{subject.scheme}://{name}:{port}",
-    ]
-    candidates += [f"{subject.scheme}://www.{name}", "http://localhost:3000", "http://localhost:8080"]
-    others = [each for each in dict.fromkeys(candidates) if each != subject.origin]
+    name, port, origin = subject.name, subject.port, subject.origin
+    candidates = (
+        *(f"http://{subject.authority}", f"http://{name}", f"https://{name}", f"{subject.scheme}://{name}:{port}"),
+        *(f"{subject.scheme}://www.{name}", "http://localhost:3000", "http://localhost:8080"),
+    )
+    others = [each for each in dict.fromkeys(candidates) if each != origin]
     accepted = [each for each in others if _opens(subject, origin=each)]
     instead = f" It accepts {accepted[0]} instead." if accepted else ""
     by_nginx = "proxy.cors.allowed_origins" in answer.text
-    who = "The proxy" if by_nginx else "Open WebUI"
-    setting = "site.domain"
+    hop, who = (Hop.PROXY, "The proxy") if by_nginx else (Hop.APPLICATION, "Open WebUI")
     if subject.of_a_stack:
+        setting, value = "site.domain", name
         fix = (
-            f"Its origins follow from site.domain, site.aliases and site.listen: let them make {subject.origin}, or "
-            "call "
-            "the site by the name that they make; a page of another site goes into proxy.cors.allowed_origins. "
-            f"CORS_ALLOW_ORIGIN is written from these."
+            f"Its origins follow from site.domain, site.aliases and site.listen: let them make {origin}, or call the "
+            "site by the name that they make; a page of another site goes into proxy.cors.allowed_origins. "
+            "CORS_ALLOW_ORIGIN is written from these."
         )
     else:
-        fix = _ORIGIN_FIX.format(origin=subject.origin) + (
-            ". The proxy must pass Origin and Host unchanged: in Nginx `proxy_set_header Host $host;`, no "
+        setting, value = "CORS_ALLOW_ORIGIN", origin
+        fix = (
+            "Open WebUI compares letter by letter: scheme, name and port as the browser shows them, no slash behind. "
+            f"Set CORS_ALLOW_ORIGIN={origin} (several with ; between), and WEBUI_URL={origin}, and restart Open WebUI. "
+            "The proxy must pass Origin and Host unchanged: in Nginx `proxy_set_header Host $host;`, no "
             "`proxy_set_header Origin`."
         )
-    return Finding(
+    return hop.failure(
         "websocket.origin",
-        Severity.FAILURE,
-        Hop.PROXY if by_nginx else Hop.APPLICATION,
-        f"{who} refuses the socket of its own page: the origin {subject.origin} gives {answer.status}, and without "
-        "an origin "
+        f"{who} refuses the socket of its own page: the origin {origin} gives {answer.status}, and without an origin "
         f"it opens.{instead}",
         _WHY + " It is not the Upgrade header, and not a time-out.",
         fix,
-        setting=setting if subject.of_a_stack else "CORS_ALLOW_ORIGIN",
-        value=subject.name if subject.of_a_stack else subject.origin,
+        setting=setting,
+        value=value,
         explains=("websocket.*", "cors.allowed"),
     )
 
@@ -358,7 +347,6 @@ def _forbidden(subject: Subject, answer: http_client.Answer) -> Finding:
         "A rule in front refuses it: a web application firewall, a sign-in proxy or an access list. Let /ws/ pass "
         "there; " + hops.websocket_advice(subject, answer) + ".",
         setting="proxy.authentication",
-        explains=("websocket.*",),
     )
 
 
@@ -389,7 +377,6 @@ def _eaten(subject: Subject, answer: http_client.Answer) -> Finding:
         "(ENABLE_WEBSOCKET_SUPPORT=false) has browsers ask again and again.",
         setting="proxy.websocket.enabled" if by_own_nginx else None,
         value="false" if by_own_nginx else None,
-        explains=("websocket.*",),
     )
 
 
@@ -400,12 +387,10 @@ def _detail(answer: http_client.Answer) -> str:
 
 def _direct(subject: Subject) -> str:
     """Say what the same handshake comes to past all proxies; "" where the application is not reached so."""
-    if subject.direct is None:
+    if subject.past_proxies is None:
         return ""
-    parts = urlsplit(subject.direct)
-    past = replace(subject, url=subject.direct, address=parts.hostname, proxy_protocol=False)
     try:
-        with opened(past, origin=subject.origin):
+        with opened(subject.past_proxies, origin=subject.origin):
             return "Open WebUI answers 101"
     except Refusal as refusal:
         return f"Open WebUI answers {refusal.answer.status}, too"
@@ -426,7 +411,6 @@ def _not_routed(subject: Subject, answer: http_client.Answer) -> Finding:
         "{ proxy_pass http://open-webui:8080; }` "
         "(nothing behind the port), and " + hops.websocket_advice(subject, answer) + ".",
         setting="proxy.locations",
-        explains=("websocket.*",),
     )
 
 

@@ -8,16 +8,14 @@ import http.client
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
 from open_webui_edge.diagnostics.outside import hops, http_client
 from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
 
-PATH = "/api/chat/completions"
 _PROMPT = "Count to 10."
 _SECONDS = 45.0
 _OK = 200
@@ -49,38 +47,23 @@ class Stream:
         return self.first / self.last if self.last else 0.0
 
 
-def timed(  # noqa: PLR0913 - keywords, each a part of a question
-    subject: Subject,
-    path: str,
-    body: Mapping[str, Any],
-    *,
-    direct: bool = False,
-    seconds: float = _SECONDS,
-    token: str | None = None,
-) -> Stream:
-    """Ask for a stream and time its pieces: through everything, or past the proxies (`direct`).
+def timed(subject: Subject, body: Mapping[str, Any], *, seconds: float = _SECONDS) -> Stream:
+    """Ask for a stream and time its pieces.
 
     Raises:
         OSError: there was no answer, or it stopped for longer than `seconds`.
 
     """
-    parts = urlsplit(subject.direct or "")
-    asked = (
-        replace(subject, url=subject.direct or "", address=parts.hostname, proxy_protocol=False) if direct else subject
-    )
-    content = json.dumps(body).encode()
-    said = [
-        ("Host", subject.authority if direct else asked.authority),
-        ("User-Agent", http_client.AGENT),
-        ("Authorization", f"Bearer {token or subject.token}"),
-        ("Content-Type", "application/json"),
-        ("Accept", "text/event-stream" if body.get("stream") else "application/json"),
-        ("Content-Length", str(len(content))),
-    ]
-    context = http_client.verified_context(asked) if asked.scheme == "https" else None
-    with http_client.connection(asked, context=context, seconds=seconds) as connected:
-        began = time.monotonic()
-        response = http_client.begin(connected, "POST", path, said, content)
+    with http_client.answering(
+        subject,
+        "/api/chat/completions",
+        method="POST",
+        headers=[("Content-Type", "application/json")],
+        accept="text/event-stream" if body.get("stream") else "application/json",
+        body=json.dumps(body).encode(),
+        seconds=seconds,
+        with_token=True,
+    ) as (response, began):
         return _read(response, began)
 
 
@@ -154,7 +137,7 @@ def _unbuffered(subject: Subject) -> Iterator[Finding]:
         yield Hop.MODELS.note("stream.buffered", "The account has no model, so no answer can be timed.")
         return
     body = question(names[0])
-    through = timed(subject, PATH, body)
+    through = timed(subject, body)
     if through.status in _SILENT:
         yield _cut("stream.timeout", through)
         return
@@ -163,7 +146,7 @@ def _unbuffered(subject: Subject) -> Iterator[Finding]:
             "stream.buffered", f"The model {names[0]} gives {through.status} instead of an answer."
         )
         return
-    direct = timed(subject, PATH, body, direct=True) if subject.direct else None
+    direct = timed(subject.past_proxies, body) if subject.past_proxies else None
     yield judged("stream.buffered", through, direct, subject)
 
 
@@ -183,7 +166,7 @@ def _silence(subject: Subject) -> Iterator[Finding]:
     body["messages"] = [{"role": "user", "content": "Write the numbers from 1 to 1000, each as a word on a line."}]
     began = time.monotonic()
     try:
-        answer = timed(subject, PATH, body, seconds=_LONGEST)
+        answer = timed(subject, body, seconds=_LONGEST)
     except OSError as fault:
         yield _silence_ends("silence.measured", time.monotonic() - began, f"cut ({fault})")
         return
