@@ -24,13 +24,7 @@ SETTINGS = {
 
 
 def judge_settings(facts: Mapping[str, Any], forget: Callable[[Sequence[str]], Remedy]) -> Iterator[Finding]:
-    """Say which saved settings overrule what the stack says.
-
-    Args:
-        facts: what was found in the application's tables.
-        forget: what would make some of them the stack's again.
-
-    """
+    """Say which saved settings overrule what the stack says; `forget` would make some of them the stack's again."""
     for one in facts["differ"]:
         key, names = one["key"], one["variables"]
         setting = SETTINGS.get(key) or (f"open_webui.environment.{names[0]}" if len(names) == 1 else None)
@@ -62,9 +56,7 @@ def judge_settings(facts: Mapping[str, Any], forget: Callable[[Sequence[str]], R
 def judge_keys(keys: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
     """Say whether all replicas sign with the same key, and one that is long enough.
 
-    Args:
-        keys: container -> a mark that is the same where the key is, and its length.
-
+    `keys` has of each container a mark that is the same where the key is, and the key's length in bytes.
     """
     marks = {facts["mark"] for facts in keys.values()}
     if None in marks:
@@ -102,11 +94,7 @@ def judge_files(
 ) -> Iterator[Finding]:
     """Say whether what the stack put into containers is there as it was put.
 
-    Args:
-        made: the containers.
-        sums: container -> path -> SHA-256; only those that could be asked.
-        remedy_for: returns the remedy that recreates containers.
-
+    `sums` (container -> path -> SHA-256) has only those that could be asked.
     """
     changed = False
     for one in made:

@@ -166,15 +166,7 @@ def judge(
     start: Callable[[ExpectedContainer], Remedy],
     remedy: Remedy | None,
 ) -> Iterator[Finding]:
-    """Say of each container whether it is there, runs and is healthy.
-
-    Args:
-        made: what the last update made.
-        there: what the engine has, by name.
-        start: what would start or restart one.
-        remedy: recreates missing containers.
-
-    """
+    """Say of each container that was made whether it is there, runs and is healthy; `start` (re)starts one."""
     troubles: list[Finding] = []
     for one in made:
         finding = _judge_one(one, there.get(one.name), start, remedy)
@@ -296,14 +288,9 @@ def judge_memory(
     used: Mapping[str, float],
     settings: Mapping[str, str],
 ) -> Iterator[Finding]:
-    """Say which containers are near their limit or were over it.
+    """Say which containers are near their limit (`used`: name -> percent of it) or were over it.
 
-    Args:
-        made: what the last update made.
-        there: what the engine has, by name.
-        used: name -> percent of the limit.
-        settings: role -> setting with the limit.
-
+    `settings` names by role the setting that has the limit.
     """
     finding = False
     for one in made:

@@ -1,7 +1,8 @@
 """The proxy from within: does it run what the stack says, and serve the certificate that it has?"""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -19,10 +20,8 @@ say served "$(served_generation)"
 say configuration "$(sha256sum < current/nginx.conf | cut -d ' ' -f 1)"
 say certificate "$(sha256sum < current/tls/certificate.pem | cut -d ' ' -f 1)"
 say source "$(cat current/certificate_source 2> /dev/null)"
-say pair "$(cat current/pair 2> /dev/null)"
 say installed_serial "$(openssl x509 -noout -serial -in current/tls/certificate.pem 2> /dev/null | cut -d = -f 2)"
 say served_serial "$(served_certificate | openssl x509 -noout -serial 2> /dev/null | cut -d = -f 2)"
-say master "$(cat /proc/1/comm)"
 new=0 old=0
 for each in /proc/[0-9]*; do
     words=$(tr '\0' ' ' < "$each/cmdline" 2> /dev/null) || continue
@@ -67,7 +66,6 @@ class Seen:
     configuration: str = ""
     certificate: str = ""
     source: str = ""
-    pair: str = ""
     installed_serial: str = ""
     served_serial: str = ""
     workers: int = 0
@@ -77,18 +75,27 @@ class Seen:
     """What certbot's container says of its attempts."""
 
 
+def read(output: str) -> Seen:
+    """Read what the script wrote."""
+    known = {each.name for each in fields(Seen)}
+    values = {name: value for name, _, value in (line.partition("=") for line in output.splitlines()) if name in known}
+    texts = {name: value for name, value in values.items() if name not in {"workers", "leaving", "state"}}
+    try:
+        state = json.loads(values.get("state", ""))
+    except ValueError:
+        state = None
+    return Seen(
+        **texts,
+        workers=int(values.get("workers") or 0),
+        leaving=int(values.get("leaving") or 0),
+        state=state if isinstance(state, dict) else {},
+    )
+
+
 def judge_configuration(
     seen: Seen, expected: str | None, install: Callable[[], Remedy | None], reload: Remedy | None
 ) -> Iterator[Finding]:
-    """Say whether what Nginx runs is what the stack says.
-
-    Args:
-        seen: what was found.
-        expected: SHA-256 of the nginx.conf that the last update installed.
-        install: what would have it installed once more.
-        reload: what would have Nginx read what is in force.
-
-    """
+    """Say whether what Nginx runs is what the stack says; `expected` is the SHA-256 of the nginx.conf it installed."""
     why = "A change by hand is in no file, so its effect and reason are undocumented."
     has_trouble = False
     if expected is not None and seen.configuration != expected:
@@ -143,12 +150,7 @@ def judge_certificate(
 ) -> Iterator[Finding]:
     """Say whether the certificate that is served is the one that the proxy has, and that the stack gave it.
 
-    Args:
-        seen: what was found.
-        expected: SHA-256 of the one that the last update installed; None where another container obtains it.
-        install: what would have it installed once more.
-        reload: what would have Nginx read what is in force.
-
+    `expected` is the SHA-256 of the one that the last update installed; None where another container obtains it.
     """
     if not seen.served_serial:
         yield Hop.PROXY.failure(
@@ -181,13 +183,7 @@ def judge_certificate(
 
 
 def judge_renewal(state: Mapping[str, Any] | None, now: datetime) -> Iterator[Finding]:
-    """Say how the last attempt to obtain a certificate ended.
-
-    Args:
-        state: what certbot's container writes down; None where it has written nothing.
-        now: the moment.
-
-    """
+    """Say how the last attempt to obtain a certificate ended, by what certbot's container wrote down, if anything."""
     if not state:
         yield Hop.PROXY.warning(
             "certificate.renewal",
@@ -241,14 +237,7 @@ def ask_authenticator(authenticator: Authenticator) -> tuple[str, ...]:
 
 
 def judge_authenticator(authenticator: Authenticator, status: int, words: str) -> Finding:
-    """Say whether the authenticator decides about requests.
-
-    Args:
-        authenticator: which one.
-        status: of its answer; 0 where there is none.
-        words: why there is none.
-
-    """
+    """Say whether the authenticator decides about requests; where it gave no answer, status is 0 and words say why."""
     if status in _DECISIONS:
         return Hop.PROXY.ok(
             "proxy.authenticator", f"The authenticator answers the proxy, {status} to a visitor without a name."
@@ -270,13 +259,7 @@ def judge_authenticator(authenticator: Authenticator, status: int, words: str) -
 
 
 def judge_silence(silences: Mapping[str, float], promised: float | None) -> Iterator[Finding]:
-    """Say how long an answer may be silent, and which hop ends it first.
-
-    Args:
-        silences: hop -> seconds.
-        promised: seconds that the settings promise.
-
-    """
+    """Say for how many seconds an answer may be silent, which hop ends it first, and whether that is as promised."""
     if not silences:
         return
     hop, shortest = min(silences.items(), key=lambda item: item[1])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity
@@ -71,21 +72,17 @@ def _facts(subject: Subject, name: str, replica: ExpectedContainer | None = None
         RuntimeError: it could not be asked.
 
     """
-    first = _first(subject, _APPLICATION)
-    asked = replica or first
-    answers: dict[str, Any] = subject.once(
-        ("inside.facts", asked.name), lambda: _ask_all(subject, asked, asked == first)
-    )
-    facts = answers[name]
+    asked = replica or _first(subject, _APPLICATION)
+    facts = subject.once(("inside.facts", asked.name), lambda: _ask_all(subject, asked))[name]
     if "error" in facts:
         raise RuntimeError(f"asked from within {asked.name}: {facts['error']}")
     return facts
 
 
-def _ask_all(subject: Subject, replica: ExpectedContainer, first: bool) -> dict[str, Any]:  # noqa: FBT001 - a word would say no more
+def _ask_all(subject: Subject, replica: ExpectedContainer) -> dict[str, Any]:
     inside = access_of(subject)
     names = ["ready", "key"]
-    if first:
+    if replica == _first(subject, _APPLICATION):
         names += ["database", "models", "settings"]
         names += ["store"] if inside.redis is not None or inside.of("redis") else []
         names += ["rotation"] if containers.running(subject, "readiness") else []
@@ -157,10 +154,7 @@ def _containers(subject: Subject) -> Iterator[Finding]:
     there = containers.of(subject)
     engine = inside.require()
     yield from containers.judge(
-        inside.made,
-        there,
-        lambda made: containers.restart(engine, made, there),
-        _remade(subject, ()),
+        inside.made, there, lambda made: containers.restart(engine, made, there), _remade(subject, ())
     )
 
 
@@ -241,8 +235,7 @@ def judge_clock(said: str, began: float, ended: float) -> Finding:
 
 
 def _database(subject: Subject) -> Iterator[Finding]:
-    inside = access_of(subject)
-    yield from services.judge_database(_facts(subject, "database"), inside.database)
+    yield from services.judge_database(_facts(subject, "database"), access_of(subject).database)
 
 
 def _redis(subject: Subject) -> Iterator[Finding]:
@@ -299,66 +292,38 @@ def _replicas(subject: Subject) -> Iterator[Finding]:
 
 
 def _proxy_seen(subject: Subject) -> proxy.Seen:
-    inside = access_of(subject)
-    name = _first(subject, _OF_THE_PROXY).name
-
-    def ask() -> proxy.Seen:
-        script = f"{inside.shell_functions}\n{proxy.SCRIPT}"
-        output = inside.require().must("exec", "-i", name, "/bin/sh", "-s", given=script, seconds=inside.patience)
-        results = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
-        return proxy.Seen(
-            **{
-                key: results.get(key, "")
-                for key in (
-                    *("in_force", "named", "served", "configuration", "certificate", "source", "pair"),
-                    *("installed_serial", "served_serial", "refused"),
-                )
-            },
-            workers=int(results.get("workers") or 0),
-            leaving=int(results.get("leaving") or 0),
-            state=_json(results.get("state", "")),
-        )
-
-    return subject.once("inside.proxy", ask)
+    run = _in_proxy(subject, proxy.SCRIPT, access_of(subject).patience)
+    return subject.once("inside.proxy", lambda: proxy.read(run()))
 
 
-def _json(text: str) -> dict[str, Any]:
-    try:
-        results = json.loads(text)
-    except ValueError:
-        return {}
-    return results if isinstance(results, dict) else {}
+def _in_proxy(subject: Subject, script: str, seconds: float) -> Callable[[], str]:
+    """Return what runs a script in the proxy's container, after the functions that its own scripts share."""
+    inside, name = access_of(subject), _first(subject, _OF_THE_PROXY).name
+    program = f"{inside.shell_functions}\n{script}"
+    return lambda: inside.require().must("exec", "-i", name, "/bin/sh", "-s", given=program, seconds=seconds)
 
 
 def _configuration(subject: Subject) -> Iterator[Finding]:
+    install = partial(_installed_anew, subject)
     yield from proxy.judge_configuration(
-        _proxy_seen(subject),
-        access_of(subject).configuration,
-        lambda: _installed_anew(subject),
-        _reload(subject),
+        _proxy_seen(subject), access_of(subject).configuration, install, _reload(subject)
     )
 
 
 def _certificate(subject: Subject) -> Iterator[Finding]:
-    yield from proxy.judge_certificate(
-        _proxy_seen(subject),
-        access_of(subject).certificate,
-        lambda: _installed_anew(subject),
-        _reload(subject),
-    )
+    install = partial(_installed_anew, subject)
+    yield from proxy.judge_certificate(_proxy_seen(subject), access_of(subject).certificate, install, _reload(subject))
 
 
 def _installed_anew(subject: Subject) -> Remedy | None:
     """Return what has the stack's own configuration and certificate installed once more."""
-    inside = access_of(subject)
-    remedy = _remade(subject, inside.of("nginx-installer"))
+    remedy = _remade(subject, access_of(subject).of("nginx-installer"))
     if remedy is None:
         return None
-    name, update = _first(subject, _OF_THE_PROXY).name, remedy.apply
+    rename, update = _in_proxy(subject, proxy.RENAME, 60), remedy.apply
 
     def apply() -> str:
-        script = f"{inside.shell_functions}\n{proxy.RENAME}"
-        inside.require().must("exec", "-i", name, "/bin/sh", "-s", given=script, seconds=60)
+        rename()
         return update()
 
     return replace(remedy, apply=apply)
@@ -438,7 +403,7 @@ def _instance(subject: Subject) -> Iterator[Finding]:
 
 
 def _sign_in(subject: Subject) -> Iterator[Finding]:
-    if access_of(subject).admin is None:
+    if not access_of(subject).has_admin:
         yield Hop.APPLICATION.unknown(
             "application.sign_in",
             "The stack file names no open_webui.admin, so what an account is needed for was not asked.",
@@ -449,7 +414,7 @@ def _sign_in(subject: Subject) -> Iterator[Finding]:
 
 def _session(subject: Subject) -> dict[str, Any]:
     """Return a session of the administrator; it is ended when all was asked."""
-    if access_of(subject).admin is None:
+    if not access_of(subject).has_admin:
         return {"fault": "the stack file names no open_webui.admin"}
     return subject.once("inside.session", lambda: _from_application(subject, "sign_in"))
 
@@ -508,8 +473,7 @@ def _client(subject: Subject) -> Iterator[Finding]:
         for one in containers.running(subject, _APPLICATION):
             answer = engine.run("logs", "--since", "60s", one.name)
             lines += f"{answer.output}\n{answer.errors}".splitlines()
-    trusted = () if expected is None else tuple(expected.extra.get("trusted_proxies", ()))
-    yield streams.judge_client(lines, mark, trusted=trusted)
+    yield streams.judge_client(lines, mark, trusted=() if expected is None else expected.trusted_proxies)
 
 
 def _remade(subject: Subject, made: Iterable[ExpectedContainer]) -> Remedy | None:

@@ -330,13 +330,9 @@ def _unreached(facts: Mapping[str, Any], where: str) -> tuple[str, str, str]:
 def judge_replicas(
     names: Sequence[str], answers: Mapping[str, Mapping[str, Any]], in_rotation: Iterable[str] | None
 ) -> Iterator[Finding]:
-    """Report which replicas are ready, and whether the proxy knows.
+    """Report which replicas that run are ready (by their answers to GET /ready), and whether the proxy knows.
 
-    Args:
-        names: of the replicas that run, as the network knows them.
-        answers: name -> what it answered to GET /ready.
-        in_rotation: those to which the proxy is led; None where there is one alone.
-
+    `in_rotation` are those to which the proxy is led; None where there is one alone.
     """
     bad: list[str] = []
     for name in names:

@@ -148,15 +148,7 @@ def _api(subject: Subject, method: str, path: str, body: object = None) -> dict[
 
 
 def judge_stream(check: str, direct: Mapping[str, Any], proxied: Mapping[str, Any], model: str) -> Finding:
-    """Say whether pieces that are written apart arrive apart.
-
-    Args:
-        check: which way they went.
-        direct: when they came to who asked the application itself.
-        proxied: when they came through all proxies.
-        model: who wrote them.
-
-    """
+    """Say whether pieces that are written apart (as `direct` saw them) arrive apart through all proxies."""
     apart, through = direct["moments"], proxied["moments"]
     hop, way = Hop.PROXY, "over the WebSocket" if check == "stream.socket" else "over SSE"
     if "fault" in direct or not apart:
@@ -197,13 +189,9 @@ def judge_stream(check: str, direct: Mapping[str, Any], proxied: Mapping[str, An
 
 
 def judge_client(lines: Sequence[str], mark: str, *, trusted: Sequence[str] = ()) -> Finding:
-    """Say which address the application saw in a request that claimed another.
+    """Say which address the application's log has for the request with this mark, which claimed another.
 
-    Args:
-        lines: the application's log since then.
-        mark: what the request's path held.
-        trusted: networks from which a claim counts, by the settings.
-
+    `trusted` are the networks from which a claim counts, by the settings.
     """
     check, hop = "client.address", Hop.PROXY
     line = next((line for line in lines if mark in line), None)
