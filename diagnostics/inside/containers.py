@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity
@@ -26,25 +27,16 @@ SEEN_FROM_OUTSIDE = (
     *("app.*", "websocket.*", "stream.*", "upload.*", "cors.*", "cookies.*", "oauth.*", "headers.*", "cache.*"),
     *("redirect.*", "http.*", "silence.*", "client.*"),
 )
+_LEANING = ("application.*", "settings.*", "replicas.*", "models.*", "containers.*")
+"""What needs the application's own services."""
 EXPLAINS: Mapping[Hop, tuple[str, ...]] = {
     Hop.PROXY: (*SEEN_FROM_OUTSIDE, "port.*", "tls.*", "clock.skew", "proxy.*", "certificate.*"),
     Hop.APPLICATION: (
-        *SEEN_FROM_OUTSIDE,
-        *("application.*", "models.*", "database.*", "redis.*", "settings.*", "secret.*", "replicas.*"),
+        *(*SEEN_FROM_OUTSIDE, "application.*", "models.*", "database.*", "redis.*"),
+        *("settings.*", "secret.*", "replicas.*"),
     ),
-    Hop.DATABASE: (
-        *SEEN_FROM_OUTSIDE,
-        *("database.*", "application.*", "settings.*", "replicas.*", "models.*", "containers.*"),
-    ),
-    Hop.REDIS: (
-        *SEEN_FROM_OUTSIDE,
-        "redis.*",
-        "application.*",
-        "replicas.*",
-        "containers.*",
-        "settings.*",
-        "models.*",
-    ),
+    Hop.DATABASE: (*SEEN_FROM_OUTSIDE, "database.*", *_LEANING),
+    Hop.REDIS: (*SEEN_FROM_OUTSIDE, "redis.*", *_LEANING),
     Hop.MODELS: ("models.*", "stream.*"),
 }
 """Which other findings a container that is not well explains."""
@@ -204,59 +196,44 @@ def _judge_one(  # noqa: PLR0911 - one return a state
     made: ExpectedContainer, here: Container | None, start: Callable[[ExpectedContainer], Remedy], remedy: Remedy | None
 ) -> Finding | None:
     hop = HOPS.get(made.role, Hop.ENGINE)
+    is_needed = made.role in _NEEDED
+    why = _WHY.get(hop, "Something that the deployment needs is not there.") if is_needed else ""
     explains = (*EXPLAINS.get(hop, ()), *DRIFT)
-    minor = made.role not in _NEEDED
-    bad = Severity.WARNING if minor else Severity.FAILURE
-    why = "" if minor else _WHY.get(hop, "Something that the deployment needs is not there.")
+    trouble = partial(hop.failure if is_needed else hop.warning, why=why, explains=explains)
     logs = f"`make logs ROLE={made.role}` shows its last words"
     if here is None:
-        return Finding(
+        return trouble(
             "containers.missing",
-            bad,
-            hop,
             f"There is no container {made.name}: it was removed.",
-            why,
-            "`make up` recreates it; its data is in volumes, which stay.",
+            fix="`make up` recreates it; its data is in volumes, which stay.",
             remedy=remedy,
-            explains=explains,
         )
     if made.runs_once:
         return None
     if here.status == "restarting" or (here.restarts >= RESTARTS and here.health != "healthy"):
         memory = " because it reached its memory limit" if here.killed_for_memory else ""
-        return Finding(
+        return trouble(
             "containers.restarting",
-            bad,
-            hop,
             f"{made.name} ends and is started again and again ({here.restarts} times so far), last with exit code"
             f" {here.exit_code}{memory}.",
-            why,
-            f"{logs}, which say why; `make up` ends with them too.",
-            explains=explains,
+            fix=f"{logs}, which say why; `make up` ends with them too.",
         )
     if here.status != "running":
         verb = "unpause" if here.status == "paused" else "start"
+        code = f", exit code {here.exit_code}" if here.status == "exited" else ""
         memory = ", because it reached its memory limit" if here.killed_for_memory else ""
-        return Finding(
+        return trouble(
             "containers.stopped",
-            bad,
-            hop,
-            f"{made.name} does not run: it is {here.status}{_code(here)}{memory}.",
-            why,
-            f"`docker {verb} {made.name}`, or `make up`; {logs}.",
+            f"{made.name} does not run: it is {here.status}{code}{memory}.",
+            fix=f"`docker {verb} {made.name}`, or `make up`; {logs}.",
             remedy=start(made),
-            explains=explains,
         )
     if here.health == "unhealthy":
-        return Finding(
+        return trouble(
             "containers.unhealthy",
-            bad,
-            hop,
             f"{made.name} runs and is unhealthy; its last health check said: {here.check or 'nothing'}.",
-            why,
-            f"`docker restart {made.name}`; {logs}.",
+            fix=f"`docker restart {made.name}`; {logs}.",
             remedy=start(made),
-            explains=explains,
         )
     if here.health == "starting":
         return hop.warning(
@@ -278,10 +255,6 @@ _WHY = {
 }
 
 
-def _code(here: Container) -> str:
-    return f", exit code {here.exit_code}" if here.status == "exited" else ""
-
-
 def judge_memory(
     made: Sequence[ExpectedContainer],
     there: Mapping[str, Container],
@@ -292,33 +265,29 @@ def judge_memory(
 
     `settings` names by role the setting that has the limit.
     """
-    finding = False
+    has_trouble = False
     for one in made:
-        here, setting = there.get(one.name), settings.get(one.role)
-        hop = HOPS.get(one.role, Hop.ENGINE)
+        here = there.get(one.name)
         if here is None:
             continue
-        fix = f"Raise {setting} in the stack file, and run `make up`." if setting else ""
+        setting, percent = settings.get(one.role), used.get(one.name, 0)
         if here.killed_for_memory and here.runs:
-            finding = True
-            yield hop.warning(
-                "containers.out_of_memory",
+            check = "containers.out_of_memory"
+            seen = (
                 f"{one.name} was killed because it reached its memory limit of {_mebibytes(here.memory)}; it was"
-                f" restarted {here.restarts} times.",
-                "Whatever it was answering then was lost.",
-                fix,
-                setting=setting,
+                f" restarted {here.restarts} times."
             )
-        elif used.get(one.name, 0) >= NEARLY:
-            finding = True
-            yield hop.warning(
-                "containers.memory",
-                f"{one.name} uses {used[one.name]:.0f} % of its memory limit of {_mebibytes(here.memory)}.",
-                "The engine kills it when it reaches the limit, with all that it is answering.",
-                fix,
-                setting=setting,
-            )
-    if not finding and used:
+            why = "Whatever it was answering then was lost."
+        elif percent >= NEARLY:
+            check = "containers.memory"
+            seen = f"{one.name} uses {percent:.0f} % of its memory limit of {_mebibytes(here.memory)}."
+            why = "The engine kills it when it reaches the limit, with all that it is answering."
+        else:
+            continue
+        has_trouble = True
+        fix = f"Raise {setting} in the stack file, and run `make up`." if setting else ""
+        yield HOPS.get(one.role, Hop.ENGINE).warning(check, seen, why, fix, setting=setting)
+    if not has_trouble and used:
         name, most = max(used.items(), key=lambda item: item[1])
         yield Hop.ENGINE.ok("containers.memory", f"At most {most:.0f} % of a memory limit is used ({name}).")
 
