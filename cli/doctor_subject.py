@@ -17,7 +17,6 @@ from open_webui_edge.cli.stack import Stack
 from open_webui_edge.diagnostics.inside.deployment import (
     Authenticator,
     Change,
-    Configured,
     DeploymentAccess,
     Engine,
     ExpectedContainer,
@@ -133,9 +132,9 @@ def _add_settings(inside: DeploymentAccess, settings: StackSettings, resources: 
     inside.disk_percent = settings.monitoring.alarms.disk_percent
     inside.has_admin = settings.open_webui.admin is not None
     if data.postgres.mode is BackingMode.URL and data.postgres.url is not None:
-        inside.database = Configured("data.postgres.url", without_password(data.postgres.url.get_secret_value()))
+        inside.database = without_password(data.postgres.url.get_secret_value())
     if data.redis.mode is BackingMode.URL and data.redis.url is not None:
-        inside.redis = Configured("data.redis.url", without_password(data.redis.url.get_secret_value()))
+        inside.redis = without_password(data.redis.url.get_secret_value())
     external = settings.proxy.authentication.external
     if external is not None:
         inside.authenticator = Authenticator(external.url, settings.site.url, external.timeout.total_seconds())

@@ -117,16 +117,6 @@ class ExpectedContainer:
 
 
 @dataclass(frozen=True)
-class Configured:
-    """A thing that the settings name by an address; what it is given to prove who asks is in the container."""
-
-    setting: str
-    """Such as models.providers[0]."""
-    url: str
-    """Without a password."""
-
-
-@dataclass(frozen=True)
 class Authenticator:
     """The service that the proxy asks about each request."""
 
@@ -168,9 +158,10 @@ class DeploymentAccess:
     """What the proxy's own scripts share, for a shell in its container."""
     has_admin: bool = False
     """Whether the settings name an account to sign in with."""
-    database: Configured | None = None
-    """None: SQLite in the volume."""
-    redis: Configured | None = None
+    database: str | None = None
+    """URL of one that data.postgres.url names, without a password."""
+    redis: str | None = None
+    """The same of data.redis.url."""
     authenticator: Authenticator | None = None
     """None: the proxy asks none."""
     silences: Mapping[str, float] = field(default_factory=dict[str, float])

@@ -13,7 +13,6 @@ from open_webui_edge.diagnostics.inside.containers import Container
 from open_webui_edge.diagnostics.inside.deployment import (
     Authenticator,
     Change,
-    Configured,
     ExpectedContainer,
     Publication,
 )
@@ -234,7 +233,7 @@ POSTGRESQL = {
     "vectors_here": True,
     "seconds": 0.1,
 }
-EXTERNAL = Configured("data.postgres.url", "postgresql://db.example.com:5432/chat")
+EXTERNAL = "postgresql://db.example.com:5432/chat"
 
 
 @pytest.mark.parametrize(
