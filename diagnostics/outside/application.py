@@ -70,10 +70,9 @@ def _says_nothing(subject: Subject, words: str) -> Finding:
         "People see a page that loads for ever.",
         "A hop closes the connection: the error log of the proxy shows which."
         if "closed" in words
-        else "The proxy waits for the application, and that does not answer even the smallest question: "
-        "`make status` and `make logs ROLE=open-webui` (docker logs open-webui); it may wait for its database. "
-        "A proxy_pass that leads to a wrong address waits as well: in Nginx `proxy_connect_timeout 5s;` tells the two "
-        "apart.",
+        else "The proxy waits for the application, and that does not answer even the smallest question: `make status` "
+        "and `make logs ROLE=open-webui` (docker logs open-webui); it may wait for its database. A proxy_pass "
+        "that leads to a wrong address waits as well: in Nginx `proxy_connect_timeout 5s;` tells the two apart.",
         setting="proxy.timeouts.connect",
     )
 
@@ -154,9 +153,8 @@ def _dead(subject: Subject, answer: http_client.Answer, who: str, words: str = "
         if subject.of_a_stack
         else "Start Open WebUI (`docker ps -a`, `docker logs open-webui`) and see that the proxy reaches it: in Nginx "
         "`proxy_pass http://open-webui:8080;` by the container's name and its inner port (8080, not the published "
-        "3000), "
-        "both in one Docker network; 127.0.0.1 inside a container is the container itself. In Caddy `reverse_proxy "
-        "open-webui:8080`.",
+        "3000), both in one Docker network; 127.0.0.1 inside a container is the container itself. In Caddy "
+        "`reverse_proxy open-webui:8080`.",
     )
 
 
@@ -166,8 +164,7 @@ def _silent(answer: http_client.Answer, who: str) -> Finding:
         f"{who} answers {answer.status} after {answer.seconds:.1f} s: Open WebUI did not answer it in time.",
         "People see an error page after a wait. It is not dead, or the answer would be 502 or 503.",
         "Even its version takes too long: see what it waits for (`make logs ROLE=open-webui`, or docker logs), and "
-        "that "
-        "the proxy waits long enough: proxy.timeouts.read; "
+        "that the proxy waits long enough: proxy.timeouts.read; "
         + hops.NGINX_LONGER
         + ", in Caddy `transport http { response_header_timeout 30m }`. An unused address gives 504 as well.",
         setting="proxy.timeouts.read",
@@ -201,12 +198,10 @@ def _other(subject: Subject, answer: http_client.Answer, who: str) -> Finding:
         "app.other",
         f"What answers is not Open WebUI: /api/version gives {answer.status} and {shown}, from {who}.",
         'The browser says "Open WebUI backend required", or shows another program.',
-        f"Have the proxy pass everything of {subject.name} to Open WebUI, at the top and unchanged: in Nginx a "
-        "server with "
-        "`server_name` of this name and `location / { proxy_pass http://open-webui:8080; }` (without a path behind the "
-        "port), in Caddy `reverse_proxy open-webui:8080`. If that is there, another server block answers first; "
-        "Open WebUI "
-        "below a path does not work.",
+        f"Have the proxy pass everything of {subject.name} to Open WebUI, at the top and unchanged: in Nginx a server "
+        "with `server_name` of this name and `location / { proxy_pass http://open-webui:8080; }` (without a path "
+        "behind the port), in Caddy `reverse_proxy open-webui:8080`. If that is there, another server block answers "
+        "first; Open WebUI below a path does not work.",
         setting="site.domain",
     )
 

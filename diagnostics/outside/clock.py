@@ -40,9 +40,8 @@ def _clock(subject: Subject) -> Iterator[Finding]:
         f"The host's clock is {_span(abs(skew))} {direction} this machine's.",
         "Sign-in by an identity provider fails (a token from the future, or one that is over), sessions end early, and "
         "certificates count as expired or not yet valid.",
-        "Keep it right on the host: `timedatectl set-ntp true` (chrony or systemd-timesyncd); or it is this "
-        "machine's clock "
-        "that is wrong.",
+        "Keep it right on the host: `timedatectl set-ntp true` (chrony or systemd-timesyncd); or it is this machine's "
+        "clock that is wrong.",
     )
 
 

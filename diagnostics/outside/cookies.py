@@ -57,8 +57,7 @@ def _insecure(names: list[str]) -> list[Finding]:
             f"The cookie {', '.join(names)} comes without Secure.",
             "A single request by plain HTTP gives the session to who listens.",
             "Set WEBUI_SESSION_COOKIE_SECURE=true and WEBUI_AUTH_COOKIE_SECURE=true for Open WebUI; a stack of this "
-            "project "
-            "does so by itself. In Nginx `proxy_cookie_flags ~ secure samesite=lax;` adds it in the proxy.",
+            "project does so by itself. In Nginx `proxy_cookie_flags ~ secure samesite=lax;` adds it in the proxy.",
             setting="WEBUI_SESSION_COOKIE_SECURE",
             value="true",
         )
@@ -151,11 +150,9 @@ def _sent_back_to(subject: Subject, provider: str, answer: http_client.Answer) -
             f"Signing in by {provider} is to come back to {target}: by plain HTTP.",
             "The provider refuses it (redirect_uri mismatch), or the sign-in fails on its way back.",
             "The application takes the scheme from X-Forwarded-Proto: in Nginx `proxy_set_header X-Forwarded-Proto "
-            "https;` "
-            "($scheme only where Nginx itself ends TLS), in Caddy `header_up X-Forwarded-Proto https` behind "
-            "another proxy; "
-            "Open WebUI believes it from the proxies in FORWARDED_ALLOW_IPS. Behind a proxy of your own name it in "
-            "proxy.trusted_proxies, and set WEBUI_URL=https://" + subject.authority + ".",
+            "https;` ($scheme only where Nginx itself ends TLS), in Caddy `header_up X-Forwarded-Proto https` behind "
+            "another proxy; Open WebUI believes it from the proxies in FORWARDED_ALLOW_IPS. Behind a proxy of your own "
+            "name it in proxy.trusted_proxies, and set WEBUI_URL=https://" + subject.authority + ".",
             setting="proxy.trusted_proxies",
         )
     if parts.netloc != subject.authority:
@@ -164,8 +161,7 @@ def _sent_back_to(subject: Subject, provider: str, answer: http_client.Answer) -
             f"Signing in by {provider} is to come back to {parts.netloc}, not to {subject.authority}.",
             "The provider refuses it, or people end up where their cookie is not.",
             "The application takes its name from Host: in Nginx `proxy_set_header Host $host;` ($http_host where a "
-            "port is in "
-            f"the URL), in Caddy that is so by itself; or set WEBUI_URL=https://{subject.authority}.",
+            f"port is in the URL), in Caddy that is so by itself; or set WEBUI_URL=https://{subject.authority}.",
             setting="site.domain",
         )
     return Hop.APPLICATION.ok("oauth.redirect", f"{provider} sends people back to {target}.")

@@ -52,10 +52,9 @@ def _once(subject: Subject) -> Iterator[Finding]:
         "They contradict each other, and browsers choose differently."
         if differ
         else "Browsers take the first, or both, or neither.",
-        f"Say each in one place: remove {names} from proxy.headers, or from what else adds it: a proxy in front, or"
-        " Open "
-        "WebUI's own variables (HSTS, XFRAME_OPTIONS, CONTENT_SECURITY_POLICY, REFERRER_POLICY, PERMISSIONS_POLICY, "
-        f"CACHE_CONTROL). In Nginx `proxy_hide_header {next(iter(twice))};` beside the add_header.",
+        f"Say each in one place: remove {names} from proxy.headers, or from what else adds it: a proxy in front, or "
+        "Open WebUI's own variables (HSTS, XFRAME_OPTIONS, CONTENT_SECURITY_POLICY, REFERRER_POLICY, "
+        f"PERMISSIONS_POLICY, CACHE_CONTROL). In Nginx `proxy_hide_header {next(iter(twice))};` beside the add_header.",
         setting="proxy.headers",
     )
 
@@ -183,11 +182,9 @@ def _cached_error(subject: Subject) -> Iterator[Finding]:
             "cache.missing-file",
             f"A file that is not there gives {seen}, to be kept: Cache-Control: {answer.header('Cache-Control')}.",
             "In an update browsers ask for a file a moment too early or too late, and then keep its absence for as "
-            "long: "
-            "a white page that no reload mends.",
-            "Mark only what is there: in Nginx `add_header Cache-Control …` without `always`, and `expires` by a "
-            "map on "
-            "$sent_http_content_type that leaves text/html out.",
+            "long: a white page that no reload mends.",
+            "Mark only what is there: in Nginx `add_header Cache-Control …` without `always`, and `expires` by a map "
+            "on $sent_http_content_type that leaves text/html out.",
             setting="proxy.cache",
         )
     else:

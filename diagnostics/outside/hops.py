@@ -187,9 +187,8 @@ def _patience(subject: Subject) -> Iterator[Finding]:
         "silence.hops",
         seen,
         why,
-        f"For {tightest.name}: {tightest.longer}. It cannot be seen from outside whether that was done; LONG=yes "
-        "with a "
-        "token measures it.",
+        f"For {tightest.name}: {tightest.longer}. It cannot be seen from outside whether that was done; LONG=yes with "
+        "a token measures it.",
         setting="proxy.timeouts.read",
     )
 

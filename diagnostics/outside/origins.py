@@ -75,15 +75,13 @@ def _contradiction(subject: Subject) -> Finding:
 def _list_fix(subject: Subject) -> str:
     if subject.of_a_stack:
         return (
-            "Name the pages that may in proxy.cors.allowed_origins, and no others; the site's own needs no entry. "
-            "If the "
-            "stack says so already, something else adds these headers."
+            "Name the pages that may in proxy.cors.allowed_origins, and no others; the site's own needs no entry. If "
+            "the stack says so already, something else adds these headers."
         )
     return (
         f"Set CORS_ALLOW_ORIGIN={subject.origin} for Open WebUI (several with ; between; its default * allows "
-        "everybody) and "
-        "restart it. Let the proxy add no CORS headers: in Nginx remove `add_header Access-Control-Allow-Origin "
-        "$http_origin`, in Caddy the same `header`."
+        "everybody) and restart it. Let the proxy add no CORS headers: in Nginx remove `add_header "
+        "Access-Control-Allow-Origin $http_origin`, in Caddy the same `header`."
     )
 
 

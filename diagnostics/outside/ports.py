@@ -15,10 +15,8 @@ _MOST_REDIRECTS = 10
 _REDIRECTS = {301, 302, 303, 307, 308}
 _LOOP_FIX = (
     "A proxy in front speaks plain HTTP to this one, which sends it back to https://. At Cloudflare choose SSL/TLS "
-    "mode "
-    '"Full (strict)"; elsewhere have the inner proxy believe X-Forwarded-Proto instead of $scheme, or remove its '
-    "redirect "
-    "(`return 301 https://…`) from the server that listens with TLS."
+    'mode "Full (strict)"; elsewhere have the inner proxy believe X-Forwarded-Proto instead of $scheme, or remove its '
+    "redirect (`return 301 https://…`) from the server that listens with TLS."
 )
 
 
@@ -262,8 +260,7 @@ def _stays_in_clear(subject: Subject, url: str, way: _Way) -> Finding:
         f"{url} answers {way.answer.status} over plain HTTP instead of redirecting to https.",
         "Users who type the name without https:// send their password unencrypted.",
         "Have every request by plain HTTP answered with a redirect. In Nginx, in the server that listens on 80: "
-        "`return "
-        "308 https://$host$request_uri;`. Caddy does so by itself.",
+        "`return 308 https://$host$request_uri;`. Caddy does so by itself.",
         setting="site.listen.http_port",
     )
 

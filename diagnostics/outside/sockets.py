@@ -179,8 +179,7 @@ def _speaks(channel: OpenSocket) -> Iterator[Finding]:
             f"The handshake is answered with 101, and then nothing comes ({_short(fault)}).",
             _WHY,
             "A hop answers the handshake and does not pass what follows: one that buffers or inspects (a web "
-            "application "
-            "firewall, an antivirus). Leave /ws/ out of it; " + hops.NGINX_WEBSOCKET + ".",
+            "application firewall, an antivirus). Leave /ws/ out of it; " + hops.NGINX_WEBSOCKET + ".",
             setting="proxy.websocket",
         )
         return
@@ -407,9 +406,8 @@ def _not_routed(subject: Subject, answer: http_client.Answer) -> Finding:
         f"/ws/socket.io/ does not lead to Open WebUI's socket: the handshake gives {answer.status} and "
         f"{kind}{compared}",
         _WHY,
-        "Pass /ws/ to Open WebUI with its path unchanged: in Nginx `location /ws/ "
-        "{ proxy_pass http://open-webui:8080; }` "
-        "(nothing behind the port), and " + hops.websocket_advice(subject, answer) + ".",
+        "Pass /ws/ to Open WebUI with its path unchanged: in Nginx `location /ws/ { proxy_pass http://open-webui:8080; "
+        "}` (nothing behind the port), and " + hops.websocket_advice(subject, answer) + ".",
         setting="proxy.locations",
     )
 
