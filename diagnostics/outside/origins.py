@@ -10,6 +10,8 @@ from open_webui_edge.diagnostics.subject import Subject
 STRANGE = "https://doctor.invalid"
 """An origin that no site can have."""
 _PATH = "/api/config"
+_BAD = 400
+"""From this status on an answer is none."""
 _ALLOW, _CREDENTIALS = "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials"
 
 
@@ -30,12 +32,29 @@ def _strange(subject: Subject) -> Iterator[Finding]:
     answers = _asked_from(subject, STRANGE)
     for answer in answers:
         allowed = answer.all(_ALLOW)
-        credentials = "true" in [value.lower() for value in answer.all(_CREDENTIALS)]
-        if STRANGE in allowed and credentials:
-            yield _reflected(subject)
+        if "true" not in [value.lower() for value in answer.all(_CREDENTIALS)]:
+            continue
+        if STRANGE in allowed:
+            yield Hop.APPLICATION.failure(
+                "cors.reflected",
+                f"Any page of any site may call the API with the visitor's session: {STRANGE} is allowed, with "
+                "credentials.",
+                "A malicious page can read a visitor's chats and act in their name.",
+                _list_fix(subject),
+                setting="proxy.cors.allowed_origins",
+                value=subject.origin,
+                explains=("cors.*",),
+            )
             return
-        if "*" in allowed and credentials:
-            yield _contradiction(subject)
+        if "*" in allowed:
+            yield Hop.PROXY.warning(
+                "cors.contradictory",
+                "Access-Control-Allow-Origin: * comes with Access-Control-Allow-Credentials: true.",
+                "Browsers refuse this combination, so calls from other pages fail; it was meant to open everything.",
+                _list_fix(subject),
+                setting="proxy.cors.allowed_origins",
+                explains=("cors.*",),
+            )
             return
     if any("*" in answer.all(_ALLOW) for answer in answers):
         yield Hop.PROXY.warning(
@@ -45,31 +64,8 @@ def _strange(subject: Subject) -> Iterator[Finding]:
             _list_fix(subject),
             setting="proxy.cors.allowed_origins",
         )
-        return
-    yield Hop.PROXY.ok("cors.strange", "A page of another site may not call the API.")
-
-
-def _reflected(subject: Subject) -> Finding:
-    return Hop.APPLICATION.failure(
-        "cors.reflected",
-        f"Any page of any site may call the API with the visitor's session: {STRANGE} is allowed, with credentials.",
-        "A malicious page can read a visitor's chats and act in their name.",
-        _list_fix(subject),
-        setting="proxy.cors.allowed_origins",
-        value=subject.origin,
-        explains=("cors.*",),
-    )
-
-
-def _contradiction(subject: Subject) -> Finding:
-    return Hop.PROXY.warning(
-        "cors.contradictory",
-        "Access-Control-Allow-Origin: * comes with Access-Control-Allow-Credentials: true.",
-        "Browsers refuse this combination, so calls from other pages fail; it was meant to open everything.",
-        _list_fix(subject),
-        setting="proxy.cors.allowed_origins",
-        explains=("cors.*",),
-    )
+    else:
+        yield Hop.PROXY.ok("cors.strange", "A page of another site may not call the API.")
 
 
 def _list_fix(subject: Subject) -> str:
@@ -87,21 +83,21 @@ def _list_fix(subject: Subject) -> str:
 
 def _own(subject: Subject) -> Iterator[Finding]:
     others = subject.expected.allowed_origins if subject.expected else ()
-    findings: list[Finding] = []
+    findings: dict[str, Finding] = {}
     for origin in (subject.origin, *others):
         for answer in _asked_from(subject, origin):
-            findings += _doubled(answer) or _missing(subject, origin, answer)
-    yield from {finding.check: finding for finding in findings}.values()
+            finding = _fault_for(subject, origin, answer)
+            if finding is not None:
+                findings[finding.check] = finding
+    yield from findings.values()
     if not findings:
         yield Hop.PROXY.ok("cors.allowed", f"{', '.join((subject.origin, *others))} may call the API.")
 
 
-def _doubled(answer: http_client.Answer) -> list[Finding]:
+def _fault_for(subject: Subject, origin: str, answer: http_client.Answer) -> Finding | None:
     allowed = answer.all(_ALLOW)
-    if len(allowed) < 2 and "," not in answer.header(_ALLOW):  # noqa: PLR2004  # once is right
-        return []
-    return [
-        Hop.PROXY.failure(
+    if len(allowed) > 1 or "," in answer.header(_ALLOW):
+        return Hop.PROXY.failure(
             "cors.doubled",
             f"Access-Control-Allow-Origin comes twice: {' and '.join(allowed)}.",
             "Browsers refuse such an answer, so calls from other pages fail.",
@@ -110,26 +106,18 @@ def _doubled(answer: http_client.Answer) -> list[Finding]:
             setting="proxy.cors.allowed_origins",
             explains=("cors.allowed", "headers.once"),
         )
-    ]
-
-
-def _missing(subject: Subject, origin: str, answer: http_client.Answer) -> list[Finding]:
-    if origin in answer.all(_ALLOW) or "*" in answer.all(_ALLOW):
-        return []
     # A page of the site itself needs no leave; only what was asked beforehand may not be refused.
-    if origin == subject.origin and answer.status < 400:  # noqa: PLR2004  # a good answer
-        return []
-    return [
-        Hop.PROXY.warning(
-            "cors.allowed",
-            f"Pages of {origin} may not call the API: it answers {answer.status} without leave.",
-            "Their calls fail in the browser, whatever the server did.",
-            f"Add {origin} to proxy.cors.allowed_origins"
-            + (" and run `make up`." if subject.of_a_stack else f": for Open WebUI CORS_ALLOW_ORIGIN={origin}."),
-            setting="proxy.cors.allowed_origins",
-            value=origin,
-        )
-    ]
+    if {origin, "*"} & {*allowed} or (origin == subject.origin and answer.status < _BAD):
+        return None
+    return Hop.PROXY.warning(
+        "cors.allowed",
+        f"Pages of {origin} may not call the API: it answers {answer.status} without leave.",
+        "Their calls fail in the browser, whatever the server did.",
+        f"Add {origin} to proxy.cors.allowed_origins"
+        + (" and run `make up`." if subject.of_a_stack else f": for Open WebUI CORS_ALLOW_ORIGIN={origin}."),
+        setting="proxy.cors.allowed_origins",
+        value=origin,
+    )
 
 
 QUESTIONS = (
