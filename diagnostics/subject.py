@@ -120,6 +120,11 @@ class Subject:
             return None
         return replace(self, url=self.direct, address=urlsplit(self.direct).hostname, proxy_protocol=False)
 
+    @property
+    def expectations(self) -> Expectations:
+        """What the stack's settings say; of another deployment nothing is known."""
+        return self.expected or Expectations()
+
     def once(self, key: Hashable, ask: Callable[[], T]) -> T:
         """Return what `ask` returns (or raise what it raises), asked once however many questions need it."""
         with self._lock:

@@ -29,23 +29,22 @@ def judge_settings(facts: Mapping[str, Any], forget: Callable[[Sequence[str]], R
         key, names = one["key"], one["variables"]
         setting = SETTINGS.get(key) or (f"open_webui.environment.{names[0]}" if len(names) == 1 else None)
         now = "another value" if one["now"] is None else repr(one["now"])
-        stack = "" if one["stack"] in {None, ""} else f", and the stack says {one['stack']!r}"
-        yield Finding(
+        value = None if one["stack"] in {None, ""} else one["stack"]
+        stack = "" if value is None else f", and the stack says {value!r}"
+        if key.startswith(("openai.", "ollama.")):
+            problem, explains = Hop.MODELS.failure, ("models.*", "settings.openai.*", "settings.ollama.*", "stream.*")
+        else:
+            problem, explains = Hop.APPLICATION.warning, ("oauth.*",) if key == "webui.url" else ()
+        yield problem(
             f"settings.{key}",
-            Severity.FAILURE if key.startswith(("openai.", "ollama.")) else Severity.WARNING,
-            Hop.MODELS if key.startswith(("openai.", "ollama.")) else Hop.APPLICATION,
             f"The saved setting {key} is {now}{stack}: it was changed in the admin panel.",
             "What is saved overrules the stack file until the application starts the next time.",
             f"Write what you want as {setting or 'a setting'} in the stack file; `make doctor FIX=yes` makes the saved"
             " one the stack's again.",
-            setting,
-            None if one["stack"] in {None, ""} else str(one["stack"]),
+            setting=setting,
+            value=None if value is None else str(value),
             remedy=forget([key]),
-            explains=("models.*", "settings.openai.*", "settings.ollama.*", "stream.*")
-            if key.startswith(("openai.", "ollama."))
-            else ("oauth.*",)
-            if key == "webui.url"
-            else (),
+            explains=explains,
         )
     if not facts["differ"]:
         yield Hop.APPLICATION.ok(
@@ -59,20 +58,16 @@ def judge_keys(keys: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
     `keys` has of each container a mark that is the same where the key is, and the key's length in bytes.
     """
     marks = {facts["mark"] for facts in keys.values()}
-    if None in marks:
-        without = [name for name, facts in keys.items() if facts["mark"] is None]
+    without = [name for name, facts in keys.items() if facts["mark"] is None]
+    if without or len(marks) > 1:
         yield Hop.APPLICATION.failure(
             "secret.key",
-            f"{', '.join(without)} has no WEBUI_SECRET_KEY from the stack.",
-            "Everybody is signed out whenever it is recreated, and from replica to replica.",
-            "`make up` gives all of them the key of the stack's state.",
-            explains=("application.sign_in", "stream.*"),
-        )
-    elif len(marks) > 1:
-        yield Hop.APPLICATION.failure(
-            "secret.key",
-            f"{len(keys)} replicas have {len(marks)} different WEBUI_SECRET_KEYs.",
-            "People are signed out again and again: what one replica signs, another does not accept.",
+            f"{', '.join(without)} has no WEBUI_SECRET_KEY from the stack."
+            if without
+            else f"{len(keys)} replicas have {len(marks)} different WEBUI_SECRET_KEYs.",
+            "Everybody is signed out whenever it is recreated, and from replica to replica."
+            if without
+            else "People are signed out again and again: what one replica signs, another does not accept.",
             "`make up` gives all of them the key of the stack's state.",
             explains=("application.sign_in", "stream.*"),
         )

@@ -199,10 +199,10 @@ def _judge_one(  # noqa: PLR0911 - one return a state
     is_needed = made.role in _NEEDED
     why = _WHY.get(hop, "Something that the deployment needs is not there.") if is_needed else ""
     explains = (*EXPLAINS.get(hop, ()), *DRIFT)
-    trouble = partial(hop.failure if is_needed else hop.warning, why=why, explains=explains)
+    problem = partial(hop.failure if is_needed else hop.warning, why=why, explains=explains)
     logs = f"`make logs ROLE={made.role}` shows its last words"
     if here is None:
-        return trouble(
+        return problem(
             "containers.missing",
             f"There is no container {made.name}: it was removed.",
             fix="`make up` recreates it; its data is in volumes, which stay.",
@@ -212,7 +212,7 @@ def _judge_one(  # noqa: PLR0911 - one return a state
         return None
     if here.status == "restarting" or (here.restarts >= RESTARTS and here.health != "healthy"):
         memory = " because it reached its memory limit" if here.killed_for_memory else ""
-        return trouble(
+        return problem(
             "containers.restarting",
             f"{made.name} ends and is started again and again ({here.restarts} times so far), last with exit code"
             f" {here.exit_code}{memory}.",
@@ -222,14 +222,14 @@ def _judge_one(  # noqa: PLR0911 - one return a state
         verb = "unpause" if here.status == "paused" else "start"
         code = f", exit code {here.exit_code}" if here.status == "exited" else ""
         memory = ", because it reached its memory limit" if here.killed_for_memory else ""
-        return trouble(
+        return problem(
             "containers.stopped",
             f"{made.name} does not run: it is {here.status}{code}{memory}.",
             fix=f"`docker {verb} {made.name}`, or `make up`; {logs}.",
             remedy=start(made),
         )
     if here.health == "unhealthy":
-        return trouble(
+        return problem(
             "containers.unhealthy",
             f"{made.name} runs and is unhealthy; its last health check said: {here.check or 'nothing'}.",
             fix=f"`docker restart {made.name}`; {logs}.",

@@ -342,7 +342,7 @@ def _reload(subject: Subject) -> Remedy:
 
 
 def _renewal(subject: Subject) -> Iterator[Finding]:
-    if subject.expected is not None and subject.expected.certificate_mode == "lets-encrypt":
+    if subject.expectations.certificate_mode == "lets-encrypt":
         yield from proxy.judge_renewal(_proxy_seen(subject).state, datetime.now(UTC))
 
 
@@ -358,8 +358,7 @@ def _authenticator(subject: Subject) -> Iterator[Finding]:
 
 
 def _silence(subject: Subject) -> Iterator[Finding]:
-    promised = None if subject.expected is None else subject.expected.read_timeout
-    yield from proxy.judge_silence(access_of(subject).silences, promised)
+    yield from proxy.judge_silence(access_of(subject).silences, subject.expectations.read_timeout)
 
 
 def _pending(subject: Subject) -> Iterator[Finding]:
@@ -439,7 +438,7 @@ def _stream(subject: Subject) -> Iterator[Finding]:
     if "token" not in session:
         yield Hop.PROXY.unknown("stream.buffered", f"Skipped, because the sign-in failed: {session['fault']}.")
         return
-    if subject.expected is not None and subject.expected.authentication != "none":
+    if subject.expectations.authentication != "none":
         yield Hop.PROXY.unknown("stream.buffered", "Skipped, because the proxy requires further authentication.")
         return
     token = session["token"]
@@ -455,13 +454,12 @@ def _stream(subject: Subject) -> Iterator[Finding]:
     asking = replace(subject, token=token)
     proxied = streams.over_sse(asking, model)
     yield streams.judge_stream("stream.buffered", direct, proxied, model)
-    if not proxied.get("distrusted") and (subject.expected is None or subject.expected.websocket):
+    if not proxied.get("distrusted") and subject.expectations.websocket:
         yield streams.judge_stream("stream.socket", direct, streams.over_socket(asking, model), model)
 
 
 def _client(subject: Subject) -> Iterator[Finding]:
-    expected = subject.expected
-    if expected is not None and expected.authentication != "none":
+    if subject.expectations.authentication != "none":
         return
     inside = access_of(subject)
     engine = inside.require()
@@ -473,7 +471,7 @@ def _client(subject: Subject) -> Iterator[Finding]:
         for one in containers.running(subject, _APPLICATION):
             answer = engine.run("logs", "--since", "60s", one.name)
             lines += f"{answer.output}\n{answer.errors}".splitlines()
-    yield streams.judge_client(lines, mark, trusted=() if expected is None else expected.trusted_proxies)
+    yield streams.judge_client(lines, mark, trusted=subject.expectations.trusted_proxies)
 
 
 def _remade(subject: Subject, made: Iterable[ExpectedContainer]) -> Remedy | None:

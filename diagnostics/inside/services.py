@@ -220,7 +220,7 @@ def judge_provider(facts: Mapping[str, Any], setting: str | None) -> Finding:
     no_json = "no JSON" if facts.get("odd") else ""
     in_panel = "in Admin Panel, Settings, Connections"
     where = f"{setting}.url" if setting else in_panel
-    key, trouble = "url", Hop.MODELS.failure
+    key, problem = "url", Hop.MODELS.failure
     if "fault" in facts:
         seen, fix = _unreached(facts, where)
     elif facts.get("rather"):
@@ -240,7 +240,7 @@ def judge_provider(facts: Mapping[str, Any], setting: str | None) -> Finding:
     elif status >= _FAULTY:
         seen, fix = f"answers {status}: it has trouble of its own", "Look at its status page, or its log."
     elif status == _NOT_FOUND or no_json:
-        trouble = Hop.MODELS.warning
+        problem = Hop.MODELS.warning
         seen = f"answers the question for its models with {status}{no_json and f' and {no_json}'}"
         fix = (
             f"Write the base URL of an OpenAI-compatible API as {where}, mostly one that ends in /v1. One that has"
@@ -250,7 +250,7 @@ def judge_provider(facts: Mapping[str, Any], setting: str | None) -> Finding:
         seen, fix = f"answers {status}", f"Look at {where}."
     else:
         return Hop.MODELS.ok("models.provider", f"{url} takes the key, and has {facts['models']} model(s).")
-    return trouble(
+    return problem(
         "models.provider",
         f"{url} {seen}.",
         "Its models are missing from the list, or every question to one ends with an error.",
@@ -262,12 +262,12 @@ def judge_provider(facts: Mapping[str, Any], setting: str | None) -> Finding:
 
 def judge_ollama(facts: Mapping[str, Any]) -> Finding:
     """Say how Ollama answered the question for its models."""
-    url, setting, value, trouble = facts["url"], "models.ollama.url", None, Hop.MODELS.failure
+    url, setting, value, problem = facts["url"], "models.ollama.url", None, Hop.MODELS.failure
     if "fault" in facts:
         words, fix = _unreached(facts, setting)
         seen = f"Ollama at {url} {words}."
         if "host.docker.internal" in url:
-            setting, value, trouble = "models.ollama.mode", "none", Hop.MODELS.warning
+            setting, value, problem = "models.ollama.mode", "none", Hop.MODELS.warning
             fix = "Start Ollama so that containers reach it (OLLAMA_HOST=0.0.0.0), or write models.ollama.mode: none."
     elif facts["status"] != _OK or facts.get("odd"):
         seen = f"{url} answers {facts['status']}, and not as Ollama does."
@@ -275,7 +275,7 @@ def judge_ollama(facts: Mapping[str, Any]) -> Finding:
     else:
         return Hop.MODELS.ok("models.ollama", f"Ollama at {url} has {facts['models']} model(s).")
     why = "Its models are missing from the list."
-    return trouble("models.ollama", seen, why, fix, setting=setting, value=value, explains=_WITHOUT_MODELS)
+    return problem("models.ollama", seen, why, fix, setting=setting, value=value, explains=_WITHOUT_MODELS)
 
 
 def _unreached(facts: Mapping[str, Any], where: str) -> tuple[str, str]:

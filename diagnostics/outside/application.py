@@ -46,7 +46,7 @@ def features(subject: Subject) -> dict[str, object]:
 
 
 def _answers(subject: Subject) -> Iterator[Finding]:
-    if subject.expected and subject.expected.authentication == "client-certificates":
+    if subject.expectations.authentication == "client-certificates":
         yield Hop.PROXY.unknown("app.answers", "The proxy asks for a client certificate, and the doctor has none.")
         return
     try:
@@ -114,7 +114,7 @@ def _in_place_of_version(subject: Subject, answer: http_client.Answer) -> Findin
 def _page_in_its_place(subject: Subject, answer: http_client.Answer) -> Finding:
     detail = answer.object().get("detail")
     words = detail if isinstance(detail, str) else answer.excerpt
-    if "proxy.maintenance" in words or (subject.expected is not None and subject.expected.maintenance):
+    if "proxy.maintenance" in words or subject.expectations.maintenance:
         return Hop.PROXY.warning(
             "app.maintenance",
             "The maintenance page answers everybody.",

@@ -1,7 +1,9 @@
 """Who does the site say that it is, and would a browser believe it?"""
 
+import socket
 import ssl
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -18,19 +20,18 @@ from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
 
 _SMALLEST_RSA = 2048
-_PUBLIC = (
-    "let's encrypt",
-    "google trust",
-    "amazon",
-    "zerossl",
-    "sectigo",
-    "digicert",
-    "globalsign",
-    "buypass",
-    "ssl.com",
-    "entrust",
-    "godaddy",
-)
+PUBLIC: Mapping[str, tuple[str, ...]] = {
+    "let's encrypt": ("letsencrypt.org",),
+    "google trust": ("pki.goog",),
+    "amazon": ("amazon.com", "amazontrust.com", "awstrust.com", "amazonaws.com"),
+    "zerossl": ("sectigo.com",),
+    "sectigo": ("sectigo.com", "comodoca.com"),
+    "digicert": ("digicert.com", "www.digicert.com"),
+    "globalsign": ("globalsign.com",),
+    "buypass": ("buypass.com",),
+    **dict.fromkeys(("ssl.com", "entrust", "godaddy"), ()),
+}
+"""A word in the name of an issuer that browsers know -> what a CAA record calls it, where that is known."""
 _PLAIN_HTTP_FIX = (
     "In Nginx write `listen 443 ssl;` with ssl_certificate and ssl_certificate_key in the server of this name; Caddy "
     "does so by itself for a site that is named without http://."
@@ -84,7 +85,7 @@ def _served(subject: Subject) -> Served:
     with http_client.connect(subject, subject.port) as plain:
         # pyOpenSSL takes a socket that waits by itself.
         plain.settimeout(None)
-        plain.setsockopt(http_client.socket.SOL_SOCKET, http_client.socket.SO_RCVTIMEO, _seconds(http_client.SECONDS))
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(http_client.SECONDS), 0))
         connected = SSL.Connection(context, plain)
         if not http_client.is_address(subject.name):
             connected.set_tlsext_host_name(subject.name.encode("idna"))
@@ -97,12 +98,6 @@ def _served(subject: Subject) -> Served:
         certificates = connected.get_peer_cert_chain(as_cryptography=True) or []
         version = connected.get_protocol_version_name()
     return Served(tuple(certificates), version, stapled[0] if stapled else b"", _distrust(subject))
-
-
-def _seconds(seconds: float) -> bytes:
-    import struct  # noqa: PLC0415  # for this one value
-
-    return struct.pack("ll", int(seconds), 0)
 
 
 def _in_words(fault: Exception) -> str:
@@ -237,7 +232,7 @@ def _dates(subject: Subject, shown: Served) -> Iterator[Finding]:
             )
             return
     lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
-    least = min(timedelta(days=subject.expected.days_left if subject.expected else 21), lifetime / 4)
+    least = min(timedelta(days=subject.expectations.days_left), lifetime / 4)
     left = leaf.not_valid_after_utc - now
     if left < least:
         yield Hop.PROXY.warning(
@@ -265,8 +260,8 @@ def _renewal(subject: Subject) -> str:
 
 def _names(subject: Subject, leaf: x509.Certificate) -> Iterator[Finding]:
     subjects = _subjects(leaf)
-    names = (subject.expected.names if subject.expected else ()) or (subject.name,)
-    missing = [name for name in dict.fromkeys((subject.name, *names)) if not _covers(subjects, name)]
+    names = (subject.name, *subject.expectations.names)
+    missing = [name for name in dict.fromkeys(names) if not _covers(subjects, name)]
     if missing:
         listed = ", ".join(missing)
         yield Hop.PROXY.failure(
@@ -332,7 +327,7 @@ def _is_incomplete(subject: Subject, shown: Served) -> bool:
     if any(one.subject == shown.leaf.issuer for one in trusted):
         return False  # a CA of that name signed nothing here: it has a new key, or this is an old certificate
     issuer = _name(shown.leaf.issuer).lower()
-    return bool(trusted) or _names_its_issuer(shown.leaf) or any(word in issuer for word in _PUBLIC)
+    return bool(trusted) or _names_its_issuer(shown.leaf) or any(word in issuer for word in PUBLIC)
 
 
 def _incomplete(subject: Subject, leaf: x509.Certificate) -> Finding:
@@ -414,7 +409,7 @@ def _strength(leaf: x509.Certificate) -> Iterator[Finding]:
 
 
 def _expected_one(subject: Subject, leaf: x509.Certificate) -> Iterator[Finding]:
-    pem = subject.expected.certificate_pem if subject.expected else None
+    pem = subject.expectations.certificate_pem
     if pem is None:
         return
     installed = x509.load_pem_x509_certificates(pem.encode())[0]
@@ -433,7 +428,7 @@ def _expected_one(subject: Subject, leaf: x509.Certificate) -> Iterator[Finding]
 
 
 def _transparency(shown: Served) -> Iterator[Finding]:
-    public = not shown.distrust and any(word in _name(shown.leaf.issuer).lower() for word in _PUBLIC)
+    public = not shown.distrust and any(word in _name(shown.leaf.issuer).lower() for word in PUBLIC)
     if public and _extension(shown.leaf, ExtensionOID.PRECERT_SIGNED_CERTIFICATE_TIMESTAMPS) is None:
         yield Hop.PROXY.warning(
             "tls.transparency",

@@ -19,7 +19,6 @@ def about_cookies(subject: Subject, set_cookies: Iterable[str]) -> Iterator[Find
     """Return what is wrong with cookies that were set; nothing where nothing is."""
     parsed = [(*_flags(line), line) for line in set_cookies]
     sessions = [(name, flags) for name, flags, line in parsed if _is_session(name, flags, line)]
-    embedded = bool(subject.expected and subject.expected.embedded)
     if insecure := [name for name, flags in sessions if subject.scheme == "https" and "secure" not in flags]:
         yield Hop.APPLICATION.warning(
             "cookies.secure",
@@ -38,7 +37,8 @@ def about_cookies(subject: Subject, set_cookies: Iterable[str]) -> Iterator[Find
             "A script that gets into the page can carry the session away.",
             "A hop removes it (in Nginx proxy_cookie_flags or a rewritten Set-Cookie): let it pass.",
         )
-    if sites := [name for name, flags in sessions if flags.get("samesite") == "none" and not embedded]:
+    sites = [name for name, flags in sessions if flags.get("samesite") == "none"]
+    if sites and not subject.expectations.embedded:
         yield Hop.APPLICATION.warning(
             "cookies.same-site",
             f"The cookie {', '.join(sites)} is sent along from every other site (SameSite=None).",

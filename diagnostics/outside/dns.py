@@ -9,7 +9,7 @@ import dns.name
 import dns.resolver
 
 from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
-from open_webui_edge.diagnostics.outside import certificate
+from open_webui_edge.diagnostics.outside import certificate, http_client
 from open_webui_edge.diagnostics.outside.addresses import (
     SECONDS,
     addresses,
@@ -20,17 +20,6 @@ from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
 
 _IPV6 = 6
-_ISSUERS = {
-    "let's encrypt": ("letsencrypt.org",),
-    "google trust": ("pki.goog",),
-    "amazon": ("amazon.com", "amazontrust.com", "awstrust.com", "amazonaws.com"),
-    "zerossl": ("sectigo.com",),
-    "sectigo": ("sectigo.com", "comodoca.com"),
-    "digicert": ("digicert.com", "www.digicert.com"),
-    "globalsign": ("globalsign.com",),
-    "buypass": ("buypass.com",),
-}
-"""A word in an issuer's name -> what a CAA record calls it."""
 
 
 def _resolves(subject: Subject) -> Iterator[Finding]:
@@ -39,27 +28,22 @@ def _resolves(subject: Subject) -> Iterator[Finding]:
     except OSError as fault:
         yield _without_address(subject, fault, subject.name)
         return
-    listed = ", ".join(actual)
-    if actual == (subject.name,):
-        yield Hop.NAME.ok("name.resolves", f"{subject.name} is an address; there is no name to look up.")
-        return
-    yield Hop.NAME.ok("name.resolves", f"{subject.name} is {listed}.")
+    is_address = actual == (subject.name,)
+    words = "an address; there is no name to look up" if is_address else ", ".join(actual)
+    yield Hop.NAME.ok("name.resolves", f"{subject.name} is {words}.")
 
 
 def _without_address(subject: Subject, fault: OSError, name: str) -> Finding:
-    own = isinstance(fault, socket.gaierror)
-    said = f"{name} has no address" + (f" ({fault.strerror})" if own else "") + "."
-    expected = ", ".join((subject.expected.addresses or ()) if subject.expected else ())
-    target = expected or "the host that runs the proxy"
+    said = f"{name} has no address" + (f" ({fault.strerror})." if isinstance(fault, socket.gaierror) else ".")
+    target = ", ".join(subject.expectations.addresses or ()) or "the host that runs the proxy"
     fix = f"Make a record for {name} where your domain is kept: A (IPv4) or AAAA (IPv6) to {target}."
-    severity = Severity.FAILURE
+    problem = Hop.NAME.failure
     if subject.address:
         said += f" It was asked at {subject.address} all the same."
-        severity = Severity.WARNING
+        problem = Hop.NAME.warning
     if subject.of_a_stack:
         fix += " On AWS `dns.provider: route53` with `dns.zone` makes it."
-    why = "Browsers cannot find the site."
-    return Finding("name.resolves", severity, Hop.NAME, said, why, fix, setting="dns.zone")
+    return problem("name.resolves", said, "Browsers cannot find the site.", fix, setting="dns.zone")
 
 
 def _leads_here(subject: Subject) -> Iterator[Finding]:
@@ -67,7 +51,7 @@ def _leads_here(subject: Subject) -> Iterator[Finding]:
     if expected is None:
         yield Hop.NAME.ok("name.leads-here", "It is not known where it should lead.")
         return
-    names = (subject.expected.names if subject.expected else ()) or (subject.name,)
+    names = subject.expectations.names or (subject.name,)
     findings = [finding for name in names if (finding := _compared(subject, name, expected)) is not None]
     yield from findings or [Hop.NAME.ok("name.leads-here", f"{', '.join(names)}: {', '.join(sorted(expected))}.")]
 
@@ -97,10 +81,8 @@ def _compared(subject: Subject, name: str, expected: set[str]) -> Finding | None
 
 
 def _expected(subject: Subject) -> set[str] | None:
-    if subject.expected is None or not subject.expected.addresses:
-        return None
     expected: set[str] = set()
-    for each in subject.expected.addresses:
+    for each in subject.expectations.addresses or ():
         try:
             expected |= set(looked_up(subject, each))  # the name of a load balancer, say
         except OSError:
@@ -109,14 +91,11 @@ def _expected(subject: Subject) -> set[str] | None:
 
 
 def _authorised(subject: Subject) -> Iterator[Finding]:
-    try:
-        ip_address(subject.name)
-    except ValueError:
-        pass
-    else:
+    if http_client.is_address(subject.name):
         yield Hop.NAME.ok("name.caa", "An address has no CAA records.")
         return
-    issuers, named = _issuers(subject, certificate.issuer_of(subject))
+    issuer = certificate.issuer_of(subject)
+    issuers = next((domains for word, domains in certificate.PUBLIC.items() if word in issuer.lower()), ())
     try:
         where, allowed = _caa(subject)
     except (dns.exception.DNSException, OSError) as fault:
@@ -129,11 +108,11 @@ def _authorised(subject: Subject) -> Iterator[Finding]:
     elif not issuers:
         yield Hop.NAME.ok("name.caa", f"CAA of {where}: {_listed(allowed)}.")
     elif set(issuers) & set(allowed):
-        yield Hop.NAME.ok("name.caa", f"CAA of {where} allows {named}.")
+        yield Hop.NAME.ok("name.caa", f"CAA of {where} allows {issuers[0]}.")
     else:
         yield Hop.NAME.warning(
             "name.caa",
-            f"The CAA record of {where} allows {_listed(allowed)}, and the certificate comes from {named}.",
+            f"The CAA record of {where} allows {_listed(allowed)}, and the certificate comes from {issuers[0]}.",
             "The issuer must refuse the next certificate, so this one runs out.",
             f'Add a record where your domain is kept: {where} CAA 0 issue "{issuers[0]}".',
         )
@@ -141,15 +120,6 @@ def _authorised(subject: Subject) -> Iterator[Finding]:
 
 def _listed(allowed: Sequence[str]) -> str:
     return ", ".join(allowed) or "no issuer"
-
-
-def _issuers(subject: Subject, issuer: str) -> tuple[tuple[str, ...], str]:
-    if subject.expected and subject.expected.issuers:
-        return subject.expected.issuers, " or ".join(subject.expected.issuers)
-    for word, domains in _ISSUERS.items():
-        if word in issuer.lower():
-            return domains, domains[0]
-    return (), issuer
 
 
 def _caa(subject: Subject) -> tuple[str, tuple[str, ...] | None]:

@@ -117,7 +117,7 @@ def _transport_security(subject: Subject, answer: http_client.Answer) -> Iterato
     if subject.scheme == "http":
         return
     values = answer.all("Strict-Transport-Security")
-    is_expected = subject.expected.hsts if subject.expected else None
+    is_expected = subject.expectations.hsts
     if not values:
         if is_expected:
             yield Hop.PROXY.warning(

@@ -82,7 +82,7 @@ def _list_fix(subject: Subject) -> str:
 
 
 def _own(subject: Subject) -> Iterator[Finding]:
-    others = subject.expected.allowed_origins if subject.expected else ()
+    others = subject.expectations.allowed_origins
     findings: dict[str, Finding] = {}
     for origin in (subject.origin, *others):
         for answer in _asked_from(subject, origin):

@@ -154,8 +154,7 @@ def _led_away(subject: Subject, way: _Way) -> Finding:
     target = urlsplit(way.end)
     if _is_a_door(subject, target):
         return Hop.PROXY.note("redirect.home", f"Strangers are sent to {target.netloc}, to sign in there first.")
-    names = subject.expected.names if subject.expected else ()
-    if target.hostname in names or _leads_to_itself(subject, way):
+    if _leads_to_itself(subject, way):
         return Hop.PROXY.note(
             "redirect.home",
             f"The site calls itself {target.scheme}://{target.netloc}, and sends everybody there.",
@@ -176,15 +175,13 @@ def _led_away(subject: Subject, way: _Way) -> Finding:
 
 def _is_a_door(subject: Subject, target: SplitResult) -> bool:
     """Tell whether that is a sign-in in front of the site, with the site's URL to return to."""
-    if subject.expected is not None and subject.expected.authentication == "external":
-        return True
-    return subject.name in unquote(target.query)
+    return subject.expectations.authentication == "external" or subject.name in unquote(target.query)
 
 
 def _leads_to_itself(subject: Subject, way: _Way) -> bool:
-    """Tell whether the other name is another one of this site: www or not."""
-    there, here = urlsplit(way.end).hostname or "", subject.name
-    return there.removeprefix("www.") == here.removeprefix("www.")
+    """Tell whether the other name is another one of this site: www or not, or an alias."""
+    there = urlsplit(way.end).hostname or ""
+    return there in subject.expectations.names or there.removeprefix("www.") == subject.name.removeprefix("www.")
 
 
 def _redirect(subject: Subject) -> Iterator[Finding]:
@@ -207,7 +204,7 @@ def _redirect(subject: Subject) -> Iterator[Finding]:
         yield _stays_in_clear(subject, url, way)
     elif target.hostname != subject.name and _is_a_door(subject, target):
         yield Hop.PROXY.ok("redirect.http", f"{way.stations[0]} leads to a sign-in at {target.netloc}.")
-    elif target.hostname != subject.name and way.end.rstrip("/") != subject.url and not _alias(subject, way):
+    elif target.hostname != subject.name and way.end.rstrip("/") != subject.url and not _leads_to_itself(subject, way):
         yield Hop.PROXY.failure(
             "redirect.host",
             f"Plain HTTP leads to another host: {way.shown}.",
@@ -229,13 +226,8 @@ def _redirect(subject: Subject) -> Iterator[Finding]:
         yield Hop.PROXY.ok("redirect.http", f"{way.shown}.")
 
 
-def _alias(subject: Subject, way: _Way) -> bool:
-    names = subject.expected.names if subject.expected else ()
-    return urlsplit(way.end).hostname in names or _leads_to_itself(subject, way)
-
-
 def _nothing_in_clear(subject: Subject, url: str, words: str) -> Finding:
-    if subject.expected is not None and subject.expected.redirects_http:
+    if subject.expectations.redirects_http:
         return Hop.HOST.warning(
             "port.http",
             f"{url} accepts no connections: {words}.",

@@ -49,7 +49,7 @@ def _two(subject: Subject) -> Iterator[Finding]:
 def _no_http2(subject: Subject) -> Finding:
     seen = "HTTP/2 is not offered."
     why = "The page's 800 files then come six at a time; it loads more slowly."
-    if subject.of_a_stack and subject.expected and subject.expected.http2:
+    if subject.of_a_stack:
         fix = "Nginx here offers it, so another proxy in front does not: switch HTTP/2 on there."
         return Hop.OUTER_PROXY.warning("http.two", seen, why, fix)
     return Hop.PROXY.note("http.two", seen, f"{why} In Nginx `http2 on;`; Caddy offers it by itself.")
@@ -79,7 +79,7 @@ def _asked_over_http2(connected: socket.socket, authority: str) -> int:
 
 
 def _three(subject: Subject) -> Iterator[Finding]:
-    is_expected = bool(subject.expected and subject.expected.http3)
+    is_expected = subject.expectations.http3
     offered = [value for value in http_client.page(subject).all("Alt-Svc") if "h3" in value]
     if not offered:
         if is_expected:

@@ -24,6 +24,8 @@ _LUMP = 0.5
 """Of the whole time: a stream whose first piece comes later than this was kept back, if it need not have been."""
 _LEAST = 0.4
 """Seconds that a stream must last for its pieces to be told apart."""
+_FEW = 3
+"""With more pieces at the end of a stream the model thought first, if there is nothing to compare."""
 _LONGEST = 600.0
 
 
@@ -92,12 +94,11 @@ def judged(check: str, through: Stream, direct: Stream | None, subject: Subject)
     span = (direct or through).last
     if span < _LEAST or (direct is not None and direct.share > _LUMP):
         return Hop.PROXY.note(check, f"The answer was too short to tell ({shown}).")
-    buffered = through.share > _LUMP and (
-        direct is None or through.first - direct.first > _LUMP * (span - direct.first)
-    )
-    if buffered and direct is None and through.pieces > 3:  # noqa: PLR2004  # a model that thinks first and then streams
-        buffered = False
-    if not buffered:
+    if direct is None:
+        is_buffered = through.pieces <= _FEW
+    else:
+        is_buffered = through.first - direct.first > _LUMP * (span - direct.first)
+    if through.share <= _LUMP or not is_buffered:
         return Hop.PROXY.ok(check, f"Pieces arrive as they are made ({shown}).")
     return Finding(
         check,
@@ -114,66 +115,63 @@ def judged(check: str, through: Stream, direct: Stream | None, subject: Subject)
     )
 
 
-def models(subject: Subject) -> list[str]:
+def _models(subject: Subject) -> list[str]:
     """Return the models that the account may ask."""
     answer = http_client.ask(subject, "/api/models", with_token=True)
     listed = answer.object().get("data")
     return [str(each["id"]) for each in listed if "id" in each] if isinstance(listed, list) else []
 
 
-def question(model: str, *, stream: bool = True) -> dict[str, Any]:
+def _question(model: str, *, stream: bool = True) -> dict[str, Any]:
     """Return the body that asks a model for a short answer."""
     return {"model": model, "stream": stream, "max_tokens": 120, "messages": [{"role": "user", "content": _PROMPT}]}
 
 
 def _unbuffered(subject: Subject) -> Iterator[Finding]:
+    check = "stream.buffered"
     if not subject.token:
-        yield Hop.PROXY.note(
-            "stream.buffered", "Whether a hop buffers answers is only visible with an account (--token-file)."
-        )
+        yield Hop.PROXY.note(check, "Whether a hop buffers answers is only visible with an account (--token-file).")
         return
-    names = models(subject)
+    names = _models(subject)
     if not names:
-        yield Hop.MODELS.note("stream.buffered", "The account has no model, so no answer can be timed.")
+        yield Hop.MODELS.note(check, "The account has no model, so no answer can be timed.")
         return
-    body = question(names[0])
+    body = _question(names[0])
     through = timed(subject, body)
     if through.status in _SILENT:
         yield _cut("stream.timeout", through)
-        return
-    if through.status != _OK:
-        yield Hop.MODELS.unknown(
-            "stream.buffered", f"The model {names[0]} gives {through.status} instead of an answer."
-        )
-        return
-    direct = timed(subject.past_proxies, body) if subject.past_proxies else None
-    yield judged("stream.buffered", through, direct, subject)
+    elif through.status != _OK:
+        yield Hop.MODELS.unknown(check, f"The model {names[0]} gives {through.status} instead of an answer.")
+    else:
+        direct = timed(subject.past_proxies, body) if subject.past_proxies else None
+        yield judged(check, through, direct, subject)
 
 
 def _silence(subject: Subject) -> Iterator[Finding]:
     """Ask for a whole answer at once: while the model writes, not a byte comes."""
+    check = "silence.measured"
     if not subject.long:
-        yield Hop.PROXY.ok("silence.measured", "Not measured; LONG=yes does, with an account.")
+        yield Hop.PROXY.ok(check, "Not measured; LONG=yes does, with an account.")
         return
     if not subject.token:
-        yield Hop.PROXY.note("silence.measured", "How long an answer may be silent is only measured with an account.")
+        yield Hop.PROXY.note(check, "How long an answer may be silent is only measured with an account.")
         return
-    names = models(subject)
+    names = _models(subject)
     if not names:
-        yield Hop.MODELS.note("silence.measured", "The account has no model, so no silence can be measured.")
+        yield Hop.MODELS.note(check, "The account has no model, so no silence can be measured.")
         return
-    body = {**question(names[0], stream=False), "max_tokens": 4000}
+    body = {**_question(names[0], stream=False), "max_tokens": 4000}
     body["messages"] = [{"role": "user", "content": "Write the numbers from 1 to 1000, each as a word on a line."}]
     began = time.monotonic()
     try:
         answer = timed(subject, body, seconds=_LONGEST)
     except OSError as fault:
-        yield _silence_ends("silence.measured", time.monotonic() - began, f"cut ({fault})")
+        yield _silence_ends(check, time.monotonic() - began, f"cut ({fault})")
         return
     if answer.status in _SILENT:
-        yield _cut("silence.measured", answer)
+        yield _cut(check, answer)
     else:
-        yield Hop.PROXY.ok("silence.measured", f"{answer.first:.0f} s of silence passed, and then the answer came.")
+        yield Hop.PROXY.ok(check, f"{answer.first:.0f} s of silence passed, and then the answer came.")
 
 
 def _cut(check: str, answer: Stream) -> Finding:

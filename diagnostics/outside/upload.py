@@ -43,7 +43,7 @@ def refuses(subject: Subject, size: int) -> http_client.Answer | None:
 
 
 def _upload(subject: Subject) -> Iterator[Finding]:
-    promised = subject.expected.max_upload if subject.expected else None
+    promised = subject.expectations.max_upload
     sizes = (promised,) if promised is not None else _ASKED
     passed = 0
     for size in sizes:

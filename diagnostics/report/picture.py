@@ -45,12 +45,11 @@ def picture(diagnosis: Diagnosis) -> str:
 def _is_drawn(hop: Hop, diagnosis: Diagnosis) -> bool:
     if hop is not Hop.OUTER_PROXY:
         return True
-    expected = diagnosis.subject.expected
     seen = any(
         finding.hop is hop and not finding.explained_by and finding.severity is not Severity.OK
         for finding in diagnosis.findings
     )
-    return seen or bool(expected and expected.outer_proxy)
+    return seen or diagnosis.subject.expectations.outer_proxy
 
 
 def _states(diagnosis: Diagnosis) -> dict[Hop, tuple[str, str]]:
