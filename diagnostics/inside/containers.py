@@ -12,12 +12,7 @@ from open_webui_edge.diagnostics.inside.deployment import DeploymentAccess, Engi
 from open_webui_edge.diagnostics.subject import Subject
 
 HOPS = {
-    "nginx": Hop.PROXY,
-    "nginx-installer": Hop.PROXY,
-    "nginx-metrics": Hop.PROXY,
-    "nginx-exporter": Hop.PROXY,
-    "certbot": Hop.PROXY,
-    "readiness": Hop.PROXY,
+    **dict.fromkeys(("nginx", "nginx-installer", "nginx-metrics", "nginx-exporter", "certbot", "readiness"), Hop.PROXY),
     "open-webui": Hop.APPLICATION,
     "postgres": Hop.DATABASE,
     "redis": Hop.REDIS,
@@ -145,10 +140,10 @@ def access_of(subject: Subject) -> DeploymentAccess:
     return subject.inside
 
 
-def running(subject: Subject, role: str) -> tuple[ExpectedContainer, ...]:
-    """Return the containers of a role that can be asked."""
+def running(subject: Subject, role: str | None = None) -> tuple[ExpectedContainer, ...]:
+    """Return the containers that can be asked, or those of a role."""
     there = of(subject)
-    made = access_of(subject).of(role)
+    made = access_of(subject).made if role is None else access_of(subject).of(role)
     return tuple(one for one in made if one.name in there and there[one.name].runs)
 
 

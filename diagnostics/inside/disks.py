@@ -1,7 +1,7 @@
 """Room on the disks that the containers write to."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
 from open_webui_edge.diagnostics.inside.containers import EXPLAINS
@@ -32,7 +32,6 @@ class Disk:
     free: int
     places: tuple[str, ...]
     """Container and path, for people."""
-    inodes_percent: int = 0
 
     @property
     def percent(self) -> int:
@@ -42,8 +41,8 @@ class Disk:
 
 def read(text: str, place: str) -> Disk | None:
     """Read the last line of `df -P -B1`."""
-    parts = text.strip().splitlines()[-1:] and text.strip().splitlines()[-1].split()
-    if not parts or len(parts) < 6 or not all(part.isdigit() for part in parts[1:4]):  # noqa: PLR2004 - its columns
+    parts = text.strip().rpartition("\n")[2].split()
+    if len(parts) < 6 or not all(part.isdigit() for part in parts[1:4]):  # noqa: PLR2004 - its columns
         return None
     used, free = int(parts[2]), int(parts[3])
     return Disk(parts[0], used + free, free, (place,))
@@ -57,9 +56,8 @@ def together(disks: Sequence[Disk]) -> list[Disk]:
         if same is None:
             merged.append(disk)
         else:
-            merged[merged.index(same)] = Disk(
-                same.device, same.size, min(same.free, disk.free), (*same.places, *disk.places), same.inodes_percent
-            )
+            places = (*same.places, *disk.places)
+            merged[merged.index(same)] = replace(same, free=min(same.free, disk.free), places=places)
     return merged
 
 

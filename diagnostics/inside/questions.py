@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, parse_time
 from open_webui_edge.diagnostics.inside import application, containers, disks, proxy, services, streams
-from open_webui_edge.diagnostics.inside.containers import Container, access_of
+from open_webui_edge.diagnostics.inside.containers import access_of
 from open_webui_edge.diagnostics.inside.deployment import Change, DeploymentAccess, ExpectedContainer, SilentEngineError
 from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
@@ -86,11 +86,12 @@ def _ask_all(subject: Subject, replica: ExpectedContainer) -> dict[str, Any]:
         names += ["database", "models", "settings"]
         names += ["store"] if inside.redis is not None or inside.of("redis") else []
         names += ["rotation"] if containers.running(subject, "readiness") else []
+    started = parse_time(containers.of(subject)[replica.name].started[:19])
     given = {
         "names": names,
         "seconds": inside.patience,
         "salt": subject.once("inside.salt", lambda: random.token_hex(16)),
-        "started": _seconds(containers.of(subject)[replica.name].started),
+        "started": 0.0 if started is None else started.timestamp(),
         "upstream": _APPLICATION,
     }
     return probe(inside, replica.name, "facts", given=given)
@@ -164,12 +165,11 @@ def _drift(subject: Subject) -> Iterator[Finding]:
 
 
 def _files(subject: Subject) -> Iterator[Finding]:
-    inside = access_of(subject)
-    engine, there = inside.require(), containers.of(subject)
+    engine = access_of(subject).require()
     results: dict[str, dict[str, str]] = {}
     asked: list[ExpectedContainer] = []
-    for one in inside.made:
-        if not one.files or one.runs_once or not _runs(there, one):
+    for one in containers.running(subject):
+        if not one.files or one.runs_once:
             continue
         answer = engine.run("exec", one.name, "sha256sum", *sorted(one.files))
         if answer.code not in _COMPARED:
@@ -183,23 +183,20 @@ def _files(subject: Subject) -> Iterator[Finding]:
 
 def _memory(subject: Subject) -> Iterator[Finding]:
     inside = access_of(subject)
-    there = containers.of(subject)
-    names = [one.name for one in inside.made if _runs(there, one)]
+    names = [one.name for one in containers.running(subject)]
     used = containers.memory_used(inside.require(), names) if names else {}
-    yield from containers.judge_memory(inside.made, there, used, _MEMORY)
+    yield from containers.judge_memory(inside.made, containers.of(subject), used, _MEMORY)
 
 
 def _disks(subject: Subject) -> Iterator[Finding]:
     inside = access_of(subject)
-    engine, there = inside.require(), containers.of(subject)
     results: list[disks.Disk] = []
-    for one in inside.made:
-        if _runs(there, one) and one.role in disks.PLACES:
-            for path in disks.PLACES[one.role]:
-                answer = engine.run("exec", one.name, "df", "-P", "-B1", path)
-                disk = disks.read(answer.output, f"{one.name}:{path}") if answer.code == 0 else None
-                if disk is not None:
-                    results.append(disk)
+    for one in containers.running(subject):
+        for path in disks.PLACES.get(one.role, ()):
+            answer = inside.require().run("exec", one.name, "df", "-P", "-B1", path)
+            disk = disks.read(answer.output, f"{one.name}:{path}") if answer.code == 0 else None
+            if disk is not None:
+                results.append(disk)
     yield from disks.judge(disks.together(results), percent=inside.disk_percent)
 
 
@@ -213,14 +210,10 @@ def _clock(subject: Subject) -> Iterator[Finding]:
 
 def judge_clock(said: str, began: float, ended: float) -> Finding:
     """Say how far the engine's clock is from this machine's, asked between two moments of this one."""
-    try:
-        # RFC 3339 with nanoseconds, of which Python reads six digits.
-        head, _, rest = said.partition(".")
-        digits = rest.rstrip("Z").partition("+")[0].partition("-")[0]
-        zone = rest[len(digits) :] if rest else ""
-        there = datetime.fromisoformat(f"{head}.{digits[:6].ljust(6, '0')}{zone}").timestamp()
-    except ValueError:
+    time_there = parse_time(said)
+    if time_there is None:
         return Hop.ENGINE.unknown("engine.clock", f"The engine says no time that can be read: {said}.")
+    there = time_there.timestamp()
     away = 0.0 if began - 1 <= there <= ended + 1 else there - ended
     if abs(away) < _SKEW:
         return Hop.ENGINE.ok("engine.clock", "The clock of the engine's host and this machine's agree.")
@@ -259,13 +252,6 @@ def _forget(subject: Subject, keys: Sequence[str]) -> Remedy:
         return f"{', '.join(keys)} is what the stack says"
 
     return Remedy(f"make the saved setting {', '.join(keys)} what the stack says", apply)
-
-
-def _seconds(moment: str) -> float:
-    try:
-        return datetime.fromisoformat(f"{moment[:19]}+00:00").timestamp()
-    except ValueError:
-        return 0.0
 
 
 def _keys(subject: Subject) -> Iterator[Finding]:
@@ -484,24 +470,6 @@ def _remade(subject: Subject, made: Iterable[ExpectedContainer]) -> Remedy | Non
     return Remedy(f"pulumi up for the stack {inside.stack}{recreated}", lambda: update(urns), asks=True)
 
 
-def _runs(there: Mapping[str, Container], made: ExpectedContainer) -> bool:
-    return made.name in there and there[made.name].runs
-
-
-def _skippable(
-    ask: Callable[[Subject], Iterable[Finding]], check: str, hop: Hop
-) -> Callable[[Subject], Iterable[Finding]]:
-    """Say that it could not be asked where the container does not run that would answer."""
-
-    def asked(subject: Subject) -> Iterable[Finding]:
-        try:
-            return tuple(ask(subject))
-        except (NobodyToAskError, SilentEngineError) as fault:
-            return (hop.unknown(check, f"Not asked, because {fault}."),)
-
-    return asked
-
-
 def _question(  # noqa: PLR0913 - keywords, each a thing of its own
     check: str,
     hop: Hop,
@@ -512,7 +480,15 @@ def _question(  # noqa: PLR0913 - keywords, each a thing of its own
     seconds: float = 20.0,
     alone: bool = False,
 ) -> Question:
-    return Question(check, hop, title, needs, _skippable(ask, check, hop), seconds, alone)
+    """Return a question; where the container does not run that would answer, it says that it could not be asked."""
+
+    def asked(subject: Subject) -> Iterable[Finding]:
+        try:
+            return tuple(ask(subject))
+        except (NobodyToAskError, SilentEngineError) as fault:
+            return (hop.unknown(check, f"Not asked, because {fault}."),)
+
+    return Question(check, hop, title, needs, asked, seconds, alone)
 
 
 QUESTIONS: tuple[Question, ...] = (

@@ -284,17 +284,15 @@ def _covers(subjects: Sequence[str], name: str) -> bool:
 
 
 def _trust(subject: Subject, shown: Served) -> Iterator[Finding]:
-    leaf = shown.leaf
+    issuer = _name(shown.leaf.issuer)
     if not shown.distrust:
-        own = bool(subject.trust) and subject.of_a_stack
-        if own:
+        if subject.trust and subject.of_a_stack:
             yield Hop.PROXY.note(
                 "tls.own-authority",
-                f"It is signed by the stack's own CA, {_name(leaf.issuer)}.",
+                f"It is signed by the stack's own CA, {issuer}.",
                 "Browsers believe it once that is installed: `make trust-ca` on this machine.",
             )
-        return
-    if _signed_itself(leaf):
+    elif _signed_itself(shown.leaf):
         yield Hop.PROXY.failure(
             "tls.self-signed",
             "The certificate is self-signed.",
@@ -305,19 +303,29 @@ def _trust(subject: Subject, shown: Served) -> Iterator[Finding]:
             value="lets-encrypt",
             explains=("tls.untrusted",),
         )
-        return
-    if _is_incomplete(subject, shown):
-        yield _incomplete(subject, leaf)
-        return
-    yield Hop.PROXY.failure(
-        "tls.untrusted",
-        f"This machine does not trust the CA {_name(shown.chain[-1].issuer)} ({shown.distrust}).",
-        "Browsers that do not know it either show a warning instead of the site.",
-        "Install the CA certificate on each device (`make trust-ca` for a stack's own; here: `--ca FILE`), "
-        "or get a certificate from an issuer that browsers know: certificate.mode: lets-encrypt.",
-        setting="certificate.mode",
-        value="lets-encrypt",
-    )
+    elif _is_incomplete(subject, shown):
+        yield Hop.PROXY.failure(
+            "tls.incomplete",
+            f"Only the site's own certificate is sent, without the one of {issuer} that signed it.",
+            "Some browsers find that by themselves; phones, Python, curl and every app that calls the API refuse.",
+            "Put the chain into certificate.provided.certificate: the site's certificate first, then the one that "
+            "signed it."
+            if subject.of_a_stack
+            else "Serve the whole chain: in Nginx `ssl_certificate …/fullchain.pem;` (not cert.pem); by hand, the "
+            f"site's certificate first, then the one that signed it{_RELOAD}.",
+            setting="certificate.provided.certificate",
+            explains=("tls.untrusted",),
+        )
+    else:
+        yield Hop.PROXY.failure(
+            "tls.untrusted",
+            f"This machine does not trust the CA {_name(shown.chain[-1].issuer)} ({shown.distrust}).",
+            "Browsers that do not know it either show a warning instead of the site.",
+            "Install the CA certificate on each device (`make trust-ca` for a stack's own; here: `--ca FILE`), "
+            "or get a certificate from an issuer that browsers know: certificate.mode: lets-encrypt.",
+            setting="certificate.mode",
+            value="lets-encrypt",
+        )
 
 
 def _is_incomplete(subject: Subject, shown: Served) -> bool:
@@ -327,22 +335,8 @@ def _is_incomplete(subject: Subject, shown: Served) -> bool:
     if any(one.subject == shown.leaf.issuer for one in trusted):
         return False  # a CA of that name signed nothing here: it has a new key, or this is an old certificate
     issuer = _name(shown.leaf.issuer).lower()
-    return bool(trusted) or _names_its_issuer(shown.leaf) or any(word in issuer for word in PUBLIC)
-
-
-def _incomplete(subject: Subject, leaf: x509.Certificate) -> Finding:
-    return Hop.PROXY.failure(
-        "tls.incomplete",
-        f"Only the site's own certificate is sent, without the one of {_name(leaf.issuer)} that signed it.",
-        "Some browsers find that by themselves; phones, Python, curl and every app that calls the API refuse.",
-        "Put the chain into certificate.provided.certificate: the site's certificate first, then the one that signed "
-        "it."
-        if subject.of_a_stack
-        else "Serve the whole chain: in Nginx `ssl_certificate …/fullchain.pem;` (not cert.pem); by hand, the site's "
-        f"certificate first, then the one that signed it{_RELOAD}.",
-        setting="certificate.provided.certificate",
-        explains=("tls.untrusted",),
-    )
+    names_its_issuer = _extension(shown.leaf, ExtensionOID.AUTHORITY_INFORMATION_ACCESS) is not None
+    return bool(trusted) or names_its_issuer or any(word in issuer for word in PUBLIC)
 
 
 def _chain(subject: Subject) -> Iterator[Finding]:
@@ -480,10 +474,6 @@ def _extension(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> x50
         return None
 
 
-def _names_its_issuer(certificate: x509.Certificate) -> bool:
-    return _extension(certificate, ExtensionOID.AUTHORITY_INFORMATION_ACCESS) is not None
-
-
 def _subjects(certificate: x509.Certificate) -> list[str]:
     values = _extension(certificate, ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
     if not isinstance(values, x509.SubjectAlternativeName):
@@ -495,13 +485,9 @@ def _subjects(certificate: x509.Certificate) -> list[str]:
 
 
 def _name(name: x509.Name) -> str:
-    for oid in (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME):
-        values = name.get_attributes_for_oid(oid)
-        common = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-        if values:
-            organisation, own = str(values[0].value), str(common[0].value) if common else ""
-            return organisation if own in {"", organisation} else f"{organisation} {own}"
-    return name.rfc4514_string() or "an unnamed issuer"
+    values = (name.get_attributes_for_oid(oid) for oid in (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME))
+    words = " ".join(dict.fromkeys(str(value[0].value) for value in values if value))
+    return words or name.rfc4514_string() or "an unnamed issuer"
 
 
 def _key(certificate: x509.Certificate) -> str:
