@@ -307,10 +307,9 @@ def judge_drift(
             changed = True
             hop = HOPS.get(one.role, Hop.ENGINE)
             cut_off = not one.runs_once and not one.networks <= here.networks
-            yield Finding(
+            problem = hop.failure if cut_off else hop.warning
+            yield problem(
                 "containers.changed",
-                Severity.FAILURE if cut_off else Severity.WARNING,
-                hop,
                 f"{one.name} is not as the stack made it: {'; '.join(differences)}.",
                 "A change by hand is in no file: the next update reverts it, and the reason for it was there.",
                 "Write what you want into the stack file; `make up` makes the container as that says.",

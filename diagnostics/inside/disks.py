@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.inside.containers import EXPLAINS
 
 _FULL_PERCENT = 97
@@ -79,10 +79,9 @@ def judge(disks: Sequence[Disk], *, percent: int, hop: Hop = Hop.ENGINE) -> Iter
         if not full and not nearly:
             continue
         has_trouble = True
-        yield Finding(
+        problem = hop.failure if full else hop.warning
+        yield problem(
             "disk.room",
-            Severity.FAILURE if full else Severity.WARNING,
-            hop,
             f"The disk below {', '.join(disk.places)} is {disk.percent} % full: {_written(disk.free)} of"
             f" {_written(disk.size)} are free.",
             "A database on a full disk refuses to write: sign-in fails, and chats are lost.",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, parse_time
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, parse_time
 from open_webui_edge.diagnostics.inside.containers import EXPLAINS, SEEN_FROM_OUTSIDE
 from open_webui_edge.diagnostics.inside.deployment import Authenticator
 
@@ -162,24 +162,23 @@ def judge_certificate(
         )
         return
     own_changed = expected is not None and seen.source == "own" and seen.certificate != expected
-    if seen.served_serial != seen.installed_serial or own_changed:
-        remedy = install() if own_changed else reload
-        differs = seen.served_serial != seen.installed_serial
-        yield Finding(
-            "certificate.served",
-            Severity.FAILURE if differs else Severity.WARNING,
-            Hop.PROXY,
-            f"Nginx serves the certificate {seen.served_serial}, and the one in its volume is"
-            f" {seen.installed_serial or 'none that can be read'}."
-            if differs
-            else f"The certificate in the proxy's volume ({seen.installed_serial}) is not the one that the stack made.",
-            "What is served expires although there is a newer one, or changes at the next reload.",
-            "Have it installed again: `make doctor FIX=yes`." if own_changed else "A reload takes it up.",
-            remedy=remedy,
-            explains=("proxy.generation_changed", "tls.*"),
-        )
+    differs = seen.served_serial != seen.installed_serial
+    if not differs and not own_changed:
+        words = f"The certificate in the volume is the one served ({seen.served_serial})."
+        yield Hop.PROXY.ok("certificate.served", words)
         return
-    yield Hop.PROXY.ok("certificate.served", f"The certificate in the volume is the one served ({seen.served_serial}).")
+    problem = Hop.PROXY.failure if differs else Hop.PROXY.warning
+    yield problem(
+        "certificate.served",
+        f"Nginx serves the certificate {seen.served_serial}, and the one in its volume is"
+        f" {seen.installed_serial or 'none that can be read'}."
+        if differs
+        else f"The certificate in the proxy's volume ({seen.installed_serial}) is not the one that the stack made.",
+        "What is served expires although there is a newer one, or changes at the next reload.",
+        "Have it installed again: `make doctor FIX=yes`." if own_changed else "A reload takes it up.",
+        remedy=install() if own_changed else reload,
+        explains=("proxy.generation_changed", "tls.*"),
+    )
 
 
 def judge_renewal(state: Mapping[str, Any] | None, now: datetime) -> Iterator[Finding]:
@@ -192,29 +191,24 @@ def judge_renewal(state: Mapping[str, Any] | None, now: datetime) -> Iterator[Fi
             "`make logs ROLE=certbot` says what it is at.",
         )
         return
-    last = state.get("last_attempt") or {}
-    served = state.get("served") or {}
-    ends = parse_time(served.get("not_after"))
-    left = None if ends is None else ends - now
-    if last.get("error"):
-        expired = left is None or left.total_seconds() <= 0
-        next_one = f" It tries again at {state['next_attempt']}." if state.get("next_attempt") else ""
-        yield Finding(
+    last, upcoming = state.get("last_attempt") or {}, state.get("next_attempt")
+    if not last.get("error"):
+        yield Hop.PROXY.ok(
             "certificate.renewal",
-            Severity.FAILURE if expired else Severity.WARNING,
-            Hop.PROXY,
-            f"The last attempt to obtain a certificate failed ({last.get('at')}, {last.get('directory')}):"
-            f" {_one_line(last['error'])}",
-            ("There is none that is valid." if left is None or expired else f"The one served ends in {left.days} days.")
-            + next_one,
-            _one_line(last.get("hint") or "`make certificate` shows all of it."),
-            explains=("tls.*", "certificate.placeholder"),
+            f"The last attempt to obtain a certificate went well; the next look is at {upcoming or 'a time unknown'}.",
         )
         return
-    yield Hop.PROXY.ok(
+    ends = parse_time((state.get("served") or {}).get("not_after"))
+    left = None if ends is None or ends <= now else ends - now
+    problem = Hop.PROXY.failure if left is None else Hop.PROXY.warning
+    yield problem(
         "certificate.renewal",
-        f"The last attempt to obtain a certificate went well; the next look is at"
-        f" {state.get('next_attempt') or 'a time unknown'}.",
+        f"The last attempt to obtain a certificate failed ({last.get('at')}, {last.get('directory')}):"
+        f" {_one_line(last['error'])}",
+        ("There is none that is valid." if left is None else f"The one served ends in {left.days} days.")
+        + (f" It tries again at {upcoming}." if upcoming else ""),
+        _one_line(last.get("hint") or "`make certificate` shows all of it."),
+        explains=("tls.*", "certificate.placeholder"),
     )
 
 
@@ -242,11 +236,9 @@ def judge_authenticator(authenticator: Authenticator, status: int, words: str) -
         return Hop.PROXY.ok(
             "proxy.authenticator", f"The authenticator answers the proxy, {status} to a visitor without a name."
         )
-    answered = (
-        f"answers {status}, and only 2xx admits a request and 401 or 403 refuses one"
-        if status
-        else (f"does not answer the proxy within {_span(authenticator.timeout)}: {words}")
-    )
+    answered = f"does not answer the proxy within {_span(authenticator.timeout)}: {words}"
+    if status:
+        answered = f"answers {status}, and only 2xx admits a request and 401 or 403 refuses one"
     return Hop.PROXY.failure(
         "proxy.authenticator",
         f"The authenticator at {authenticator.url} {answered}.",

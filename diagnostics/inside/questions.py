@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, parse_time
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, parse_time
 from open_webui_edge.diagnostics.inside import application, containers, disks, proxy, services, streams
 from open_webui_edge.diagnostics.inside.containers import access_of
 from open_webui_edge.diagnostics.inside.deployment import Change, DeploymentAccess, ExpectedContainer, SilentEngineError
@@ -217,10 +217,9 @@ def judge_clock(said: str, began: float, ended: float) -> Finding:
     away = 0.0 if began - 1 <= there <= ended + 1 else there - ended
     if abs(away) < _SKEW:
         return Hop.ENGINE.ok("engine.clock", "The clock of the engine's host and this machine's agree.")
-    return Finding(
+    problem = Hop.ENGINE.failure if abs(away) >= _SKEW_FATAL else Hop.ENGINE.warning
+    return problem(
         "engine.clock",
-        Severity.FAILURE if abs(away) >= _SKEW_FATAL else Severity.WARNING,
-        Hop.ENGINE,
         f"The clock of the engine's host is {abs(away):.0f} s {'ahead of' if away > 0 else 'behind'} this machine's.",
         "With a wrong clock certificates count as expired, and sign-ins by an identity provider are refused.",
         "Have both machines keep time (`timedatectl set-ntp true`), and look at which of them is wrong.",

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.inside.containers import EXPLAINS
 
 _NEARLY = 0.8
@@ -310,10 +310,9 @@ def judge_replicas(
             continue
         bad.append(name)
         said = f"it says {facts['status']}" if "status" in facts else facts.get("fault", "nothing")
-        yield Finding(
+        problem = Hop.APPLICATION.failure if len(names) == 1 else Hop.APPLICATION.warning
+        yield problem(
             "application.ready",
-            Severity.FAILURE if len(names) == 1 else Severity.WARNING,
-            Hop.APPLICATION,
             f"{name} runs, and does not say that it is ready: {said}.",
             "Its start is not complete, or its database or Redis does not answer it.",
             "`make logs ROLE=open-webui` shows what it waits for.",
@@ -326,10 +325,9 @@ def judge_replicas(
     led = set(in_rotation)
     out = [name for name in names if name not in led and name not in bad]
     if out:
-        yield Finding(
+        problem = Hop.PROXY.failure if not led else Hop.PROXY.warning
+        yield problem(
             "replicas.rotation",
-            Severity.FAILURE if not led else Severity.WARNING,
-            Hop.PROXY,
             f"{', '.join(out)} is ready, and the proxy sends it nothing.",
             "The others carry its share; with none in rotation all requests fail.",
             "`docker restart` of the container readiness, which asks the replicas; `make logs ROLE=readiness` says what"

@@ -156,7 +156,7 @@ def _without_tls(subject: Subject) -> Finding:
 
 
 def _no_handshake(subject: Subject, words: str) -> Finding:
-    if _speaks_plain_http(subject):
+    if http_client.plain_status(subject, f"http://{subject.authority}"):
         return Hop.PROXY.failure(
             "tls.plain",
             f"Port {subject.port} speaks plain HTTP, not TLS.",
@@ -172,13 +172,6 @@ def _no_handshake(subject: Subject, words: str) -> Finding:
         "server_name, ssl_certificate and ssl_certificate_key); the proxy's error log says what it misses.",
         setting="site.domain",
     )
-
-
-def _speaks_plain_http(subject: Subject) -> bool:
-    try:
-        return http_client.ask(subject, "/", url=f"http://{subject.authority}").status > 0
-    except OSError:
-        return False
 
 
 def _certificate(subject: Subject) -> Iterator[Finding]:

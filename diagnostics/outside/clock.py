@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import http_client
 from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
@@ -33,10 +33,9 @@ def _clock(subject: Subject) -> Iterator[Finding]:
         yield Hop.HOST.ok("clock.skew", f"The clocks differ by less than {max(1, round(abs(skew)) + 1)} s.")
         return
     direction = "ahead of" if skew > 0 else "behind"
-    yield Finding(
+    problem = Hop.HOST.failure if off > _FAIL else Hop.HOST.warning
+    yield problem(
         "clock.skew",
-        Severity.FAILURE if off > _FAIL else Severity.WARNING,
-        Hop.HOST,
         f"The host's clock is {_span(abs(skew))} {direction} this machine's.",
         "Sign-in by an identity provider fails (a token from the future, or one that is over), sessions end early, and "
         "certificates count as expired or not yet valid.",

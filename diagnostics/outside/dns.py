@@ -8,7 +8,7 @@ import dns.exception
 import dns.name
 import dns.resolver
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import certificate, http_client
 from open_webui_edge.diagnostics.outside.addresses import (
     SECONDS,
@@ -160,10 +160,9 @@ def _reached_by_both(subject: Subject) -> Iterator[Finding]:
     if dead and len(dead) < len(actual):
         listed = ", ".join(address for address, _ in dead)
         at_once = all(isinstance(fault, ConnectionRefusedError) for _, fault in dead)
-        yield Finding(
+        problem = Hop.NAME.warning if at_once else Hop.NAME.failure
+        yield problem(
             "name.each",
-            Severity.WARNING if at_once else Severity.FAILURE,
-            Hop.NAME,
             f"Of its {len(actual)} addresses {listed} accepts no connections ({dead[0][1]}).",
             "A browser that tries this address first goes on to the next one; other programs give up."
             if at_once

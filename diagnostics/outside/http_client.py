@@ -171,6 +171,14 @@ def ask(subject: Subject, path: str, **how: Unpack[Asking]) -> Answer:
         return Answer(response.status, tuple(response.getheaders()), content, began, spent)
 
 
+def plain_status(subject: Subject, url: str) -> int:
+    """Return the status with which plain HTTP is answered at a URL; 0 where it is not."""
+    try:
+        return ask(subject, "/", url=url).status
+    except OSError:
+        return 0
+
+
 @contextmanager
 def answering(  # noqa: PLR0913 - keywords, each a part of a request
     subject: Subject,

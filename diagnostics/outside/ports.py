@@ -32,7 +32,8 @@ def _port(subject: Subject) -> Iterator[Finding]:
 
 def _closed(subject: Subject, where: str, words: str) -> Finding:
     plain = _plain_url(subject)
-    if subject.scheme == "https" and plain is not None and _serves_in_clear(subject, plain):
+    status = http_client.plain_status(subject, plain) if plain else 0
+    if status and status not in _REDIRECTS:
         return Hop.PROXY.failure(
             "tls.none",
             f"{where} accepts no connections on port {subject.port} ({words}), and {plain} serves the site over plain"
@@ -71,13 +72,6 @@ def _plain_url(subject: Subject) -> str | None:
         return None
     name = f"[{subject.name}]" if ":" in subject.name else subject.name
     return f"http://{name}" if port == _HTTP else f"http://{name}:{port}"
-
-
-def _serves_in_clear(subject: Subject, url: str) -> bool:
-    try:
-        return http_client.ask(subject, "/", url=url).status not in _REDIRECTS
-    except OSError:
-        return False
 
 
 @dataclass(frozen=True)

@@ -14,21 +14,10 @@ from socket import socket
 from typing import Any
 from urllib.parse import urlsplit
 
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import (
-    AcceptConnection,
-    CloseConnection,
-    Event,
-    Ping,
-    Pong,
-    RejectConnection,
-    RejectData,
-    Request,
-    TextMessage,
-)
+from wsproto import ConnectionType, WSConnection, events
 from wsproto.utilities import ProtocolError
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import hops, http_client
 from open_webui_edge.diagnostics.outside.application import features
 from open_webui_edge.diagnostics.question import Question
@@ -60,17 +49,17 @@ class OpenSocket:
 
     connected: socket
     protocol: WSConnection
-    _events: Generator[Event]
+    _events: Generator[events.Event]
 
     def send(self, text: str) -> None:
         """Send one message."""
-        self.connected.sendall(self.protocol.send(TextMessage(text)))
+        self.connected.sendall(self.protocol.send(events.TextMessage(text)))
 
     def message(self) -> str:
         """Return the next message; raises TimeoutError where none comes, ConnectionError where it is closed."""
         text = ""
         for event in self._events:
-            if isinstance(event, TextMessage):
+            if isinstance(event, events.TextMessage):
                 text += event.data
                 if event.message_finished:
                     return text
@@ -79,9 +68,9 @@ class OpenSocket:
     def round_trip(self) -> float:
         """Send a ping, and return the seconds until its answer; messages meanwhile are passed over."""
         began = time.monotonic()
-        self.connected.sendall(self.protocol.send(Ping(b"doctor")))
+        self.connected.sendall(self.protocol.send(events.Ping(b"doctor")))
         for event in self._events:
-            if isinstance(event, Pong):
+            if isinstance(event, events.Pong):
                 return time.monotonic() - began
         raise ConnectionError("the socket was closed")
 
@@ -101,16 +90,16 @@ def opened(
         protocol = WSConnection(ConnectionType.CLIENT)
         headers = [(b"User-Agent", http_client.AGENT.encode())] + ([(b"Origin", origin.encode())] if origin else [])
         host = subject.authority if url is None else urlsplit(url).netloc
-        connected.sendall(protocol.send(Request(host=host, target=path, extra_headers=headers)))
-        events = _events(connected, protocol)
+        connected.sendall(protocol.send(events.Request(host=host, target=path, extra_headers=headers)))
+        incoming = _events(connected, protocol)
         try:
-            first = next(events)
-            if isinstance(first, RejectConnection):
-                raise Refusal(_rejected(first, events))
-            if not isinstance(first, AcceptConnection):
+            first = next(incoming)
+            if isinstance(first, events.RejectConnection):
+                raise Refusal(_rejected(first, incoming))
+            if not isinstance(first, events.AcceptConnection):
                 raise http_client.NoAnswerError("what came is no answer to a handshake")
-            yield OpenSocket(connected, protocol, events)
-            connected.sendall(protocol.send(CloseConnection(1000)))
+            yield OpenSocket(connected, protocol, incoming)
+            connected.sendall(protocol.send(events.CloseConnection(1000)))
         except StopIteration:
             raise http_client.NoAnswerError("the connection was closed without an answer") from None
         except TimeoutError as fault:
@@ -119,26 +108,26 @@ def opened(
             raise http_client.NoAnswerError(f"what came is no WebSocket handshake ({fault})") from fault
 
 
-def _events(connected: socket, protocol: WSConnection) -> Generator[Event]:
+def _events(connected: socket, protocol: WSConnection) -> Generator[events.Event]:
     while True:
         received = connected.recv(1 << 16)
         if not received:
             return
         protocol.receive_data(received)
         for event in protocol.events():
-            if isinstance(event, Ping):
+            if isinstance(event, events.Ping):
                 connected.sendall(protocol.send(event.response()))
             yield event
-            if isinstance(event, CloseConnection):
+            if isinstance(event, events.CloseConnection):
                 return
 
 
-def _rejected(first: RejectConnection, events: Generator[Event]) -> http_client.Answer:
+def _rejected(first: events.RejectConnection, incoming: Generator[events.Event]) -> http_client.Answer:
     body = b""
     if first.has_body:
         try:
-            for event in events:
-                if isinstance(event, RejectData):
+            for event in incoming:
+                if isinstance(event, events.RejectData):
                     body += bytes(event.data)
                     if event.body_finished:
                         break
@@ -366,10 +355,9 @@ def _eaten(subject: Subject, answer: http_client.Answer) -> Finding:
     if by_own_nginx:
         outer = "; ".join(product.websocket for product in others) or hops.NGINX_WEBSOCKET
         advice = f"in the proxy or load balancer in front of this stack, {outer}"
-    return Finding(
+    hop = Hop.OUTER_PROXY if by_own_nginx or others else Hop.PROXY
+    return hop.failure(
         "websocket.upgrade",
-        Severity.FAILURE,
-        Hop.OUTER_PROXY if by_own_nginx or others else Hop.PROXY,
         seen,
         _WHY + " It is not the origin, and Open WebUI is not dead.",
         f"Let the Upgrade pass: {advice}. Where that is not possible, proxy.websocket.enabled: false "

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import hops, http_client
 from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
@@ -100,10 +100,9 @@ def judged(check: str, through: Stream, direct: Stream | None, subject: Subject)
         is_buffered = through.first - direct.first > _LUMP * (span - direct.first)
     if through.share <= _LUMP or not is_buffered:
         return Hop.PROXY.ok(check, f"Pieces arrive as they are made ({shown}).")
-    return Finding(
+    problem = Hop.PROXY.failure if direct is not None else Hop.PROXY.warning
+    return problem(
         check,
-        Severity.FAILURE if direct is not None else Severity.WARNING,
-        Hop.PROXY,
         f"A proxy keeps the answer back and passes it on in lumps ({shown}).",
         "API clients see nothing for a long time and then everything at once; the progress of uploads stops.",
         "Switch buffering off: in Nginx `proxy_buffering off;` in the location of /api/ (and no gzip for "
