@@ -68,12 +68,7 @@ class Engine:
         return Answer(process.returncode, output, errors)
 
     def must(self, *arguments: str, given: str | None = None, seconds: float = SECONDS) -> str:
-        """Return what the client wrote.
-
-        Raises:
-            SilentEngineError: it failed.
-
-        """
+        """Return what the client wrote; raises SilentEngineError where it failed."""
         answer = self.run(*arguments, given=given, seconds=seconds)
         if answer.code:
             raise SilentEngineError(answer.last_line)

@@ -46,12 +46,7 @@ class NobodyToAskError(RuntimeError):
 def probe(
     inside: DeploymentAccess, container: str, *arguments: str, given: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Run our program in a container of the application, and return what it says.
-
-    Raises:
-        RuntimeError: it said nothing.
-
-    """
+    """Run our program in a container of the application, and return what it says; raises RuntimeError if nothing."""
     variables = {"patience": inside.patience * _OF_PATIENCE, **(given or {})}
     program = f"INPUT = {variables!r}\n{inside.probe}"
     engine = inside.require()

@@ -58,12 +58,7 @@ class Served:
 
 
 def served(subject: Subject) -> Served:
-    """Return what the site shows.
-
-    Raises:
-        OSError: there was no handshake.
-
-    """
+    """Return what the site shows; raises OSError where there was no handshake."""
     return subject.once("served", lambda: _served(subject))
 
 

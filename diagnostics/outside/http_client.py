@@ -209,12 +209,7 @@ def answering(  # noqa: PLR0913 - keywords, each a part of a request
 def _begin(
     connected: socket.socket, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes | None = None
 ) -> http.client.HTTPResponse:
-    """Send a request by hand and return its answer, of which the head has been read.
-
-    Raises:
-        NoAnswerError: there was no answer, or none in HTTP.
-
-    """
+    """Send a request by hand and return its answer, of which the head has been read; raises NoAnswerError."""
     client = http.client.HTTPConnection("unused")
     client.sock = connected
     client.auto_open = 0

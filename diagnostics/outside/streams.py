@@ -50,12 +50,7 @@ class Stream:
 
 
 def timed(subject: Subject, body: Mapping[str, Any], *, seconds: float = _SECONDS) -> Stream:
-    """Ask for a stream and time its pieces.
-
-    Raises:
-        OSError: there was no answer, or it stopped for longer than `seconds`.
-
-    """
+    """Ask for a stream and time its pieces; raises OSError if none comes, or it stops for longer than `seconds`."""
     with http_client.answering(
         subject,
         "/api/chat/completions",
