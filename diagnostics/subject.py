@@ -133,6 +133,6 @@ class Subject:
         if is_first:
             try:
                 answer.set_result(ask())
-            except Exception as fault:  # noqa: BLE001  # it is raised again, for each who asks
+            except BaseException as fault:  # noqa: BLE001  # it is raised again, for each who asks, Ctrl-C too
                 answer.set_exception(fault)
         return answer.result()
