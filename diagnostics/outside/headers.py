@@ -31,20 +31,18 @@ _STALE = 5
 
 
 def _once(subject: Subject) -> Iterator[Finding]:
-    twice: dict[str, list[str]] = {}
-    where: dict[str, str] = {}
+    twice: dict[str, tuple[str, list[str]]] = {}
     for path in _PATHS:
         answer = http_client.page(subject, path)
         counted = Counter(name.lower() for name, _ in answer.headers)
         for name in _ONCE:
             if counted[name.lower()] > 1:
-                twice.setdefault(name, answer.all(name))
-                where.setdefault(name, path)
+                twice.setdefault(name, (path, answer.all(name)))
     if not twice:
         yield Hop.PROXY.ok("headers.once", "Each header comes once.")
         return
-    listed = "; ".join(f"{name}: {' and '.join(values)} ({where[name]})" for name, values in twice.items())
-    differ = any(len(set(values)) > 1 for values in twice.values())
+    listed = "; ".join(f"{name}: {' and '.join(values)} ({path})" for name, (path, values) in twice.items())
+    differ = any(len(set(values)) > 1 for _, values in twice.values())
     names = ", ".join(twice)
     yield Hop.PROXY.warning(
         "headers.once",

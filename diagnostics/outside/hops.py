@@ -42,7 +42,6 @@ NGINX_LONGER = "in Nginx `proxy_read_timeout 30m;`"
 LOAD_BALANCER = Product(
     "an Application Load Balancer",
     r"^(?:server: awselb|set-cookie: awsalb)",
-    Hop.OUTER_PROXY,
     "an Application Load Balancer passes WebSockets by itself over HTTP/1.1 target groups; a gRPC or HTTP/2 target "
     "group does not",
     60,

@@ -256,8 +256,5 @@ def reason(fault: OSError) -> str:
 
 def page(subject: Subject, path: str = "/") -> Answer:
     """Return the answer to a plain question, asked once for all who look at it."""
-    return subject.once(("page", path), lambda: ask(subject, path, headers=(("Accept", _accepted(path)),)))
-
-
-def _accepted(path: str) -> str:
-    return "text/html,application/xhtml+xml" if path == "/" else "application/json"
+    accepted = "text/html,application/xhtml+xml" if path == "/" else "application/json"
+    return subject.once(("page", path), lambda: ask(subject, path, headers=(("Accept", accepted),)))

@@ -1,5 +1,6 @@
 """HTTP/2 and HTTP/3."""
 
+import re
 import secrets
 import socket
 from collections.abc import Iterator
@@ -93,7 +94,8 @@ def _three(subject: Subject) -> Iterator[Finding]:
         else:
             yield Hop.PROXY.ok("http.three", "HTTP/3 is not offered.")
         return
-    port = _port_in(offered[0]) or subject.port
+    named = re.search(r'h3="(?:[^"]*:)?(\d+)"', offered[0])
+    port = int(named[1] if named else 0) or subject.port
     versions = quic_versions(subject, port)
     if _VERSION_1 in versions:
         yield Hop.PROXY.ok("http.three", f"HTTP/3 is offered, and UDP port {port} speaks QUIC.")
@@ -107,12 +109,6 @@ def _three(subject: Subject) -> Iterator[Finding]:
         setting="proxy.http3",
         value="false",
     )
-
-
-def _port_in(offer: str) -> int | None:
-    _, _, rest = offer.partition('h3="')
-    port = rest.partition('"')[0].rpartition(":")[2]
-    return int(port) if port.isdigit() else None
 
 
 def quic_versions(subject: Subject, port: int) -> tuple[int, ...]:

@@ -56,27 +56,23 @@ def page(diagnosis: Diagnosis) -> str:
     notes = [one.finding for one in ranked if one.finding.severity is Severity.NOTE]
     fine = [one.finding for one in ranked if one.finding.severity is Severity.OK]
     url = _shown(diagnosis.subject.url)
+    word = ("OK", "Warnings", "Failures")[diagnosis.exit_code]
+    to_do = f"<h2>What to do</h2>\n{''.join(cards)}"
+    if not cards:
+        to_do = "<h2>Nothing to do</h2>\n<p>All checks that could run passed.</p>\n"
+    known = f"<h2>Worth knowing</h2>\n{_rows(notes)}" if notes else ""
+    passed = f"<details><summary>{len(fine)} checks passed</summary>\n{_rows(fine)}</details>\n" if fine else ""
     when = f"{diagnosis.asked_at:%Y-%m-%d %H:%M} UTC"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{escaped(_POLICY)}">\n'
         '<meta name="viewport" content="width=device-width">\n'
-        f"<title>{_word(diagnosis)}: {url}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{word}: {url}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f"<h1>{url}</h1>\n"
         f'<p class="verdict">{_shown(verdict(diagnosis))}, asked on {when} in {diagnosis.seconds:.0f} s</p>\n'
         f'<div class="picture">{picture(diagnosis)}</div>\n'
-        f"{_section('What to do', cards)}{_list('Worth knowing', notes)}{_passed(fine)}</body>\n</html>\n"
+        f"{to_do}{known}{passed}</body>\n</html>\n"
     )
-
-
-def _word(diagnosis: Diagnosis) -> str:
-    return ("OK", "Warnings", "Failures")[diagnosis.exit_code]
-
-
-def _section(title: str, cards: list[str]) -> str:
-    if not cards:
-        return "<h2>Nothing to do</h2>\n<p>All checks that could run passed.</p>\n"
-    return f"<h2>{title}</h2>\n{''.join(cards)}"
 
 
 def _card(one: Ranked) -> str:
@@ -89,16 +85,6 @@ def _card(one: Ranked) -> str:
         f'<article class="{finding.severity.value}"><h3><span class="word">{finding.severity.name}</span>'
         f'{_shown(finding.check)} <span class="where">{HOPS[finding.hop]}</span></h3><dl>{said}</dl></article>\n'
     )
-
-
-def _list(title: str, findings: list[Finding]) -> str:
-    return f"<h2>{title}</h2>\n{_rows(findings)}" if findings else ""
-
-
-def _passed(findings: list[Finding]) -> str:
-    if not findings:
-        return ""
-    return f"<details><summary>{len(findings)} checks passed</summary>\n{_rows(findings)}</details>\n"
 
 
 def _rows(findings: list[Finding]) -> str:
