@@ -119,35 +119,31 @@ def _distrust(subject: Subject) -> str:
 
 
 def _handshake(subject: Subject) -> Iterator[Finding]:
+    if subject.scheme == "http" and http_client.is_loopback(subject):
+        yield Hop.PROXY.note("tls.none", "Plain HTTP, to this machine itself.")
+        return
     if subject.scheme == "http":
-        yield _without_tls(subject)
+        yield Hop.PROXY.warning(
+            "tls.none",
+            f"{subject.url} is plain HTTP.",
+            "Passwords and chats are unencrypted, and browsers give such a page no microphone and no clipboard.",
+            "Set certificate.mode and call it by https://. " + _PLAIN_HTTP_FIX
+            if subject.of_a_stack
+            else f"Give it a certificate. {_PLAIN_HTTP_FIX}",
+            setting="certificate.mode",
+            explains=("cookies.*", "oauth.scheme"),
+        )
         return
     try:
         shown = served(subject)
     except OSError as fault:
         yield _no_handshake(subject, str(fault))
         return
-    if not shown.chain:
-        yield Hop.PROXY.failure(
-            "tls.handshake", "The handshake shows no certificate.", "No browser goes on.", _PLAIN_HTTP_FIX
-        )
-        return
-    yield Hop.PROXY.ok("tls.handshake", f"{shown.version} with a certificate from {_name(shown.leaf.issuer)}.")
-
-
-def _without_tls(subject: Subject) -> Finding:
-    if http_client.is_loopback(subject):
-        return Hop.PROXY.note("tls.none", "Plain HTTP, to this machine itself.")
-    return Hop.PROXY.warning(
-        "tls.none",
-        f"{subject.url} is plain HTTP.",
-        "Passwords and chats are unencrypted, and browsers give such a page no microphone and no clipboard.",
-        "Set certificate.mode and call it by https://. " + _PLAIN_HTTP_FIX
-        if subject.of_a_stack
-        else f"Give it a certificate. {_PLAIN_HTTP_FIX}",
-        setting="certificate.mode",
-        explains=("cookies.*", "oauth.scheme"),
-    )
+    if shown.chain:
+        yield Hop.PROXY.ok("tls.handshake", f"{shown.version} with a certificate from {_name(shown.leaf.issuer)}.")
+    else:
+        seen = "The handshake shows no certificate."
+        yield Hop.PROXY.failure("tls.handshake", seen, "No browser goes on.", _PLAIN_HTTP_FIX)
 
 
 def _no_handshake(subject: Subject, words: str) -> Finding:
