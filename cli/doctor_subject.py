@@ -16,10 +16,8 @@ from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import containers, instance, session, stack
 from open_webui_edge.cli.stack import Stack
 from open_webui_edge.diagnostics.inside.deployment import (
-    Account,
     Authenticator,
     Change,
-    Configured,
     DeploymentAccess,
     Engine,
     ExpectedContainer,
@@ -32,7 +30,6 @@ from open_webui_edge.runtime.nginx.scripts import DIRECTORY, FUNCTIONS
 from open_webui_edge.settings.aws import LoadBalancerKind
 from open_webui_edge.settings.data import BackingMode
 from open_webui_edge.settings.faults import SettingsError
-from open_webui_edge.settings.models import OllamaMode
 from open_webui_edge.settings.placement import placement_of
 from open_webui_edge.settings.reading import PROJECT, encrypted_paths, read_settings
 from open_webui_edge.settings.stack import StackSettings
@@ -122,21 +119,13 @@ def _of_type(resources: Sequence[Mapping[str, Any]], kind: str) -> Iterator[Mapp
 
 
 def _add_settings(inside: DeploymentAccess, settings: StackSettings, resources: Sequence[Mapping[str, Any]]) -> None:
-    data, models, admin = settings.data, settings.models, settings.open_webui.admin
+    data = settings.data
     inside.disk_percent = settings.monitoring.alarms.disk_percent
-    if admin is not None:
-        inside.admin = Account(admin.email, "" if admin.password is None else admin.password.get_secret_value())
+    inside.has_admin = settings.open_webui.admin is not None
     if data.postgres.mode is BackingMode.URL and data.postgres.url is not None:
-        inside.database = Configured("data.postgres.url", without_password(data.postgres.url.get_secret_value()))
+        inside.database = without_password(data.postgres.url.get_secret_value())
     if data.redis.mode is BackingMode.URL and data.redis.url is not None:
-        inside.redis = Configured("data.redis.url", without_password(data.redis.url.get_secret_value()))
-    if models.ollama.mode is OllamaMode.URL:
-        inside.ollama = Configured("models.ollama.url", without_password(models.ollama.url))
-    if models.providers is not None:
-        inside.providers = tuple(
-            Configured(f"models.providers[{number}]", without_password(provider.url))
-            for number, provider in enumerate(models.providers)
-        )
+        inside.redis = without_password(data.redis.url.get_secret_value())
     external = settings.proxy.authentication.external
     if external is not None:
         inside.authenticator = Authenticator(external.url, settings.site.url, external.timeout.total_seconds())
@@ -179,7 +168,7 @@ def _expectations(settings: StackSettings, outputs: Mapping[str, Any], certifica
         authentication=str(proxy.authentication.mode),
         maintenance=proxy.maintenance,
         outer_proxy=placement.load_balancer is not LoadBalancerKind.NONE or bool(proxy.trusted_proxies),
-        extra={"trusted_proxies": placement.trusted_proxies},
+        trusted_proxies=placement.trusted_proxies,
     )
 
 

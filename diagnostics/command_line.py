@@ -6,14 +6,14 @@ import os
 import shutil
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
 from open_webui_edge.diagnostics import inside, outside
-from open_webui_edge.diagnostics.finding import Finding
-from open_webui_edge.diagnostics.question import Diagnosis, Progress, Question, diagnose
+from open_webui_edge.diagnostics.question import Diagnosis, Question, diagnose
 from open_webui_edge.diagnostics.report import document, page, table
 from open_webui_edge.diagnostics.subject import Subject
 
@@ -113,16 +113,14 @@ def _is_written(text: str, file: Path) -> bool:
     return True
 
 
-def _progress(number: int) -> Progress:
-    done: list[str] = []
+def _progress(number: int) -> Callable[[Question], None]:
+    done = count(1)
 
-    def ends(question: Question, findings: Sequence[Finding]) -> None:
-        del findings
-        done.append(question.id)
+    def ends(question: Question) -> None:
+        position = next(done)
         if sys.stderr.isatty():
-            sys.stderr.write(
-                f"\r\x1b[K{len(done)} of {number}: {question.title}" + ("\r\x1b[K" if len(done) == number else "")
-            )
+            sys.stderr.write(f"\r\x1b[K{position} of {number}: {question.title}")
+            sys.stderr.write("\r\x1b[K" if position == number else "")
             sys.stderr.flush()
 
-    return Progress(ends=ends)
+    return ends

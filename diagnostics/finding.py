@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import TypedDict, Unpack
 from urllib.parse import quote
 
 REDACTED = "[secret]"
@@ -25,6 +26,27 @@ class Severity(StrEnum):
     """It could not be asked; `seen` says why."""
 
 
+@dataclass(frozen=True)
+class Remedy:
+    """What `FIX=yes` may do by itself."""
+
+    description: str
+    """What will be done, in a sentence that is shown before it is."""
+    apply: Callable[[], str]
+    """Do it, and return what came of it in a sentence; raises OSError or RuntimeError if it does not work."""
+    asks: bool = False
+    """Whether it needs a confirmation, because it changes more than what was found."""
+
+
+class Further(TypedDict, total=False):
+    """What not every trouble has; `Finding` says what each is."""
+
+    setting: str | None
+    value: str | None
+    remedy: Remedy | None
+    explains: tuple[str, ...]
+
+
 class Hop(StrEnum):
     """A hop between the browser and the answer: a box of the picture."""
 
@@ -38,17 +60,25 @@ class Hop(StrEnum):
     MODELS = "models"
     ENGINE = "engine"
 
+    def ok(self, check: str, seen: str) -> "Finding":
+        """Return a finding that all is well."""
+        return Finding(check, Severity.OK, self, seen)
 
-@dataclass(frozen=True)
-class Remedy:
-    """What `FIX=yes` may do by itself."""
+    def note(self, check: str, seen: str, why: str = "") -> "Finding":
+        """Return a finding that asks for nothing."""
+        return Finding(check, Severity.NOTE, self, seen, why)
 
-    description: str
-    """What will be done, in a sentence that is shown before it is."""
-    apply: Callable[[], str]
-    """Do it, and return what came of it in a sentence; raises OSError or RuntimeError if it does not work."""
-    asks: bool = False
-    """Whether it needs a confirmation, because it changes more than what was found."""
+    def unknown(self, check: str, seen: str, why: str = "") -> "Finding":
+        """Return that it could not be asked, and why."""
+        return Finding(check, Severity.UNKNOWN, self, seen, why)
+
+    def warning(self, check: str, seen: str, why: str, fix: str, **further: Unpack[Further]) -> "Finding":
+        """Return what will not work for everybody, or not for long."""
+        return Finding(check, Severity.WARNING, self, seen, why, fix, **further)
+
+    def failure(self, check: str, seen: str, why: str, fix: str, **further: Unpack[Further]) -> "Finding":
+        """Return what people see."""
+        return Finding(check, Severity.FAILURE, self, seen, why, fix, **further)
 
 
 @dataclass(frozen=True)
@@ -79,21 +109,6 @@ class Finding:
     def is_trouble(self) -> bool:
         """Whether something has to be done."""
         return self.severity in {Severity.WARNING, Severity.FAILURE}
-
-
-def ok(check: str, hop: Hop, seen: str) -> Finding:
-    """Return a finding that all is well."""
-    return Finding(check, Severity.OK, hop, seen)
-
-
-def note(check: str, hop: Hop, seen: str, why: str = "") -> Finding:
-    """Return a finding that asks for nothing."""
-    return Finding(check, Severity.NOTE, hop, seen, why)
-
-
-def unknown(check: str, hop: Hop, seen: str, why: str = "") -> Finding:
-    """Return that it could not be asked, and why."""
-    return Finding(check, Severity.UNKNOWN, hop, seen, why)
 
 
 def redact(text: str, secrets: Collection[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
 from open_webui_edge.diagnostics.subject import Subject
 
 SIDE_BY_SIDE = 6
@@ -35,14 +35,6 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What is heard while questions are asked: one that begins, and one that has been answered."""
-
-    begins: Callable[[Question], None] = lambda _: None
-    ends: Callable[[Question, Sequence[Finding]], None] = lambda *_: None
-
-
-@dataclass(frozen=True)
 class Ranked:
     """A finding, and those that it explains."""
 
@@ -52,7 +44,7 @@ class Ranked:
     @property
     def severity(self) -> Severity:
         """The worst of it and what it explains."""
-        return min((one.severity for one in (self.finding, *self.explained)), key=_WEIGHT.index)
+        return min((one.severity for one in (self.finding, *self.explained)), key=WORST_FIRST.index)
 
 
 @dataclass(frozen=True)
@@ -79,14 +71,15 @@ class Diagnosis:
         return 2 if Severity.FAILURE in severities else 1 if Severity.WARNING in severities else 0
 
 
-_WEIGHT = (Severity.FAILURE, Severity.WARNING, Severity.UNKNOWN, Severity.NOTE, Severity.OK)
+WORST_FIRST = (Severity.FAILURE, Severity.WARNING, Severity.UNKNOWN, Severity.NOTE, Severity.OK)
 
 
-def diagnose(subject: Subject, questions: Sequence[Question], progress: Progress | None = None) -> Diagnosis:
-    """Ask everything; no fault of a question is one of the doctor's."""
+def diagnose(
+    subject: Subject, questions: Sequence[Question], ends: Callable[[Question], None] = lambda _: None
+) -> Diagnosis:
+    """Ask everything, and call `ends` after each question; no fault of a question is one of the doctor's."""
     began = time.monotonic()
-    run = _Run(subject, tuple(questions), progress or Progress())
-    answers = run.answers()
+    answers = _Run(subject, questions, ends).answers()
     findings = tuple(_addressed(finding, subject) for question in questions for finding in answers[question.id])
     titles = {finding.check: question.title for question in questions for finding in answers[question.id]}
     return Diagnosis(subject, findings, titles, time.monotonic() - began)
@@ -113,7 +106,7 @@ def ranked(findings: Sequence[Finding]) -> tuple[Ranked, ...]:
         for index in range(len(findings))
         if index not in owners
     ]
-    tops.sort(key=lambda top: (_WEIGHT.index(top[1].severity), _WEIGHT.index(top[1].finding.severity), top[0]))
+    tops.sort(key=lambda top: (WORST_FIRST.index(top[1].severity), WORST_FIRST.index(top[1].finding.severity), top[0]))
     return tuple(one for _, one in tops)
 
 
@@ -150,9 +143,9 @@ def _root(owners: dict[int, int], index: int) -> int:
 class _Run:
     """One round of questions. Threads that hang are left behind: nothing waits for them."""
 
-    def __init__(self, subject: Subject, questions: tuple[Question, ...], progress: Progress) -> None:
+    def __init__(self, subject: Subject, questions: Sequence[Question], ends: Callable[[Question], None]) -> None:
         self.subject = subject
-        self.progress = progress
+        self.ends = ends
         self.waiting = list(questions)
         self.known = {question.id for question in questions}
         self.running: dict[str, tuple[Question, float]] = {}
@@ -168,6 +161,7 @@ class _Run:
         return self.done
 
     def _start_what_can(self) -> None:
+        were_done = len(self.done)
         for question in tuple(self.waiting):
             needed = [need for need in question.needs if need in self.known]
             missing = next((need for need in needed if need in self.done and not self._passed(need, question)), None)
@@ -177,8 +171,7 @@ class _Run:
             elif all(need in self.done for need in needed) and self._has_room_for(question):
                 self.waiting.remove(question)
                 self._start(question)
-        stuck = self.waiting and not self.running and not any(self._may_follow(question) for question in self.waiting)
-        if stuck:
+        if self.waiting and not self.running and len(self.done) == were_done:
             raise ValueError(f"questions wait for each other: {', '.join(question.id for question in self.waiting)}")
 
     def _passed(self, need: str, question: Question) -> bool:
@@ -189,28 +182,23 @@ class _Run:
             for finding in self.done[need]
         )
 
-    def _may_follow(self, question: Question) -> bool:
-        return all(need in self.done for need in question.needs if need in self.known)
-
     def _has_room_for(self, question: Question) -> bool:
         alone = question.alone or any(running.alone for running, _ in self.running.values())
         return not self.running if alone else len(self.running) < SIDE_BY_SIDE
 
     def _start(self, question: Question) -> None:
         self.running[question.id] = (question, time.monotonic() + question.seconds)
-        self.progress.begins(question)
         threading.Thread(target=self._ask, args=(question,), name=question.id, daemon=True).start()
 
     def _ask(self, question: Question) -> None:
         try:
             findings = tuple(question.ask(self.subject))
         except Exception as fault:  # noqa: BLE001  # whatever goes wrong, the other questions are answered
-            findings = (unknown(question.id, question.hop, f"It could not be asked: {_words(fault)}"),)
+            findings = (question.hop.unknown(question.id, f"It could not be asked: {_words(fault)}"),)
         self.answered.put((question.id, findings))
 
     def _take_one(self) -> None:
-        now = time.monotonic()
-        patience = min(end for _, end in self.running.values()) - now
+        patience = min(end for _, end in self.running.values()) - time.monotonic()
         try:
             name, findings = self.answered.get(timeout=max(patience, 0.01))
         except queue.Empty:
@@ -218,7 +206,8 @@ class _Run:
             for question, end in tuple(self.running.values()):
                 if end <= now:
                     del self.running[question.id]
-                    self._close(question, (_took_too_long(question),))
+                    words = f"No answer within {question.seconds:g} s, so it was given up."
+                    self._close(question, (question.hop.unknown(question.id, words),))
             return
         if name in self.running:  # or it was given up, and answers late
             question, _ = self.running.pop(name)
@@ -227,15 +216,11 @@ class _Run:
     def _not_asked(self, question: Question, missing: str) -> Finding:
         words = f"Not asked, because {missing} did not pass."
         reasons = tuple(one.check for one in self.done[missing] if one.severity not in {Severity.OK, Severity.NOTE})
-        return replace(unknown(question.id, question.hop, words), explained_by=reasons)
+        return replace(question.hop.unknown(question.id, words), explained_by=reasons)
 
     def _close(self, question: Question, findings: tuple[Finding, ...]) -> None:
         self.done[question.id] = findings
-        self.progress.ends(question, findings)
-
-
-def _took_too_long(question: Question) -> Finding:
-    return unknown(question.id, question.hop, f"No answer within {question.seconds:g} s, so it was given up.")
+        self.ends(question)
 
 
 def _words(fault: Exception) -> str:

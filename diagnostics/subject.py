@@ -2,8 +2,9 @@
 
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -27,11 +28,8 @@ class Expectations:
     """self-signed, lets-encrypt, provided, none, acm."""
     certificate_pem: str | None = None
     """The certificate that the stack installed, to compare with the one that is served."""
-    issuers: tuple[str, ...] = ()
-    """Domains of issuers, as CAA records name them."""
     days_left: int = 21
     """With fewer days left of a certificate something keeps it from being renewed."""
-    http2: bool = True
     http3: bool = False
     hsts: bool | None = None
     websocket: bool = True
@@ -50,8 +48,8 @@ class Expectations:
     """Whether everybody is shown a page for now."""
     outer_proxy: bool = False
     """Whether another proxy is in front of Nginx, such as a load balancer."""
-    extra: dict[str, Any] = field(default_factory=dict[str, Any])
-    """What only questions from inside know what to do with."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks whose word about a client's address counts."""
 
 
 @dataclass
@@ -79,7 +77,7 @@ class Subject:
     """Whom to ask for names, address or address:port; none: whom this machine asks."""
     token: str | None = None
     """An account's token, for requests that need a sign-in."""
-    _known: dict[Hashable, "_Once"] = field(default_factory=dict[Hashable, "_Once"], repr=False)
+    _known: dict[Hashable, Future[Any]] = field(default_factory=dict[Hashable, Future[Any]], repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -115,28 +113,26 @@ class Subject:
         """Whether this is a stack of this project, whose settings are known."""
         return self.expected is not None
 
+    @property
+    def past_proxies(self) -> "Subject | None":
+        """The application itself; None where it is not reached past the proxies."""
+        if self.direct is None:
+            return None
+        return replace(self, url=self.direct, address=urlsplit(self.direct).hostname, proxy_protocol=False)
+
+    @property
+    def expectations(self) -> Expectations:
+        """What the stack's settings say; of another deployment nothing is known."""
+        return self.expected or Expectations()
+
     def once(self, key: Hashable, ask: Callable[[], T]) -> T:
         """Return what `ask` returns (or raise what it raises), asked once however many questions need it."""
         with self._lock:
-            known = self._known.setdefault(key, _Once())
-        return cast("T", known.of(ask))
-
-
-class _Once:
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._asked = False
-        self._value: Any = None
-        self._fault: Exception | None = None
-
-    def of(self, ask: Callable[[], Any]) -> Any:  # noqa: ANN401  # whatever was asked for
-        with self._lock:
-            if not self._asked:
-                try:
-                    self._value = ask()
-                except Exception as fault:  # noqa: BLE001  # it is raised again, for each who asks
-                    self._fault = fault
-                self._asked = True
-        if self._fault is not None:
-            raise self._fault
-        return self._value
+            is_first = key not in self._known
+            answer = self._known.setdefault(key, Future[Any]())
+        if is_first:
+            try:
+                answer.set_result(ask())
+            except BaseException as fault:  # noqa: BLE001  # it is raised again, for each who asks, Ctrl-C too
+                answer.set_exception(fault)
+        return answer.result()

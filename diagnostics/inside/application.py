@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, ok, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity
 from open_webui_edge.diagnostics.inside.containers import HOPS
 from open_webui_edge.diagnostics.inside.deployment import ExpectedContainer
 
@@ -24,83 +24,62 @@ SETTINGS = {
 
 
 def judge_settings(facts: Mapping[str, Any], forget: Callable[[Sequence[str]], Remedy]) -> Iterator[Finding]:
-    """Say which saved settings overrule what the stack says.
-
-    Args:
-        facts: what was found in the application's tables.
-        forget: what would make some of them the stack's again.
-
-    """
+    """Say which saved settings overrule what the stack says; `forget` would make some of them the stack's again."""
     for one in facts["differ"]:
         key, names = one["key"], one["variables"]
         setting = SETTINGS.get(key) or (f"open_webui.environment.{names[0]}" if len(names) == 1 else None)
         now = "another value" if one["now"] is None else repr(one["now"])
-        stack = "" if one["stack"] in {None, ""} else f", and the stack says {one['stack']!r}"
-        yield Finding(
+        value = None if one["stack"] in {None, ""} else one["stack"]
+        stack = "" if value is None else f", and the stack says {value!r}"
+        if key.startswith(("openai.", "ollama.")):
+            problem, explains = Hop.MODELS.failure, ("models.*", "settings.openai.*", "settings.ollama.*", "stream.*")
+        else:
+            problem, explains = Hop.APPLICATION.warning, ("oauth.*",) if key == "webui.url" else ()
+        yield problem(
             f"settings.{key}",
-            Severity.FAILURE if key.startswith(("openai.", "ollama.")) else Severity.WARNING,
-            Hop.MODELS if key.startswith(("openai.", "ollama.")) else Hop.APPLICATION,
             f"The saved setting {key} is {now}{stack}: it was changed in the admin panel.",
             "What is saved overrules the stack file until the application starts the next time.",
             f"Write what you want as {setting or 'a setting'} in the stack file; `make doctor FIX=yes` makes the saved"
             " one the stack's again.",
-            setting,
-            None if one["stack"] in {None, ""} else str(one["stack"]),
+            setting=setting,
+            value=None if value is None else str(value),
             remedy=forget([key]),
-            explains=("models.*", "settings.openai.*", "settings.ollama.*", "stream.*")
-            if key.startswith(("openai.", "ollama."))
-            else ("oauth.*",)
-            if key == "webui.url"
-            else (),
+            explains=explains,
         )
     if not facts["differ"]:
-        yield ok(
-            "settings.saved",
-            Hop.APPLICATION,
-            f"None of the {facts['owned']} saved settings that the stack owns overrules it.",
+        yield Hop.APPLICATION.ok(
+            "settings.saved", f"None of the {facts['owned']} saved settings that the stack owns overrules it."
         )
 
 
 def judge_keys(keys: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
     """Say whether all replicas sign with the same key, and one that is long enough.
 
-    Args:
-        keys: container -> a mark that is the same where the key is, and its length.
-
+    `keys` has of each container a mark that is the same where the key is, and the key's length in bytes.
     """
     marks = {facts["mark"] for facts in keys.values()}
-    if None in marks:
-        without = [name for name, facts in keys.items() if facts["mark"] is None]
-        yield Finding(
+    without = [name for name, facts in keys.items() if facts["mark"] is None]
+    if without or len(marks) > 1:
+        yield Hop.APPLICATION.failure(
             "secret.key",
-            Severity.FAILURE,
-            Hop.APPLICATION,
-            f"{', '.join(without)} has no WEBUI_SECRET_KEY from the stack.",
-            "Everybody is signed out whenever it is recreated, and from replica to replica.",
-            "`make up` gives all of them the key of the stack's state.",
-            explains=("application.sign_in", "stream.*"),
-        )
-    elif len(marks) > 1:
-        yield Finding(
-            "secret.key",
-            Severity.FAILURE,
-            Hop.APPLICATION,
-            f"{len(keys)} replicas have {len(marks)} different WEBUI_SECRET_KEYs.",
-            "People are signed out again and again: what one replica signs, another does not accept.",
+            f"{', '.join(without)} has no WEBUI_SECRET_KEY from the stack."
+            if without
+            else f"{len(keys)} replicas have {len(marks)} different WEBUI_SECRET_KEYs.",
+            "Everybody is signed out whenever it is recreated, and from replica to replica."
+            if without
+            else "People are signed out again and again: what one replica signs, another does not accept.",
             "`make up` gives all of them the key of the stack's state.",
             explains=("application.sign_in", "stream.*"),
         )
     elif any(facts["length"] < _SHORT_KEY for facts in keys.values()):
-        yield Finding(
+        yield Hop.APPLICATION.warning(
             "secret.key",
-            Severity.WARNING,
-            Hop.APPLICATION,
             f"The WEBUI_SECRET_KEY is shorter than {_SHORT_KEY} bytes.",
             "A short one can be guessed from a session's token, and then anybody can be made the administrator.",
             "Use a longer one; everybody signs in once more then.",
         )
     elif keys:
-        yield ok("secret.key", Hop.APPLICATION, f"{len(keys)} replica(s) have the same key, long enough.")
+        yield Hop.APPLICATION.ok("secret.key", f"{len(keys)} replica(s) have the same key, long enough.")
 
 
 def judge_files(
@@ -110,11 +89,7 @@ def judge_files(
 ) -> Iterator[Finding]:
     """Say whether what the stack put into containers is there as it was put.
 
-    Args:
-        made: the containers.
-        sums: container -> path -> SHA-256; only those that could be asked.
-        remedy_for: returns the remedy that recreates containers.
-
+    `sums` (container -> path -> SHA-256) has only those that could be asked.
     """
     changed = False
     for one in made:
@@ -133,18 +108,17 @@ def judge_files(
                 remedy=remedy_for([one]),
             )
     if sums and not changed:
-        yield ok("containers.files", Hop.ENGINE, f"{len(sums)} container(s) have what the stack gave them.")
+        yield Hop.ENGINE.ok("containers.files", f"{len(sums)} container(s) have what the stack gave them.")
 
 
 def judge_sign_in(facts: Mapping[str, Any]) -> Finding:
     """Say whether the administrator that the stack made can sign in."""
     if "token" in facts:
-        return ok("application.sign_in", Hop.APPLICATION, "The administrator can sign in.")
+        return Hop.APPLICATION.ok("application.sign_in", "The administrator can sign in.")
     if facts.get("status") in {400, 401, 403}:
-        return unknown(
+        return Hop.APPLICATION.unknown(
             "application.sign_in",
-            Hop.APPLICATION,
             "The password of open_webui.admin is not (or no more) the administrator's, so what an account is needed for"
             " was not asked. Later it is changed in Open WebUI, and the stack does not hear of it.",
         )
-    return unknown("application.sign_in", Hop.APPLICATION, f"The sign-in failed: {facts['fault']}.")
+    return Hop.APPLICATION.unknown("application.sign_in", f"The sign-in failed: {facts['fault']}.")

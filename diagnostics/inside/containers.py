@@ -4,19 +4,15 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, note, ok
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity
 from open_webui_edge.diagnostics.inside.deployment import DeploymentAccess, Engine, ExpectedContainer, Publication
 from open_webui_edge.diagnostics.subject import Subject
 
 HOPS = {
-    "nginx": Hop.PROXY,
-    "nginx-installer": Hop.PROXY,
-    "nginx-metrics": Hop.PROXY,
-    "nginx-exporter": Hop.PROXY,
-    "certbot": Hop.PROXY,
-    "readiness": Hop.PROXY,
+    **dict.fromkeys(("nginx", "nginx-installer", "nginx-metrics", "nginx-exporter", "certbot", "readiness"), Hop.PROXY),
     "open-webui": Hop.APPLICATION,
     "postgres": Hop.DATABASE,
     "redis": Hop.REDIS,
@@ -26,25 +22,16 @@ SEEN_FROM_OUTSIDE = (
     *("app.*", "websocket.*", "stream.*", "upload.*", "cors.*", "cookies.*", "oauth.*", "headers.*", "cache.*"),
     *("redirect.*", "http.*", "silence.*", "client.*"),
 )
+_LEANING = ("application.*", "settings.*", "replicas.*", "models.*", "containers.*")
+"""What needs the application's own services."""
 EXPLAINS: Mapping[Hop, tuple[str, ...]] = {
     Hop.PROXY: (*SEEN_FROM_OUTSIDE, "port.*", "tls.*", "clock.skew", "proxy.*", "certificate.*"),
     Hop.APPLICATION: (
-        *SEEN_FROM_OUTSIDE,
-        *("application.*", "models.*", "database.*", "redis.*", "settings.*", "secret.*", "replicas.*"),
+        *(*SEEN_FROM_OUTSIDE, "application.*", "models.*", "database.*", "redis.*"),
+        *("settings.*", "secret.*", "replicas.*"),
     ),
-    Hop.DATABASE: (
-        *SEEN_FROM_OUTSIDE,
-        *("database.*", "application.*", "settings.*", "replicas.*", "models.*", "containers.*"),
-    ),
-    Hop.REDIS: (
-        *SEEN_FROM_OUTSIDE,
-        "redis.*",
-        "application.*",
-        "replicas.*",
-        "containers.*",
-        "settings.*",
-        "models.*",
-    ),
+    Hop.DATABASE: (*SEEN_FROM_OUTSIDE, "database.*", *_LEANING),
+    Hop.REDIS: (*SEEN_FROM_OUTSIDE, "redis.*", *_LEANING),
     Hop.MODELS: ("models.*", "stream.*"),
 }
 """Which other findings a container that is not well explains."""
@@ -153,10 +140,10 @@ def access_of(subject: Subject) -> DeploymentAccess:
     return subject.inside
 
 
-def running(subject: Subject, role: str) -> tuple[ExpectedContainer, ...]:
-    """Return the containers of a role that can be asked."""
+def running(subject: Subject, role: str | None = None) -> tuple[ExpectedContainer, ...]:
+    """Return the containers that can be asked, or those of a role."""
     there = of(subject)
-    made = access_of(subject).of(role)
+    made = access_of(subject).made if role is None else access_of(subject).of(role)
     return tuple(one for one in made if one.name in there and there[one.name].runs)
 
 
@@ -166,15 +153,7 @@ def judge(
     start: Callable[[ExpectedContainer], Remedy],
     remedy: Remedy | None,
 ) -> Iterator[Finding]:
-    """Say of each container whether it is there, runs and is healthy.
-
-    Args:
-        made: what the last update made.
-        there: what the engine has, by name.
-        start: what would start or restart one.
-        remedy: recreates missing containers.
-
-    """
+    """Say of each container that was made whether it is there, runs and is healthy; `start` (re)starts one."""
     troubles: list[Finding] = []
     for one in made:
         finding = _judge_one(one, there.get(one.name), start, remedy)
@@ -184,7 +163,7 @@ def judge(
     yield from sorted(troubles, key=lambda finding: _DEPTH.index(finding.hop))
     if not troubles:
         count = sum(not one.runs_once for one in made)
-        yield ok("containers.well", Hop.ENGINE, f"{count} containers run, and each says that it is well.")
+        yield Hop.ENGINE.ok("containers.well", f"{count} containers run, and each says that it is well.")
 
 
 def _carries_on(other: ExpectedContainer, made: ExpectedContainer, there: Mapping[str, Container]) -> bool:
@@ -212,65 +191,48 @@ def _judge_one(  # noqa: PLR0911 - one return a state
     made: ExpectedContainer, here: Container | None, start: Callable[[ExpectedContainer], Remedy], remedy: Remedy | None
 ) -> Finding | None:
     hop = HOPS.get(made.role, Hop.ENGINE)
+    is_needed = made.role in _NEEDED
+    why = _WHY.get(hop, "Something that the deployment needs is not there.") if is_needed else ""
     explains = (*EXPLAINS.get(hop, ()), *DRIFT)
-    minor = made.role not in _NEEDED
-    bad = Severity.WARNING if minor else Severity.FAILURE
-    why = "" if minor else _WHY.get(hop, "Something that the deployment needs is not there.")
+    problem = partial(hop.failure if is_needed else hop.warning, why=why, explains=explains)
     logs = f"`make logs ROLE={made.role}` shows its last words"
     if here is None:
-        return Finding(
+        return problem(
             "containers.missing",
-            bad,
-            hop,
             f"There is no container {made.name}: it was removed.",
-            why,
-            "`make up` recreates it; its data is in volumes, which stay.",
+            fix="`make up` recreates it; its data is in volumes, which stay.",
             remedy=remedy,
-            explains=explains,
         )
     if made.runs_once:
         return None
     if here.status == "restarting" or (here.restarts >= RESTARTS and here.health != "healthy"):
         memory = " because it reached its memory limit" if here.killed_for_memory else ""
-        return Finding(
+        return problem(
             "containers.restarting",
-            bad,
-            hop,
             f"{made.name} ends and is started again and again ({here.restarts} times so far), last with exit code"
             f" {here.exit_code}{memory}.",
-            why,
-            f"{logs}, which say why; `make up` ends with them too.",
-            explains=explains,
+            fix=f"{logs}, which say why; `make up` ends with them too.",
         )
     if here.status != "running":
         verb = "unpause" if here.status == "paused" else "start"
+        code = f", exit code {here.exit_code}" if here.status == "exited" else ""
         memory = ", because it reached its memory limit" if here.killed_for_memory else ""
-        return Finding(
+        return problem(
             "containers.stopped",
-            bad,
-            hop,
-            f"{made.name} does not run: it is {here.status}{_code(here)}{memory}.",
-            why,
-            f"`docker {verb} {made.name}`, or `make up`; {logs}.",
+            f"{made.name} does not run: it is {here.status}{code}{memory}.",
+            fix=f"`docker {verb} {made.name}`, or `make up`; {logs}.",
             remedy=start(made),
-            explains=explains,
         )
     if here.health == "unhealthy":
-        return Finding(
+        return problem(
             "containers.unhealthy",
-            bad,
-            hop,
             f"{made.name} runs and is unhealthy; its last health check said: {here.check or 'nothing'}.",
-            why,
-            f"`docker restart {made.name}`; {logs}.",
+            fix=f"`docker restart {made.name}`; {logs}.",
             remedy=start(made),
-            explains=explains,
         )
     if here.health == "starting":
-        return Finding(
+        return hop.warning(
             "containers.starting",
-            Severity.WARNING,
-            hop,
             f"{made.name} is still starting.",
             "Until it is healthy it serves no requests; a migration of a large database takes minutes.",
             f"Wait, and ask again; {logs}.",
@@ -288,58 +250,41 @@ _WHY = {
 }
 
 
-def _code(here: Container) -> str:
-    return f", exit code {here.exit_code}" if here.status == "exited" else ""
-
-
 def judge_memory(
     made: Sequence[ExpectedContainer],
     there: Mapping[str, Container],
     used: Mapping[str, float],
     settings: Mapping[str, str],
 ) -> Iterator[Finding]:
-    """Say which containers are near their limit or were over it.
+    """Say which containers are near their limit (`used`: name -> percent of it) or were over it.
 
-    Args:
-        made: what the last update made.
-        there: what the engine has, by name.
-        used: name -> percent of the limit.
-        settings: role -> setting with the limit.
-
+    `settings` names by role the setting that has the limit.
     """
-    finding = False
+    has_trouble = False
     for one in made:
-        here, setting = there.get(one.name), settings.get(one.role)
-        hop = HOPS.get(one.role, Hop.ENGINE)
+        here = there.get(one.name)
         if here is None:
             continue
-        fix = f"Raise {setting} in the stack file, and run `make up`." if setting else ""
+        setting, percent = settings.get(one.role), used.get(one.name, 0)
         if here.killed_for_memory and here.runs:
-            finding = True
-            yield Finding(
-                "containers.out_of_memory",
-                Severity.WARNING,
-                hop,
+            check = "containers.out_of_memory"
+            seen = (
                 f"{one.name} was killed because it reached its memory limit of {_mebibytes(here.memory)}; it was"
-                f" restarted {here.restarts} times.",
-                "Whatever it was answering then was lost.",
-                fix,
-                setting,
+                f" restarted {here.restarts} times."
             )
-        elif used.get(one.name, 0) >= NEARLY:
-            finding = True
-            yield Finding(
-                "containers.memory",
-                Severity.WARNING,
-                hop,
-                f"{one.name} uses {used[one.name]:.0f} % of its memory limit of {_mebibytes(here.memory)}.",
-                "The engine kills it when it reaches the limit, with all that it is answering.",
-                fix,
-                setting,
-            )
-    if not finding and used:
+            why = "Whatever it was answering then was lost."
+        elif percent >= NEARLY:
+            check = "containers.memory"
+            seen = f"{one.name} uses {percent:.0f} % of its memory limit of {_mebibytes(here.memory)}."
+            why = "The engine kills it when it reaches the limit, with all that it is answering."
+        else:
+            continue
+        has_trouble = True
+        fix = f"Raise {setting} in the stack file, and run `make up`." if setting else ""
+        yield HOPS.get(one.role, Hop.ENGINE).warning(check, seen, why, fix, setting=setting)
+    if not has_trouble and used:
         name, most = max(used.items(), key=lambda item: item[1])
-        yield ok("containers.memory", Hop.ENGINE, f"At most {most:.0f} % of a memory limit is used ({name}).")
+        yield Hop.ENGINE.ok("containers.memory", f"At most {most:.0f} % of a memory limit is used ({name}).")
 
 
 def _mebibytes(size: int) -> str:
@@ -362,10 +307,9 @@ def judge_drift(
             changed = True
             hop = HOPS.get(one.role, Hop.ENGINE)
             cut_off = not one.runs_once and not one.networks <= here.networks
-            yield Finding(
+            problem = hop.failure if cut_off else hop.warning
+            yield problem(
                 "containers.changed",
-                Severity.FAILURE if cut_off else Severity.WARNING,
-                hop,
                 f"{one.name} is not as the stack made it: {'; '.join(differences)}.",
                 "A change by hand is in no file: the next update reverts it, and the reason for it was there.",
                 "Write what you want into the stack file; `make up` makes the container as that says.",
@@ -374,14 +318,13 @@ def judge_drift(
             )
     strangers = sorted({*there} - {one.name for one in made})
     if strangers:
-        yield note(
+        yield Hop.ENGINE.note(
             "containers.strangers",
-            Hop.ENGINE,
             f"Labelled as this stack's, but not created by its last update: {', '.join(strangers)}.",
             "They may be left from an update that was interrupted; the next one removes those that are in its way.",
         )
     if not changed:
-        yield ok("containers.as_made", Hop.ENGINE, "Each container that is there is the one that was made.")
+        yield Hop.ENGINE.ok("containers.as_made", "Each container that is there is the one that was made.")
 
 
 def _differences(made: ExpectedContainer, here: Container) -> Iterable[str]:

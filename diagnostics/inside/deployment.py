@@ -68,12 +68,7 @@ class Engine:
         return Answer(process.returncode, output, errors)
 
     def must(self, *arguments: str, given: str | None = None, seconds: float = SECONDS) -> str:
-        """Return what the client wrote.
-
-        Raises:
-            SilentEngineError: it failed.
-
-        """
+        """Return what the client wrote; raises SilentEngineError where it failed."""
         answer = self.run(*arguments, given=given, seconds=seconds)
         if answer.code:
             raise SilentEngineError(answer.last_line)
@@ -117,16 +112,6 @@ class ExpectedContainer:
 
 
 @dataclass(frozen=True)
-class Configured:
-    """A thing that the settings name by an address; what it is given to prove who asks is in the container."""
-
-    setting: str
-    """Such as models.providers[0]."""
-    url: str
-    """Without a password."""
-
-
-@dataclass(frozen=True)
 class Authenticator:
     """The service that the proxy asks about each request."""
 
@@ -135,14 +120,6 @@ class Authenticator:
     """URL of the site, which the proxy sends to it."""
     timeout: float
     """Seconds that the proxy waits for it."""
-
-
-@dataclass(frozen=True)
-class Account:
-    """Who may ask as a person."""
-
-    email: str
-    password: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -166,7 +143,6 @@ class DeploymentAccess:
     """What is wrong with the settings, a line each."""
     made: tuple[ExpectedContainer, ...] = ()
     """Containers of the last update; nothing where there was none."""
-    replicas: int = 1
     configuration: str | None = None
     """SHA-256 of the nginx.conf that the last update installed."""
     certificate: str | None = None
@@ -175,15 +151,14 @@ class DeploymentAccess:
     """The program that runs in a container of the application and answers the doctor's questions."""
     shell_functions: str = ""
     """What the proxy's own scripts share, for a shell in its container."""
-    admin: Account | None = None
-    database: Configured | None = None
-    """None: SQLite in the volume."""
-    redis: Configured | None = None
-    ollama: Configured | None = None
+    has_admin: bool = False
+    """Whether the settings name an account to sign in with."""
+    database: str | None = None
+    """URL of one that data.postgres.url names, without a password."""
+    redis: str | None = None
+    """The same of data.redis.url."""
     authenticator: Authenticator | None = None
     """None: the proxy asks none."""
-    providers: tuple[Configured, ...] | None = None
-    """None: the admin panel keeps them."""
     silences: Mapping[str, float] = field(default_factory=dict[str, float])
     """Hop -> seconds of silence after which it ends an answer, as the settings and the state say."""
     disk_percent: int = 85

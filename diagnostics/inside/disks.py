@@ -1,9 +1,9 @@
 """Room on the disks that the containers write to."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, ok, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.inside.containers import EXPLAINS
 
 _FULL_PERCENT = 97
@@ -32,7 +32,6 @@ class Disk:
     free: int
     places: tuple[str, ...]
     """Container and path, for people."""
-    inodes_percent: int = 0
 
     @property
     def percent(self) -> int:
@@ -42,8 +41,8 @@ class Disk:
 
 def read(text: str, place: str) -> Disk | None:
     """Read the last line of `df -P -B1`."""
-    parts = text.strip().splitlines()[-1:] and text.strip().splitlines()[-1].split()
-    if not parts or len(parts) < 6 or not all(part.isdigit() for part in parts[1:4]):  # noqa: PLR2004 - its columns
+    parts = text.strip().rpartition("\n")[2].split()
+    if len(parts) < 6 or not all(part.isdigit() for part in parts[1:4]):  # noqa: PLR2004 - its columns
         return None
     used, free = int(parts[2]), int(parts[3])
     return Disk(parts[0], used + free, free, (place,))
@@ -57,9 +56,8 @@ def together(disks: Sequence[Disk]) -> list[Disk]:
         if same is None:
             merged.append(disk)
         else:
-            merged[merged.index(same)] = Disk(
-                same.device, same.size, min(same.free, disk.free), (*same.places, *disk.places), same.inodes_percent
-            )
+            places = (*same.places, *disk.places)
+            merged[merged.index(same)] = replace(same, free=min(same.free, disk.free), places=places)
     return merged
 
 
@@ -71,7 +69,7 @@ def _is_same(one: Disk, other: Disk) -> bool:
 def judge(disks: Sequence[Disk], *, percent: int, hop: Hop = Hop.ENGINE) -> Iterator[Finding]:
     """Say which file systems are full or nearly so."""
     if not disks:
-        yield unknown("disk.room", hop, "No container that runs could say how full the disks are.")
+        yield hop.unknown("disk.room", "No container that runs could say how full the disks are.")
         return
     fullest = max(disks, key=lambda disk: disk.percent)
     has_trouble = False
@@ -81,10 +79,9 @@ def judge(disks: Sequence[Disk], *, percent: int, hop: Hop = Hop.ENGINE) -> Iter
         if not full and not nearly:
             continue
         has_trouble = True
-        yield Finding(
+        problem = hop.failure if full else hop.warning
+        yield problem(
             "disk.room",
-            Severity.FAILURE if full else Severity.WARNING,
-            hop,
             f"The disk below {', '.join(disk.places)} is {disk.percent} % full: {_written(disk.free)} of"
             f" {_written(disk.size)} are free.",
             "A database on a full disk refuses to write: sign-in fails, and chats are lost.",
@@ -94,7 +91,7 @@ def judge(disks: Sequence[Disk], *, percent: int, hop: Hop = Hop.ENGINE) -> Iter
             explains=_STORED_BY if full else (),
         )
     if not has_trouble:
-        yield ok("disk.room", hop, f"The fullest disk is {fullest.percent} % full, {_written(fullest.free)} are free.")
+        yield hop.ok("disk.room", f"The fullest disk is {fullest.percent} % full, {_written(fullest.free)} are free.")
 
 
 def _written(size: int) -> str:

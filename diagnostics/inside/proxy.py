@@ -1,11 +1,12 @@
 """The proxy from within: does it run what the stack says, and serve the certificate that it has?"""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, note, ok, parse_time
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, parse_time
 from open_webui_edge.diagnostics.inside.containers import EXPLAINS, SEEN_FROM_OUTSIDE
 from open_webui_edge.diagnostics.inside.deployment import Authenticator
 
@@ -19,10 +20,8 @@ say served "$(served_generation)"
 say configuration "$(sha256sum < current/nginx.conf | cut -d ' ' -f 1)"
 say certificate "$(sha256sum < current/tls/certificate.pem | cut -d ' ' -f 1)"
 say source "$(cat current/certificate_source 2> /dev/null)"
-say pair "$(cat current/pair 2> /dev/null)"
 say installed_serial "$(openssl x509 -noout -serial -in current/tls/certificate.pem 2> /dev/null | cut -d = -f 2)"
 say served_serial "$(served_certificate | openssl x509 -noout -serial 2> /dev/null | cut -d = -f 2)"
-say master "$(cat /proc/1/comm)"
 new=0 old=0
 for each in /proc/[0-9]*; do
     words=$(tr '\0' ' ' < "$each/cmdline" 2> /dev/null) || continue
@@ -67,7 +66,6 @@ class Seen:
     configuration: str = ""
     certificate: str = ""
     source: str = ""
-    pair: str = ""
     installed_serial: str = ""
     served_serial: str = ""
     workers: int = 0
@@ -77,27 +75,34 @@ class Seen:
     """What certbot's container says of its attempts."""
 
 
+def read(output: str) -> Seen:
+    """Read what the script wrote."""
+    known = {each.name for each in fields(Seen)}
+    values = {name: value for name, _, value in (line.partition("=") for line in output.splitlines()) if name in known}
+    texts = {name: value for name, value in values.items() if name not in {"workers", "leaving", "state"}}
+    try:
+        state = json.loads(values.get("state", ""))
+    except ValueError:
+        state = None
+    return Seen(
+        **texts,
+        workers=int(values.get("workers") or 0),
+        leaving=int(values.get("leaving") or 0),
+        state=state if isinstance(state, dict) else {},
+    )
+
+
 def judge_configuration(
     seen: Seen, expected: str | None, install: Callable[[], Remedy | None], reload: Remedy | None
 ) -> Iterator[Finding]:
-    """Say whether what Nginx runs is what the stack says.
-
-    Args:
-        seen: what was found.
-        expected: SHA-256 of the nginx.conf that the last update installed.
-        install: what would have it installed once more.
-        reload: what would have Nginx read what is in force.
-
-    """
+    """Say whether what Nginx runs is what the stack says; `expected` is the SHA-256 of the nginx.conf it installed."""
     why = "A change by hand is in no file, so its effect and reason are undocumented."
     has_trouble = False
     if expected is not None and seen.configuration != expected:
         has_trouble = True
         refused = f" Nginx would refuse it: {seen.refused}." if seen.refused else ""
-        yield Finding(
+        yield Hop.PROXY.failure(
             "proxy.configuration",
-            Severity.FAILURE,
-            Hop.PROXY,
             "The nginx.conf in the proxy's volume is not the one that the stack installed: it was changed by"
             f" hand.{refused}",
             why,
@@ -108,10 +113,8 @@ def judge_configuration(
         )
     elif seen.named != seen.in_force and seen.installed_serial == seen.served_serial:
         has_trouble = True
-        yield Finding(
+        yield Hop.PROXY.warning(
             "proxy.generation_changed",
-            Severity.WARNING,
-            Hop.PROXY,
             f"The files of generation {seen.in_force}, which is in force, were changed by hand.",
             why,
             "Have the stack's configuration installed again: `make doctor FIX=yes`.",
@@ -119,10 +122,8 @@ def judge_configuration(
         )
     if seen.served != seen.in_force:
         has_trouble = True
-        yield Finding(
+        yield Hop.PROXY.failure(
             "proxy.generation",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"Nginx runs generation {seen.served or 'unknown'}, and {seen.in_force} is in force: it has not"
             " taken that up.",
             "A changed setting, or a renewed certificate, has no effect.",
@@ -132,15 +133,13 @@ def judge_configuration(
         )
     if not has_trouble:
         leaving = f", and {seen.leaving} of earlier configurations end with their connections" if seen.leaving else ""
-        yield ok(
+        yield Hop.PROXY.ok(
             "proxy.configuration",
-            Hop.PROXY,
             f"Nginx runs the configuration that the stack installed ({seen.served}); {seen.workers} workers{leaving}.",
         )
     if seen.leaving > _MANY:
-        yield note(
+        yield Hop.PROXY.note(
             "proxy.workers",
-            Hop.PROXY,
             f"{seen.leaving} workers of earlier configurations are still there.",
             "Each keeps its memory until its last connection ends, after proxy.timeouts.shutdown at the latest.",
         )
@@ -151,18 +150,11 @@ def judge_certificate(
 ) -> Iterator[Finding]:
     """Say whether the certificate that is served is the one that the proxy has, and that the stack gave it.
 
-    Args:
-        seen: what was found.
-        expected: SHA-256 of the one that the last update installed; None where another container obtains it.
-        install: what would have it installed once more.
-        reload: what would have Nginx read what is in force.
-
+    `expected` is the SHA-256 of the one that the last update installed; None where another container obtains it.
     """
     if not seen.served_serial:
-        yield Finding(
+        yield Hop.PROXY.failure(
             "certificate.served",
-            Severity.FAILURE,
-            Hop.PROXY,
             "Nginx shows no certificate to who connects from within its own container.",
             "The site is down.",
             "`make logs ROLE=nginx` says why.",
@@ -170,70 +162,53 @@ def judge_certificate(
         )
         return
     own_changed = expected is not None and seen.source == "own" and seen.certificate != expected
-    if seen.served_serial != seen.installed_serial or own_changed:
-        remedy = install() if own_changed else reload
-        differs = seen.served_serial != seen.installed_serial
-        yield Finding(
-            "certificate.served",
-            Severity.FAILURE if differs else Severity.WARNING,
-            Hop.PROXY,
-            f"Nginx serves the certificate {seen.served_serial}, and the one in its volume is"
-            f" {seen.installed_serial or 'none that can be read'}."
-            if differs
-            else f"The certificate in the proxy's volume ({seen.installed_serial}) is not the one that the stack made.",
-            "What is served expires although there is a newer one, or changes at the next reload.",
-            "Have it installed again: `make doctor FIX=yes`." if own_changed else "A reload takes it up.",
-            remedy=remedy,
-            explains=("proxy.generation_changed", "tls.*"),
-        )
+    differs = seen.served_serial != seen.installed_serial
+    if not differs and not own_changed:
+        words = f"The certificate in the volume is the one served ({seen.served_serial})."
+        yield Hop.PROXY.ok("certificate.served", words)
         return
-    yield ok(
-        "certificate.served", Hop.PROXY, f"The certificate in the volume is the one served ({seen.served_serial})."
+    problem = Hop.PROXY.failure if differs else Hop.PROXY.warning
+    yield problem(
+        "certificate.served",
+        f"Nginx serves the certificate {seen.served_serial}, and the one in its volume is"
+        f" {seen.installed_serial or 'none that can be read'}."
+        if differs
+        else f"The certificate in the proxy's volume ({seen.installed_serial}) is not the one that the stack made.",
+        "What is served expires although there is a newer one, or changes at the next reload.",
+        "Have it installed again: `make doctor FIX=yes`." if own_changed else "A reload takes it up.",
+        remedy=install() if own_changed else reload,
+        explains=("proxy.generation_changed", "tls.*"),
     )
 
 
 def judge_renewal(state: Mapping[str, Any] | None, now: datetime) -> Iterator[Finding]:
-    """Say how the last attempt to obtain a certificate ended.
-
-    Args:
-        state: what certbot's container writes down; None where it has written nothing.
-        now: the moment.
-
-    """
+    """Say how the last attempt to obtain a certificate ended, by what certbot's container wrote down, if anything."""
     if not state:
-        yield Finding(
+        yield Hop.PROXY.warning(
             "certificate.renewal",
-            Severity.WARNING,
-            Hop.PROXY,
             "Certbot's container has said nothing yet about an attempt.",
             "Until there is a certificate of an issuer, browsers are shown a placeholder that they refuse.",
             "`make logs ROLE=certbot` says what it is at.",
         )
         return
-    last = state.get("last_attempt") or {}
-    served = state.get("served") or {}
-    ends = parse_time(served.get("not_after"))
-    left = None if ends is None else ends - now
-    if last.get("error"):
-        expired = left is None or left.total_seconds() <= 0
-        next_one = f" It tries again at {state['next_attempt']}." if state.get("next_attempt") else ""
-        yield Finding(
+    last, upcoming = state.get("last_attempt") or {}, state.get("next_attempt")
+    if not last.get("error"):
+        yield Hop.PROXY.ok(
             "certificate.renewal",
-            Severity.FAILURE if expired else Severity.WARNING,
-            Hop.PROXY,
-            f"The last attempt to obtain a certificate failed ({last.get('at')}, {last.get('directory')}):"
-            f" {_one_line(last['error'])}",
-            ("There is none that is valid." if left is None or expired else f"The one served ends in {left.days} days.")
-            + next_one,
-            _one_line(last.get("hint") or "`make certificate` shows all of it."),
-            explains=("tls.*", "certificate.placeholder"),
+            f"The last attempt to obtain a certificate went well; the next look is at {upcoming or 'a time unknown'}.",
         )
         return
-    yield ok(
+    ends = parse_time((state.get("served") or {}).get("not_after"))
+    left = None if ends is None or ends <= now else ends - now
+    problem = Hop.PROXY.failure if left is None else Hop.PROXY.warning
+    yield problem(
         "certificate.renewal",
-        Hop.PROXY,
-        f"The last attempt to obtain a certificate went well; the next look is at"
-        f" {state.get('next_attempt') or 'a time unknown'}.",
+        f"The last attempt to obtain a certificate failed ({last.get('at')}, {last.get('directory')}):"
+        f" {_one_line(last['error'])}",
+        ("There is none that is valid." if left is None else f"The one served ends in {left.days} days.")
+        + (f" It tries again at {upcoming}." if upcoming else ""),
+        _one_line(last.get("hint") or "`make certificate` shows all of it."),
+        explains=("tls.*", "certificate.placeholder"),
     )
 
 
@@ -256,29 +231,16 @@ def ask_authenticator(authenticator: Authenticator) -> tuple[str, ...]:
 
 
 def judge_authenticator(authenticator: Authenticator, status: int, words: str) -> Finding:
-    """Say whether the authenticator decides about requests.
-
-    Args:
-        authenticator: which one.
-        status: of its answer; 0 where there is none.
-        words: why there is none.
-
-    """
+    """Say whether the authenticator decides about requests; where it gave no answer, status is 0 and words say why."""
     if status in _DECISIONS:
-        return ok(
-            "proxy.authenticator",
-            Hop.PROXY,
-            f"The authenticator answers the proxy, {status} to a visitor without a name.",
+        return Hop.PROXY.ok(
+            "proxy.authenticator", f"The authenticator answers the proxy, {status} to a visitor without a name."
         )
-    answered = (
-        f"answers {status}, and only 2xx admits a request and 401 or 403 refuses one"
-        if status
-        else (f"does not answer the proxy within {_span(authenticator.timeout)}: {words}")
-    )
-    return Finding(
+    answered = f"does not answer the proxy within {_span(authenticator.timeout)}: {words}"
+    if status:
+        answered = f"answers {status}, and only 2xx admits a request and 401 or 403 refuses one"
+    return Hop.PROXY.failure(
         "proxy.authenticator",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"The authenticator at {authenticator.url} {answered}.",
         "Every request is refused with 503, whether Open WebUI runs or not.",
         "See that it runs, in a network that the proxy's container reaches, and that the URL is the one of its"
@@ -289,41 +251,31 @@ def judge_authenticator(authenticator: Authenticator, status: int, words: str) -
 
 
 def judge_silence(silences: Mapping[str, float], promised: float | None) -> Iterator[Finding]:
-    """Say how long an answer may be silent, and which hop ends it first.
-
-    Args:
-        silences: hop -> seconds.
-        promised: seconds that the settings promise.
-
-    """
+    """Say for how many seconds an answer may be silent, which hop ends it first, and whether that is as promised."""
     if not silences:
         return
     hop, shortest = min(silences.items(), key=lambda item: item[1])
     listed = ", ".join(f"{name} {_span(seconds)}" for name, seconds in silences.items())
     if promised is not None and shortest < promised:
-        yield Finding(
+        yield Hop.OUTER_PROXY.warning(
             "silence.own",
-            Severity.WARNING,
-            Hop.OUTER_PROXY,
             f"{hop} ends an answer that is silent for {_span(shortest)}, and the proxy would wait {_span(promised)}"
             f" (all: {listed}).",
             "A model that thinks longer than that is cut off with 504, and its answer is lost.",
             f"Raise the idle timeout of {hop}, or lower proxy.timeouts.read, so that clients do not wait in vain.",
-            "proxy.timeouts.read",
+            setting="proxy.timeouts.read",
         )
     elif shortest < _SHORT_OF_A_READ * 2:
-        yield Finding(
+        yield Hop.PROXY.warning(
             "silence.own",
-            Severity.WARNING,
-            Hop.PROXY,
             f"{hop} ends an answer that is silent for {_span(shortest)}.",
             "A model that thinks longer than that is cut off with 504, and its answer is lost.",
             "Raise it to 10 minutes or more.",
-            "proxy.timeouts.read",
-            "30m",
+            setting="proxy.timeouts.read",
+            value="30m",
         )
     else:
-        yield ok("silence.own", Hop.PROXY, f"An answer may be silent for {_span(shortest)} ({listed}).")
+        yield Hop.PROXY.ok("silence.own", f"An answer may be silent for {_span(shortest)} ({listed}).")
 
 
 def _span(seconds: float) -> str:

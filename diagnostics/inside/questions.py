@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, ok, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, parse_time
 from open_webui_edge.diagnostics.inside import application, containers, disks, proxy, services, streams
-from open_webui_edge.diagnostics.inside.containers import Container, access_of
+from open_webui_edge.diagnostics.inside.containers import access_of
 from open_webui_edge.diagnostics.inside.deployment import Change, DeploymentAccess, ExpectedContainer, SilentEngineError
 from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
@@ -45,12 +46,7 @@ class NobodyToAskError(RuntimeError):
 def probe(
     inside: DeploymentAccess, container: str, *arguments: str, given: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Run our program in a container of the application, and return what it says.
-
-    Raises:
-        RuntimeError: it said nothing.
-
-    """
+    """Run our program in a container of the application, and return what it says; raises RuntimeError if nothing."""
     variables = {"patience": inside.patience * _OF_PATIENCE, **(given or {})}
     program = f"INPUT = {variables!r}\n{inside.probe}"
     engine = inside.require()
@@ -71,29 +67,26 @@ def _facts(subject: Subject, name: str, replica: ExpectedContainer | None = None
         RuntimeError: it could not be asked.
 
     """
-    first = _first(subject, _APPLICATION)
-    asked = replica or first
-    answers: dict[str, Any] = subject.once(
-        ("inside.facts", asked.name), lambda: _ask_all(subject, asked, asked == first)
-    )
-    facts = answers[name]
+    asked = replica or _first(subject, _APPLICATION)
+    facts = subject.once(("inside.facts", asked.name), lambda: _ask_all(subject, asked))[name]
     if "error" in facts:
         raise RuntimeError(f"asked from within {asked.name}: {facts['error']}")
     return facts
 
 
-def _ask_all(subject: Subject, replica: ExpectedContainer, first: bool) -> dict[str, Any]:  # noqa: FBT001 - a word would say no more
+def _ask_all(subject: Subject, replica: ExpectedContainer) -> dict[str, Any]:
     inside = access_of(subject)
     names = ["ready", "key"]
-    if first:
+    if replica == _first(subject, _APPLICATION):
         names += ["database", "models", "settings"]
         names += ["store"] if inside.redis is not None or inside.of("redis") else []
         names += ["rotation"] if containers.running(subject, "readiness") else []
+    started = parse_time(containers.of(subject)[replica.name].started[:19])
     given = {
         "names": names,
         "seconds": inside.patience,
         "salt": subject.once("inside.salt", lambda: random.token_hex(16)),
-        "started": _seconds(containers.of(subject)[replica.name].started),
+        "started": 0.0 if started is None else started.timestamp(),
         "upstream": _APPLICATION,
     }
     return probe(inside, replica.name, "facts", given=given)
@@ -113,10 +106,8 @@ def _first(subject: Subject, role: str) -> ExpectedContainer:
 def _engine(subject: Subject) -> Iterator[Finding]:
     inside = access_of(subject)
     if inside.engine is None:
-        yield Finding(
+        yield Hop.ENGINE.failure(
             "engine.answers",
-            Severity.FAILURE,
-            Hop.ENGINE,
             inside.silent or "The Docker engine does not answer.",
             "What runs there cannot be looked at, and no update can be made.",
             "Start it, or fix the connection to it; results from outside are still valid.",
@@ -124,33 +115,29 @@ def _engine(subject: Subject) -> Iterator[Finding]:
         )
         return
     version = inside.engine.must("version", "--format", "{{.Server.Version}}").strip()
-    yield ok("engine.answers", Hop.ENGINE, f"Docker {version} answers at {inside.engine.address}.")
+    yield Hop.ENGINE.ok("engine.answers", f"Docker {version} answers at {inside.engine.address}.")
 
 
 def _settings(subject: Subject) -> Iterator[Finding]:
     inside = access_of(subject)
     if inside.faults:
-        yield Finding(
+        yield Hop.HOST.failure(
             "stack.settings",
-            Severity.FAILURE,
-            Hop.HOST,
             f"The stack file cannot be read as settings: {'; '.join(inside.faults)}.",
             "The next update ends at once; what runs is from the last one that went well.",
             "Fix the stack file; `make preview` lists all errors.",
         )
         return
-    yield ok("stack.settings", Hop.HOST, "The stack file is valid.")
+    yield Hop.HOST.ok("stack.settings", "The stack file is valid.")
 
 
 def _up(subject: Subject) -> Iterator[Finding]:
     inside = access_of(subject)
     if inside.made:
-        yield ok("stack.up", Hop.HOST, f"The last update made {len(inside.made)} containers.")
+        yield Hop.HOST.ok("stack.up", f"The last update made {len(inside.made)} containers.")
         return
-    yield Finding(
+    yield Hop.HOST.failure(
         "stack.up",
-        Severity.FAILURE,
-        Hop.HOST,
         f"The stack {inside.stack} is not up: its state holds no container.",
         "There is nothing that could answer.",
         f"`make up STACK={inside.stack}` brings it up.",
@@ -163,10 +150,7 @@ def _containers(subject: Subject) -> Iterator[Finding]:
     there = containers.of(subject)
     engine = inside.require()
     yield from containers.judge(
-        inside.made,
-        there,
-        lambda made: containers.restart(engine, made, there),
-        _remade(subject, ()),
+        inside.made, there, lambda made: containers.restart(engine, made, there), _remade(subject, ())
     )
 
 
@@ -176,12 +160,11 @@ def _drift(subject: Subject) -> Iterator[Finding]:
 
 
 def _files(subject: Subject) -> Iterator[Finding]:
-    inside = access_of(subject)
-    engine, there = inside.require(), containers.of(subject)
+    engine = access_of(subject).require()
     results: dict[str, dict[str, str]] = {}
     asked: list[ExpectedContainer] = []
-    for one in inside.made:
-        if not one.files or one.runs_once or not _runs(there, one):
+    for one in containers.running(subject):
+        if not one.files or one.runs_once:
             continue
         answer = engine.run("exec", one.name, "sha256sum", *sorted(one.files))
         if answer.code not in _COMPARED:
@@ -195,23 +178,20 @@ def _files(subject: Subject) -> Iterator[Finding]:
 
 def _memory(subject: Subject) -> Iterator[Finding]:
     inside = access_of(subject)
-    there = containers.of(subject)
-    names = [one.name for one in inside.made if _runs(there, one)]
+    names = [one.name for one in containers.running(subject)]
     used = containers.memory_used(inside.require(), names) if names else {}
-    yield from containers.judge_memory(inside.made, there, used, _MEMORY)
+    yield from containers.judge_memory(inside.made, containers.of(subject), used, _MEMORY)
 
 
 def _disks(subject: Subject) -> Iterator[Finding]:
     inside = access_of(subject)
-    engine, there = inside.require(), containers.of(subject)
     results: list[disks.Disk] = []
-    for one in inside.made:
-        if _runs(there, one) and one.role in disks.PLACES:
-            for path in disks.PLACES[one.role]:
-                answer = engine.run("exec", one.name, "df", "-P", "-B1", path)
-                disk = disks.read(answer.output, f"{one.name}:{path}") if answer.code == 0 else None
-                if disk is not None:
-                    results.append(disk)
+    for one in containers.running(subject):
+        for path in disks.PLACES.get(one.role, ()):
+            answer = inside.require().run("exec", one.name, "df", "-P", "-B1", path)
+            disk = disks.read(answer.output, f"{one.name}:{path}") if answer.code == 0 else None
+            if disk is not None:
+                results.append(disk)
     yield from disks.judge(disks.together(results), percent=inside.disk_percent)
 
 
@@ -225,21 +205,16 @@ def _clock(subject: Subject) -> Iterator[Finding]:
 
 def judge_clock(said: str, began: float, ended: float) -> Finding:
     """Say how far the engine's clock is from this machine's, asked between two moments of this one."""
-    try:
-        # RFC 3339 with nanoseconds, of which Python reads six digits.
-        head, _, rest = said.partition(".")
-        digits = rest.rstrip("Z").partition("+")[0].partition("-")[0]
-        zone = rest[len(digits) :] if rest else ""
-        there = datetime.fromisoformat(f"{head}.{digits[:6].ljust(6, '0')}{zone}").timestamp()
-    except ValueError:
-        return unknown("engine.clock", Hop.ENGINE, f"The engine says no time that can be read: {said}.")
+    time_there = parse_time(said)
+    if time_there is None:
+        return Hop.ENGINE.unknown("engine.clock", f"The engine says no time that can be read: {said}.")
+    there = time_there.timestamp()
     away = 0.0 if began - 1 <= there <= ended + 1 else there - ended
     if abs(away) < _SKEW:
-        return ok("engine.clock", Hop.ENGINE, "The clock of the engine's host and this machine's agree.")
-    return Finding(
+        return Hop.ENGINE.ok("engine.clock", "The clock of the engine's host and this machine's agree.")
+    problem = Hop.ENGINE.failure if abs(away) >= _SKEW_FATAL else Hop.ENGINE.warning
+    return problem(
         "engine.clock",
-        Severity.FAILURE if abs(away) >= _SKEW_FATAL else Severity.WARNING,
-        Hop.ENGINE,
         f"The clock of the engine's host is {abs(away):.0f} s {'ahead of' if away > 0 else 'behind'} this machine's.",
         "With a wrong clock certificates count as expired, and sign-ins by an identity provider are refused.",
         "Have both machines keep time (`timedatectl set-ntp true`), and look at which of them is wrong.",
@@ -247,8 +222,7 @@ def judge_clock(said: str, began: float, ended: float) -> Finding:
 
 
 def _database(subject: Subject) -> Iterator[Finding]:
-    inside = access_of(subject)
-    yield from services.judge_database(_facts(subject, "database"), inside.database)
+    yield from services.judge_database(_facts(subject, "database"), access_of(subject).database)
 
 
 def _redis(subject: Subject) -> Iterator[Finding]:
@@ -274,13 +248,6 @@ def _forget(subject: Subject, keys: Sequence[str]) -> Remedy:
     return Remedy(f"make the saved setting {', '.join(keys)} what the stack says", apply)
 
 
-def _seconds(moment: str) -> float:
-    try:
-        return datetime.fromisoformat(f"{moment[:19]}+00:00").timestamp()
-    except ValueError:
-        return 0.0
-
-
 def _keys(subject: Subject) -> Iterator[Finding]:
     replicas = containers.running(subject, _APPLICATION)
     yield from application.judge_keys({one.name: _facts(subject, "key", one) for one in replicas})
@@ -295,8 +262,8 @@ def _replicas(subject: Subject) -> Iterator[Finding]:
     if containers.running(subject, "readiness") and names:
         facts = _facts(subject, "rotation")
         if "fault" in facts:
-            yield unknown(
-                "replicas.rotation", Hop.PROXY, f"Who keeps the list of replicas did not say: {facts['fault']}."
+            yield Hop.PROXY.unknown(
+                "replicas.rotation", f"Who keeps the list of replicas did not say: {facts['fault']}."
             )
         else:
             addresses = set(facts["addresses"])
@@ -305,66 +272,38 @@ def _replicas(subject: Subject) -> Iterator[Finding]:
 
 
 def _proxy_seen(subject: Subject) -> proxy.Seen:
-    inside = access_of(subject)
-    name = _first(subject, _OF_THE_PROXY).name
-
-    def ask() -> proxy.Seen:
-        script = f"{inside.shell_functions}\n{proxy.SCRIPT}"
-        output = inside.require().must("exec", "-i", name, "/bin/sh", "-s", given=script, seconds=inside.patience)
-        results = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
-        return proxy.Seen(
-            **{
-                key: results.get(key, "")
-                for key in (
-                    *("in_force", "named", "served", "configuration", "certificate", "source", "pair"),
-                    *("installed_serial", "served_serial", "refused"),
-                )
-            },
-            workers=int(results.get("workers") or 0),
-            leaving=int(results.get("leaving") or 0),
-            state=_json(results.get("state", "")),
-        )
-
-    return subject.once("inside.proxy", ask)
+    run = _in_proxy(subject, proxy.SCRIPT, access_of(subject).patience)
+    return subject.once("inside.proxy", lambda: proxy.read(run()))
 
 
-def _json(text: str) -> dict[str, Any]:
-    try:
-        results = json.loads(text)
-    except ValueError:
-        return {}
-    return results if isinstance(results, dict) else {}
+def _in_proxy(subject: Subject, script: str, seconds: float) -> Callable[[], str]:
+    """Return what runs a script in the proxy's container, after the functions that its own scripts share."""
+    inside, name = access_of(subject), _first(subject, _OF_THE_PROXY).name
+    program = f"{inside.shell_functions}\n{script}"
+    return lambda: inside.require().must("exec", "-i", name, "/bin/sh", "-s", given=program, seconds=seconds)
 
 
 def _configuration(subject: Subject) -> Iterator[Finding]:
+    install = partial(_installed_anew, subject)
     yield from proxy.judge_configuration(
-        _proxy_seen(subject),
-        access_of(subject).configuration,
-        lambda: _installed_anew(subject),
-        _reload(subject),
+        _proxy_seen(subject), access_of(subject).configuration, install, _reload(subject)
     )
 
 
 def _certificate(subject: Subject) -> Iterator[Finding]:
-    yield from proxy.judge_certificate(
-        _proxy_seen(subject),
-        access_of(subject).certificate,
-        lambda: _installed_anew(subject),
-        _reload(subject),
-    )
+    install = partial(_installed_anew, subject)
+    yield from proxy.judge_certificate(_proxy_seen(subject), access_of(subject).certificate, install, _reload(subject))
 
 
 def _installed_anew(subject: Subject) -> Remedy | None:
     """Return what has the stack's own configuration and certificate installed once more."""
-    inside = access_of(subject)
-    remedy = _remade(subject, inside.of("nginx-installer"))
+    remedy = _remade(subject, access_of(subject).of("nginx-installer"))
     if remedy is None:
         return None
-    name, update = _first(subject, _OF_THE_PROXY).name, remedy.apply
+    rename, update = _in_proxy(subject, proxy.RENAME, 60), remedy.apply
 
     def apply() -> str:
-        script = f"{inside.shell_functions}\n{proxy.RENAME}"
-        inside.require().must("exec", "-i", name, "/bin/sh", "-s", given=script, seconds=60)
+        rename()
         return update()
 
     return replace(remedy, apply=apply)
@@ -383,7 +322,7 @@ def _reload(subject: Subject) -> Remedy:
 
 
 def _renewal(subject: Subject) -> Iterator[Finding]:
-    if subject.expected is not None and subject.expected.certificate_mode == "lets-encrypt":
+    if subject.expectations.certificate_mode == "lets-encrypt":
         yield from proxy.judge_renewal(_proxy_seen(subject).state, datetime.now(UTC))
 
 
@@ -399,8 +338,7 @@ def _authenticator(subject: Subject) -> Iterator[Finding]:
 
 
 def _silence(subject: Subject) -> Iterator[Finding]:
-    promised = None if subject.expected is None else subject.expected.read_timeout
-    yield from proxy.judge_silence(access_of(subject).silences, promised)
+    yield from proxy.judge_silence(access_of(subject).silences, subject.expectations.read_timeout)
 
 
 def _pending(subject: Subject) -> Iterator[Finding]:
@@ -414,13 +352,11 @@ def _pending(subject: Subject) -> Iterator[Finding]:
 def judge_pending(stack: str, changes: Sequence[Change], remedy: Remedy | None) -> Finding:
     """Say what the next update would change."""
     if not changes:
-        return ok("stack.pending", Hop.HOST, "What runs is what the stack file says: an update would change nothing.")
+        return Hop.HOST.ok("stack.pending", "What runs is what the stack file says: an update would change nothing.")
     listed = ", ".join(f"{change.kind} {change.name}" for change in changes[:6])
     more = f" and {len(changes) - 6} more" if len(changes) > 6 else ""  # noqa: PLR2004 - a line's worth
-    return Finding(
+    return Hop.HOST.warning(
         "stack.pending",
-        Severity.WARNING,
-        Hop.HOST,
         f"What runs is not what the stack file says: an update would {listed}{more}.",
         "The file was changed and not applied, or something was changed by hand.",
         f"`make preview STACK={stack}` shows it; `make up STACK={stack}` applies it.",
@@ -433,25 +369,22 @@ def _instance(subject: Subject) -> Iterator[Finding]:
     if inside.instance is None:
         return
     if inside.engine is None:
-        yield Finding(
+        yield Hop.HOST.failure(
             "instance.reached",
-            Severity.FAILURE,
-            Hop.HOST,
             f"The instance {inside.instance} is not reached over SSH.",
             "Its containers cannot be looked at or updated; people may be answered all the same.",
             "Look at its state in the AWS console; platform.aws.instance.ssh_from must hold this machine's address.",
-            "platform.aws.instance.ssh_from",
+            setting="platform.aws.instance.ssh_from",
             explains=("engine.answers",),
         )
         return
-    yield ok("instance.reached", Hop.HOST, f"The instance {inside.instance} is reached over SSH.")
+    yield Hop.HOST.ok("instance.reached", f"The instance {inside.instance} is reached over SSH.")
 
 
 def _sign_in(subject: Subject) -> Iterator[Finding]:
-    if access_of(subject).admin is None:
-        yield unknown(
+    if not access_of(subject).has_admin:
+        yield Hop.APPLICATION.unknown(
             "application.sign_in",
-            Hop.APPLICATION,
             "The stack file names no open_webui.admin, so what an account is needed for was not asked.",
         )
         return
@@ -460,7 +393,7 @@ def _sign_in(subject: Subject) -> Iterator[Finding]:
 
 def _session(subject: Subject) -> dict[str, Any]:
     """Return a session of the administrator; it is ended when all was asked."""
-    if access_of(subject).admin is None:
+    if not access_of(subject).has_admin:
         return {"fault": "the stack file names no open_webui.admin"}
     return subject.once("inside.session", lambda: _from_application(subject, "sign_in"))
 
@@ -483,30 +416,30 @@ def end_session(subject: Subject) -> None:
 def _stream(subject: Subject) -> Iterator[Finding]:
     session = _session(subject)
     if "token" not in session:
-        yield unknown("stream.buffered", Hop.PROXY, f"Skipped, because the sign-in failed: {session['fault']}.")
+        yield Hop.PROXY.unknown("stream.buffered", f"Skipped, because the sign-in failed: {session['fault']}.")
         return
-    if subject.expected is not None and subject.expected.authentication != "none":
-        yield unknown("stream.buffered", Hop.PROXY, "Skipped, because the proxy requires further authentication.")
+    if subject.expectations.authentication != "none":
+        yield Hop.PROXY.unknown("stream.buffered", "Skipped, because the proxy requires further authentication.")
         return
     token = session["token"]
     picks = _from_application(subject, "picks", given={"token": token})
     names = picks.get("models") or []
     if not names:
         said = f": {picks['fault']}" if "fault" in picks else ""
-        yield unknown("stream.buffered", Hop.MODELS, f"Not seen, because there is no model that could be asked{said}.")
+        yield Hop.MODELS.unknown("stream.buffered", f"Not seen, because there is no model that could be asked{said}.")
         return
     model = picks["first"] or names[0]
     given = {"token": token, "model": model, "prompt": streams.PROMPT, "seconds": streams.SECONDS}
     direct = _from_application(subject, "stream", given=given)
-    proxied = streams.over_sse(subject, token, model)
+    asking = replace(subject, token=token)
+    proxied = streams.over_sse(asking, model)
     yield streams.judge_stream("stream.buffered", direct, proxied, model)
-    if not proxied.get("distrusted") and (subject.expected is None or subject.expected.websocket):
-        yield streams.judge_stream("stream.socket", direct, streams.over_socket(subject, token, model), model)
+    if not proxied.get("distrusted") and subject.expectations.websocket:
+        yield streams.judge_stream("stream.socket", direct, streams.over_socket(asking, model), model)
 
 
 def _client(subject: Subject) -> Iterator[Finding]:
-    expected = subject.expected
-    if expected is not None and expected.authentication != "none":
+    if subject.expectations.authentication != "none":
         return
     inside = access_of(subject)
     engine = inside.require()
@@ -518,8 +451,7 @@ def _client(subject: Subject) -> Iterator[Finding]:
         for one in containers.running(subject, _APPLICATION):
             answer = engine.run("logs", "--since", "60s", one.name)
             lines += f"{answer.output}\n{answer.errors}".splitlines()
-    trusted = () if expected is None else tuple(expected.extra.get("trusted_proxies", ()))
-    yield streams.judge_client(lines, mark, trusted=trusted)
+    yield streams.judge_client(lines, mark, trusted=subject.expectations.trusted_proxies)
 
 
 def _remade(subject: Subject, made: Iterable[ExpectedContainer]) -> Remedy | None:
@@ -532,24 +464,6 @@ def _remade(subject: Subject, made: Iterable[ExpectedContainer]) -> Remedy | Non
     return Remedy(f"pulumi up for the stack {inside.stack}{recreated}", lambda: update(urns), asks=True)
 
 
-def _runs(there: Mapping[str, Container], made: ExpectedContainer) -> bool:
-    return made.name in there and there[made.name].runs
-
-
-def _skippable(
-    ask: Callable[[Subject], Iterable[Finding]], check: str, hop: Hop
-) -> Callable[[Subject], Iterable[Finding]]:
-    """Say that it could not be asked where the container does not run that would answer."""
-
-    def asked(subject: Subject) -> Iterable[Finding]:
-        try:
-            return tuple(ask(subject))
-        except (NobodyToAskError, SilentEngineError) as fault:
-            return (unknown(check, hop, f"Not asked, because {fault}."),)
-
-    return asked
-
-
 def _question(  # noqa: PLR0913 - keywords, each a thing of its own
     check: str,
     hop: Hop,
@@ -560,7 +474,15 @@ def _question(  # noqa: PLR0913 - keywords, each a thing of its own
     seconds: float = 20.0,
     alone: bool = False,
 ) -> Question:
-    return Question(check, hop, title, needs, _skippable(ask, check, hop), seconds, alone)
+    """Return a question; where the container does not run that would answer, it says that it could not be asked."""
+
+    def asked(subject: Subject) -> Iterable[Finding]:
+        try:
+            return tuple(ask(subject))
+        except (NobodyToAskError, SilentEngineError) as fault:
+            return (hop.unknown(check, f"Not asked, because {fault}."),)
+
+    return Question(check, hop, title, needs, asked, seconds, alone)
 
 
 QUESTIONS: tuple[Question, ...] = (

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, ok, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import http_client, sockets
 from open_webui_edge.diagnostics.subject import Subject
 
@@ -27,14 +27,12 @@ _FORGED = "203.0.113.77"
 """An address that documents alone use (RFC 5737)."""
 
 
-def over_sse(subject: Subject, token: str, model: str) -> dict[str, Any]:
+def over_sse(subject: Subject, model: str) -> dict[str, Any]:
     """Ask a model over SSE through the proxy, as a program does; return when each piece came, in seconds."""
-    body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}).encode()
+    body = {"model": model, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}
     moments: list[float] = []
     try:
-        with http_client.connection(subject, context=_trusting(subject), seconds=SECONDS) as connected:
-            began = time.monotonic()
-            answer = http_client.begin(connected, "POST", _COMPLETIONS, _headers(subject, token, body), body)
+        with http_client.answering(subject, _COMPLETIONS, **_asking("POST", body)) as (answer, began):
             if answer.status != http.client.OK:
                 return {"fault": f"the answer is {answer.status}", "moments": moments}
             while line := answer.readline():
@@ -50,16 +48,16 @@ def over_sse(subject: Subject, token: str, model: str) -> dict[str, Any]:
     return {"moments": moments}
 
 
-def over_socket(subject: Subject, token: str, model: str) -> dict[str, Any]:
+def over_socket(subject: Subject, model: str) -> dict[str, Any]:
     """Ask a model as the browser does: the question by POST, the answer over the WebSocket. Its chat is removed."""
     moments: list[float] = []
     try:
         with sockets.opened(subject, origin=subject.origin) as channel:
-            session = _joined(channel, token)
+            session = _joined(channel, subject.token)
             message = str(uuid.uuid4())
             body = question(PROMPT, model, message, session)
             began = time.monotonic()
-            asked = _api(subject, "POST", _COMPLETIONS, token, body)
+            asked = _api(subject, "POST", _COMPLETIONS, body)
             try:
                 for event in _events(channel, message, began + SECONDS):
                     kind, data = event.get("type"), event.get("data") or {}
@@ -73,7 +71,7 @@ def over_socket(subject: Subject, token: str, model: str) -> dict[str, Any]:
                 if chat := asked.get("chat_id"):
                     # The answer was there or not, whatever becomes of its chat.
                     with suppress(OSError, http.client.HTTPException, ValueError):
-                        _api(subject, "DELETE", f"/api/v1/chats/{chat}", token)
+                        _api(subject, "DELETE", f"/api/v1/chats/{chat}")
     except sockets.Refusal as refusal:
         return {"fault": f"the WebSocket is refused with {refusal.answer.status}", "moments": moments}
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -81,7 +79,7 @@ def over_socket(subject: Subject, token: str, model: str) -> dict[str, Any]:
     return {"moments": moments}
 
 
-def _joined(channel: sockets.OpenSocket, token: str) -> str:
+def _joined(channel: sockets.OpenSocket, token: str | None) -> str:
     """Connect and join as who has the token; return the session's id."""
     channel.message()
     channel.send(f"40{json.dumps({'token': token})}")
@@ -135,65 +133,42 @@ def question(prompt: str, model: str, message: str, session: str | None) -> dict
     }
 
 
-def _trusting(subject: Subject) -> ssl.SSLContext | None:
-    """Return what checks the certificate: a session's token goes only to who a browser would trust."""
-    return http_client.verified_context(subject) if subject.scheme == "https" else None
-
-
-def _headers(subject: Subject, token: str, body: bytes) -> list[tuple[str, str]]:
-    return [
-        ("Host", subject.authority),
-        ("User-Agent", http_client.AGENT),
-        ("Authorization", f"Bearer {token}"),
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(body))),
-    ]
-
-
-def _api(subject: Subject, method: str, path: str, token: str, body: object = None) -> dict[str, Any]:
+def _asking(method: str, body: object = None) -> http_client.Asking:
     content = b"" if body is None else json.dumps(body).encode()
-    with http_client.connection(subject, context=_trusting(subject), seconds=SECONDS) as connected:
-        answer = http_client.begin(connected, method, path, _headers(subject, token, content), content)
-        text = answer.read()
-        if answer.status != http.client.OK:
-            raise http_client.NoAnswerError(f"{method} {path.rpartition('/')[0]} is answered {answer.status}")
-    value = json.loads(text or b"{}")
+    headers = (("Content-Type", "application/json"),)
+    return {"method": method, "headers": headers, "body": content, "seconds": SECONDS, "with_token": True}
+
+
+def _api(subject: Subject, method: str, path: str, body: object = None) -> dict[str, Any]:
+    answer = http_client.ask(subject, path, **_asking(method, body))
+    if answer.status != http.client.OK:
+        raise http_client.NoAnswerError(f"{method} {path.rpartition('/')[0]} is answered {answer.status}")
+    value = json.loads(answer.body or b"{}")
     return value if isinstance(value, dict) else {}
 
 
 def judge_stream(check: str, direct: Mapping[str, Any], proxied: Mapping[str, Any], model: str) -> Finding:
-    """Say whether pieces that are written apart arrive apart.
-
-    Args:
-        check: which way they went.
-        direct: when they came to who asked the application itself.
-        proxied: when they came through all proxies.
-        model: who wrote them.
-
-    """
+    """Say whether pieces that are written apart (as `direct` saw them) arrive apart through all proxies."""
     apart, through = direct["moments"], proxied["moments"]
     hop, way = Hop.PROXY, "over the WebSocket" if check == "stream.socket" else "over SSE"
     if "fault" in direct or not apart:
         said = direct.get("fault", "it wrote nothing")
-        return unknown(check, Hop.MODELS, f"The model {model} did not answer the application itself: {said}.")
+        return Hop.MODELS.unknown(check, f"The model {model} did not answer the application itself: {said}.")
     spread = apart[-1] - apart[0]
     if proxied.get("distrusted"):
-        return unknown(check, hop, f"Not seen, because a browser would not trust the site: {proxied['fault']}.")
+        return hop.unknown(check, f"Not seen, because a browser would not trust the site: {proxied['fault']}.")
     if "fault" in proxied or not through:
         said = proxied.get("fault", "nothing came")
-        return Finding(
+        return hop.failure(
             check,
-            Severity.FAILURE,
-            hop,
             f"{model} answers without the proxy in {len(apart)} pieces, and through it ({way}) {said}.",
             "People get no answer." if check == "stream.socket" else "Programs that use the API get no answer.",
             "`make logs ROLE=nginx` has a line about the request; proxy.timeouts.read says how long it waits.",
-            "proxy.timeouts.read",
+            setting="proxy.timeouts.read",
         )
     if len(apart) < _ENOUGH or spread < _SPREAD:
-        return unknown(
+        return Hop.MODELS.unknown(
             check,
-            Hop.MODELS,
             f"{model} writes its answer at once ({len(apart)} pieces in {spread:.1f} s), so whether pieces are held"
             " back could not be seen.",
         )
@@ -203,52 +178,43 @@ def judge_stream(check: str, direct: Mapping[str, Any], proxied: Mapping[str, An
         f" first after {apart[0]:.1f} s and {through[0]:.1f} s"
     )
     if came < spread * _IN_A_LUMP:
-        return Finding(
+        return hop.failure(
             check,
-            Severity.FAILURE,
-            hop,
             f"Answers {way} are held back, and come in a lump: {figures}.",
             "People look at nothing until the whole answer is written.",
             "Something between the browser and the application buffers. If it is this stack's Nginx, its configuration"
             " was changed by hand; one in front of it needs `proxy_buffering off` (or what it calls that).",
         )
-    return ok(check, hop, f"Answers {way} come as they are written: {figures}.")
+    return hop.ok(check, f"Answers {way} come as they are written: {figures}.")
 
 
 def judge_client(lines: Sequence[str], mark: str, *, trusted: Sequence[str] = ()) -> Finding:
-    """Say which address the application saw in a request that claimed another.
+    """Say which address the application's log has for the request with this mark, which claimed another.
 
-    Args:
-        lines: the application's log since then.
-        mark: what the request's path held.
-        trusted: networks from which a claim counts, by the settings.
-
+    `trusted` are the networks from which a claim counts, by the settings.
     """
     check, hop = "client.address", Hop.PROXY
     line = next((line for line in lines if mark in line), None)
     if line is None:
-        return unknown(
-            check, hop, "The application's log has no line about a request of ours, so whom it saw is not known."
+        return hop.unknown(
+            check, "The application's log has no line about a request of ours, so whom it saw is not known."
         )
     if _FORGED in line and trusted:
-        return unknown(
+        return hop.unknown(
             check,
-            hop,
             f"A claim from here is believed: this machine is one of those whose word counts ({', '.join(trusted)}), or"
             " looks like one. Ask from a machine that is none.",
         )
     if _FORGED in line:
-        return Finding(
+        return hop.failure(
             check,
-            Severity.FAILURE,
-            hop,
             f"A request that claimed to come from {_FORGED} reached the application as that.",
             "Everybody can write any address into the audit log, and past limits that count by address.",
             "List in proxy.trusted_proxies only proxies that you run and that overwrite X-Forwarded-For; remove other"
             " ways to the application than this stack's proxy.",
-            "proxy.trusted_proxies",
+            setting="proxy.trusted_proxies",
         )
-    return ok(check, hop, "A client cannot claim another address: X-Forwarded-For of untrusted clients is ignored.")
+    return hop.ok(check, "A client cannot claim another address: X-Forwarded-For of untrusted clients is ignored.")
 
 
 def ask_as_another(subject: Subject) -> str:

@@ -17,19 +17,9 @@ from open_webui_edge.diagnostics.outside import (
 )
 from open_webui_edge.diagnostics.question import Question
 
-QUESTIONS: tuple[Question, ...] = (
-    *dns.QUESTIONS,
-    *ports.QUESTIONS,
-    *certificate.QUESTIONS,
-    *protocol.QUESTIONS,
-    *application.QUESTIONS,
-    *sockets.QUESTIONS,
-    *origins.QUESTIONS,
-    *streams.QUESTIONS,
-    *hops.QUESTIONS,
-    *upload.QUESTIONS,
-    *cookies.QUESTIONS,
-    *headers.QUESTIONS,
-    *clock.QUESTIONS,
+_MODULES = (
+    *(dns, ports, certificate, protocol, application, sockets, origins),
+    *(streams, hops, upload, cookies, headers, clock),
 )
+QUESTIONS: tuple[Question, ...] = tuple(question for module in _MODULES for question in module.QUESTIONS)
 """In the order of the hops from a browser to an answer: of two failures the earlier one comes first."""

@@ -15,34 +15,17 @@ SECONDS = 5.0
 
 
 def addresses_of(subject: Subject) -> tuple[str, ...]:
-    """Return where to connect to.
-
-    Raises:
-        OSError: the name has no address.
-
-    """
-    if subject.address:
-        return (subject.address,)
-    return addresses(subject)
+    """Return where to connect to; raises OSError where the name has no address."""
+    return (subject.address,) if subject.address else addresses(subject)
 
 
 def addresses(subject: Subject) -> tuple[str, ...]:
-    """Return the addresses of the name, IPv4 before IPv6.
-
-    Raises:
-        OSError: it has none.
-
-    """
+    """Return the addresses of the name, IPv4 before IPv6; raises OSError where it has none."""
     return subject.once(("addresses", subject.name), lambda: looked_up(subject, subject.name))
 
 
 def looked_up(subject: Subject, name: str) -> tuple[str, ...]:
-    """Return the addresses of a name by the system's resolver, or by the subject's name servers.
-
-    Raises:
-        OSError: it has none.
-
-    """
+    """Return the addresses of a name by the system's resolver or the subject's name servers; raises OSError if none."""
     try:
         return (str(ip_address(name)),)
     except ValueError:

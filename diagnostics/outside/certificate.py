@@ -1,7 +1,9 @@
 """Who does the site say that it is, and would a browser believe it?"""
 
+import socket
 import ssl
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -12,25 +14,24 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtensionOID, NameOID
 from OpenSSL import SSL
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import http_client
 from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
 
 _SMALLEST_RSA = 2048
-_PUBLIC = (
-    "let's encrypt",
-    "google trust",
-    "amazon",
-    "zerossl",
-    "sectigo",
-    "digicert",
-    "globalsign",
-    "buypass",
-    "ssl.com",
-    "entrust",
-    "godaddy",
-)
+PUBLIC: Mapping[str, tuple[str, ...]] = {
+    "let's encrypt": ("letsencrypt.org",),
+    "google trust": ("pki.goog",),
+    "amazon": ("amazon.com", "amazontrust.com", "awstrust.com", "amazonaws.com"),
+    "zerossl": ("sectigo.com",),
+    "sectigo": ("sectigo.com", "comodoca.com"),
+    "digicert": ("digicert.com", "www.digicert.com"),
+    "globalsign": ("globalsign.com",),
+    "buypass": ("buypass.com",),
+    **dict.fromkeys(("ssl.com", "entrust", "godaddy"), ()),
+}
+"""A word in the name of an issuer that browsers know -> what a CAA record calls it, where that is known."""
 _PLAIN_HTTP_FIX = (
     "In Nginx write `listen 443 ssl;` with ssl_certificate and ssl_certificate_key in the server of this name; Caddy "
     "does so by itself for a site that is named without http://."
@@ -57,12 +58,7 @@ class Served:
 
 
 def served(subject: Subject) -> Served:
-    """Return what the site shows.
-
-    Raises:
-        OSError: there was no handshake.
-
-    """
+    """Return what the site shows; raises OSError where there was no handshake."""
     return subject.once("served", lambda: _served(subject))
 
 
@@ -84,7 +80,7 @@ def _served(subject: Subject) -> Served:
     with http_client.connect(subject, subject.port) as plain:
         # pyOpenSSL takes a socket that waits by itself.
         plain.settimeout(None)
-        plain.setsockopt(http_client.socket.SOL_SOCKET, http_client.socket.SO_RCVTIMEO, _seconds(http_client.SECONDS))
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(http_client.SECONDS), 0))
         connected = SSL.Connection(context, plain)
         if not http_client.is_address(subject.name):
             connected.set_tlsext_host_name(subject.name.encode("idna"))
@@ -97,12 +93,6 @@ def _served(subject: Subject) -> Served:
         certificates = connected.get_peer_cert_chain(as_cryptography=True) or []
         version = connected.get_protocol_version_name()
     return Served(tuple(certificates), version, stapled[0] if stapled else b"", _distrust(subject))
-
-
-def _seconds(seconds: float) -> bytes:
-    import struct  # noqa: PLC0415  # for this one value
-
-    return struct.pack("ll", int(seconds), 0)
 
 
 def _in_words(fault: Exception) -> str:
@@ -129,59 +119,44 @@ def _distrust(subject: Subject) -> str:
 
 
 def _handshake(subject: Subject) -> Iterator[Finding]:
+    if subject.scheme == "http" and http_client.is_loopback(subject):
+        yield Hop.PROXY.note("tls.none", "Plain HTTP, to this machine itself.")
+        return
     if subject.scheme == "http":
-        yield _without_tls(subject)
+        yield Hop.PROXY.warning(
+            "tls.none",
+            f"{subject.url} is plain HTTP.",
+            "Passwords and chats are unencrypted, and browsers give such a page no microphone and no clipboard.",
+            "Set certificate.mode and call it by https://. " + _PLAIN_HTTP_FIX
+            if subject.of_a_stack
+            else f"Give it a certificate. {_PLAIN_HTTP_FIX}",
+            setting="certificate.mode",
+            explains=("cookies.*", "oauth.scheme"),
+        )
         return
     try:
         shown = served(subject)
     except OSError as fault:
         yield _no_handshake(subject, str(fault))
         return
-    if not shown.chain:
-        yield Finding(
-            "tls.handshake",
-            Severity.FAILURE,
-            Hop.PROXY,
-            "The handshake shows no certificate.",
-            "No browser goes on.",
-            _PLAIN_HTTP_FIX,
-        )
-        return
-    yield ok("tls.handshake", Hop.PROXY, f"{shown.version} with a certificate from {_name(shown.leaf.issuer)}.")
-
-
-def _without_tls(subject: Subject) -> Finding:
-    if http_client.is_loopback(subject):
-        return note("tls.none", Hop.PROXY, "Plain HTTP, to this machine itself.")
-    return Finding(
-        "tls.none",
-        Severity.WARNING,
-        Hop.PROXY,
-        f"{subject.url} is plain HTTP.",
-        "Passwords and chats are unencrypted, and browsers give such a page no microphone and no clipboard.",
-        "Set certificate.mode and call it by https://. " + _PLAIN_HTTP_FIX
-        if subject.of_a_stack
-        else f"Give it a certificate. {_PLAIN_HTTP_FIX}",
-        setting="certificate.mode",
-        explains=("cookies.*", "oauth.scheme"),
-    )
+    if shown.chain:
+        yield Hop.PROXY.ok("tls.handshake", f"{shown.version} with a certificate from {_name(shown.leaf.issuer)}.")
+    else:
+        seen = "The handshake shows no certificate."
+        yield Hop.PROXY.failure("tls.handshake", seen, "No browser goes on.", _PLAIN_HTTP_FIX)
 
 
 def _no_handshake(subject: Subject, words: str) -> Finding:
-    if _speaks_plain_http(subject):
-        return Finding(
+    if http_client.plain_status(subject, f"http://{subject.authority}"):
+        return Hop.PROXY.failure(
             "tls.plain",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"Port {subject.port} speaks plain HTTP, not TLS.",
             "A browser that is sent to https:// shows ERR_SSL_PROTOCOL_ERROR.",
             _PLAIN_HTTP_FIX + " Or it is the proxy's plain port that was published: publish the one with TLS.",
             setting="site.listen.https_port",
         )
-    return Finding(
+    return Hop.PROXY.failure(
         "tls.handshake",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"There is no TLS handshake for {subject.name}: {words}.",
         "No browser gets past this.",
         f"Give the proxy a certificate for {subject.name} (site.domain, site.aliases; in Nginx a server with this "
@@ -190,16 +165,9 @@ def _no_handshake(subject: Subject, words: str) -> Finding:
     )
 
 
-def _speaks_plain_http(subject: Subject) -> bool:
-    try:
-        return http_client.ask(subject, "/", url=f"http://{subject.authority}").status > 0
-    except OSError:
-        return False
-
-
 def _certificate(subject: Subject) -> Iterator[Finding]:
     if subject.scheme == "http":
-        yield ok("tls.certificate", Hop.PROXY, "Without TLS there is none.")
+        yield Hop.PROXY.ok("tls.certificate", "Without TLS there is none.")
         return
     shown = served(subject)
     findings = [
@@ -214,9 +182,8 @@ def _certificate(subject: Subject) -> Iterator[Finding]:
     yield from findings
     if not any(finding.is_trouble for finding in findings):
         left = _days(shown.leaf.not_valid_after_utc - datetime.now(UTC))
-        yield ok(
+        yield Hop.PROXY.ok(
             "tls.certificate",
-            Hop.PROXY,
             f"For {', '.join(_subjects(shown.leaf))}, from {_name(shown.leaf.issuer)}, {left} days left, "
             f"{_key(shown.leaf)}.",
         )
@@ -230,10 +197,8 @@ def _dates(subject: Subject, shown: Served) -> Iterator[Finding]:
         whose = "certificate" if mine else f"CA {_name(certificate.subject)} in its chain"
         if certificate.not_valid_after_utc < now:
             since = certificate.not_valid_after_utc.date()
-            yield Finding(
+            yield Hop.PROXY.failure(
                 "tls.expired",
-                Severity.FAILURE,
-                Hop.PROXY,
                 f"The {whose} ran out on {since}, {_days(now - certificate.not_valid_after_utc)} days ago.",
                 "Browsers show a warning instead of the site, and programs refuse to connect.",
                 _renewal(subject) if mine else f"Install the chain that the issuer gives out now{_RELOAD}.",
@@ -242,10 +207,8 @@ def _dates(subject: Subject, shown: Served) -> Iterator[Finding]:
             )
             return
         if certificate.not_valid_before_utc > now:
-            yield Finding(
+            yield Hop.PROXY.failure(
                 "tls.early",
-                Severity.FAILURE,
-                Hop.PROXY,
                 f"The {whose} is only valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on.",
                 "Browsers show a warning instead of the site.",
                 "Set the clock of the machine that made it, and make it again; or the clock here is wrong.",
@@ -253,13 +216,11 @@ def _dates(subject: Subject, shown: Served) -> Iterator[Finding]:
             )
             return
     lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
-    least = min(timedelta(days=subject.expected.days_left if subject.expected else 21), lifetime / 4)
+    least = min(timedelta(days=subject.expectations.days_left), lifetime / 4)
     left = leaf.not_valid_after_utc - now
     if left < least:
-        yield Finding(
+        yield Hop.PROXY.warning(
             "tls.days",
-            Severity.WARNING,
-            Hop.PROXY,
             f"The certificate has {_days(left)} days left, and should have been renewed by now.",
             "Then browsers show a warning instead of the site.",
             _renewal(subject),
@@ -283,14 +244,12 @@ def _renewal(subject: Subject) -> str:
 
 def _names(subject: Subject, leaf: x509.Certificate) -> Iterator[Finding]:
     subjects = _subjects(leaf)
-    names = (subject.expected.names if subject.expected else ()) or (subject.name,)
-    missing = [name for name in dict.fromkeys((subject.name, *names)) if not _covers(subjects, name)]
+    names = (subject.name, *subject.expectations.names)
+    missing = [name for name in dict.fromkeys(names) if not _covers(subjects, name)]
     if missing:
         listed = ", ".join(missing)
-        yield Finding(
+        yield Hop.PROXY.failure(
             "tls.name",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"The certificate is for {', '.join(subjects) or 'no name'}, not for {listed}.",
             "Browsers show a warning instead of the site.",
             f"Get one that names {listed}: in the stack file site.domain and site.aliases are its names."
@@ -309,22 +268,17 @@ def _covers(subjects: Sequence[str], name: str) -> bool:
 
 
 def _trust(subject: Subject, shown: Served) -> Iterator[Finding]:
-    leaf = shown.leaf
+    issuer = _name(shown.leaf.issuer)
     if not shown.distrust:
-        own = bool(subject.trust) and subject.of_a_stack
-        if own:
-            yield note(
+        if subject.trust and subject.of_a_stack:
+            yield Hop.PROXY.note(
                 "tls.own-authority",
-                Hop.PROXY,
-                f"It is signed by the stack's own CA, {_name(leaf.issuer)}.",
+                f"It is signed by the stack's own CA, {issuer}.",
                 "Browsers believe it once that is installed: `make trust-ca` on this machine.",
             )
-        return
-    if _signed_itself(leaf):
-        yield Finding(
+    elif _signed_itself(shown.leaf):
+        yield Hop.PROXY.failure(
             "tls.self-signed",
-            Severity.FAILURE,
-            Hop.PROXY,
             "The certificate is self-signed.",
             "Browsers show a warning before the site, and programs refuse to connect.",
             "Get one from an issuer that browsers know: certificate.mode: lets-encrypt, or certbot or Caddy; for a "
@@ -333,21 +287,29 @@ def _trust(subject: Subject, shown: Served) -> Iterator[Finding]:
             value="lets-encrypt",
             explains=("tls.untrusted",),
         )
-        return
-    if _is_incomplete(subject, shown):
-        yield _incomplete(subject, leaf)
-        return
-    yield Finding(
-        "tls.untrusted",
-        Severity.FAILURE,
-        Hop.PROXY,
-        f"This machine does not trust the CA {_name(shown.chain[-1].issuer)} ({shown.distrust}).",
-        "Browsers that do not know it either show a warning instead of the site.",
-        "Install the CA certificate on each device (`make trust-ca` for a stack's own; here: `--ca FILE`), "
-        "or get a certificate from an issuer that browsers know: certificate.mode: lets-encrypt.",
-        setting="certificate.mode",
-        value="lets-encrypt",
-    )
+    elif _is_incomplete(subject, shown):
+        yield Hop.PROXY.failure(
+            "tls.incomplete",
+            f"Only the site's own certificate is sent, without the one of {issuer} that signed it.",
+            "Some browsers find that by themselves; phones, Python, curl and every app that calls the API refuse.",
+            "Put the chain into certificate.provided.certificate: the site's certificate first, then the one that "
+            "signed it."
+            if subject.of_a_stack
+            else "Serve the whole chain: in Nginx `ssl_certificate …/fullchain.pem;` (not cert.pem); by hand, the "
+            f"site's certificate first, then the one that signed it{_RELOAD}.",
+            setting="certificate.provided.certificate",
+            explains=("tls.untrusted",),
+        )
+    else:
+        yield Hop.PROXY.failure(
+            "tls.untrusted",
+            f"This machine does not trust the CA {_name(shown.chain[-1].issuer)} ({shown.distrust}).",
+            "Browsers that do not know it either show a warning instead of the site.",
+            "Install the CA certificate on each device (`make trust-ca` for a stack's own; here: `--ca FILE`), "
+            "or get a certificate from an issuer that browsers know: certificate.mode: lets-encrypt.",
+            setting="certificate.mode",
+            value="lets-encrypt",
+        )
 
 
 def _is_incomplete(subject: Subject, shown: Served) -> bool:
@@ -357,39 +319,21 @@ def _is_incomplete(subject: Subject, shown: Served) -> bool:
     if any(one.subject == shown.leaf.issuer for one in trusted):
         return False  # a CA of that name signed nothing here: it has a new key, or this is an old certificate
     issuer = _name(shown.leaf.issuer).lower()
-    return bool(trusted) or _names_its_issuer(shown.leaf) or any(word in issuer for word in _PUBLIC)
-
-
-def _incomplete(subject: Subject, leaf: x509.Certificate) -> Finding:
-    return Finding(
-        "tls.incomplete",
-        Severity.FAILURE,
-        Hop.PROXY,
-        f"Only the site's own certificate is sent, without the one of {_name(leaf.issuer)} that signed it.",
-        "Some browsers find that by themselves; phones, Python, curl and every app that calls the API refuse.",
-        "Put the chain into certificate.provided.certificate: the site's certificate first, then the one that signed "
-        "it."
-        if subject.of_a_stack
-        else "Serve the whole chain: in Nginx `ssl_certificate …/fullchain.pem;` (not cert.pem); by hand, the site's "
-        f"certificate first, then the one that signed it{_RELOAD}.",
-        setting="certificate.provided.certificate",
-        explains=("tls.untrusted",),
-    )
+    names_its_issuer = _extension(shown.leaf, ExtensionOID.AUTHORITY_INFORMATION_ACCESS) is not None
+    return bool(trusted) or names_its_issuer or any(word in issuer for word in PUBLIC)
 
 
 def _chain(subject: Subject) -> Iterator[Finding]:
     if subject.scheme == "http":
-        yield ok("tls.chain", Hop.PROXY, "Without TLS there is none.")
+        yield Hop.PROXY.ok("tls.chain", "Without TLS there is none.")
         return
     chain = served(subject).chain
     sorted_chain = _in_order(chain)
     extra = [certificate for certificate in chain if certificate not in sorted_chain]
     sent = [_name(certificate.subject) for certificate in chain]
     if sorted_chain != [certificate for certificate in chain if certificate in sorted_chain]:
-        yield Finding(
+        yield Hop.PROXY.warning(
             "tls.order",
-            Severity.WARNING,
-            Hop.PROXY,
             f"The chain is sent in the wrong order: {' - '.join(sent)}.",
             "Browsers sort it; older programs, Java and some phones do not, and refuse to connect.",
             "Write the file in this order, each followed by the one that signed it: "
@@ -400,9 +344,9 @@ def _chain(subject: Subject) -> Iterator[Finding]:
         )
     elif extra:
         needless = ", ".join(_name(certificate.subject) for certificate in extra)
-        yield note("tls.chain", Hop.PROXY, f"The chain contains unrelated certificates: {needless}.")
+        yield Hop.PROXY.note("tls.chain", f"The chain contains unrelated certificates: {needless}.")
     else:
-        yield ok("tls.chain", Hop.PROXY, f"In order: {' - '.join(sent)}.")
+        yield Hop.PROXY.ok("tls.chain", f"In order: {' - '.join(sent)}.")
 
 
 def _in_order(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
@@ -433,10 +377,8 @@ def _strength(leaf: x509.Certificate) -> Iterator[Finding]:
     weak = isinstance(key, rsa.RSAPublicKey) and key.key_size < _SMALLEST_RSA
     old = isinstance(leaf.signature_hash_algorithm, hashes.SHA1 | hashes.MD5)
     if weak or old:
-        yield Finding(
+        yield Hop.PROXY.failure(
             "tls.weak",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"The certificate has {_key(leaf)}" + (", signed with SHA-1 or MD5." if old else "."),
             "Browsers refuse such certificates.",
             "Make a new key (ECDSA P-256, or RSA with 2048 bits or more) and get a certificate for it.",
@@ -445,17 +387,15 @@ def _strength(leaf: x509.Certificate) -> Iterator[Finding]:
 
 
 def _expected_one(subject: Subject, leaf: x509.Certificate) -> Iterator[Finding]:
-    pem = subject.expected.certificate_pem if subject.expected else None
+    pem = subject.expectations.certificate_pem
     if pem is None:
         return
     installed = x509.load_pem_x509_certificates(pem.encode())[0]
     if installed.fingerprint(hashes.SHA256()) == leaf.fingerprint(hashes.SHA256()):
         return
     same_key = installed.public_key() == leaf.public_key()
-    yield Finding(
+    yield Hop.PROXY.warning(
         "tls.served",
-        Severity.WARNING,
-        Hop.PROXY,
         f"The certificate that is served (until {leaf.not_valid_after_utc.date()}) is not the one that was installed "
         f"last (until {installed.not_valid_after_utc.date()})"
         + (", though it has the same key." if same_key else ", and its key is another."),
@@ -466,12 +406,10 @@ def _expected_one(subject: Subject, leaf: x509.Certificate) -> Iterator[Finding]
 
 
 def _transparency(shown: Served) -> Iterator[Finding]:
-    public = not shown.distrust and any(word in _name(shown.leaf.issuer).lower() for word in _PUBLIC)
+    public = not shown.distrust and any(word in _name(shown.leaf.issuer).lower() for word in PUBLIC)
     if public and _extension(shown.leaf, ExtensionOID.PRECERT_SIGNED_CERTIFICATE_TIMESTAMPS) is None:
-        yield Finding(
+        yield Hop.PROXY.warning(
             "tls.transparency",
-            Severity.WARNING,
-            Hop.PROXY,
             "The certificate carries no proof that it was logged (Certificate Transparency).",
             "Chrome and Safari refuse certificates of public issuers without it.",
             "Get a new one from the issuer; those of today carry it.",
@@ -482,10 +420,8 @@ def _stapling(shown: Served) -> Iterator[Finding]:
     must = _extension(shown.leaf, ExtensionOID.TLS_FEATURE) is not None
     if not shown.stapled:
         if must:
-            yield Finding(
+            yield Hop.PROXY.failure(
                 "tls.staple",
-                Severity.FAILURE,
-                Hop.PROXY,
                 "The certificate demands that an OCSP answer comes along, and none does.",
                 "Firefox refuses to connect.",
                 "Switch `ssl_stapling on;` on in Nginx, with a resolver, or get a certificate without Must-Staple.",
@@ -496,23 +432,19 @@ def _stapling(shown: Served) -> Iterator[Finding]:
         status = answer.certificate_status
         over = answer.next_update_utc is not None and answer.next_update_utc < datetime.now(UTC)
     except ValueError as fault:
-        yield unknown("tls.staple", Hop.PROXY, f"The OCSP answer that came along cannot be read: {fault}.")
+        yield Hop.PROXY.unknown("tls.staple", f"The OCSP answer that came along cannot be read: {fault}.")
         return
     if status is ocsp.OCSPCertStatus.REVOKED:
-        yield Finding(
+        yield Hop.PROXY.failure(
             "tls.revoked",
-            Severity.FAILURE,
-            Hop.PROXY,
             "The issuer says that the certificate was revoked.",
             "Browsers refuse it.",
             "Get a new one with a new key, and find out who had the old one revoked.",
             setting="certificate.mode",
         )
     elif over:
-        yield Finding(
+        yield Hop.PROXY.warning(
             "tls.staple",
-            Severity.WARNING,
-            Hop.PROXY,
             "The OCSP answer that comes along is out of date.",
             "Browsers that look at it refuse to connect.",
             "See that the proxy reaches the issuer's OCSP server (Nginx: resolver), and reload it.",
@@ -526,10 +458,6 @@ def _extension(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> x50
         return None
 
 
-def _names_its_issuer(certificate: x509.Certificate) -> bool:
-    return _extension(certificate, ExtensionOID.AUTHORITY_INFORMATION_ACCESS) is not None
-
-
 def _subjects(certificate: x509.Certificate) -> list[str]:
     values = _extension(certificate, ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
     if not isinstance(values, x509.SubjectAlternativeName):
@@ -541,13 +469,9 @@ def _subjects(certificate: x509.Certificate) -> list[str]:
 
 
 def _name(name: x509.Name) -> str:
-    for oid in (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME):
-        values = name.get_attributes_for_oid(oid)
-        common = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-        if values:
-            organisation, own = str(values[0].value), str(common[0].value) if common else ""
-            return organisation if own in {"", organisation} else f"{organisation} {own}"
-    return name.rfc4514_string() or "an unnamed issuer"
+    values = (name.get_attributes_for_oid(oid) for oid in (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME))
+    words = " ".join(dict.fromkeys(str(value[0].value) for value in values if value))
+    return words or name.rfc4514_string() or "an unnamed issuer"
 
 
 def _key(certificate: x509.Certificate) -> str:

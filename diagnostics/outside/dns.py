@@ -8,8 +8,8 @@ import dns.exception
 import dns.name
 import dns.resolver
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok, unknown
-from open_webui_edge.diagnostics.outside import certificate
+from open_webui_edge.diagnostics.finding import Finding, Hop
+from open_webui_edge.diagnostics.outside import certificate, http_client
 from open_webui_edge.diagnostics.outside.addresses import (
     SECONDS,
     addresses,
@@ -20,17 +20,6 @@ from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
 
 _IPV6 = 6
-_ISSUERS = {
-    "let's encrypt": ("letsencrypt.org",),
-    "google trust": ("pki.goog",),
-    "amazon": ("amazon.com", "amazontrust.com", "awstrust.com", "amazonaws.com"),
-    "zerossl": ("sectigo.com",),
-    "sectigo": ("sectigo.com", "comodoca.com"),
-    "digicert": ("digicert.com", "www.digicert.com"),
-    "globalsign": ("globalsign.com",),
-    "buypass": ("buypass.com",),
-}
-"""A word in an issuer's name -> what a CAA record calls it."""
 
 
 def _resolves(subject: Subject) -> Iterator[Finding]:
@@ -39,37 +28,32 @@ def _resolves(subject: Subject) -> Iterator[Finding]:
     except OSError as fault:
         yield _without_address(subject, fault, subject.name)
         return
-    listed = ", ".join(actual)
-    if actual == (subject.name,):
-        yield ok("name.resolves", Hop.NAME, f"{subject.name} is an address; there is no name to look up.")
-        return
-    yield ok("name.resolves", Hop.NAME, f"{subject.name} is {listed}.")
+    is_address = actual == (subject.name,)
+    words = "an address; there is no name to look up" if is_address else ", ".join(actual)
+    yield Hop.NAME.ok("name.resolves", f"{subject.name} is {words}.")
 
 
 def _without_address(subject: Subject, fault: OSError, name: str) -> Finding:
-    own = isinstance(fault, socket.gaierror)
-    said = f"{name} has no address" + (f" ({fault.strerror})" if own else "") + "."
-    expected = ", ".join((subject.expected.addresses or ()) if subject.expected else ())
-    target = expected or "the host that runs the proxy"
+    said = f"{name} has no address" + (f" ({fault.strerror})." if isinstance(fault, socket.gaierror) else ".")
+    target = ", ".join(subject.expectations.addresses or ()) or "the host that runs the proxy"
     fix = f"Make a record for {name} where your domain is kept: A (IPv4) or AAAA (IPv6) to {target}."
-    severity = Severity.FAILURE
+    problem = Hop.NAME.failure
     if subject.address:
         said += f" It was asked at {subject.address} all the same."
-        severity = Severity.WARNING
+        problem = Hop.NAME.warning
     if subject.of_a_stack:
         fix += " On AWS `dns.provider: route53` with `dns.zone` makes it."
-    why = "Browsers cannot find the site."
-    return Finding("name.resolves", severity, Hop.NAME, said, why, fix, setting="dns.zone")
+    return problem("name.resolves", said, "Browsers cannot find the site.", fix, setting="dns.zone")
 
 
 def _leads_here(subject: Subject) -> Iterator[Finding]:
     expected = _expected(subject)
     if expected is None:
-        yield ok("name.leads-here", Hop.NAME, "It is not known where it should lead.")
+        yield Hop.NAME.ok("name.leads-here", "It is not known where it should lead.")
         return
-    names = (subject.expected.names if subject.expected else ()) or (subject.name,)
+    names = subject.expectations.names or (subject.name,)
     findings = [finding for name in names if (finding := _compared(subject, name, expected)) is not None]
-    yield from findings or [ok("name.leads-here", Hop.NAME, f"{', '.join(names)}: {', '.join(sorted(expected))}.")]
+    yield from findings or [Hop.NAME.ok("name.leads-here", f"{', '.join(names)}: {', '.join(sorted(expected))}.")]
 
 
 def _compared(subject: Subject, name: str, expected: set[str]) -> Finding | None:
@@ -82,10 +66,8 @@ def _compared(subject: Subject, name: str, expected: set[str]) -> Finding | None
         return None
     all_wrong = len(strange) == len(actual)
     kind = "AAAA" if all(ip_address(address).version == _IPV6 for address in strange) else "A"
-    return Finding(
+    return Hop.NAME.failure(
         "name.elsewhere",
-        Severity.FAILURE,
-        Hop.NAME,
         f"{name} leads to {', '.join(strange)}, and the deployment is at {', '.join(sorted(expected))}.",
         "Browsers end up at another machine"
         + ("." if all_wrong else ", some of them: each takes one of the addresses."),
@@ -99,10 +81,8 @@ def _compared(subject: Subject, name: str, expected: set[str]) -> Finding | None
 
 
 def _expected(subject: Subject) -> set[str] | None:
-    if subject.expected is None or not subject.expected.addresses:
-        return None
     expected: set[str] = set()
-    for each in subject.expected.addresses:
+    for each in subject.expectations.addresses or ():
         try:
             expected |= set(looked_up(subject, each))  # the name of a load balancer, say
         except OSError:
@@ -111,33 +91,28 @@ def _expected(subject: Subject) -> set[str] | None:
 
 
 def _authorised(subject: Subject) -> Iterator[Finding]:
-    try:
-        ip_address(subject.name)
-    except ValueError:
-        pass
-    else:
-        yield ok("name.caa", Hop.NAME, "An address has no CAA records.")
+    if http_client.is_address(subject.name):
+        yield Hop.NAME.ok("name.caa", "An address has no CAA records.")
         return
-    issuers, named = _issuers(subject, certificate.issuer_of(subject))
+    issuer = certificate.issuer_of(subject)
+    issuers = next((domains for word, domains in certificate.PUBLIC.items() if word in issuer.lower()), ())
     try:
         where, allowed = _caa(subject)
     except (dns.exception.DNSException, OSError) as fault:
-        yield unknown(
-            "name.caa", Hop.NAME, f"The name servers did not say who may issue certificates ({type(fault).__name__})."
+        yield Hop.NAME.unknown(
+            "name.caa", f"The name servers did not say who may issue certificates ({type(fault).__name__})."
         )
         return
     if allowed is None:
-        yield ok("name.caa", Hop.NAME, "No CAA record: any CA may issue certificates for it.")
+        yield Hop.NAME.ok("name.caa", "No CAA record: any CA may issue certificates for it.")
     elif not issuers:
-        yield ok("name.caa", Hop.NAME, f"CAA of {where}: {_listed(allowed)}.")
+        yield Hop.NAME.ok("name.caa", f"CAA of {where}: {_listed(allowed)}.")
     elif set(issuers) & set(allowed):
-        yield ok("name.caa", Hop.NAME, f"CAA of {where} allows {named}.")
+        yield Hop.NAME.ok("name.caa", f"CAA of {where} allows {issuers[0]}.")
     else:
-        yield Finding(
+        yield Hop.NAME.warning(
             "name.caa",
-            Severity.WARNING,
-            Hop.NAME,
-            f"The CAA record of {where} allows {_listed(allowed)}, and the certificate comes from {named}.",
+            f"The CAA record of {where} allows {_listed(allowed)}, and the certificate comes from {issuers[0]}.",
             "The issuer must refuse the next certificate, so this one runs out.",
             f'Add a record where your domain is kept: {where} CAA 0 issue "{issuers[0]}".',
         )
@@ -145,15 +120,6 @@ def _authorised(subject: Subject) -> Iterator[Finding]:
 
 def _listed(allowed: Sequence[str]) -> str:
     return ", ".join(allowed) or "no issuer"
-
-
-def _issuers(subject: Subject, issuer: str) -> tuple[tuple[str, ...], str]:
-    if subject.expected and subject.expected.issuers:
-        return subject.expected.issuers, " or ".join(subject.expected.issuers)
-    for word, domains in _ISSUERS.items():
-        if word in issuer.lower():
-            return domains, domains[0]
-    return (), issuer
 
 
 def _caa(subject: Subject) -> tuple[str, tuple[str, ...] | None]:
@@ -173,10 +139,10 @@ def _caa(subject: Subject) -> tuple[str, tuple[str, ...] | None]:
 def _reached_by_both(subject: Subject) -> Iterator[Finding]:
     actual = addresses(subject)
     if subject.address or len(actual) == 1:
-        yield ok("name.each", Hop.NAME, "It has one address." if len(actual) == 1 else "It was asked at one address.")
+        yield Hop.NAME.ok("name.each", "It has one address." if len(actual) == 1 else "It was asked at one address.")
         return
     if all(ip_address(address).is_loopback for address in actual):
-        yield ok("name.each", Hop.NAME, "It is this machine itself; a browser tries one address after the other.")
+        yield Hop.NAME.ok("name.each", "It is this machine itself; a browser tries one address after the other.")
         return
     dead: list[tuple[str, OSError]] = []
     unreachable: list[str] = []
@@ -194,10 +160,9 @@ def _reached_by_both(subject: Subject) -> Iterator[Finding]:
     if dead and len(dead) < len(actual):
         listed = ", ".join(address for address, _ in dead)
         at_once = all(isinstance(fault, ConnectionRefusedError) for _, fault in dead)
-        yield Finding(
+        problem = Hop.NAME.warning if at_once else Hop.NAME.failure
+        yield problem(
             "name.each",
-            Severity.WARNING if at_once else Severity.FAILURE,
-            Hop.NAME,
             f"Of its {len(actual)} addresses {listed} accepts no connections ({dead[0][1]}).",
             "A browser that tries this address first goes on to the next one; other programs give up."
             if at_once
@@ -206,9 +171,9 @@ def _reached_by_both(subject: Subject) -> Iterator[Finding]:
             setting="site.listen.address",
         )
     elif unreachable:
-        yield note("name.each", Hop.NAME, f"This machine has no IPv6, so {', '.join(unreachable)} was not asked.")
+        yield Hop.NAME.note("name.each", f"This machine has no IPv6, so {', '.join(unreachable)} was not asked.")
     else:
-        yield ok("name.each", Hop.NAME, f"All {len(actual)} addresses take connections.")
+        yield Hop.NAME.ok("name.each", f"All {len(actual)} addresses take connections.")
 
 
 QUESTIONS = (

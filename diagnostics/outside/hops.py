@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import http_client
 from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
@@ -17,7 +17,6 @@ class Product:
     name: str
     sign: str
     """A pattern that finds it in `name: value` of a header, in small letters."""
-    hop: Hop
     websocket: str
     """How it lets a WebSocket pass."""
     silence: float | None = None
@@ -26,6 +25,7 @@ class Product:
     """How it waits longer."""
     upload: str = ""
     """How it takes larger bodies."""
+    hop: Hop = Hop.OUTER_PROXY
 
 
 NGINX_WEBSOCKET = (
@@ -42,7 +42,6 @@ NGINX_LONGER = "in Nginx `proxy_read_timeout 30m;`"
 LOAD_BALANCER = Product(
     "an Application Load Balancer",
     r"^(?:server: awselb|set-cookie: awsalb)",
-    Hop.OUTER_PROXY,
     "an Application Load Balancer passes WebSockets by itself over HTTP/1.1 target groups; a gRPC or HTTP/2 target "
     "group does not",
     60,
@@ -52,7 +51,6 @@ PRODUCTS = (
     Product(
         "Cloudflare",
         r"^(?:server: cloudflare|cf-ray:)",
-        Hop.OUTER_PROXY,
         "at Cloudflare switch WebSockets on (Network)",
         100,
         "only an Enterprise plan raises Proxy Read Timeout; a record that is not proxied (grey cloud) has no such "
@@ -62,7 +60,6 @@ PRODUCTS = (
     Product(
         "CloudFront",
         r"^(?:x-amz-cf-id:|via:.*cloudfront)",
-        Hop.OUTER_PROXY,
         "in the behaviour of CloudFront choose the origin request policy AllViewer, which passes Sec-WebSocket-*",
         30,
         "raise the origin's Response timeout (120 s, more by a quota increase)",
@@ -71,7 +68,6 @@ PRODUCTS = (
     Product(
         "Google's load balancer",
         r"^via: 1\.1 google",
-        Hop.OUTER_PROXY,
         "Google's load balancer passes WebSockets by itself, for as long as the backend service's timeout",
         30,
         "raise timeoutSec of the backend service",
@@ -79,7 +75,6 @@ PRODUCTS = (
     Product(
         "Heroku's router",
         r"^via:.*(?:vegur|heroku)",
-        Hop.OUTER_PROXY,
         "Heroku's router passes WebSockets by itself",
         30,
         "an answer must begin within 30 s there; run it elsewhere",
@@ -87,7 +82,6 @@ PRODUCTS = (
     Product(
         "Fastly",
         r"^(?:x-served-by: cache-|via:.*varnish)",
-        Hop.OUTER_PROXY,
         "at Fastly switch WebSockets on for the service, or leave /ws/ out of it",
         60,
         "raise between_bytes_timeout and first_byte_timeout of the backend",
@@ -95,39 +89,42 @@ PRODUCTS = (
     Product(
         "Azure Front Door",
         r"^x-azure-ref:",
-        Hop.OUTER_PROXY,
         "Azure Front Door passes WebSockets on its Standard and Premium tiers",
         60,
         "raise the origin response timeout (240 s at most)",
     ),
-    Product("Caddy", r"^(?:server: caddy|via:.*caddy)", Hop.PROXY, _CADDY),
+    Product("Caddy", r"^(?:server: caddy|via:.*caddy)", _CADDY, hop=Hop.PROXY),
     Product(
         "Apache",
         r"^server: apache",
-        Hop.PROXY,
         "in Apache: `ProxyPass / http://open-webui:8080/ upgrade=websocket` (2.4.47 or later)",
-        None,
-        "in Apache: `ProxyTimeout 1800`",
-        "in Apache: `LimitRequestBody 0`",
+        longer="in Apache: `ProxyTimeout 1800`",
+        upload="in Apache: `LimitRequestBody 0`",
+        hop=Hop.PROXY,
     ),
     Product(
         "Envoy",
         r"^server: (?:istio-)?envoy",
-        Hop.PROXY,
         "in Envoy: upgrade_configs with upgrade_type websocket",
-        None,
-        "in Envoy: timeout: 0s and idle_timeout of the route",
+        longer="in Envoy: timeout: 0s and idle_timeout of the route",
+        hop=Hop.PROXY,
     ),
     Product(
         "IIS",
         r"^server: microsoft-iis",
-        Hop.PROXY,
         "in IIS install the WebSocket Protocol feature, and let ARR pass it",
-        None,
-        "in IIS: the proxy time-out of Application Request Routing",
-        "in IIS: maxAllowedContentLength",
+        longer="in IIS: the proxy time-out of Application Request Routing",
+        upload="in IIS: maxAllowedContentLength",
+        hop=Hop.PROXY,
     ),
-    Product("Nginx", r"^server: (?:nginx|openresty)", Hop.PROXY, NGINX_WEBSOCKET, None, NGINX_LONGER, NGINX_UPLOAD),
+    Product(
+        "Nginx",
+        r"^server: (?:nginx|openresty)",
+        NGINX_WEBSOCKET,
+        longer=NGINX_LONGER,
+        upload=NGINX_UPLOAD,
+        hop=Hop.PROXY,
+    ),
 )
 _SHORT = 60
 
@@ -160,17 +157,14 @@ def websocket_advice(subject: Subject, *answers: http_client.Answer) -> str:
 
 
 def _patience(subject: Subject) -> Iterator[Finding]:
-    products = [product for product in on_the_way(subject) if product.silence is not None]
-    expected = subject.expected
-    promised = expected.read_timeout if expected else None
     # A stack's own load balancer waits for as long as the stack's proxy does.
-    own = {LOAD_BALANCER} if expected and expected.outer_proxy else set[Product]()
-    limits = [product for product in products if product not in own]
+    own = {LOAD_BALANCER} if subject.expectations.outer_proxy else set[Product]()
+    limits = [(each.silence, each) for each in on_the_way(subject) if each.silence is not None and each not in own]
     if not limits:
-        yield ok("silence.hops", Hop.PROXY, "No hop with a known limit left a mark; Nginx's default would be 60 s.")
+        yield Hop.PROXY.ok("silence.hops", "No hop with a known limit left a mark; Nginx's default would be 60 s.")
         return
-    tightest = min(limits, key=lambda product: product.silence or 0)
-    seconds = tightest.silence or 0
+    seconds, tightest = min(limits, key=lambda limit: limit[0])
+    promised = subject.expectations.read_timeout
     seen = f"{tightest.name} is in front, which ends an answer after {seconds:g} s of silence unless that was raised."
     if promised is not None and promised > seconds:
         seen = (
@@ -181,17 +175,14 @@ def _patience(subject: Subject) -> Iterator[Finding]:
         "Chats in the browser come over the WebSocket, and go on."
     )
     if seconds > _SHORT:
-        yield note("silence.hops", tightest.hop, seen, f"{why} To change: {tightest.longer}.")
+        yield tightest.hop.note("silence.hops", seen, f"{why} To change: {tightest.longer}.")
         return
-    yield Finding(
+    yield tightest.hop.warning(
         "silence.hops",
-        Severity.WARNING,
-        tightest.hop,
         seen,
         why,
-        f"For {tightest.name}: {tightest.longer}. It cannot be seen from outside whether that was done; LONG=yes "
-        "with a "
-        "token measures it.",
+        f"For {tightest.name}: {tightest.longer}. It cannot be seen from outside whether that was done; LONG=yes with "
+        "a token measures it.",
         setting="proxy.timeouts.read",
     )
 

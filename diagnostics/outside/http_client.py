@@ -1,6 +1,7 @@
 """How questions reach a deployment: at its address, by its name, with every header as it came."""
 
 import http.client
+import json
 import socket
 import ssl
 import time
@@ -8,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from open_webui_edge.diagnostics.outside.addresses import addresses_of
@@ -58,18 +59,12 @@ class Answer:
         """The beginning of the body in one line, for a message."""
         return " ".join(self.text.split())[:120]
 
-    def json(self) -> Any:  # noqa: ANN401  # JSON is what it is
-        """Return the body as JSON; None where it is none."""
-        import json  # noqa: PLC0415  # its name is this method's
-
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            return None
-
     def object(self) -> Mapping[str, Any]:
         """Return the body as a JSON object; an empty one where it is none."""
-        value = self.json()
+        try:
+            value = json.loads(self.body)
+        except ValueError:
+            return {}
         return value if isinstance(value, dict) else {}
 
 
@@ -94,12 +89,12 @@ def insecure_context() -> ssl.SSLContext:
     return context
 
 
-def connect(subject: Subject, port: int, *, address: str | None = None, seconds: float = SECONDS) -> socket.socket:
+def connect(subject: Subject, port: int, *, seconds: float = SECONDS) -> socket.socket:
     """Connect without TLS, to the first of its addresses that takes a connection."""
     fault: OSError | None = None
-    for each in [address] if address else addresses_of(subject):
+    for address in addresses_of(subject):
         try:
-            connected = socket.create_connection((each, port), timeout=seconds)
+            connected = socket.create_connection((address, port), timeout=seconds)
         except OSError as refused:
             fault = refused
             continue
@@ -127,13 +122,8 @@ def connection(
             return
         context = context or insecure_context()
         context.set_alpn_protocols(list(protocols))
-        with context.wrap_socket(plain, server_hostname=server_name(subject)) as encrypted:
+        with context.wrap_socket(plain, server_hostname=subject.name) as encrypted:
             yield encrypted
-
-
-def server_name(subject: Subject) -> str:
-    """Return the name that TLS is asked for."""
-    return subject.name
 
 
 def is_address(name: str) -> bool:
@@ -151,37 +141,29 @@ def is_loopback(subject: Subject) -> bool:
     return name == "localhost" or (is_address(name) and ip_address(name).is_loopback)
 
 
-def ask(  # noqa: PLR0913 - keywords, each a part of a request
-    subject: Subject,
-    path: str,
-    *,
-    method: str = "GET",
-    headers: Sequence[tuple[str, str]] = (),
-    body: bytes | None = None,
-    url: str | None = None,
-    seconds: float = SECONDS,
-    with_token: bool = False,
-) -> Answer:
-    """Ask once, over a connection of its own; redirects are not followed.
+class Asking(TypedDict, total=False):
+    """How a request is made; `answering` has the defaults."""
 
-    `url` names another scheme, host or port than the site's; the connection goes to the site's address all the same.
+    method: str
+    headers: Sequence[tuple[str, str]]
+    accept: str
+    body: bytes | None
+    url: str | None
+    """Another scheme, host or port than the site's; the connection goes to the site's address all the same."""
+    seconds: float
+    with_token: bool
+
+
+def ask(subject: Subject, path: str, **how: Unpack[Asking]) -> Answer:
+    """Ask once, over a connection of its own; redirects are not followed.
 
     Raises:
         OSError: no connection; NoAnswerError if the server accepted it but did not respond.
 
     """
-    asked = url or subject.url
-    # A token goes only to whom a browser would show it.
-    context = verified_context(subject) if with_token and urlsplit(asked).scheme == "https" else None
-    said = [("Host", _authority(asked)), ("User-Agent", AGENT), ("Accept", "*/*"), *headers]
-    if with_token:
-        said.append(("Authorization", f"Bearer {subject.token}"))
-    if body is not None:
-        said.append(("Content-Length", str(len(body))))
-    with connection(subject, url=asked, context=context, seconds=seconds) as connected:
-        began, clock = time.time(), time.monotonic()
-        response = begin(connected, method, path, said, body)
+    with answering(subject, path, **how) as (response, clock):
         spent = time.monotonic() - clock
+        began = time.time() - spent
         try:
             content = response.read(LARGEST)
         except (OSError, http.client.HTTPException) as fault:
@@ -189,15 +171,45 @@ def ask(  # noqa: PLR0913 - keywords, each a part of a request
         return Answer(response.status, tuple(response.getheaders()), content, began, spent)
 
 
-def begin(
+def plain_status(subject: Subject, url: str) -> int:
+    """Return the status with which plain HTTP is answered at a URL; 0 where it is not."""
+    try:
+        return ask(subject, "/", url=url).status
+    except OSError:
+        return 0
+
+
+@contextmanager
+def answering(  # noqa: PLR0913 - keywords, each a part of a request
+    subject: Subject,
+    path: str,
+    *,
+    method: str = "GET",
+    headers: Sequence[tuple[str, str]] = (),
+    accept: str = "*/*",
+    body: bytes | None = None,
+    url: str | None = None,
+    seconds: float = SECONDS,
+    with_token: bool = False,
+) -> Iterator[tuple[http.client.HTTPResponse, float]]:
+    """Ask, and yield the answer, of which the head has been read, with the moment of `time.monotonic` it was asked."""
+    asked = url or subject.url
+    # A token goes only to whom a browser would show it.
+    context = verified_context(subject) if with_token and urlsplit(asked).scheme == "https" else None
+    said = [("Host", _authority(asked)), ("User-Agent", AGENT), ("Accept", accept), *headers]
+    if with_token:
+        said.append(("Authorization", f"Bearer {subject.token}"))
+    if body is not None:
+        said.append(("Content-Length", str(len(body))))
+    with connection(subject, url=asked, context=context, seconds=seconds) as connected:
+        clock = time.monotonic()
+        yield _begin(connected, method, path, said, body), clock
+
+
+def _begin(
     connected: socket.socket, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes | None = None
 ) -> http.client.HTTPResponse:
-    """Send a request by hand and return its answer, of which the head has been read.
-
-    Raises:
-        NoAnswerError: there was no answer, or none in HTTP.
-
-    """
+    """Send a request by hand and return its answer, of which the head has been read; raises NoAnswerError."""
     client = http.client.HTTPConnection("unused")
     client.sock = connected
     client.auto_open = 0
@@ -244,8 +256,5 @@ def reason(fault: OSError) -> str:
 
 def page(subject: Subject, path: str = "/") -> Answer:
     """Return the answer to a plain question, asked once for all who look at it."""
-    return subject.once(("page", path), lambda: ask(subject, path, headers=(("Accept", _accepted(path)),)))
-
-
-def _accepted(path: str) -> str:
-    return "text/html,application/xhtml+xml" if path == "/" else "application/json"
+    accepted = "text/html,application/xhtml+xml" if path == "/" else "application/json"
+    return subject.once(("page", path), lambda: ask(subject, path, headers=(("Accept", accepted),)))

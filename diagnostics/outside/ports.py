@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import http_client
 from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
@@ -15,10 +15,8 @@ _MOST_REDIRECTS = 10
 _REDIRECTS = {301, 302, 303, 307, 308}
 _LOOP_FIX = (
     "A proxy in front speaks plain HTTP to this one, which sends it back to https://. At Cloudflare choose SSL/TLS "
-    "mode "
-    '"Full (strict)"; elsewhere have the inner proxy believe X-Forwarded-Proto instead of $scheme, or remove its '
-    "redirect "
-    "(`return 301 https://…`) from the server that listens with TLS."
+    'mode "Full (strict)"; elsewhere have the inner proxy believe X-Forwarded-Proto instead of $scheme, or remove its '
+    "redirect (`return 301 https://…`) from the server that listens with TLS."
 )
 
 
@@ -29,16 +27,15 @@ def _port(subject: Subject) -> Iterator[Finding]:
     except OSError as fault:
         yield _closed(subject, where, http_client.reason(fault))
     else:
-        yield ok("port.open", Hop.HOST, f"{where} takes connections on port {subject.port}.")
+        yield Hop.HOST.ok("port.open", f"{where} takes connections on port {subject.port}.")
 
 
 def _closed(subject: Subject, where: str, words: str) -> Finding:
     plain = _plain_url(subject)
-    if subject.scheme == "https" and plain is not None and _serves_in_clear(subject, plain):
-        return Finding(
+    status = http_client.plain_status(subject, plain) if plain else 0
+    if status and status not in _REDIRECTS:
+        return Hop.PROXY.failure(
             "tls.none",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"{where} accepts no connections on port {subject.port} ({words}), and {plain} serves the site over plain"
             " HTTP.",
             "Passwords and chats are unencrypted; browsers give such a page no microphone and no clipboard.",
@@ -50,10 +47,8 @@ def _closed(subject: Subject, where: str, words: str) -> Finding:
     refused = "refused" in words
     is_proxied = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"))
     detour = " (HTTPS_PROXY is set here: the doctor goes straight, past that proxy.)" if is_proxied else ""
-    return Finding(
+    return Hop.HOST.failure(
         "port.open",
-        Severity.FAILURE,
-        Hop.HOST,
         f"{where} accepts no connections on port {subject.port}: {words}.{detour}",
         "The site cannot be reached.",
         (
@@ -77,13 +72,6 @@ def _plain_url(subject: Subject) -> str | None:
         return None
     name = f"[{subject.name}]" if ":" in subject.name else subject.name
     return f"http://{name}" if port == _HTTP else f"http://{name}:{port}"
-
-
-def _serves_in_clear(subject: Subject, url: str) -> bool:
-    try:
-        return http_client.ask(subject, "/", url=url).status not in _REDIRECTS
-    except OSError:
-        return False
 
 
 @dataclass(frozen=True)
@@ -131,12 +119,10 @@ def _home(subject: Subject) -> Iterator[Finding]:
     elif target.hostname != subject.name:
         yield _led_away(subject, way)
     elif subject.scheme == "http" and target.scheme == "https":
-        yield note("redirect.home", Hop.PROXY, f"It leads to https: ask {target.scheme}://{target.netloc} instead.")
+        yield Hop.PROXY.note("redirect.home", f"It leads to https: ask {target.scheme}://{target.netloc} instead.")
     elif target.scheme == "http" and subject.scheme == "https":
-        yield Finding(
+        yield Hop.PROXY.failure(
             "redirect.clear",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"HTTPS leads to plain HTTP: {way.shown}.",
             "Passwords and chats are unencrypted.",
             "Turn it round: redirect http:// to https://, and set WEBUI_URL to https://. In Nginx, in the server that "
@@ -144,14 +130,12 @@ def _home(subject: Subject) -> Iterator[Finding]:
             setting="site.domain",
         )
     else:
-        yield ok("redirect.home", Hop.PROXY, f"{subject.url} answers itself.")
+        yield Hop.PROXY.ok("redirect.home", f"{subject.url} answers itself.")
 
 
 def _in_a_circle(seen: str, explains: tuple[str, ...] = ()) -> Finding:
-    return Finding(
+    return Hop.PROXY.failure(
         "redirect.loop",
-        Severity.FAILURE,
-        Hop.PROXY,
         seen,
         "Browsers give up with ERR_TOO_MANY_REDIRECTS.",
         _LOOP_FIX,
@@ -163,19 +147,15 @@ def _in_a_circle(seen: str, explains: tuple[str, ...] = ()) -> Finding:
 def _led_away(subject: Subject, way: _Way) -> Finding:
     target = urlsplit(way.end)
     if _is_a_door(subject, target):
-        return note("redirect.home", Hop.PROXY, f"Strangers are sent to {target.netloc}, to sign in there first.")
-    names = subject.expected.names if subject.expected else ()
-    if target.hostname in names or _leads_to_itself(subject, way):
-        return note(
+        return Hop.PROXY.note("redirect.home", f"Strangers are sent to {target.netloc}, to sign in there first.")
+    if _leads_to_itself(subject, way):
+        return Hop.PROXY.note(
             "redirect.home",
-            Hop.PROXY,
             f"The site calls itself {target.scheme}://{target.netloc}, and sends everybody there.",
             "Ask that address for the rest.",
         )
-    return Finding(
+    return Hop.PROXY.failure(
         "redirect.host",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"The site sends everybody to another host: {way.shown}.",
         "The site cannot be reached by its name; a sign-in or a WebSocket that begins here ends there.",
         f"Redirect to {subject.name} itself: site.domain is the one name, and all site.aliases lead to it. In Nginx "
@@ -189,26 +169,24 @@ def _led_away(subject: Subject, way: _Way) -> Finding:
 
 def _is_a_door(subject: Subject, target: SplitResult) -> bool:
     """Tell whether that is a sign-in in front of the site, with the site's URL to return to."""
-    if subject.expected is not None and subject.expected.authentication == "external":
-        return True
-    return subject.name in unquote(target.query)
+    return subject.expectations.authentication == "external" or subject.name in unquote(target.query)
 
 
 def _leads_to_itself(subject: Subject, way: _Way) -> bool:
-    """Tell whether the other name is another one of this site: www or not."""
-    there, here = urlsplit(way.end).hostname or "", subject.name
-    return there.removeprefix("www.") == here.removeprefix("www.")
+    """Tell whether the other name is another one of this site: www or not, or an alias."""
+    there = urlsplit(way.end).hostname or ""
+    return there in subject.expectations.names or there.removeprefix("www.") == subject.name.removeprefix("www.")
 
 
 def _redirect(subject: Subject) -> Iterator[Finding]:
     url = _plain_url(subject)
     if url is None:
-        yield ok("redirect.http", Hop.PROXY, "It is not known where this site would answer plain HTTP.")
+        yield Hop.PROXY.ok("redirect.http", "It is not known where this site would answer plain HTTP.")
         return
     try:
         way = _follow(subject, url)
     except http_client.NoAnswerError as fault:
-        yield unknown("redirect.http", Hop.PROXY, f"{url} takes a connection and does not answer: {fault}.")
+        yield Hop.PROXY.unknown("redirect.http", f"{url} takes a connection and does not answer: {fault}.")
         return
     except OSError as fault:
         yield _nothing_in_clear(subject, url, http_client.reason(fault))
@@ -219,12 +197,10 @@ def _redirect(subject: Subject) -> Iterator[Finding]:
     elif target.scheme == "http" and target.hostname == subject.name:
         yield _stays_in_clear(subject, url, way)
     elif target.hostname != subject.name and _is_a_door(subject, target):
-        yield ok("redirect.http", Hop.PROXY, f"{way.stations[0]} leads to a sign-in at {target.netloc}.")
-    elif target.hostname != subject.name and way.end.rstrip("/") != subject.url and not _alias(subject, way):
-        yield Finding(
+        yield Hop.PROXY.ok("redirect.http", f"{way.stations[0]} leads to a sign-in at {target.netloc}.")
+    elif target.hostname != subject.name and way.end.rstrip("/") != subject.url and not _leads_to_itself(subject, way):
+        yield Hop.PROXY.failure(
             "redirect.host",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"Plain HTTP leads to another host: {way.shown}.",
             "Users who type the name without https:// end up elsewhere.",
             f"Redirect to https://{subject.authority}: site.domain names it; in Nginx write `return 308 "
@@ -233,30 +209,21 @@ def _redirect(subject: Subject) -> Iterator[Finding]:
             value=subject.name,
         )
     elif (target.port or _HTTPS) != subject.port:
-        yield Finding(
+        yield Hop.PROXY.failure(
             "redirect.port",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"Plain HTTP leads to another port: {way.shown}.",
             "Users who type the name without https:// get no response.",
             f"Redirect to https://{subject.authority} (site.listen.https_port).",
             setting="site.listen.https_port",
         )
     else:
-        yield ok("redirect.http", Hop.PROXY, f"{way.shown}.")
-
-
-def _alias(subject: Subject, way: _Way) -> bool:
-    names = subject.expected.names if subject.expected else ()
-    return urlsplit(way.end).hostname in names or _leads_to_itself(subject, way)
+        yield Hop.PROXY.ok("redirect.http", f"{way.shown}.")
 
 
 def _nothing_in_clear(subject: Subject, url: str, words: str) -> Finding:
-    if subject.expected is not None and subject.expected.redirects_http:
-        return Finding(
+    if subject.expectations.redirects_http:
+        return Hop.HOST.warning(
             "port.http",
-            Severity.WARNING,
-            Hop.HOST,
             f"{url} accepts no connections: {words}.",
             "Users who type the name without https:// get no response, and Let's Encrypt cannot check the name"
             " (http-01).",
@@ -264,9 +231,8 @@ def _nothing_in_clear(subject: Subject, url: str, words: str) -> Finding:
             "(site.listen.http_port).",
             setting="site.listen.http_port",
         )
-    return note(
+    return Hop.HOST.note(
         "port.http",
-        Hop.HOST,
         f"{url} accepts no connections ({words}).",
         "Browsers try https:// first today; Let's Encrypt's http-01 needs that port.",
     )
@@ -274,16 +240,13 @@ def _nothing_in_clear(subject: Subject, url: str, words: str) -> Finding:
 
 def _stays_in_clear(subject: Subject, url: str, way: _Way) -> Finding:
     if way.answer.status >= 400 and not subject.of_a_stack:  # noqa: PLR2004  # from there on it serves nothing
-        return note("redirect.http", Hop.PROXY, f"{url} answers {way.answer.status}, and leads nowhere.")
-    return Finding(
+        return Hop.PROXY.note("redirect.http", f"{url} answers {way.answer.status}, and leads nowhere.")
+    return Hop.PROXY.warning(
         "redirect.http",
-        Severity.WARNING,
-        Hop.PROXY,
         f"{url} answers {way.answer.status} over plain HTTP instead of redirecting to https.",
         "Users who type the name without https:// send their password unencrypted.",
         "Have every request by plain HTTP answered with a redirect. In Nginx, in the server that listens on 80: "
-        "`return "
-        "308 https://$host$request_uri;`. Caddy does so by itself.",
+        "`return 308 https://$host$request_uri;`. Caddy does so by itself.",
         setting="site.listen.http_port",
     )
 

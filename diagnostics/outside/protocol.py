@@ -1,5 +1,6 @@
 """HTTP/2 and HTTP/3."""
 
+import re
 import secrets
 import socket
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
 from h2.exceptions import ProtocolError
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import http_client
 from open_webui_edge.diagnostics.outside.addresses import addresses_of
 from open_webui_edge.diagnostics.question import Question
@@ -26,7 +27,7 @@ _VERSION_1 = 1
 
 def _two(subject: Subject) -> Iterator[Finding]:
     if subject.scheme == "http":
-        yield ok("http.two", Hop.PROXY, "Browsers speak HTTP/2 over TLS only.")
+        yield Hop.PROXY.ok("http.two", "Browsers speak HTTP/2 over TLS only.")
         return
     with http_client.connection(subject, protocols=("h2", "http/1.1")) as connected:
         chosen = connected.selected_alpn_protocol()  # type: ignore[attr-defined]  # with https it is an SSLSocket
@@ -36,25 +37,23 @@ def _two(subject: Subject) -> Iterator[Finding]:
         try:
             status = _asked_over_http2(connected, subject.authority)
         except (ProtocolError, OSError) as fault:
-            yield Finding(
+            yield Hop.PROXY.failure(
                 "http.two",
-                Severity.FAILURE,
-                Hop.PROXY,
                 f"HTTP/2 is offered and does not work: {fault}.",
                 "Browsers choose it, and show an error.",
                 "Switch it off until it works: in Nginx `http2 off;`.",
             )
             return
-    yield ok("http.two", Hop.PROXY, f"HTTP/2 is spoken; /api/version gives {status}.")
+    yield Hop.PROXY.ok("http.two", f"HTTP/2 is spoken; /api/version gives {status}.")
 
 
 def _no_http2(subject: Subject) -> Finding:
     seen = "HTTP/2 is not offered."
     why = "The page's 800 files then come six at a time; it loads more slowly."
-    if subject.of_a_stack and subject.expected and subject.expected.http2:
+    if subject.of_a_stack:
         fix = "Nginx here offers it, so another proxy in front does not: switch HTTP/2 on there."
-        return Finding("http.two", Severity.WARNING, Hop.OUTER_PROXY, seen, why, fix)
-    return note("http.two", Hop.PROXY, seen, f"{why} In Nginx `http2 on;`; Caddy offers it by itself.")
+        return Hop.OUTER_PROXY.warning("http.two", seen, why, fix)
+    return Hop.PROXY.note("http.two", seen, f"{why} In Nginx `http2 on;`; Caddy offers it by itself.")
 
 
 def _asked_over_http2(connected: socket.socket, authority: str) -> int:
@@ -81,31 +80,28 @@ def _asked_over_http2(connected: socket.socket, authority: str) -> int:
 
 
 def _three(subject: Subject) -> Iterator[Finding]:
-    is_expected = bool(subject.expected and subject.expected.http3)
+    is_expected = subject.expectations.http3
     offered = [value for value in http_client.page(subject).all("Alt-Svc") if "h3" in value]
     if not offered:
         if is_expected:
-            yield Finding(
+            yield Hop.PROXY.warning(
                 "http.three",
-                Severity.WARNING,
-                Hop.PROXY,
                 "proxy.http3 is on, and no answer says so (Alt-Svc).",
                 "Browsers never try HTTP/3.",
                 "Run `make up`; if it stays so, a proxy in front drops Alt-Svc.",
                 setting="proxy.http3",
             )
         else:
-            yield ok("http.three", Hop.PROXY, "HTTP/3 is not offered.")
+            yield Hop.PROXY.ok("http.three", "HTTP/3 is not offered.")
         return
-    port = _port_in(offered[0]) or subject.port
+    named = re.search(r'h3="(?:[^"]*:)?(\d+)"', offered[0])
+    port = int(named[1] if named else 0) or subject.port
     versions = quic_versions(subject, port)
     if _VERSION_1 in versions:
-        yield ok("http.three", Hop.PROXY, f"HTTP/3 is offered, and UDP port {port} speaks QUIC.")
+        yield Hop.PROXY.ok("http.three", f"HTTP/3 is offered, and UDP port {port} speaks QUIC.")
         return
-    yield Finding(
+    yield Hop.HOST.warning(
         "http.three",
-        Severity.WARNING,
-        Hop.HOST,
         f"HTTP/3 is offered ({offered[0]}), but there is no response on UDP port {port}.",
         "Browsers try it, wait, and fall back: the first page comes late.",
         f"Open UDP port {port} in the firewall or security group beside TCP, and publish it; or switch HTTP/3 off: "
@@ -113,12 +109,6 @@ def _three(subject: Subject) -> Iterator[Finding]:
         setting="proxy.http3",
         value="false",
     )
-
-
-def _port_in(offer: str) -> int | None:
-    _, _, rest = offer.partition('h3="')
-    port = rest.partition('"')[0].rpartition(":")[2]
-    return int(port) if port.isdigit() else None
 
 
 def quic_versions(subject: Subject, port: int) -> tuple[int, ...]:

@@ -14,21 +14,10 @@ from socket import socket
 from typing import Any
 from urllib.parse import urlsplit
 
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import (
-    AcceptConnection,
-    CloseConnection,
-    Event,
-    Ping,
-    Pong,
-    RejectConnection,
-    RejectData,
-    Request,
-    TextMessage,
-)
+from wsproto import ConnectionType, WSConnection, events
 from wsproto.utilities import ProtocolError
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import hops, http_client
 from open_webui_edge.diagnostics.outside.application import features
 from open_webui_edge.diagnostics.question import Question
@@ -36,18 +25,13 @@ from open_webui_edge.diagnostics.subject import Subject
 
 PATH = "/ws/socket.io/?EIO=4&transport=websocket"
 POLLING = "/ws/socket.io/?EIO=4&transport=polling"
-_SWITCHED, _BAD, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _UPGRADE = 101, 400, 401, 403, 404, 426
-_OK = 200
+_OK, _BAD, _UNAUTHORIZED, _FORBIDDEN, _UPGRADE = 200, 400, 401, 403, 426
 _REDIRECTS = range(300, 400)
 _DEAD, _SILENT = {500, 502, 503, 521, 523}, {504, 522, 524}
 _SECONDS = 8.0
 _NOT_ACCEPTED = "is not an accepted origin"
 _NO_UPGRADE = ("invalid websocket upgrade", "without the header upgrade", 'can "upgrade" only to', "upgrade required")
 _WHY = "Chats in the browser come over this socket: without it nothing happens after Send, or an answer shows as {}."
-_ORIGIN_FIX = (
-    "Open WebUI compares letter by letter: scheme, name and port as the browser shows them, no slash behind. Set "
-    "CORS_ALLOW_ORIGIN={origin} (several with ; between), and WEBUI_URL={origin}, and restart Open WebUI"
-)
 
 
 class Refusal(Exception):  # noqa: N818  # it is an answer, though not the expected one
@@ -65,17 +49,17 @@ class OpenSocket:
 
     connected: socket
     protocol: WSConnection
-    _events: Generator[Event]
+    _events: Generator[events.Event]
 
     def send(self, text: str) -> None:
         """Send one message."""
-        self.connected.sendall(self.protocol.send(TextMessage(text)))
+        self.connected.sendall(self.protocol.send(events.TextMessage(text)))
 
     def message(self) -> str:
         """Return the next message; raises TimeoutError where none comes, ConnectionError where it is closed."""
         text = ""
         for event in self._events:
-            if isinstance(event, TextMessage):
+            if isinstance(event, events.TextMessage):
                 text += event.data
                 if event.message_finished:
                     return text
@@ -84,9 +68,9 @@ class OpenSocket:
     def round_trip(self) -> float:
         """Send a ping, and return the seconds until its answer; messages meanwhile are passed over."""
         began = time.monotonic()
-        self.connected.sendall(self.protocol.send(Ping(b"doctor")))
+        self.connected.sendall(self.protocol.send(events.Ping(b"doctor")))
         for event in self._events:
-            if isinstance(event, Pong):
+            if isinstance(event, events.Pong):
                 return time.monotonic() - began
         raise ConnectionError("the socket was closed")
 
@@ -106,16 +90,16 @@ def opened(
         protocol = WSConnection(ConnectionType.CLIENT)
         headers = [(b"User-Agent", http_client.AGENT.encode())] + ([(b"Origin", origin.encode())] if origin else [])
         host = subject.authority if url is None else urlsplit(url).netloc
-        connected.sendall(protocol.send(Request(host=host, target=path, extra_headers=headers)))
-        events = _events(connected, protocol)
+        connected.sendall(protocol.send(events.Request(host=host, target=path, extra_headers=headers)))
+        incoming = _events(connected, protocol)
         try:
-            first = next(events)
-            if isinstance(first, RejectConnection):
-                raise Refusal(_rejected(first, events))
-            if not isinstance(first, AcceptConnection):
+            first = next(incoming)
+            if isinstance(first, events.RejectConnection):
+                raise Refusal(_rejected(first, incoming))
+            if not isinstance(first, events.AcceptConnection):
                 raise http_client.NoAnswerError("what came is no answer to a handshake")
-            yield OpenSocket(connected, protocol, events)
-            connected.sendall(protocol.send(CloseConnection(1000)))
+            yield OpenSocket(connected, protocol, incoming)
+            connected.sendall(protocol.send(events.CloseConnection(1000)))
         except StopIteration:
             raise http_client.NoAnswerError("the connection was closed without an answer") from None
         except TimeoutError as fault:
@@ -124,26 +108,26 @@ def opened(
             raise http_client.NoAnswerError(f"what came is no WebSocket handshake ({fault})") from fault
 
 
-def _events(connected: socket, protocol: WSConnection) -> Generator[Event]:
+def _events(connected: socket, protocol: WSConnection) -> Generator[events.Event]:
     while True:
         received = connected.recv(1 << 16)
         if not received:
             return
         protocol.receive_data(received)
         for event in protocol.events():
-            if isinstance(event, Ping):
+            if isinstance(event, events.Ping):
                 connected.sendall(protocol.send(event.response()))
             yield event
-            if isinstance(event, CloseConnection):
+            if isinstance(event, events.CloseConnection):
                 return
 
 
-def _rejected(first: RejectConnection, events: Generator[Event]) -> http_client.Answer:
+def _rejected(first: events.RejectConnection, incoming: Generator[events.Event]) -> http_client.Answer:
     body = b""
     if first.has_body:
         try:
-            for event in events:
-                if isinstance(event, RejectData):
+            for event in incoming:
+                if isinstance(event, events.RejectData):
                     body += bytes(event.data)
                     if event.body_finished:
                         break
@@ -165,57 +149,49 @@ def _socket(subject: Subject) -> Iterator[Finding]:
         return
     try:
         with opened(subject, origin=subject.origin) as channel:
-            yield ok("websocket.upgrade", Hop.PROXY, "The handshake is answered with 101.")
-            yield ok("websocket.origin", Hop.APPLICATION, f"Its own page's origin, {subject.origin}, is accepted.")
+            yield Hop.PROXY.ok("websocket.upgrade", "The handshake is answered with 101.")
+            yield Hop.APPLICATION.ok("websocket.origin", f"Its own page's origin, {subject.origin}, is accepted.")
             yield from _speaks(channel)
     except Refusal as refusal:
-        yield _refused(subject, refusal.answer)
+        finding = _refused(subject, refusal.answer)
+        yield replace(finding, explains=finding.explains or ("websocket.*",))
     except http_client.NoAnswerError as fault:
-        yield _unanswered(subject, fault)
+        yield replace(_unanswered(subject, fault), explains=("websocket.*",))
 
 
 def _speaks(channel: OpenSocket) -> Iterator[Finding]:
     try:
         first = channel.message()
     except (OSError, ProtocolError) as fault:
-        yield Finding(
+        yield Hop.PROXY.failure(
             "websocket.silent",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"The handshake is answered with 101, and then nothing comes ({_short(fault)}).",
             _WHY,
             "A hop answers the handshake and does not pass what follows: one that buffers or inspects (a web "
-            "application "
-            "firewall, an antivirus). Leave /ws/ out of it; " + hops.NGINX_WEBSOCKET + ".",
+            "application firewall, an antivirus). Leave /ws/ out of it; " + hops.NGINX_WEBSOCKET + ".",
             setting="proxy.websocket",
         )
         return
     opening = _opening(first)
     if opening is None:
-        yield Finding(
+        yield Hop.PROXY.failure(
             "websocket.other",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"A WebSocket opens, and it is not Open WebUI's: it begins with {first[:40]!r}.",
             _WHY,
             "Have the proxy pass /ws/ to Open WebUI: in Nginx a `location /ws/` with another proxy_pass overrides it.",
             setting="proxy.locations",
         )
         return
-    yield ok(
-        "websocket.open",
-        Hop.APPLICATION,
-        f"Engine.IO opens the session; it pings every {opening['pingInterval'] / 1000:g} s.",
+    yield Hop.APPLICATION.ok(
+        "websocket.open", f"Engine.IO opens the session; it pings every {opening['pingInterval'] / 1000:g} s."
     )
     try:
         channel.send("40")
         connected = channel.message()
         seconds = channel.round_trip()
     except (OSError, ProtocolError) as fault:
-        yield Finding(
+        yield Hop.PROXY.failure(
             "websocket.connect",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"The socket opens, and what is said on it is not answered ({_short(fault)}).",
             _WHY,
             "A hop passes what the server sends, and not what the browser does; " + hops.NGINX_WEBSOCKET + ".",
@@ -223,10 +199,10 @@ def _speaks(channel: OpenSocket) -> Iterator[Finding]:
         )
         return
     if connected.startswith("40"):
-        yield ok("websocket.connect", Hop.APPLICATION, "Socket.IO connects.")
+        yield Hop.APPLICATION.ok("websocket.connect", "Socket.IO connects.")
     else:
-        yield note("websocket.connect", Hop.APPLICATION, f"Socket.IO wants an account first ({connected[:60]}).")
-    yield ok("websocket.round-trip", Hop.APPLICATION, f"A ping is answered after {seconds * 1000:.0f} ms.")
+        yield Hop.APPLICATION.note("websocket.connect", f"Socket.IO wants an account first ({connected[:60]}).")
+    yield Hop.APPLICATION.ok("websocket.round-trip", f"A ping is answered after {seconds * 1000:.0f} ms.")
 
 
 def _opening(message: str) -> dict[str, Any] | None:
@@ -247,15 +223,12 @@ def _short(fault: Exception) -> str:
 def _unanswered(subject: Subject, fault: http_client.NoAnswerError) -> Finding:
     direct = _direct(subject)
     direct_result = f" Asked directly, {direct}." if direct else ""
-    return Finding(
+    return Hop.PROXY.failure(
         "websocket.timeout" if "within" in str(fault) else "websocket.broken",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"The WebSocket's handshake gets no answer: {fault}.{direct_result} Plain questions are answered.",
         _WHY,
         "Something takes the handshake and does not pass it on: " + hops.websocket_advice(subject) + ".",
         setting="proxy.websocket",
-        explains=("websocket.*",),
     )
 
 
@@ -276,10 +249,8 @@ def _refused(subject: Subject, answer: http_client.Answer) -> Finding:
 
 
 def _dead(subject: Subject, answer: http_client.Answer) -> Finding:
-    return Finding(
+    return Hop.PROXY.failure(
         "websocket.dead",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"The WebSocket's handshake gives {answer.status} from {hops.nearest(answer)}, though Open WebUI answers plain "
         "questions.",
         _WHY,
@@ -287,21 +258,17 @@ def _dead(subject: Subject, answer: http_client.Answer) -> Finding:
         "`location /ws/` must lead to the same server and port as `location /`"
         + (", and proxy.locations must not name /ws/." if subject.of_a_stack else "."),
         setting="proxy.locations",
-        explains=("websocket.*",),
     )
 
 
 def _redirected(answer: http_client.Answer) -> Finding:
-    return Finding(
+    return Hop.PROXY.failure(
         "websocket.redirected",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"The WebSocket's handshake is redirected ({answer.status}) to {answer.header('Location')}.",
         _WHY + " Browsers do not follow redirects there.",
         "Let the site answer under the name that people type: site.domain; in Nginx no `return 301` in the server or "
         "location that has /ws/. A sign-in in front must let /ws/ pass for who is signed in.",
         setting="site.domain",
-        explains=("websocket.*",),
     )
 
 
@@ -322,59 +289,52 @@ def _opens(subject: Subject, *, origin: str | None, url: str | None = None) -> b
 
 
 def _wrong_origin(subject: Subject, answer: http_client.Answer) -> Finding:
-    name, port = subject.name, subject.port
-    candidates = [
-        f"http://{subject.authority}",
-        f"http://{name}",
-        f"https://{name}",
-        f"{subject.scheme}://{name}:{port}",
-    ]
-    candidates += [f"{subject.scheme}://www.{name}", "http://localhost:3000", "http://localhost:8080"]
-    others = [each for each in dict.fromkeys(candidates) if each != subject.origin]
+    name, port, origin = subject.name, subject.port, subject.origin
+    candidates = (
+        *(f"http://{subject.authority}", f"http://{name}", f"https://{name}", f"{subject.scheme}://{name}:{port}"),
+        *(f"{subject.scheme}://www.{name}", "http://localhost:3000", "http://localhost:8080"),
+    )
+    others = [each for each in dict.fromkeys(candidates) if each != origin]
     accepted = [each for each in others if _opens(subject, origin=each)]
     instead = f" It accepts {accepted[0]} instead." if accepted else ""
     by_nginx = "proxy.cors.allowed_origins" in answer.text
-    who = "The proxy" if by_nginx else "Open WebUI"
-    setting = "site.domain"
+    hop, who = (Hop.PROXY, "The proxy") if by_nginx else (Hop.APPLICATION, "Open WebUI")
     if subject.of_a_stack:
+        setting, value = "site.domain", name
         fix = (
-            f"Its origins follow from site.domain, site.aliases and site.listen: let them make {subject.origin}, or "
-            "call "
-            "the site by the name that they make; a page of another site goes into proxy.cors.allowed_origins. "
-            f"CORS_ALLOW_ORIGIN is written from these."
+            f"Its origins follow from site.domain, site.aliases and site.listen: let them make {origin}, or call the "
+            "site by the name that they make; a page of another site goes into proxy.cors.allowed_origins. "
+            "CORS_ALLOW_ORIGIN is written from these."
         )
     else:
-        fix = _ORIGIN_FIX.format(origin=subject.origin) + (
-            ". The proxy must pass Origin and Host unchanged: in Nginx `proxy_set_header Host $host;`, no "
+        setting, value = "CORS_ALLOW_ORIGIN", origin
+        fix = (
+            "Open WebUI compares letter by letter: scheme, name and port as the browser shows them, no slash behind. "
+            f"Set CORS_ALLOW_ORIGIN={origin} (several with ; between), and WEBUI_URL={origin}, and restart Open WebUI. "
+            "The proxy must pass Origin and Host unchanged: in Nginx `proxy_set_header Host $host;`, no "
             "`proxy_set_header Origin`."
         )
-    return Finding(
+    return hop.failure(
         "websocket.origin",
-        Severity.FAILURE,
-        Hop.PROXY if by_nginx else Hop.APPLICATION,
-        f"{who} refuses the socket of its own page: the origin {subject.origin} gives {answer.status}, and without "
-        "an origin "
+        f"{who} refuses the socket of its own page: the origin {origin} gives {answer.status}, and without an origin "
         f"it opens.{instead}",
         _WHY + " It is not the Upgrade header, and not a time-out.",
         fix,
-        setting=setting if subject.of_a_stack else "CORS_ALLOW_ORIGIN",
-        value=subject.name if subject.of_a_stack else subject.origin,
+        setting=setting,
+        value=value,
         explains=("websocket.*", "cors.allowed"),
     )
 
 
 def _forbidden(subject: Subject, answer: http_client.Answer) -> Finding:
-    return Finding(
+    return Hop.PROXY.failure(
         "websocket.forbidden",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"The WebSocket's handshake gives {answer.status} from {hops.nearest(answer)}, whatever its origin"
         + (f' ("{answer.excerpt}").' if answer.excerpt else "."),
         _WHY,
         "A rule in front refuses it: a web application firewall, a sign-in proxy or an access list. Let /ws/ pass "
         "there; " + hops.websocket_advice(subject, answer) + ".",
         setting="proxy.authentication",
-        explains=("websocket.*",),
     )
 
 
@@ -395,17 +355,15 @@ def _eaten(subject: Subject, answer: http_client.Answer) -> Finding:
     if by_own_nginx:
         outer = "; ".join(product.websocket for product in others) or hops.NGINX_WEBSOCKET
         advice = f"in the proxy or load balancer in front of this stack, {outer}"
-    return Finding(
+    hop = Hop.OUTER_PROXY if by_own_nginx or others else Hop.PROXY
+    return hop.failure(
         "websocket.upgrade",
-        Severity.FAILURE,
-        Hop.OUTER_PROXY if by_own_nginx or others else Hop.PROXY,
         seen,
         _WHY + " It is not the origin, and Open WebUI is not dead.",
         f"Let the Upgrade pass: {advice}. Where that is not possible, proxy.websocket.enabled: false "
         "(ENABLE_WEBSOCKET_SUPPORT=false) has browsers ask again and again.",
         setting="proxy.websocket.enabled" if by_own_nginx else None,
         value="false" if by_own_nginx else None,
-        explains=("websocket.*",),
     )
 
 
@@ -416,12 +374,10 @@ def _detail(answer: http_client.Answer) -> str:
 
 def _direct(subject: Subject) -> str:
     """Say what the same handshake comes to past all proxies; "" where the application is not reached so."""
-    if subject.direct is None:
+    if subject.past_proxies is None:
         return ""
-    parts = urlsplit(subject.direct)
-    past = replace(subject, url=subject.direct, address=parts.hostname, proxy_protocol=False)
     try:
-        with opened(past, origin=subject.origin):
+        with opened(subject.past_proxies, origin=subject.origin):
             return "Open WebUI answers 101"
     except Refusal as refusal:
         return f"Open WebUI answers {refusal.answer.status}, too"
@@ -433,18 +389,14 @@ def _not_routed(subject: Subject, answer: http_client.Answer) -> Finding:
     kind = "a page" if answer.is_html else "something else"
     asked = polling(subject)
     compared = f"; the same by polling gives {asked.status}" + (" and a page." if asked.is_html else ".")
-    return Finding(
+    return Hop.PROXY.failure(
         "websocket.path",
-        Severity.FAILURE,
-        Hop.PROXY,
         f"/ws/socket.io/ does not lead to Open WebUI's socket: the handshake gives {answer.status} and "
         f"{kind}{compared}",
         _WHY,
-        "Pass /ws/ to Open WebUI with its path unchanged: in Nginx `location /ws/ "
-        "{ proxy_pass http://open-webui:8080; }` "
-        "(nothing behind the port), and " + hops.websocket_advice(subject, answer) + ".",
+        "Pass /ws/ to Open WebUI with its path unchanged: in Nginx `location /ws/ { proxy_pass http://open-webui:8080; "
+        "}` (nothing behind the port), and " + hops.websocket_advice(subject, answer) + ".",
         setting="proxy.locations",
-        explains=("websocket.*",),
     )
 
 
@@ -456,10 +408,8 @@ def _polls(subject: Subject) -> Iterator[Finding]:
         return
     opening = _opening(first.text) if first.status == _OK else None
     if opening is None:
-        yield Finding(
+        yield Hop.PROXY.failure(
             "websocket.polling",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"WebSockets are switched off, and polling gives {first.status} ({first.excerpt}).",
             _WHY,
             "Pass /ws/ to Open WebUI, or switch WebSockets on: proxy.websocket.enabled: true "
@@ -473,10 +423,8 @@ def _polls(subject: Subject) -> Iterator[Finding]:
     said = [("Origin", subject.origin), ("Content-Type", "text/plain;charset=UTF-8"), *cookies]
     answer = http_client.ask(subject, f"{POLLING}&sid={session}", method="POST", headers=said, body=b"40")
     if answer.status != _OK:
-        yield Finding(
+        yield Hop.PROXY.failure(
             "websocket.sticky",
-            Severity.FAILURE,
-            Hop.PROXY,
             f"Polling begins, and its second step gives {answer.status} ({answer.excerpt}).",
             _WHY + " With several replicas the second question reached another one.",
             "Lead a browser to the same replica each time: proxy.websocket.enabled: false does that here; in Nginx "
@@ -484,27 +432,23 @@ def _polls(subject: Subject) -> Iterator[Finding]:
             setting="proxy.websocket.enabled",
         )
         return
-    yield note("websocket.polling", Hop.APPLICATION, "WebSockets are switched off; polling works.", "It costs more.")
+    yield Hop.APPLICATION.note("websocket.polling", "WebSockets are switched off; polling works.", "It costs more.")
 
 
 def _comparison(subject: Subject) -> Iterator[Finding]:
     """Ask by polling what a socket is for: who answers, and with what, is the same hop's doing."""
     answer = polling(subject, subject.origin)
     if answer.is_html:
-        yield Finding(
+        yield Hop.PROXY.warning(
             "websocket.page",
-            Severity.WARNING,
-            Hop.PROXY,
             f"/ws/socket.io/ without Upgrade gives {answer.status} and a page, from {hops.nearest(answer)}.",
             "What answers there is not the socket of Open WebUI.",
             "Pass /ws/ to Open WebUI with its path unchanged.",
             setting="proxy.locations",
         )
     else:
-        yield ok(
-            "websocket.page",
-            Hop.PROXY,
-            f"Without Upgrade /ws/ gives {answer.status} ({_detail(answer)}), as it should.",
+        yield Hop.PROXY.ok(
+            "websocket.page", f"Without Upgrade /ws/ gives {answer.status} ({_detail(answer)}), as it should."
         )
 
 

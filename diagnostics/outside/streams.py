@@ -8,16 +8,14 @@ import http.client
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok, unknown
+from open_webui_edge.diagnostics.finding import Finding, Hop
 from open_webui_edge.diagnostics.outside import hops, http_client
 from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
 
-PATH = "/api/chat/completions"
 _PROMPT = "Count to 10."
 _SECONDS = 45.0
 _OK = 200
@@ -26,6 +24,8 @@ _LUMP = 0.5
 """Of the whole time: a stream whose first piece comes later than this was kept back, if it need not have been."""
 _LEAST = 0.4
 """Seconds that a stream must last for its pieces to be told apart."""
+_FEW = 3
+"""With more pieces at the end of a stream the model thought first, if there is nothing to compare."""
 _LONGEST = 600.0
 
 
@@ -49,38 +49,18 @@ class Stream:
         return self.first / self.last if self.last else 0.0
 
 
-def timed(  # noqa: PLR0913 - keywords, each a part of a question
-    subject: Subject,
-    path: str,
-    body: Mapping[str, Any],
-    *,
-    direct: bool = False,
-    seconds: float = _SECONDS,
-    token: str | None = None,
-) -> Stream:
-    """Ask for a stream and time its pieces: through everything, or past the proxies (`direct`).
-
-    Raises:
-        OSError: there was no answer, or it stopped for longer than `seconds`.
-
-    """
-    parts = urlsplit(subject.direct or "")
-    asked = (
-        replace(subject, url=subject.direct or "", address=parts.hostname, proxy_protocol=False) if direct else subject
-    )
-    content = json.dumps(body).encode()
-    said = [
-        ("Host", subject.authority if direct else asked.authority),
-        ("User-Agent", http_client.AGENT),
-        ("Authorization", f"Bearer {token or subject.token}"),
-        ("Content-Type", "application/json"),
-        ("Accept", "text/event-stream" if body.get("stream") else "application/json"),
-        ("Content-Length", str(len(content))),
-    ]
-    context = http_client.verified_context(asked) if asked.scheme == "https" else None
-    with http_client.connection(asked, context=context, seconds=seconds) as connected:
-        began = time.monotonic()
-        response = http_client.begin(connected, "POST", path, said, content)
+def timed(subject: Subject, body: Mapping[str, Any], *, seconds: float = _SECONDS) -> Stream:
+    """Ask for a stream and time its pieces; raises OSError if none comes, or it stops for longer than `seconds`."""
+    with http_client.answering(
+        subject,
+        "/api/chat/completions",
+        method="POST",
+        headers=[("Content-Type", "application/json")],
+        accept="text/event-stream" if body.get("stream") else "application/json",
+        body=json.dumps(body).encode(),
+        seconds=seconds,
+        with_token=True,
+    ) as (response, began):
         return _read(response, began)
 
 
@@ -108,18 +88,16 @@ def judged(check: str, through: Stream, direct: Stream | None, subject: Subject)
         shown += f"; directly after {direct.first:.1f} s and {direct.last:.1f} s, {direct.pieces} pieces"
     span = (direct or through).last
     if span < _LEAST or (direct is not None and direct.share > _LUMP):
-        return note(check, Hop.PROXY, f"The answer was too short to tell ({shown}).")
-    buffered = through.share > _LUMP and (
-        direct is None or through.first - direct.first > _LUMP * (span - direct.first)
-    )
-    if buffered and direct is None and through.pieces > 3:  # noqa: PLR2004  # a model that thinks first and then streams
-        buffered = False
-    if not buffered:
-        return ok(check, Hop.PROXY, f"Pieces arrive as they are made ({shown}).")
-    return Finding(
+        return Hop.PROXY.note(check, f"The answer was too short to tell ({shown}).")
+    if direct is None:
+        is_buffered = through.pieces <= _FEW
+    else:
+        is_buffered = through.first - direct.first > _LUMP * (span - direct.first)
+    if through.share <= _LUMP or not is_buffered:
+        return Hop.PROXY.ok(check, f"Pieces arrive as they are made ({shown}).")
+    problem = Hop.PROXY.failure if direct is not None else Hop.PROXY.warning
+    return problem(
         check,
-        Severity.FAILURE if direct is not None else Severity.WARNING,
-        Hop.PROXY,
         f"A proxy keeps the answer back and passes it on in lumps ({shown}).",
         "API clients see nothing for a long time and then everything at once; the progress of uploads stops.",
         "Switch buffering off: in Nginx `proxy_buffering off;` in the location of /api/ (and no gzip for "
@@ -131,68 +109,63 @@ def judged(check: str, through: Stream, direct: Stream | None, subject: Subject)
     )
 
 
-def models(subject: Subject) -> list[str]:
+def _models(subject: Subject) -> list[str]:
     """Return the models that the account may ask."""
     answer = http_client.ask(subject, "/api/models", with_token=True)
     listed = answer.object().get("data")
     return [str(each["id"]) for each in listed if "id" in each] if isinstance(listed, list) else []
 
 
-def question(model: str, *, stream: bool = True) -> dict[str, Any]:
+def _question(model: str, *, stream: bool = True) -> dict[str, Any]:
     """Return the body that asks a model for a short answer."""
     return {"model": model, "stream": stream, "max_tokens": 120, "messages": [{"role": "user", "content": _PROMPT}]}
 
 
 def _unbuffered(subject: Subject) -> Iterator[Finding]:
+    check = "stream.buffered"
     if not subject.token:
-        yield note(
-            "stream.buffered",
-            Hop.PROXY,
-            "Whether a hop buffers answers is only visible with an account (--token-file).",
-        )
+        yield Hop.PROXY.note(check, "Whether a hop buffers answers is only visible with an account (--token-file).")
         return
-    names = models(subject)
+    names = _models(subject)
     if not names:
-        yield note("stream.buffered", Hop.MODELS, "The account has no model, so no answer can be timed.")
+        yield Hop.MODELS.note(check, "The account has no model, so no answer can be timed.")
         return
-    body = question(names[0])
-    through = timed(subject, PATH, body)
+    body = _question(names[0])
+    through = timed(subject, body)
     if through.status in _SILENT:
         yield _cut("stream.timeout", through)
-        return
-    if through.status != _OK:
-        yield unknown(
-            "stream.buffered", Hop.MODELS, f"The model {names[0]} gives {through.status} instead of an answer."
-        )
-        return
-    direct = timed(subject, PATH, body, direct=True) if subject.direct else None
-    yield judged("stream.buffered", through, direct, subject)
+    elif through.status != _OK:
+        yield Hop.MODELS.unknown(check, f"The model {names[0]} gives {through.status} instead of an answer.")
+    else:
+        direct = timed(subject.past_proxies, body) if subject.past_proxies else None
+        yield judged(check, through, direct, subject)
 
 
 def _silence(subject: Subject) -> Iterator[Finding]:
     """Ask for a whole answer at once: while the model writes, not a byte comes."""
+    check = "silence.measured"
     if not subject.long:
-        yield ok("silence.measured", Hop.PROXY, "Not measured; LONG=yes does, with an account.")
+        yield Hop.PROXY.ok(check, "Not measured; LONG=yes does, with an account.")
         return
     if not subject.token:
-        yield note("silence.measured", Hop.PROXY, "How long an answer may be silent is only measured with an account.")
+        yield Hop.PROXY.note(check, "How long an answer may be silent is only measured with an account.")
         return
-    names = models(subject)
+    names = _models(subject)
     if not names:
-        yield note("silence.measured", Hop.MODELS, "The account has no model, so no silence can be measured.")
+        yield Hop.MODELS.note(check, "The account has no model, so no silence can be measured.")
         return
-    body = {**question(names[0], stream=False), "max_tokens": 4000}
+    body = {**_question(names[0], stream=False), "max_tokens": 4000}
     body["messages"] = [{"role": "user", "content": "Write the numbers from 1 to 1000, each as a word on a line."}]
     began = time.monotonic()
     try:
-        answer = timed(subject, PATH, body, seconds=_LONGEST)
+        answer = timed(subject, body, seconds=_LONGEST)
     except OSError as fault:
-        yield _silence_ends("silence.measured", time.monotonic() - began, f"cut ({fault})")
+        yield _silence_ends(check, time.monotonic() - began, f"cut ({fault})")
         return
     if answer.status in _SILENT:
-        yield _cut("silence.measured", answer)
+        yield _cut(check, answer)
     else:
-        yield ok("silence.measured", Hop.PROXY, f"{answer.first:.0f} s of silence passed, and then the answer came.")
+        yield Hop.PROXY.ok(check, f"{answer.first:.0f} s of silence passed, and then the answer came.")
 
 
 def _cut(check: str, answer: Stream) -> Finding:
@@ -201,10 +174,8 @@ def _cut(check: str, answer: Stream) -> Finding:
 
 
 def _silence_ends(check: str, seconds: float, words: str) -> Finding:
-    return Finding(
+    return Hop.PROXY.failure(
         check,
-        Severity.FAILURE,
-        Hop.PROXY,
         f"After {seconds:.1f} s of silence the answer was {words}.",
         "A model that thinks for longer never gets to answer API clients.",
         f"Wait longer at each hop: proxy.timeouts.read: 30m; {hops.NGINX_LONGER}, in Caddy `transport http {{ "

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
 from open_webui_edge.diagnostics.outside import hops, http_client
 from open_webui_edge.diagnostics.question import Question
 from open_webui_edge.diagnostics.subject import Subject
@@ -43,7 +43,7 @@ def refuses(subject: Subject, size: int) -> http_client.Answer | None:
 
 
 def _upload(subject: Subject) -> Iterator[Finding]:
-    promised = subject.expected.max_upload if subject.expected else None
+    promised = subject.expectations.max_upload
     sizes = (promised,) if promised is not None else _ASKED
     passed = 0
     for size in sizes:
@@ -52,7 +52,7 @@ def _upload(subject: Subject) -> Iterator[Finding]:
             yield _too_small(subject, refusal, passed, size, promised)
             return
         passed = size
-    yield ok("upload.size", Hop.PROXY, f"A file of {_shown(passed)} passes.")
+    yield Hop.PROXY.ok("upload.size", f"A file of {_shown(passed)} passes.")
 
 
 def _too_small(subject: Subject, refusal: http_client.Answer, passed: int, size: int, promised: int | None) -> Finding:
@@ -61,7 +61,7 @@ def _too_small(subject: Subject, refusal: http_client.Answer, passed: int, size:
     seen = f"{who} refuses a body of {_shown(size)} (413){least}."
     words = [product.upload for product in (*hops.on_the_way(subject), *hops.seen_in(refusal)) if product.upload]
     if promised is None and passed >= _SMALL:
-        return note("upload.size", Hop.PROXY, seen, f"Larger files are refused. To change: {hops.NGINX_UPLOAD}.")
+        return Hop.PROXY.note("upload.size", seen, f"Larger files are refused. To change: {hops.NGINX_UPLOAD}.")
     outer = any(product.hop is Hop.OUTER_PROXY for product in hops.seen_in(refusal))
     fix = "; ".join(dict.fromkeys(words)) or hops.NGINX_UPLOAD
     if subject.of_a_stack:

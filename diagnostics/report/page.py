@@ -5,7 +5,7 @@ from html import escape as escaped
 from open_webui_edge.diagnostics.finding import Finding, Severity
 from open_webui_edge.diagnostics.question import Diagnosis, Ranked
 from open_webui_edge.diagnostics.report.picture import picture
-from open_webui_edge.diagnostics.report.wording import HOPS, SEVERITIES, printable, verdict
+from open_webui_edge.diagnostics.report.wording import HOPS, parts, printable, verdict
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c2024; --faint: #5b6570; --line: #c9d0d6; --card: #f6f8f9;
@@ -56,54 +56,35 @@ def page(diagnosis: Diagnosis) -> str:
     notes = [one.finding for one in ranked if one.finding.severity is Severity.NOTE]
     fine = [one.finding for one in ranked if one.finding.severity is Severity.OK]
     url = _shown(diagnosis.subject.url)
+    word = ("OK", "Warnings", "Failures")[diagnosis.exit_code]
+    to_do = f"<h2>What to do</h2>\n{''.join(cards)}"
+    if not cards:
+        to_do = "<h2>Nothing to do</h2>\n<p>All checks that could run passed.</p>\n"
+    known = f"<h2>Worth knowing</h2>\n{_rows(notes)}" if notes else ""
+    passed = f"<details><summary>{len(fine)} checks passed</summary>\n{_rows(fine)}</details>\n" if fine else ""
     when = f"{diagnosis.asked_at:%Y-%m-%d %H:%M} UTC"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{escaped(_POLICY)}">\n'
         '<meta name="viewport" content="width=device-width">\n'
-        f"<title>{_word(diagnosis)}: {url}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{word}: {url}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f"<h1>{url}</h1>\n"
         f'<p class="verdict">{_shown(verdict(diagnosis))}, asked on {when} in {diagnosis.seconds:.0f} s</p>\n'
         f'<div class="picture">{picture(diagnosis)}</div>\n'
-        f"{_section('What to do', cards)}{_list('Worth knowing', notes)}{_passed(fine)}</body>\n</html>\n"
+        f"{to_do}{known}{passed}</body>\n</html>\n"
     )
-
-
-def _word(diagnosis: Diagnosis) -> str:
-    return ("OK", "Warnings", "Failures")[diagnosis.exit_code]
-
-
-def _section(title: str, cards: list[str]) -> str:
-    if not cards:
-        return "<h2>Nothing to do</h2>\n<p>All checks that could run passed.</p>\n"
-    return f"<h2>{title}</h2>\n{''.join(cards)}"
 
 
 def _card(one: Ranked) -> str:
     finding = one.finding
-    lines = [("Seen", _shown(finding.seen)), ("Why", _shown(finding.why)), ("Fix", _with_code(finding.fix))]
-    if finding.setting:
-        value = f": {finding.value}" if finding.value is not None else ""
-        lines.append(("Setting", f"<code>{_shown(finding.setting + value)}</code>"))
-    if finding.remedy:
-        lines.append(("FIX=yes", _shown(finding.remedy.description)))
+    lines = [(label, _SHOWN.get(label, _shown)(text)) for label, text in parts(finding) if text]
     if one.explained:
         lines.append(("Explains", "<br>".join(f"{_shown(each.check)}: {_shown(each.seen)}" for each in one.explained)))
-    said = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in lines if text)
+    said = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in lines)
     return (
-        f'<article class="{finding.severity.value}"><h3><span class="word">{SEVERITIES[finding.severity]}</span>'
+        f'<article class="{finding.severity.value}"><h3><span class="word">{finding.severity.name}</span>'
         f'{_shown(finding.check)} <span class="where">{HOPS[finding.hop]}</span></h3><dl>{said}</dl></article>\n'
     )
-
-
-def _list(title: str, findings: list[Finding]) -> str:
-    return f"<h2>{title}</h2>\n{_rows(findings)}" if findings else ""
-
-
-def _passed(findings: list[Finding]) -> str:
-    if not findings:
-        return ""
-    return f"<details><summary>{len(findings)} checks passed</summary>\n{_rows(findings)}</details>\n"
 
 
 def _rows(findings: list[Finding]) -> str:
@@ -121,3 +102,6 @@ def _with_code(text: str) -> str:
     if len(parts) % 2 == 0:  # one without its other half
         return _shown(text)
     return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
+
+
+_SHOWN = {"Fix": _with_code, "Setting": lambda text: f"<code>{_shown(text)}</code>"}

@@ -4,20 +4,14 @@ from collections.abc import Sequence
 from html import escape
 
 from open_webui_edge.diagnostics.finding import Hop, Severity
-from open_webui_edge.diagnostics.question import Diagnosis
+from open_webui_edge.diagnostics.question import WORST_FIRST, Diagnosis
 from open_webui_edge.diagnostics.report.wording import HOPS
 
 _WIDTH, _HEIGHT, _GAP, _TOP, _ROW = 108, 64, 30, 92, 84
 _UPSTREAMS = (Hop.DATABASE, Hop.REDIS, Hop.MODELS)
-_WORDS = {
-    Severity.FAILURE: "fails",
-    Severity.WARNING: "warning",
-    Severity.UNKNOWN: "unknown",
-    Severity.NOTE: "ok",
-    Severity.OK: "ok",
-}
+_WORDS = {Severity.FAILURE: "fails", Severity.NOTE: "ok"}
+"""Others are called by their own value."""
 _SIGNS = {"fails": "\N{BALLOT X} ", "warning": "! ", "unknown": "? ", "ok": "\N{CHECK MARK} "}
-_WORST_FIRST = (Severity.FAILURE, Severity.WARNING, Severity.UNKNOWN, Severity.NOTE, Severity.OK)
 
 
 def picture(diagnosis: Diagnosis) -> str:
@@ -51,12 +45,11 @@ def picture(diagnosis: Diagnosis) -> str:
 def _is_drawn(hop: Hop, diagnosis: Diagnosis) -> bool:
     if hop is not Hop.OUTER_PROXY:
         return True
-    expected = diagnosis.subject.expected
     seen = any(
         finding.hop is hop and not finding.explained_by and finding.severity is not Severity.OK
         for finding in diagnosis.findings
     )
-    return seen or bool(expected and expected.outer_proxy)
+    return seen or diagnosis.subject.expectations.outer_proxy
 
 
 def _states(diagnosis: Diagnosis) -> dict[Hop, tuple[str, str]]:
@@ -65,8 +58,11 @@ def _states(diagnosis: Diagnosis) -> dict[Hop, tuple[str, str]]:
     for hop in Hop:
         mine = [one.finding.severity for one in diagnosis.ranked if one.finding.hop is hop]
         if mine:
-            worst = next(severity for severity in _WORST_FIRST if severity in mine)
-            states[hop] = (_WORDS[worst], "ok" if worst in {Severity.OK, Severity.NOTE} else worst.value)
+            worst = min(mine, key=WORST_FIRST.index)
+            states[hop] = (
+                _WORDS.get(worst, worst.value),
+                "ok" if worst in {Severity.OK, Severity.NOTE} else worst.value,
+            )
         else:
             states[hop] = ("not asked", "silent")
     return states
@@ -76,15 +72,10 @@ def _box(  # noqa: PLR0913 - where, and what
     left: float, top: float, name: str, state: str, kind: str, *, width: float = _WIDTH
 ) -> str:
     middle = left + width / 2
+    below = f'<text class="state" x="{middle:g}" y="{top + 47:g}">{_SIGNS.get(state, "")}{escape(state)}</text>'
     return (
         f'<g class="{kind}"><rect x="{left:g}" y="{top:g}" width="{width:g}" height="{_HEIGHT}" rx="8"/>'
-        f'<text x="{middle:g}" y="{top + (26 if state else 37):g}">{escape(name)}</text>'
-        + (
-            f'<text class="state" x="{middle:g}" y="{top + 47:g}">{_SIGNS.get(state, "")}{escape(state)}</text>'
-            if state
-            else ""
-        )
-        + "</g>"
+        f'<text x="{middle:g}" y="{top + (26 if state else 37):g}">{escape(name)}</text>{below if state else ""}</g>'
     )
 
 

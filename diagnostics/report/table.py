@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from open_webui_edge.diagnostics.finding import Finding, Severity
 from open_webui_edge.diagnostics.question import Diagnosis, Ranked
-from open_webui_edge.diagnostics.report.wording import HOPS, SEVERITIES, printable, verdict
+from open_webui_edge.diagnostics.report.wording import HOPS, parts, printable, verdict
 
 _COLOURS = {
     Severity.FAILURE: "\x1b[1;31m",
@@ -33,23 +33,13 @@ def table(diagnosis: Diagnosis, *, colour: bool = False, width: int = 100) -> st
 
 def _block(one: Ranked, *, colour: bool, width: int) -> Iterator[str]:
     finding = one.finding
-    word = SEVERITIES[finding.severity]
+    word = finding.severity.name
     head = f"{_coloured(word, finding.severity, colour=colour)}{' ' * (_INDENT - len(word))}"
     yield f"{head}{printable(finding.check)} ({HOPS[finding.hop]})"
-    yield from _text("Seen", finding.seen, width)
-    yield from _text("Why", finding.why, width)
-    yield from _text("Fix", finding.fix, width)
-    if finding.setting:
-        value = f": {finding.value}" if finding.value is not None else ""
-        yield from _text("Setting", f"{finding.setting}{value}", width)
-    if finding.remedy:
-        yield from _text("FIX=yes", finding.remedy.description, width)
-    troubles = [other for other in one.explained if other.is_trouble]
-    for other in troubles:
-        yield from _text("so also", f"{other.check}: {other.seen}", width)
-    rest = [other.check for other in one.explained if not other.is_trouble]
-    if rest:
-        yield from _text("so not asked", ", ".join(rest), width)
+    troubles = [("so also", f"{other.check}: {other.seen}") for other in one.explained if other.is_trouble]
+    rest = ", ".join(other.check for other in one.explained if not other.is_trouble)
+    for label, text in (*parts(finding), *troubles, ("so not asked", rest)):
+        yield from _text(label, text, width)
 
 
 def _text(label: str, text: str, width: int) -> list[str]:

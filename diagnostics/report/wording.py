@@ -1,6 +1,6 @@
 """What all reports call things, and how a stranger's words get into them."""
 
-from open_webui_edge.diagnostics.finding import Hop, Severity
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
 from open_webui_edge.diagnostics.question import Diagnosis
 
 HOPS = {
@@ -14,13 +14,6 @@ HOPS = {
     Hop.MODELS: "models",
     Hop.ENGINE: "engine",
 }
-SEVERITIES = {
-    Severity.FAILURE: "FAILURE",
-    Severity.WARNING: "WARNING",
-    Severity.UNKNOWN: "UNKNOWN",
-    Severity.NOTE: "NOTE",
-    Severity.OK: "OK",
-}
 _COUNTED = {
     Severity.FAILURE: ("failure", "failures"),
     Severity.WARNING: ("warning", "warnings"),
@@ -33,6 +26,19 @@ _COUNTED = {
 def printable(text: str) -> str:
     """Return text without characters that move the cursor, change colours or reverse the line."""
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
+def parts(finding: Finding) -> list[tuple[str, str]]:
+    """Return label and text of what a report says of a finding; a text may be empty."""
+    setting = "" if finding.setting is None else finding.setting
+    value = "" if finding.value is None else f": {finding.value}"
+    return [
+        ("Seen", finding.seen),
+        ("Why", finding.why),
+        ("Fix", finding.fix),
+        ("Setting", f"{setting}{value}" if setting else ""),
+        ("FIX=yes", finding.remedy.description if finding.remedy else ""),
+    ]
 
 
 def verdict(diagnosis: Diagnosis) -> str:

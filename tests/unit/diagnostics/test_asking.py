@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, note, ok
-from open_webui_edge.diagnostics.question import Diagnosis, Progress, Question, diagnose
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
+from open_webui_edge.diagnostics.question import Diagnosis, Question, diagnose
 from open_webui_edge.diagnostics.subject import Expectations, Subject
 
 PATIENCE = 10.0
@@ -24,7 +24,7 @@ def question(
     alone: bool = False,
 ) -> Question:
     return Question(
-        name, Hop.PROXY, f"title of {name}", needs, ask or (lambda _: [ok(name, Hop.PROXY, "well")]), seconds, alone
+        name, Hop.PROXY, f"title of {name}", needs, ask or (lambda _: [Hop.PROXY.ok(name, "well")]), seconds, alone
     )
 
 
@@ -43,10 +43,10 @@ def test_answers_stand_in_the_order_of_the_questions_whoever_answers_first() -> 
 
     def slow(_: Subject) -> Iterator[Finding]:
         assert second_is_done.wait(PATIENCE)
-        yield ok("a", Hop.PROXY, "late")
+        yield Hop.PROXY.ok("a", "late")
 
     def quick(_: Subject) -> Iterator[Finding]:
-        yield ok("b", Hop.PROXY, "early")
+        yield Hop.PROXY.ok("b", "early")
         second_is_done.set()
 
     diagnosis = diagnose(subject(), [question("a", ask=slow), question("b", ask=quick)])
@@ -59,7 +59,7 @@ def test_question_waits_for_what_it_needs_and_is_asked_in_any_order() -> None:
     def note(name: str) -> Callable[[Subject], Iterable[Finding]]:
         def ask(_: Subject) -> list[Finding]:
             asked.append(name)
-            return [ok(name, Hop.PROXY, "well")]
+            return [Hop.PROXY.ok(name, "well")]
 
         return ask
 
@@ -87,13 +87,13 @@ def test_warning_keeps_back_only_what_it_explains() -> None:
 
 
 def test_note_keeps_nobody_back() -> None:
-    ask = lambda _: [note("a", Hop.PROXY, "by the way")]  # noqa: E731 - as short as it is said
+    ask = lambda _: [Hop.PROXY.note("a", "by the way")]  # noqa: E731 - as short as it is said
     assert of(diagnose(subject(), [question("a", ask=ask), question("b", "a")]))["b"].severity is Severity.OK
 
 
 def test_fault_of_a_question_is_unknown_and_no_traceback() -> None:
     def faulty(_: Subject) -> Iterator[Finding]:
-        yield ok("a.first", Hop.PROXY, "well")
+        yield Hop.PROXY.ok("a.first", "well")
         raise KeyError("what was\nmissing")
 
     result = of(diagnose(subject(), [question("a", ask=faulty), question("b")]))
@@ -129,7 +129,7 @@ def test_question_that_is_asked_alone_has_no_other_beside_it() -> None:
                 beside.append(running)
             with lock:
                 running -= 1
-            return [ok(name, Hop.PROXY, "well")]
+            return [Hop.PROXY.ok(name, "well")]
 
         return ask
 
@@ -162,11 +162,10 @@ def test_who_has_no_stack_is_told_of_no_setting_of_one(
 
 
 def test_progress_hears_of_every_question() -> None:
-    began: list[str] = []
     ended: list[str] = []
-    progress = Progress(begins=lambda each: began.append(each.id), ends=lambda each, _: ended.append(each.id))
-    diagnose(subject(), [question("a", ask=failing("a")), question("b", "a"), question("c")], progress)
-    assert (sorted(began), sorted(ended)) == (["a", "c"], ["a", "b", "c"])
+    questions = [question("a", ask=failing("a")), question("b", "a"), question("c")]
+    diagnose(subject(), questions, lambda each: ended.append(each.id))
+    assert sorted(ended) == ["a", "b", "c"]
 
 
 def test_what_is_asked_once_is_not_asked_again_and_fails_the_same_way_for_all() -> None:

@@ -12,7 +12,7 @@ from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import doctor
 from open_webui_edge.diagnostics import command_line
 from open_webui_edge.diagnostics.__main__ import main
-from open_webui_edge.diagnostics.finding import Finding, Hop, Severity, ok
+from open_webui_edge.diagnostics.finding import Finding, Hop, Severity
 from open_webui_edge.diagnostics.question import Diagnosis
 from open_webui_edge.diagnostics.subject import Subject
 
@@ -26,7 +26,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Subject]:
 
     def examine(subject: Subject) -> Diagnosis:
         subjects.append(subject)
-        return Diagnosis(subject, (Finding("a", Severity.WARNING, Hop.PROXY, "seen"), ok("b", Hop.HOST, "well")))
+        return Diagnosis(subject, (Finding("a", Severity.WARNING, Hop.PROXY, "seen"), Hop.HOST.ok("b", "well")))
 
     monkeypatch.setattr(command_line, "examine", examine)
     return subjects

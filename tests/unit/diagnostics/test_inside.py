@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, ok, redact, redacted
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, redact, redacted
 from open_webui_edge.diagnostics.inside import application, containers, disks, proxy, services, streams
 from open_webui_edge.diagnostics.inside.containers import Container
 from open_webui_edge.diagnostics.inside.deployment import (
     Authenticator,
     Change,
-    Configured,
     ExpectedContainer,
     Publication,
 )
@@ -234,7 +233,7 @@ POSTGRESQL = {
     "vectors_here": True,
     "seconds": 0.1,
 }
-EXTERNAL = Configured("data.postgres.url", "postgresql://db.example.com:5432/chat")
+EXTERNAL = "postgresql://db.example.com:5432/chat"
 
 
 @pytest.mark.parametrize(
@@ -614,7 +613,7 @@ def test_what_an_update_would_change_is_listed() -> None:
 
 def test_a_secret_is_in_no_finding_also_as_a_url_writes_it() -> None:
     assert redact("at postgresql://u:p%20w%2Fd@h and p w/d", ["p w/d"]) == "at postgresql://u:[secret]@h and [secret]"
-    finding = replace(ok("a", Hop.ENGINE, "seen hunter22"), why="hunter22", fix="hunter22", value="hunter22")
+    finding = replace(Hop.ENGINE.ok("a", "seen hunter22"), why="hunter22", fix="hunter22", value="hunter22")
     assert "hunter22" not in str(redacted(finding, ["hunter22"]))
     # What is too short to be one would be in every text.
     assert redact("true", ["true"[:3]]) == "true"

@@ -199,7 +199,7 @@ def test_flags_of_each_cookie(line: str, checks: list[str]) -> None:
 
 def test_cookie_for_other_sites_is_right_where_the_site_is_shown_in_theirs() -> None:
     line = "token=x; Secure; SameSite=None"
-    assert about_cookies(Subject(URL, expected=Expectations(embedded=True)), [line]) == []
+    assert list(about_cookies(Subject(URL, expected=Expectations(embedded=True)), [line])) == []
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity, note, ok
+from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, Severity
 from open_webui_edge.diagnostics.question import Diagnosis
 from open_webui_edge.diagnostics.report import document, page, table
 from open_webui_edge.diagnostics.subject import Expectations, Subject
@@ -17,7 +17,7 @@ HOSTILE = "<script>alert(1)</script>\"'&\x1b[2J\x9b31m\u202e"
 
 def diagnosis(*further: Finding, expected: Expectations | None = None) -> Diagnosis:
     findings = (
-        ok("port.open", Hop.HOST, "It takes connections."),
+        Hop.HOST.ok("port.open", "It takes connections."),
         Finding(
             "websocket.upgrade",
             Severity.FAILURE,
@@ -31,7 +31,7 @@ def diagnosis(*further: Finding, expected: Expectations | None = None) -> Diagno
             explains=("websocket.compared",),
         ),
         Finding("websocket.compared", Severity.UNKNOWN, Hop.PROXY, "Not asked.", explained_by=("websocket.upgrade",)),
-        note("headers.hsts", Hop.PROXY, "It is not set."),
+        Hop.PROXY.note("headers.hsts", "It is not set."),
         *further,
     )
     asked_at = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -65,12 +65,12 @@ def test_table_is_coloured_only_where_that_is_wanted() -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_table_is_as_wide_as_it_may_be(width: int) -> None:
-    words = note("a", Hop.PROXY, "word " * 60)
+    words = Hop.PROXY.note("a", "word " * 60)
     assert max(map(len, table(diagnosis(words), width=width).splitlines()[1:])) <= max(width, 60)
 
 
 def test_nothing_that_a_stranger_wrote_moves_the_cursor() -> None:
-    shown = table(diagnosis(note("a", Hop.PROXY, HOSTILE)))
+    shown = table(diagnosis(Hop.PROXY.note("a", HOSTILE)))
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", shown)
     assert "<script>alert(1)</script>" in shown
 
@@ -103,7 +103,7 @@ def test_document_has_a_version_and_every_word() -> None:
 
 
 def test_document_is_json_whatever_a_stranger_wrote() -> None:
-    written = json.dumps(document(diagnosis(note("a", Hop.PROXY, HOSTILE))))
+    written = json.dumps(document(diagnosis(Hop.PROXY.note("a", HOSTILE))))
     assert written.isascii()
     assert not re.search(r"[\x00-\x1f]", written)
 
@@ -156,10 +156,10 @@ def test_picture_marks_the_hop_that_fails_and_leaves_out_what_is_not_there() -> 
 
 def test_picture_has_the_outer_proxy_where_there_is_one() -> None:
     assert ">outer proxy</text>" in page(diagnosis(expected=Expectations(outer_proxy=True)))
-    assert ">outer proxy</text>" in page(diagnosis(note("silence.hops", Hop.OUTER_PROXY, "Cloudflare.")))
+    assert ">outer proxy</text>" in page(diagnosis(Hop.OUTER_PROXY.note("silence.hops", "Cloudflare.")))
 
 
 def test_page_of_a_deployment_that_is_well_says_so() -> None:
-    fine = Diagnosis(Subject("https://chat.example.com"), (ok("a", Hop.PROXY, "well"),))
+    fine = Diagnosis(Subject("https://chat.example.com"), (Hop.PROXY.ok("a", "well"),))
     assert "Nothing to do" in page(fine)
     assert "<title>OK: https://chat.example.com</title>" in page(fine)
