@@ -17,8 +17,8 @@ def translate(t: Translation) -> set[str]:
     missing = [name for name in _OWN[:3] if not source.value(name)]
     if missing:
         public = missing == ["OAUTH_CLIENT_SECRET"] and bool(source.value("OAUTH_CODE_CHALLENGE_METHOD"))
-        why = f"is of a client without a secret; {_PATH} needs one with a secret"
-        why = why if public else f"has no effect without {' and '.join(missing)}"
+        of_public = f"is of a client without a secret; {_PATH} needs one with a secret"
+        why = of_public if public else f"has no effect without {' and '.join(missing)}"
         for name in sorted(own):
             t.dropped(name, why if source.value(name) else _EMPTY)
         if public:
@@ -32,7 +32,7 @@ def translate(t: Translation) -> set[str]:
         "issuer": source.value("OPENID_PROVIDER_URL").rstrip("/").removesuffix(_DISCOVERY),
         "client_id": source.value("OAUTH_CLIENT_ID"),
         "client_secret": Secret(source.value("OAUTH_CLIENT_SECRET")),
-        **({"name": source.value("OAUTH_PROVIDER_NAME")} if source.value("OAUTH_PROVIDER_NAME") else {}),
+        **_given(name=source.value("OAUTH_PROVIDER_NAME")),
         **({"scopes": source.value("OAUTH_SCOPES").split()} if source.value("OAUTH_SCOPES") else {}),
         # By default, Open WebUI lets only users with an account in.
         "allow_signup": _says(t, "ENABLE_OAUTH_SIGNUP"),
@@ -50,11 +50,10 @@ def translate(t: Translation) -> set[str]:
             t.part(name, _PATH, f"{places[name]}: {written(oidc[places[name]])}")
     for name in (one for one in source.variables if one in shared):
         _shared(t, name)
-    if any(source.value(name).lower() == "false" for name in ("ENABLE_PASSWORD_AUTH", "ENABLE_LOGIN_FORM")):
-        name = (
-            "ENABLE_PASSWORD_AUTH" if source.value("ENABLE_PASSWORD_AUTH").lower() == "false" else "ENABLE_LOGIN_FORM"
-        )
-        t.setting(name, f"{_PATH}.only", value=True)
+    for name in ("ENABLE_PASSWORD_AUTH", "ENABLE_LOGIN_FORM"):
+        if source.value(name).lower() == "false":
+            t.setting(name, f"{_PATH}.only", value=True)
+            break
     return own | shared
 
 
@@ -72,20 +71,17 @@ def _who(t: Translation) -> dict[str, object]:
     if domains and domains != ["*"]:
         who["allowed_domains"] = domains
     if _says(t, "ENABLE_OAUTH_ROLE_MANAGEMENT"):
-        claim = t.source.value("OAUTH_ROLES_CLAIM")
         allowed, admin = _list(t, "OAUTH_ALLOWED_ROLES"), _list(t, "OAUTH_ADMIN_ROLES")
-        who["roles"] = {
-            **({"claim": claim} if claim else {}),
-            **({"allowed": allowed} if allowed else {}),
-            **({"admin": admin} if admin else {}),
-        }
+        who["roles"] = _given(claim=t.source.value("OAUTH_ROLES_CLAIM"), allowed=allowed, admin=admin)
     if _says(t, "ENABLE_OAUTH_GROUP_MANAGEMENT"):
         claim = t.source.value("OAUTH_GROUPS_CLAIM") or t.source.value("OAUTH_GROUP_CLAIM")
-        who["groups"] = {
-            **({"claim": claim} if claim else {}),
-            **({"create": True} if _says(t, "ENABLE_OAUTH_GROUP_CREATION") else {}),
-        }
+        who["groups"] = _given(claim=claim, create=_says(t, "ENABLE_OAUTH_GROUP_CREATION"))
     return who
+
+
+def _given(**values: object) -> dict[str, object]:
+    """Return those that are neither empty nor off."""
+    return {name: value for name, value in values.items() if value}
 
 
 def _shared(t: Translation, name: str) -> None:
