@@ -34,7 +34,6 @@ _HOST_RULE = re.compile(r"Host\(\s*[`'\"]?([A-Za-z0-9.-]+)[`'\"]?\s*\)")
 _REFERENCE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 _OURS = "the program has one of its own for each container"
 REASONS = {
-    "annotations": "no setting does this",
     "build": "the released image is run, without what you built into it",
     "cap_add": "the container gets no further rights",
     "command": "the image's own command is run",
@@ -51,9 +50,6 @@ REASONS = {
     "platform": "the engine's own is used",
     "privileged": "no container gets rights over its host",
     "secrets": "secrets are settings or variables, encrypted in the stack file",
-    "sysctls": "no setting does this",
-    "tmpfs": "no setting does this",
-    "ulimits": "no setting does this",
     "working_dir": "the image's own is used",
 }
 """Why a key has no effect."""
@@ -95,12 +91,7 @@ for _tag in ("!reset", "!override"):
 
 
 def document_of(text: str, shown: str) -> dict[str, Any]:
-    """Parse a compose file.
-
-    Raises:
-        ProblemError: it is not YAML, or not a compose file.
-
-    """
+    """Parse a compose file; raise ProblemError if it is not YAML, or not a compose file."""
     try:
         document = yaml.load(text, _Loader)  # noqa: S506 - a safe loader's child
     except yaml.YAMLError as fault:
@@ -229,11 +220,7 @@ def _mapping(value: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever YAML hold
 
 
 def read(files: Sequence[tuple[Path, str, str]], environment: dict[str, Variable]) -> Source:
-    """Read compose files.
-
-    Args:
-        files: path, name and text of each, the base first.
-        environment: the variables of the .env file beside them, for ${NAME}.
+    """Read compose files: path, name and text of each, the base first; `environment` is what their ${NAME} can be.
 
     Raises:
         ProblemError: they say nothing that can be read, or nothing of Open WebUI.
@@ -284,13 +271,12 @@ class _Project:
         """Return the name of the one service that runs it."""
         images = {name: self._filled(body.get("image") or "") for name, body in self._services.items()}
         matching = [name for name, image in images.items() if is_open_webui(image) and name not in self._templates()]
-        if not matching:
-            # Built by its owner, under whatever name.
-            matching = [
-                name
-                for name, body in self._services.items()
-                if "build" in body and re.sub("[^a-z]", "", name.lower()) in {"openwebui", "webui"}
-            ]
+        # Built by its owner, under whatever name.
+        matching = matching or [
+            name
+            for name, body in self._services.items()
+            if "build" in body and re.sub("[^a-z]", "", name.lower()) in {"openwebui", "webui"}
+        ]
         listed = ", ".join(f"{name} ({image or 'built'})" for name, image in images.items())
         if not matching:
             raise ProblemError(
@@ -421,11 +407,10 @@ class _Project:
                 continue
             body = self._filled(raw)
             image = body.get("image") or ""
-            role = role_of(image) if image else Role.PROXY if "nginx" in other.lower() else Role.OTHER
             yield Neighbour(
                 name=other,
                 image=repository(image) if image else "built",
-                role=role,
+                role=role_of(image) if image else Role.PROXY if "nginx" in other.lower() else Role.OTHER,
                 published=tuple(_published(body.get("ports"), f"{self._shown}: services.{other}.ports")),
                 gpu=_has_gpu(body),
                 variables={key: value or "" for key, value in _mapping(body.get("environment")).items()},

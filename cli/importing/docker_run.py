@@ -50,11 +50,11 @@ _LONG = {
     "-e": "--env", "-v": "--volume", "-p": "--publish", "-u": "--user", "-m": "--memory", "-h": "--hostname",
     "-l": "--label", "-w": "--workdir", "-c": "--cpu-shares", "-a": "--attach", "--net": "--network",
 }  # fmt: skip
-_SILENT = {"--name", "--restart", "--pull", "--stop-timeout", "--stop-signal", "--memory-swap", "--attach", "--cidfile"}
-_TRANSLATED = {
-    "--add-host", "--env", "--env-file", "--gpus", "--memory", "--mount", "--publish", "--user", "--volume",
+_SILENT = {
+    "--add-host", "--attach", "--cidfile", "--env", "--env-file", "--gpus", "--memory", "--memory-swap", "--mount",
+    "--name", "--publish", "--pull", "--restart", "--stop-signal", "--stop-timeout", "--user", "--volume",
 }  # fmt: skip
-"""Options that are translated elsewhere."""
+"""Options that are translated elsewhere, or say nothing that a stack has to know."""
 _LIKE_COMPOSE = {
     "--cap-add": "cap_add", "--device": "devices", "--dns": "dns", "--entrypoint": "entrypoint",
     "--health-cmd": "healthcheck", "--hostname": "hostname", "--label": "labels", "--link": "links",
@@ -96,13 +96,7 @@ class _Run:
 
 
 def read(text: str, shown: str, folder: Path, environment: Mapping[str, Variable]) -> Source:
-    """Read a line or a script.
-
-    Args:
-        text: what it says.
-        shown: its name, for messages.
-        folder: what its paths are relative to.
-        environment: what the shell that runs it has, as far as it is known.
+    """Read a line or a script; `environment` is what the shell that runs it has, as far as it is known.
 
     Raises:
         ProblemError: nothing in it starts Open WebUI, or two do.
@@ -170,7 +164,8 @@ class _Script:
             return ""
 
         escaped = re.sub(r"\\([\\$`])", lambda one: one[0] if one[1] == "\\" else one[1].translate(_ESCAPED), text)
-        known = {name: _quoted(value) for name, value in self._known.items()}
+        # Put between whatever quotes are there; a shell would not split it either.
+        known = {name: re.sub(r'(["\\])', r"\\\1", value) for name, value in self._known.items()}
         return env_files.substituted(escaped.replace("$$", "\1"), known, missing).replace("\1", "$$")
 
     def _run(self, line: str) -> _Run:
@@ -265,7 +260,7 @@ class _Script:
         return Mount(source, target, is_folder=is_folder)
 
     def _without_a_place(self, run: _Run) -> Iterator[Dropped]:
-        reported = {*_TRANSLATED, *_SILENT}
+        reported = {*_SILENT}
         for name, value in run.options:
             if name == "--env" and "=" not in value and value not in self._known:
                 yield value, f"its value came from the shell that ran it; write {value}=… where {self._shown} names it"
@@ -284,11 +279,6 @@ class _Script:
             yield f"command {run.command[0].partition('=')[0]}", "the image's own command is run"
         for name in dict.fromkeys(self._unknown):
             yield f"${name}", f"{self._shown} does not set it; it was treated as empty"
-
-
-def _quoted(value: str) -> str:
-    # Put between whatever quotes are there; a shell would not split it either.
-    return re.sub(r'(["\\])', r"\\\1", value)
 
 
 def _option(word: str, words: list[str]) -> Iterator[tuple[str, str]]:

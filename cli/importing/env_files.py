@@ -52,12 +52,7 @@ def text_in(content: bytes, shown: str) -> str:
 
 
 def variables_in(text: str, shown: str) -> dict[str, str | None]:
-    """Return the variables of a .env file, by python-dotenv's rules; None for one without =.
-
-    Raises:
-        ProblemError: a line is something else.
-
-    """
+    """Return a .env file's variables by python-dotenv's rules (None without =); raise ProblemError for other lines."""
     raw: dict[str, str | None] = {}
     for binding in parse_stream(StringIO(text)):
         if binding.error:

@@ -47,12 +47,7 @@ class _Server:
 
 
 def read(text: str, shown: str) -> list[Site]:
-    """Read the sites that lead to an application.
-
-    Raises:
-        ProblemError: it is no Nginx configuration, or leads nowhere.
-
-    """
+    """Read the sites that lead to an application; raise ProblemError if there is none, or it is no configuration."""
     parsed = _parsed(text, shown)
     top = list(_all(parsed, "http"))
     servers = [_Server(one["block"]) for one in top if one["directive"] == "server" and "block" in one]

@@ -212,11 +212,9 @@ _SHORT = re.compile(
 
 
 def publications(words: str, where: str) -> list[Publication]:
-    """Parse Docker's short form of a port ([address:][host:]container); one without a fixed host port is omitted.
+    """Parse Docker's short form of a port ([address:][host:]container), or raise ProblemError.
 
-    Raises:
-        ProblemError: it is invalid.
-
+    One without a fixed host port is omitted.
     """
     match = _SHORT.fullmatch(words.strip())
     if match is not None and (match["protocol"] not in {None, "tcp"} or not match["host"]):

@@ -5,8 +5,11 @@ from open_webui_edge.settings.oidc import SHARED_WITH_OTHERS
 
 _PATH = "open_webui.oidc"
 _DISCOVERY = "/.well-known/openid-configuration"
-_EMPTY = "is empty"
-_OWN = ("OPENID_PROVIDER_URL", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_PROVIDER_NAME", "OAUTH_SCOPES")
+_OWN = {
+    "OPENID_PROVIDER_URL": "issuer", "OAUTH_CLIENT_ID": "client_id", "OAUTH_CLIENT_SECRET": "client_secret",
+    "OAUTH_PROVIDER_NAME": "name", "OAUTH_SCOPES": "scopes",
+}  # fmt: skip
+"""Variable -> setting below open_webui.oidc; the first three are required."""
 
 
 def translate(t: Translation) -> set[str]:
@@ -14,13 +17,13 @@ def translate(t: Translation) -> set[str]:
     source = t.source
     own = {name for name in (*_OWN, "OPENID_REDIRECT_URI") if name in source.variables}
     shared = {name for name in SHARED_WITH_OTHERS if name in source.variables}
-    missing = [name for name in _OWN[:3] if not source.value(name)]
+    missing = [name for name in list(_OWN)[:3] if not source.value(name)]
     if missing:
         public = missing == ["OAUTH_CLIENT_SECRET"] and bool(source.value("OAUTH_CODE_CHALLENGE_METHOD"))
         of_public = f"is of a client without a secret; {_PATH} needs one with a secret"
         why = of_public if public else f"has no effect without {' and '.join(missing)}"
-        for name in sorted(own):
-            t.dropped(name, why if source.value(name) else _EMPTY)
+        for name in filter(t.given, sorted(own)):
+            t.dropped(name, why)
         if public:
             t.to_do.append(
                 f"Sign-in at {source.value('OPENID_PROVIDER_URL')} works without a client's secret so far (PKCE), and"
@@ -40,14 +43,11 @@ def translate(t: Translation) -> set[str]:
         **_who(t),
     }
     t.put(_PATH, oidc)
-    places: dict[str, str] = dict(zip(_OWN, ("issuer", "client_id", "client_secret", "name", "scopes"), strict=True))
     for name in (one for one in source.variables if one in own):
         if name == "OPENID_REDIRECT_URI":
             t.derived(name, "follows from site.domain; see the stack's output `oidc`")
-        elif not source.value(name):
-            t.dropped(name, _EMPTY)
-        else:
-            t.part(name, _PATH, f"{places[name]}: {written(oidc[places[name]])}")
+        elif t.given(name):
+            t.part(name, _PATH, f"{_OWN[name]}: {written(oidc[_OWN[name]])}")
     for name in (one for one in source.variables if one in shared):
         _shared(t, name)
     for name in ("ENABLE_PASSWORD_AUTH", "ENABLE_LOGIN_FORM"):
@@ -85,11 +85,11 @@ def _given(**values: object) -> dict[str, object]:
 
 
 def _shared(t: Translation, name: str) -> None:
-    value, place = t.source.value(name), SHARED_WITH_OTHERS[name]
+    value, place = t.given(name), SHARED_WITH_OTHERS[name]
     of = place.partition(".")[0]
     if not value:
-        t.dropped(name, _EMPTY)
-    elif not place:
+        return
+    if not place:
         t.derived(name, "the provider's settings are the stack's")
     elif place == "only":
         if value.lower() != "false":

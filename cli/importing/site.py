@@ -28,10 +28,8 @@ def translate(t: Translation) -> None:
 
 def _names(t: Translation, site: Site | None) -> None:
     candidates: list[tuple[str, str | None]] = []
-    if t.source.value("WEBUI_URL"):
-        candidates.append(("WEBUI_URL", _host_of(t, t.source.value("WEBUI_URL"))))
-    elif "WEBUI_URL" in t.source.variables:
-        t.dropped("WEBUI_URL", "is empty")
+    if url := t.given("WEBUI_URL"):
+        candidates.append(("WEBUI_URL", _host_of(t, url)))
     candidates += [(f"server_name {name}", _name_of(t, name)) for name in (site.names if site else ())]
     for variable in ("VIRTUAL_HOST", "LETSENCRYPT_HOST"):
         candidates += [(variable, host.strip()) for host in t.source.value(variable).split(",")]
@@ -130,10 +128,8 @@ def _ports(t: Translation, site: Site | None) -> None:
     if listeners.https is not None:
         t.setting(listeners.what if site else "(HTTPS)", "site.listen.https_port", listeners.https)
     _address(t, listeners, site)
-    if t.source.value("PORT"):
+    if t.given("PORT"):
         t.derived("PORT", "the application listens for the proxy only; site.listen has the public ports")
-    elif "PORT" in t.source.variables:
-        t.dropped("PORT", "is empty")
 
 
 def _ports_of_the_url(t: Translation, listeners: _Listeners, site: Site | None) -> None:

@@ -21,14 +21,7 @@ _SCHEMA = "# yaml-language-server: $schema=settings.schema.json"
 
 
 def text(t: Translation, encrypted: Callable[[str], object], further: dict[str, Any]) -> str:
-    """Write the file's text.
-
-    Args:
-        t: what was translated.
-        encrypted: what stands in place of the secret at a path.
-        further: what Pulumi keeps in the file besides the settings.
-
-    """
+    """Write the file's text: `encrypted` has what replaces a secret, `further` what else Pulumi keeps there."""
     filled = replace(t, tree=deepcopy(t.tree))
     for path, _ in secrets_in(t.tree):
         filled.put(path, encrypted(path))

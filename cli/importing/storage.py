@@ -8,12 +8,11 @@ from urllib.parse import quote, urlsplit
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli.importing.engine_facts import release
 from open_webui_edge.cli.importing.old_deployment import Mount, Role, repository, tag
-from open_webui_edge.cli.importing.translation import Secret, Translation
+from open_webui_edge.cli.importing.translation import EMPTY, Secret, Translation
 from open_webui_edge.runtime.contract import DATA_DIR
 from open_webui_edge.settings.images import OPEN_WEBUI_VERSION
 from open_webui_edge.settings.values import write_bytes
 
-_EMPTY = "is empty"
 _PARTS = ("DATABASE_HOST", "DATABASE_PORT", "DATABASE_NAME", "DATABASE_USER", "DATABASE_PASSWORD")
 _POSTGRES = re.compile(r"postgres(ql)?(\+\w+)?://")
 _LEAST_MEMORY = 512 << 20
@@ -40,7 +39,7 @@ def _volume(t: Translation) -> None:
     mount = t.source.data_mount
     if "DATA_DIR" in t.source.variables:
         value = t.source.value("DATA_DIR")
-        t.derived("DATA_DIR", f"the volume with the data is at {DATA_DIR}" if value else _EMPTY)
+        t.derived("DATA_DIR", f"the volume with the data is at {DATA_DIR}" if value else EMPTY)
     volume = None
     if t.existing is not None and (mount is None or not mount.is_folder):
         volume = t.existing.volumes.get(str(PurePosixPath(t.existing.variables.get("DATA_DIR") or DATA_DIR)))
@@ -103,9 +102,8 @@ def _folder(t: Translation, mount: Mount) -> None:
     into, source = shlex.quote(volume), _quoted(f"{mount.source}:/from:ro")
     t.setting(f"folder {mount.source}", "data.volume", volume, "once it is there, see below", needed=True)
     t.to_do.append(
-        "No container gets a path of its host, so the folder becomes a volume, by a copy (the folder stays as it"
-        " is). With the old container stopped:\n"
-        f"  docker volume create {into}\n"
+        "No container gets a path of its host, so the folder becomes a volume, by a copy (the folder stays as it is)."
+        f" With the old container stopped:\n  docker volume create {into}\n"
         f"  docker run --rm --user 0 --entrypoint cp --volume {source} --volume {into}:/to {image} -a /from/. /to/"
     )
 
@@ -119,20 +117,19 @@ def _database(t: Translation) -> None:
     source = t.source
     kind = source.value("DATABASE_TYPE").lower()
     url = source.value("DATABASE_URL")
-    parts = [name for name in ("DATABASE_TYPE", *_PARTS) if name in source.variables]
     from_parts = not url and kind.startswith("postgres") and bool(source.value("DATABASE_HOST"))
     if from_parts:
         url = _put_together(t)
-    for name in parts:
-        if not source.value(name):
-            t.dropped(name, _EMPTY)
-        elif from_parts:
+    for name in ("DATABASE_TYPE", *_PARTS):
+        if not t.given(name):
+            continue
+        if from_parts:
             t.part(name, "data.postgres.url", "part of it, encrypted")
         else:
             why = "DATABASE_URL overrides it, in Open WebUI too" if url else "has no effect without the others"
             t.dropped(name, why)
     if "DATABASE_URL" in source.variables and not url:
-        t.dropped("DATABASE_URL", _EMPTY)
+        t.dropped("DATABASE_URL", EMPTY)
     postgres = url if _POSTGRES.match(url) else None
     if postgres:
         _postgres(t, postgres, from_parts=from_parts)
@@ -179,20 +176,19 @@ def _postgres(t: Translation, url: str, *, from_parts: bool) -> None:
     url = f"postgresql://{_POSTGRES.sub('', url, count=1)}"
     reached, why = t.reachable_url(url)
     t.put("data.postgres.mode", "url")
-    what = ", ".join(_PARTS) if from_parts else "DATABASE_URL"
-    t.setting("(the database)" if from_parts else what, "data.postgres.url", Secret(reached), why, needed=True)
+    what = "(the database)" if from_parts else "DATABASE_URL"
+    t.setting(what, "data.postgres.url", Secret(reached), why, needed=True)
 
 
 def _vectors(t: Translation, postgres: str | None) -> None:
     kind = t.source.value("VECTOR_DB")
-    if "PGVECTOR_DB_URL" in t.source.variables:
-        _vectors_elsewhere(t, postgres)
+    _vectors_elsewhere(t, postgres)
     length = "PGVECTOR_INITIALIZE_MAX_VECTOR_LENGTH"
-    if length in t.source.variables:
-        if postgres and t.source.value(length).isdigit():
-            t.setting(length, "data.postgres.vector_length", int(t.source.value(length)))
+    if words := t.given(length):
+        if postgres and words.isdigit():
+            t.setting(length, "data.postgres.vector_length", int(words))
         else:
-            t.dropped(length, "has no effect without data.postgres" if t.source.value(length) else _EMPTY)
+            t.dropped(length, "has no effect without data.postgres")
     if kind == "pgvector" and postgres:
         t.derived("VECTOR_DB", "pgvector, where data.postgres is used")
     elif kind == "pgvector":
@@ -202,15 +198,15 @@ def _vectors(t: Translation, postgres: str | None) -> None:
     elif postgres:
         t.passed("VECTOR_DB", "chroma", "Open WebUI's default, and the vectors of documents are in the volume")
     elif "VECTOR_DB" in t.source.variables:
-        t.dropped("VECTOR_DB", _EMPTY)
+        t.dropped("VECTOR_DB", EMPTY)
 
 
 def _vectors_elsewhere(t: Translation, main: str | None) -> None:
     name = "PGVECTOR_DB_URL"
-    separate = t.source.value(name)
+    separate = t.given(name)
     if not separate:
-        t.dropped(name, _EMPTY)
-    elif main is not None and _POSTGRES.sub("", separate) == _POSTGRES.sub("", main):
+        return
+    if main is not None and _POSTGRES.sub("", separate) == _POSTGRES.sub("", main):
         t.derived(name, "the same database as data.postgres")
     else:
         t.dropped(name, "vectors are always in the database of data.postgres")
@@ -221,13 +217,12 @@ def _vectors_elsewhere(t: Translation, main: str | None) -> None:
 
 
 def _redis(t: Translation) -> None:
-    names = [name for name in ("REDIS_URL", "WEBSOCKET_REDIS_URL") if name in t.source.variables]
-    used = t.source.first(*names)
-    for name in names:
-        url = t.source.value(name)
+    used = t.source.first("REDIS_URL", "WEBSOCKET_REDIS_URL")
+    for name in ("REDIS_URL", "WEBSOCKET_REDIS_URL"):
+        url = t.given(name)
         if not url:
-            t.dropped(name, _EMPTY)
-        elif name != used:
+            continue
+        if name != used:
             same = url == t.source.value(used or "")
             t.derived(name, "the same as REDIS_URL" if same else "one Redis for both: data.redis")
         elif neighbour := t.neighbour_at(url, Role.REDIS):
@@ -249,7 +244,7 @@ def _ollama(t: Translation) -> None:
     bundled = "ollama" in tag(source.image or "").split("-")
     for name in names:
         if name != used:
-            t.dropped(name, f"{used} overrides it, in Open WebUI too" if source.value(name) else _EMPTY)
+            t.dropped(name, f"{used} overrides it, in Open WebUI too" if source.value(name) else EMPTY)
         elif off:
             t.dropped(name, "ENABLE_OLLAMA_API switches Ollama off")
         else:
@@ -306,9 +301,7 @@ def _version(t: Translation) -> None:
         return
     image = t.source.image or (t.existing.image if t.existing else "built")
     written = tag(image)
-    number, _, variant = written.partition("-")
-    if variant == "" and not release(number):
-        variant = number
+    number = written.partition("-")[0]
     what = f"image {image}"
     for name, why in _VARIANTS.items():
         if name in re.split(r"[-.]", written):
@@ -344,26 +337,24 @@ def _container(t: Translation) -> None:
             image = shlex.quote(source.image or "docker.io/library/busybox")
             t.to_do.append(
                 f"The files in {volume} belong to {source.user}, and the new container may write only its own. With"
-                " the old one stopped:"
-                f"\n  docker run --rm --user 0 --entrypoint chown --volume {shlex.quote(volume)}:/data"
-                f" {image} -R 0:0 /data"
+                " the old one stopped:\n  docker run --rm --user 0 --entrypoint chown"
+                f" --volume {shlex.quote(volume)}:/data {image} -R 0:0 /data"
             )
     for neighbour in source.neighbours:
-        _neighbour(t, neighbour.name, neighbour.role, repository(neighbour.image))
+        path, why = _REPLACED.get(neighbour.role, ("", ""))
+        is_replaced = neighbour.role is Role.PROXY or t.get(path) == "container"
+        what = f"service {neighbour.name} ({repository(neighbour.image)})"
+        t.dropped(what, why if is_replaced else "is not part of the stack; it keeps running unchanged")
     for dropped in source.dropped:
         t.dropped(*dropped)
 
 
-def _neighbour(t: Translation, name: str, role: Role, image: str) -> None:
-    what = f"service {name} ({image})"
-    if role is Role.PROXY:
-        t.dropped(what, "this deployment's proxy replaces it; stop it if it serves nothing else")
-    elif role is Role.OLLAMA and t.get("models.ollama.mode") == "container":
-        t.dropped(what, "this deployment's own Ollama replaces it (models.ollama)")
-    elif role is Role.REDIS and t.get("data.redis.mode") == "container":
-        t.dropped(what, "this deployment's own Redis replaces it (data.redis)")
-    else:
-        t.dropped(what, "is not part of the stack; it keeps running unchanged")
+_REPLACED = {
+    Role.PROXY: ("", "this deployment's proxy replaces it; stop it if it serves nothing else"),
+    Role.OLLAMA: ("models.ollama.mode", "this deployment's own Ollama replaces it (models.ollama)"),
+    Role.REDIS: ("data.redis.mode", "this deployment's own Redis replaces it (data.redis)"),
+}
+"""The setting that has to be container, and what is said then."""
 
 
 def _memory(t: Translation, words: str) -> None:
@@ -384,23 +375,18 @@ def conflicts(t: Translation) -> list[str]:
     ports = [t.get("site.listen.http_port") or 8080, t.get("site.listen.https_port") or 8443]
     stopped: set[int] = set()
     for one in t.engine.containers():
-        held = [
-            published.port
-            for published in one.published
-            if published.port in ports and _overlap(published.address, address)
-        ]
+        held = [each.port for each in one.published if each.port in ports and _overlap(each.address, address)]
         uses = volume is not None and volume in one.volumes.values()
         if not one.running or not (held or uses):
             continue
         stopped |= set(held)
+        publishes = f"publishes {' and '.join(map(str, held))}"
         if not one.is_foreign and not uses:
-            stack = one.labels.get("stack", one.name)
-            lines.append(f"The stack {stack} publishes {' and '.join(map(str, held))}: use other ports (site.listen).")
+            lines.append(f"The stack {one.labels.get('stack', one.name)} {publishes}: use other ports (site.listen).")
             continue
-        why = [f"runs on {volume}"] if uses else []
-        why += [f"publishes {' and '.join(map(str, held))}"] if held else []
+        why = " and ".join([*([f"runs on {volume}"] if uses else []), *([publishes] if held else [])])
         for_good = f" && docker update --restart=no {shlex.quote(one.name)}" if one.comes_back else ""
-        lines.append(f"The container {one.name} {' and '.join(why)}: docker stop {shlex.quote(one.name)}{for_good}")
+        lines.append(f"The container {one.name} {why}: docker stop {shlex.quote(one.name)}{for_good}")
     if t.engine.ping_error:
         lines.append(f"Stop the old containers: this engine could not be asked which ({t.engine.ping_error}).")
     elif t.engine.local:

@@ -23,6 +23,7 @@ _NO_SECRET_NAME = re.compile(r".*_KEY_PREFIX|ENABLE_.*|.*_(TOKENS|TOKEN_COUNT|TO
 _USER = re.compile(r"(?<=://)(?!USER:PASSWORD@)(?:[^/\s:@;]*:(?!\d+/)[^\s;]*|[^/\s?#;]*)@")
 """Credentials in a URL. A password may contain / and @, against the rules; a port is no password,
 and the examples in messages are no credentials."""
+EMPTY = "is empty"
 _ENVIRONMENT = "open_webui.environment."
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
@@ -87,6 +88,12 @@ class Translation:
     def passed(self, name: str, value: str, why: str = "") -> None:
         """Pass a variable on to Open WebUI."""
         self.setting(name, f"{_ENVIRONMENT}{name}", Secret(value) if is_secret(name, value) else value, why)
+
+    def given(self, name: str) -> str:
+        """Return a variable's value; one that is set to nothing is reported as dropped."""
+        if name in self.source.variables and not self.source.value(name):
+            self.dropped(name, EMPTY)
+        return self.source.value(name)
 
     def dropped(self, what: str, why: str) -> None:
         """Report an item as dropped."""
@@ -153,14 +160,8 @@ class Translation:
     def neighbour_at(self, url: str, role: Role | None = None) -> Neighbour | None:
         """Return the service, of any role or of one, that a URL leads to."""
         host = host_of(url)
-        return next(
-            (
-                one
-                for one in self.source.neighbours
-                if role in {None, one.role} and host in {one.name.lower(), *map(str.lower, one.aliases)}
-            ),
-            None,
-        )
+        found = (one for one in self.source.neighbours if host in map(str.lower, (one.name, *one.aliases)))
+        return next((one for one in found if role in {None, one.role}), None)
 
 
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379}

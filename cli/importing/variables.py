@@ -6,13 +6,12 @@ from copy import deepcopy
 from itertools import zip_longest
 
 from open_webui_edge.cli.importing import sign_in
-from open_webui_edge.cli.importing.translation import Secret, Translation, masked
+from open_webui_edge.cli.importing.translation import EMPTY, Secret, Translation, masked
 from open_webui_edge.settings.open_webui import DERIVED_VARIABLES
 from open_webui_edge.settings.proxy import ReferrerPolicy
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPENAI = "https://api.openai.com/v1"
-_EMPTY = "is empty"
 _COMPOSE = "is compose's own"
 _SHORTEST_KEY = 16
 _OF_THE_IMAGE = {
@@ -57,7 +56,7 @@ def _one(t: Translation, name: str, value: str) -> None:
     if not _VARIABLE.fullmatch(name):
         t.dropped(name, "is not a name that a variable can have")
     elif name in DERIVED_VARIABLES and not value:
-        t.dropped(name, _EMPTY)
+        t.dropped(name, EMPTY)
     elif handler is not None:
         handler(t, name, value)
     elif name in DERIVED_VARIABLES:
@@ -215,11 +214,9 @@ def _providers(t: Translation) -> None:
     urls = ", ".join(one["url"] for one in providers)
     said = {urls_name: urls, keys_name: "api_key (encrypted)" + ("" if urls_name else f", of {urls}")}
     for name in ("OPENAI_API_BASE_URLS", "OPENAI_API_BASE_URL", "OPENAI_API_KEYS", "OPENAI_API_KEY"):
-        if name not in source.variables:
+        if not t.given(name):
             continue
-        if not source.value(name):
-            t.dropped(name, _EMPTY)
-        elif not providers:
+        if not providers:
             why = "ENABLE_OPENAI_API switches these providers off" if off else "none of its providers is imported"
             t.dropped(name, why)
         elif name in said:
@@ -252,14 +249,11 @@ def _administrator(t: Translation) -> None:
         ("WEBUI_ADMIN_NAME", "open_webui.admin.name", t.source.value("WEBUI_ADMIN_NAME")),
         ("WEBUI_ADMIN_PASSWORD", "open_webui.admin.password", Secret(password)),
     ):
-        if name not in t.source.variables:
-            continue
-        if email and value:
+        if t.given(name) and email:
             t.setting(name, path, value)
-        else:
-            t.dropped(name, "has no effect without WEBUI_ADMIN_EMAIL" if value else _EMPTY)
-    if "WEBUI_ADMIN_EMAIL" in t.source.variables and not email:
-        t.dropped("WEBUI_ADMIN_EMAIL", _EMPTY)
+        elif value:
+            t.dropped(name, "has no effect without WEBUI_ADMIN_EMAIL")
+    t.given("WEBUI_ADMIN_EMAIL")
     if t.source.value("ENABLE_SIGNUP"):
         closed = "false: open_webui.admin closes sign-up, and administrators add people in the panel"
         open_so_far = "Open WebUI's own until open_webui.admin is set, which closes sign-up"
@@ -275,7 +269,7 @@ def secret_key(t: Translation) -> None:
     for name in named:
         value = source.value(name)
         if name != given:
-            t.dropped(name, f"{given} overrides it, in Open WebUI too" if value else _EMPTY)
+            t.dropped(name, f"{given} overrides it, in Open WebUI too" if value else EMPTY)
         elif len(value.encode()) < _SHORTEST_KEY:
             t.dropped(name, f"is shorter than {_SHORTEST_KEY} bytes and could be guessed: a new key is generated")
             t.to_do.append(
