@@ -248,7 +248,7 @@ class _Script:
             if colon:
                 yield self._mount(source, rest.partition(":")[0], is_folder=source.startswith((".", "/", "~")))
         for entry in run.all("--mount"):
-            parts = dict(part.partition("=")[::2] for part in entry.split(","))
+            parts = {key: value for key, _, value in (part.partition("=") for part in entry.split(","))}
             source = parts.get("source") or parts.get("src") or ""
             target = parts.get("target") or parts.get("dst") or parts.get("destination") or ""
             if source and parts.get("type", "volume") in {"volume", "bind"}:
@@ -305,13 +305,12 @@ def _logical_lines(text: str) -> Iterator[str]:
         scanned = _scanned(pending)
         if re.search(r"(?<!\\)(?:\\\\)*\\$", pending.rstrip("\r ")):
             pending = pending.rstrip("\r ")[:-1] + " "
-            continue
-        if scanned.is_open:
+        elif scanned.is_open:
             pending += "\n"
-            continue
-        if scanned.text.strip():
-            yield scanned.text
-        pending = ""
+        else:
+            if scanned.text.strip():
+                yield scanned.text
+            pending = ""
     if pending.strip():
         yield _scanned(pending).text
 

@@ -170,11 +170,8 @@ def existing_container(source: Source, containers: Sequence[ExistingContainer]) 
     volume = source.data_mount.source if source.data_mount and not source.data_mount.is_folder else None
 
     def matches(one: ExistingContainer) -> bool:
-        by_compose = (
-            source.project is not None
-            and one.labels.get("com.docker.compose.project") == source.project
-            and one.labels.get("com.docker.compose.service") == source.service
-        )
+        labels = [one.labels.get(f"com.docker.compose.{what}") for what in ("project", "service")]
+        by_compose = source.project is not None and labels == [source.project, source.service]
         by_volume = volume is not None and volume in one.volumes.values()
         return by_compose or by_volume or (source.container is not None and one.name == source.container)
 

@@ -9,7 +9,7 @@ from typing import Any
 import crossplane
 
 from open_webui_edge.bootstrap.problem import ProblemError
-from open_webui_edge.cli.importing.old_deployment import Location, Site, host_of, split_url
+from open_webui_edge.cli.importing.old_deployment import Site, host_of, split_url
 
 _OWN_PATHS = ("/ws", "/api", "/socket.io", "/ollama", "/openai", "/static", "/assets", "/_app", "/oauth", "/cache",
               "/health", "/ready", "/.well-known/acme-challenge")  # fmt: skip
@@ -35,15 +35,6 @@ class _Server:
         """The location that leads to an application."""
         locations = [one for one in self.directives if one["directive"] == "location" and one["args"][-1] == "/"]
         return next((one for one in locations if _proxied(one["block"])), None)
-
-    @property
-    def redirect(self) -> str | None:
-        """Where it sends everybody, if it does."""
-        inside = [
-            one for location in self.directives if location["directive"] == "location" for one in location["block"]
-        ]
-        of_redirects = [one["args"] for one in [*self.directives, *inside] if one["directive"] in {"return", "rewrite"}]
-        return next((word for args in of_redirects for word in args if "://" in word), None)
 
 
 def read(text: str, shown: str) -> list[Site]:
@@ -178,9 +169,9 @@ def _location(site: Site, location: Mapping[str, Any], upstreams: Mapping[str, A
         url, why = _reached(target, upstreams)
         websocket = any(one["directive"] == "proxy_set_header" and one["args"][0].lower() == "upgrade" for one in block)
         if url is not None:
-            site.locations.append(Location(args[-1], url, websocket=websocket))
+            site.locations.append((args[-1], {"url": url, **({"websocket": True} if websocket else {})}))
     elif _is_closed(block):
-        site.locations.append(Location(args[-1], None))
+        site.locations.append((args[-1], {}))
     else:
         why = "no setting serves files or fixed responses; proxy.locations proxies paths"
     if why:
@@ -219,7 +210,9 @@ def _netloc(url: str) -> str:
 
 def _take_redirect(sites: list[Site], server: _Server) -> None:
     """Translate a server that only redirects: to HTTPS, or from another name."""
-    target = server.redirect
+    blocks = [server.directives, *(one["block"] for one in server.directives if one["directive"] == "location")]
+    of_redirects = [one["args"] for block in blocks for one in block if one["directive"] in {"return", "rewrite"}]
+    target = next((word for args in of_redirects for word in args if "://" in word), None)
     for site in sites:
         host = host_of((target or "").replace("$host", site.names[0] if site.names else "")) or ""
         if target is None or not (host in site.names or set(server.names) & set(site.names) or "$" in target):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from open_webui_edge.bootstrap.problem import ProblemError
@@ -79,16 +80,6 @@ Dropped = tuple[str, str]
 """An item, not a variable, that a stack has no setting for, and why."""
 
 
-@dataclass(frozen=True)
-class Location:
-    """A path of an Nginx site that is not proxied to Open WebUI."""
-
-    path: str
-    url: str | None
-    """Its target; None if it is denied."""
-    websocket: bool = False
-
-
 @dataclass
 class Site:
     """An Nginx site in front of Open WebUI."""
@@ -104,7 +95,8 @@ class Site:
     private_key: str | None = None
     directives: list[tuple[str, tuple[str, ...]]] = field(default_factory=list[tuple[str, tuple[str, ...]]])
     """Each with its arguments, those of the location that leads to Open WebUI too."""
-    locations: list[Location] = field(default_factory=list[Location])
+    locations: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
+    """Paths that are not proxied to Open WebUI, each with its `url`, or nothing if it is denied."""
     dropped: list[Dropped] = field(default_factory=list[Dropped])
 
 

@@ -119,7 +119,7 @@ def _ports(t: Translation, site: Site | None) -> None:
     _ports_of_the_url(t, listeners, site)
     if listeners.https is None and listeners.http == _HTTP:
         listeners.https = _HTTPS
-    if listeners.http is not None and listeners.http == listeners.https:
+    if listeners.https is not None and listeners.http == listeners.https:
         listeners.http = {_HTTPS: _HTTP, _HTTP_DEFAULT: _HTTP_DEFAULT + 1}.get(listeners.https, _HTTP_DEFAULT)
     if listeners.https == _HTTPS and listeners.http is None:
         listeners.http = _HTTP
@@ -249,11 +249,9 @@ def requests(t: Translation) -> None:
     reported: set[str] = set()
     for name, args in site.directives:
         _directive(t, name, args, reported)
-    for location in site.locations:
-        entry: dict[str, object] = {} if location.url is None else {"url": t.reachable_url(location.url)[0]}
-        if location.websocket:
-            entry["websocket"] = True
-        t.setting(f"location {location.path}", f"proxy.locations.{location.path}", entry)
+    for path, entry in site.locations:
+        reached = {"url": t.reachable_url(entry["url"])[0]} if entry else {}
+        t.setting(f"location {path}", f"proxy.locations.{path}", {**entry, **reached})
     for dropped in site.dropped:
         t.dropped(*dropped)
 

@@ -109,8 +109,9 @@ class Translation:
 
     def get(self, path: str) -> Any:  # noqa: ANN401 - what YAML can hold
         """Return a setting that was written, or None."""
+        tree: Any = self.tree
         try:
-            return reduce(operator.getitem, steps(path), self.tree)
+            return reduce(operator.getitem, steps(path), tree)
         except (LookupError, TypeError):
             return None
 
@@ -160,7 +161,7 @@ class Translation:
     def neighbour_at(self, url: str, role: Role | None = None) -> Neighbour | None:
         """Return the service, of any role or of one, that a URL leads to."""
         host = host_of(url)
-        found = (one for one in self.source.neighbours if host in map(str.lower, (one.name, *one.aliases)))
+        found = (one for one in self.source.neighbours if host in {one.name.lower(), *map(str.lower, one.aliases)})
         return next((one for one in found if role in {None, one.role}), None)
 
 
