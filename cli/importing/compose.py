@@ -426,8 +426,6 @@ def _without_a_place(body: Mapping[str, Any], deploy: Mapping[str, Any]) -> Iter
                 for host in _mapping(body[key])
                 if host != "host.docker.internal"
             )
-        elif key == "build" and "image" in body and is_open_webui(str(body["image"])):
-            yield "build", REASONS["build"]
         elif key not in _SILENT and not str(key).startswith("x-"):
             yield str(key), REASONS.get(str(key), "no setting does this")
     replicas = deploy.get("replicas") or body.get("scale")

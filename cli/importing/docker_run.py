@@ -182,7 +182,7 @@ class _Script:
                 break
             for name, value in _option(word, words):
                 option = _LONG.get(name, name)
-                if option == "--env" and self._is_of_a_command(value):
+                if option == "--env" and _SUBSTITUTION in (self._variable(value)[1] or ""):
                     run.commanded.add(value.partition("=")[0])
                 elif option not in {"--env", "--user"} and _SUBSTITUTION in value:
                     if option in _NEEDED:
@@ -196,9 +196,10 @@ class _Script:
                 run.options.append((option, value.translate(_UNESCAPED)))
         return run
 
-    def _is_of_a_command(self, entry: str) -> bool:
+    def _variable(self, entry: str) -> tuple[str, str | None]:
+        """Return the name and the value of NAME=value, or of NAME, which has the shell's value if it is known."""
         name, equals, value = entry.partition("=")
-        return _SUBSTITUTION in (value if equals else self._known.get(name, ""))
+        return name, value if equals else self._known.get(name)
 
     def source(self, run: _Run, others: list[_Run]) -> Source:
         """Return what is known of the deployment."""
@@ -228,14 +229,12 @@ class _Script:
     def _variables(self, run: _Run) -> dict[str, Variable]:
         variables: dict[str, Variable] = {}
         for file in run.all("--env-file"):
-            path = self._folder / file
-            values = env_files.literal_variables_in(env_files.text_of(path, file), file)
+            values = env_files.literal_variables_in(env_files.text_of(self._folder / file, file), file)
             variables |= variables_of(values, file)
         for entry in run.all("--env"):
-            name, equals, value = entry.partition("=")
-            if name not in run.commanded and (equals or name in self._known):
-                value = value if equals else self._known[name].translate(_UNESCAPED)
-                variables[name] = Variable(value, self._shown)
+            name, value = self._variable(entry)
+            if name not in run.commanded and value is not None:
+                variables[name] = Variable(value.translate(_UNESCAPED), self._shown)
         return variables
 
     def _published(self, run: _Run) -> tuple[Publication, ...]:
@@ -262,7 +261,7 @@ class _Script:
     def _without_a_place(self, run: _Run) -> Iterator[Dropped]:
         reported = {*_SILENT}
         for name, value in run.options:
-            if name == "--env" and "=" not in value and value not in self._known:
+            if name == "--env" and self._variable(value)[1] is None:
                 yield value, f"its value came from the shell that ran it; write {value}=… where {self._shown} names it"
             elif name == "--env" and (variable := value.partition("=")[0]) in run.commanded:
                 why = "its value is the output of a command"

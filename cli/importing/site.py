@@ -356,7 +356,7 @@ def _header(t: Translation, name: str, value: str) -> None:
     elif lower == "permissions-policy":
         variables.permissions_policy(t, what, value)
     elif lower == "content-security-policy":
-        variables.content_policy(t, what, value, "enforce")
+        variables.content_policy(t, what, value)
     elif lower == "access-control-allow-origin":
         _allowed_origin(t, what, value)
     elif lower in _HEADERS:

@@ -52,13 +52,12 @@ def translate(t: Translation) -> None:
 
 
 def _one(t: Translation, name: str, value: str) -> None:
-    handler = _HANDLERS.get(name)
     if not _VARIABLE.fullmatch(name):
         t.dropped(name, "is not a name that a variable can have")
     elif name in DERIVED_VARIABLES and not value:
         t.dropped(name, EMPTY)
-    elif handler is not None:
-        handler(t, name, value)
+    elif name in _HANDLERS:
+        _HANDLERS[name](t, name, value)
     elif name in DERIVED_VARIABLES:
         source = DERIVED_VARIABLES[name]
         nothing = source.removeprefix("nothing: ")
@@ -73,9 +72,8 @@ def _one(t: Translation, name: str, value: str) -> None:
 
 def _pass_on(t: Translation, name: str, value: str) -> None:
     why = ""
-    on_the_host = t.source.on_the_host or t.source.on_host_network
     if re.match(r"[a-z][a-z0-9+.-]*://", value) and ";" not in value:
-        value, why = t.reachable_url(value, from_the_host=on_the_host)
+        value, why = t.reachable_url(value, from_the_host=t.source.on_the_host or t.source.on_host_network)
     if name.startswith("WEBUI_AUTH_TRUSTED_"):
         why = "removed from all requests except those from proxy.identity_headers_from"
         if not any(one.startswith("Identity headers") for one in t.to_do):
@@ -128,15 +126,11 @@ def _same_site(t: Translation, name: str, value: str) -> None:
     t.derived(name, none if value.strip().lower() == "none" else lax)
 
 
-def _hsts(t: Translation, name: str, value: str) -> None:
-    hsts(t, name, value, f'"{value}" has no max-age; set proxy.headers.hsts')
-
-
-def hsts(t: Translation, what: str, value: str, without_time: str) -> None:
+def hsts(t: Translation, what: str, value: str, without_time: str = "") -> None:
     """Write a Strict-Transport-Security header, or the reason if it says no time."""
     match = re.search(r"max-age\s*=\s*\"?(\d+)", value, re.IGNORECASE)
     if match is None:
-        t.dropped(what, without_time)
+        t.dropped(what, without_time or f'"{value}" has no max-age; set proxy.headers.hsts')
         return
     seconds = int(match[1])
     written: dict[str, object] = {"enabled": seconds > 0}
@@ -148,15 +142,14 @@ def hsts(t: Translation, what: str, value: str, without_time: str) -> None:
     t.setting(what, "proxy.headers.hsts", written)
 
 
-def _policy(t: Translation, name: str, value: str) -> None:
-    """Content-Security-Policy, enforced or reported."""
-    if name.endswith("_REPORT_ONLY") and t.get("proxy.headers.content_security_policy"):
+def _reported_policy(t: Translation, name: str, value: str) -> None:
+    if t.get("proxy.headers.content_security_policy"):
         t.dropped(name, "only one policy is supported, and CONTENT_SECURITY_POLICY is enforced")
-        return
-    content_policy(t, name, value, "report-only" if name.endswith("_REPORT_ONLY") else "enforce")
+    else:
+        content_policy(t, name, value, "report-only")
 
 
-def content_policy(t: Translation, what: str, value: str, mode: str) -> None:
+def content_policy(t: Translation, what: str, value: str, mode: str = "enforce") -> None:
     """Write a policy; who may frame the site is a setting of its own."""
     parts = [part.strip() for part in value.split(";") if part.strip()]
     remaining = [part for part in parts if not part.lower().startswith("frame-ancestors")]
@@ -301,9 +294,9 @@ _HANDLERS: dict[str, Callable[[Translation, str, str], None]] = {
     "RAG_FILE_MAX_SIZE": _upload,
     "WEBUI_SESSION_COOKIE_SAME_SITE": _same_site,
     "WEBUI_AUTH_COOKIE_SAME_SITE": _same_site,
-    "HSTS": _hsts,
-    "CONTENT_SECURITY_POLICY": _policy,
-    "CONTENT_SECURITY_POLICY_REPORT_ONLY": _policy,
+    "HSTS": hsts,
+    "CONTENT_SECURITY_POLICY": content_policy,
+    "CONTENT_SECURITY_POLICY_REPORT_ONLY": _reported_policy,
     "REFERRER_POLICY": referrer_policy,
     "PERMISSIONS_POLICY": permissions_policy,
     **dict.fromkeys(_SWITCHES, _switch),
