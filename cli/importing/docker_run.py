@@ -140,7 +140,7 @@ class _Script:
                 self._known[assignment[1]] = words[0] if words else ""
 
     def _words(self, line: str, begins: str) -> list[str]:
-        """Split as a shell does; what is no shell's own in them is still marked (_KEPT)."""
+        """Split as a shell does; what is no shell's own in them is still marked (_ESCAPED)."""
         filled = "".join(self._read(kind, text) for kind, text in _scanned(line, with_comment=False).pieces)
         try:
             return shlex.split(filled)

@@ -35,7 +35,7 @@ def translate(t: Translation) -> set[str]:
         "issuer": source.value("OPENID_PROVIDER_URL").rstrip("/").removesuffix(_DISCOVERY),
         "client_id": source.value("OAUTH_CLIENT_ID"),
         "client_secret": Secret(source.value("OAUTH_CLIENT_SECRET")),
-        **_given(name=source.value("OAUTH_PROVIDER_NAME")),
+        **_filled(name=source.value("OAUTH_PROVIDER_NAME")),
         **({"scopes": source.value("OAUTH_SCOPES").split()} if source.value("OAUTH_SCOPES") else {}),
         # By default, Open WebUI lets only users with an account in.
         "allow_signup": _says(t, "ENABLE_OAUTH_SIGNUP"),
@@ -66,20 +66,18 @@ def _list(t: Translation, name: str) -> list[str]:
 
 
 def _who(t: Translation) -> dict[str, object]:
-    who: dict[str, object] = {}
     domains = _list(t, "OAUTH_ALLOWED_DOMAINS")
-    if domains and domains != ["*"]:
-        who["allowed_domains"] = domains
+    who = _filled(allowed_domains=[] if domains == ["*"] else domains)
     if _says(t, "ENABLE_OAUTH_ROLE_MANAGEMENT"):
         allowed, admin = _list(t, "OAUTH_ALLOWED_ROLES"), _list(t, "OAUTH_ADMIN_ROLES")
-        who["roles"] = _given(claim=t.source.value("OAUTH_ROLES_CLAIM"), allowed=allowed, admin=admin)
+        who["roles"] = _filled(claim=t.source.value("OAUTH_ROLES_CLAIM"), allowed=allowed, admin=admin)
     if _says(t, "ENABLE_OAUTH_GROUP_MANAGEMENT"):
         claim = t.source.value("OAUTH_GROUPS_CLAIM") or t.source.value("OAUTH_GROUP_CLAIM")
-        who["groups"] = _given(claim=claim, create=_says(t, "ENABLE_OAUTH_GROUP_CREATION"))
+        who["groups"] = _filled(claim=claim, create=_says(t, "ENABLE_OAUTH_GROUP_CREATION"))
     return who
 
 
-def _given(**values: object) -> dict[str, object]:
+def _filled(**values: object) -> dict[str, object]:
     """Return those that are neither empty nor off."""
     return {name: value for name, value in values.items() if value}
 

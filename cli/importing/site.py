@@ -188,7 +188,7 @@ def _address(t: Translation, listeners: _Listeners, site: Site | None) -> None:
         if listeners.what:
             t.derived(f"the address of {listeners.what}", "127.0.0.1: this machine only, as before")
         return
-    # An IPv6 address is no setting's.
+    # site.listen.address is an IPv4 address.
     given = sorted(one.address for one in t.source.published if is_ip_address(one.address) and ":" not in one.address)
     address = next((one for one in given if site is None and one != EVERYWHERE and not is_loopback(one)), EVERYWHERE)
     if t.source.value("WEBUI_AUTH").lower() == "false":
