@@ -226,8 +226,7 @@ def read(files: Sequence[tuple[Path, str, str]], environment: dict[str, Variable
         ProblemError: they say nothing that can be read, or nothing of Open WebUI.
 
     """
-    project = _Project(files, environment)
-    return project.source(project.open_webui())
+    return _Project(files, environment).source()
 
 
 class _Project:
@@ -267,7 +266,7 @@ class _Project:
         base = self._extended(name, services[other["service"]], depth + 1)
         return merged(base, {key: value for key, value in body.items() if key != "extends"})
 
-    def open_webui(self) -> str:
+    def _open_webui(self) -> str:
         """Return the name of the one service that runs it."""
         images = {name: self._filled(body.get("image") or "") for name, body in self._services.items()}
         matching = [name for name, image in images.items() if is_open_webui(image) and name not in self._templates()]
@@ -320,8 +319,9 @@ class _Project:
 
         return env_files.substituted(value, self._known, missing)
 
-    def source(self, name: str) -> Source:
+    def source(self) -> Source:
         """Return what is known of the whole, seen from the service that runs Open WebUI."""
+        name = self._open_webui()
         body = self._filled(self._services[name], f"services.{name}")
         deploy = body.get("deploy") or {}
         variables = self._variables(name, body)

@@ -141,7 +141,7 @@ class _Script:
 
     def _words(self, line: str, begins: str) -> list[str]:
         """Split as a shell does; what is no shell's own in them is still marked (_ESCAPED)."""
-        filled = "".join(self._read(kind, text) for kind, text in _scanned(line, with_comment=False).pieces)
+        filled = "".join(self._read(kind, text) for kind, text in _scanned(line, with_comment=False)[0])
         try:
             return shlex.split(filled)
         except ValueError:
@@ -301,38 +301,26 @@ def _logical_lines(text: str) -> Iterator[str]:
         if not pending and line.lstrip().startswith("#"):
             continue
         pending += line
-        scanned = _scanned(pending)
+        pieces, is_open = _scanned(pending)
         if re.search(r"(?<!\\)(?:\\\\)*\\$", pending.rstrip("\r ")):
             pending = pending.rstrip("\r ")[:-1] + " "
-        elif scanned.is_open:
+        elif is_open:
             pending += "\n"
         else:
-            if scanned.text.strip():
-                yield scanned.text
+            yield "".join(piece for _, piece in pieces)
             pending = ""
-    if pending.strip():
-        yield _scanned(pending).text
+    yield "".join(piece for _, piece in _scanned(pending)[0])
 
 
-@dataclass(frozen=True)
-class _Scanned:
-    """A line, taken apart by what a shell does with its parts."""
-
-    pieces: list[tuple[str, str]]
-    """Kind and text of each, quotes included; a comment is left out."""
-    is_open: bool
-    """Whether a quote or a command goes on in the next line."""
-
-    @property
-    def text(self) -> str:
-        """The line without its comment."""
-        return "".join(text for _, text in self.pieces)
-
-
-def _scanned(line: str, *, with_comment: bool = True) -> _Scanned:
-    """Take a line apart; one without a comment may begin in the middle of a word.
+def _scanned(line: str, *, with_comment: bool = True) -> tuple[list[tuple[str, str]], bool]:
+    """Take a line apart by what a shell does with its parts; one without a comment may begin in the middle of a word.
 
     A shell takes # for a comment at the beginning of a word alone: KEY=abc#def is one word.
+
+    Returns:
+        Kind and text of each part, quotes included and a comment left out, and whether a quote or a command goes on in
+        the next line.
+
     """
     pieces: list[tuple[str, str]] = []
     begin = position = 0
@@ -352,16 +340,16 @@ def _scanned(line: str, *, with_comment: bool = True) -> _Scanned:
             position, before = position + 2, ""
         elif character == "'" and not quoted:
             if not closed(_LITERAL, line.find("'", position + 1) + 1):
-                return _Scanned(pieces, is_open=True)
+                return pieces, True
         elif line.startswith(("$(", "`"), position):
             if not closed(_COMMAND, _end_of_command(line, position)):
-                return _Scanned(pieces, is_open=True)
+                return pieces, True
         elif with_comment and character == "#" and not quoted and before in _BEFORE_A_WORD:
             break
         else:
             quoted ^= character == '"'
             position, before = position + 1, character
-    return _Scanned([*pieces, (_PLAIN_TEXT, line[begin:position])], is_open=quoted)
+    return [*pieces, (_PLAIN_TEXT, line[begin:position])], quoted
 
 
 def _end_of_command(line: str, begin: int) -> int:
