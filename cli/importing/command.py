@@ -7,11 +7,11 @@ from pathlib import Path
 
 from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli.importing import engine_facts, report, site, sources, storage, validation, variables
-from open_webui_edge.cli.importing.engine_facts import ContainerFacts, EngineFacts
+from open_webui_edge.cli.importing.engine_facts import ContainerFacts, DockerFacts
 from open_webui_edge.cli.importing.translation import Translation
 
 
-def translate(given: Sequence[str], folder: Path, stack: str, engine: EngineFacts) -> tuple[Translation, str]:
+def translate(given: Sequence[str], folder: Path, stack: str, engine: DockerFacts) -> tuple[Translation, str]:
     """Read, translate and check; return the stack in the making, and what is said about it.
 
     Raises:
@@ -41,12 +41,7 @@ def given_sources() -> list[str]:
 
 
 def refuse_existing(stack: str, file: Path) -> None:
-    """Refuse to write over a stack that is there.
-
-    Raises:
-        ProblemError: its file exists.
-
-    """
+    """Refuse to write over a stack that is there: raise ProblemError if its file exists."""
     if file.exists():
         raise ProblemError(
             f"stacks/{file.name} exists already, and an import writes over nothing: choose another name"

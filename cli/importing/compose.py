@@ -1,8 +1,8 @@
 """Reads compose files: merges and interpolates them by https://docs.docker.com/reference/compose-file/."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from open_webui_edge.cli.importing.old_deployment import (
     publications,
     repository,
     role_of,
+    variables_of,
 )
 from open_webui_edge.runtime.contract import PORT
 
@@ -32,8 +33,7 @@ _MAPPINGS = {"environment", "labels", "extra_hosts", "depends_on", "args", "sysc
 _HOST_RULE = re.compile(r"Host\(\s*[`'\"]?([A-Za-z0-9.-]+)[`'\"]?\s*\)")
 _REFERENCE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 _OURS = "the program has one of its own for each container"
-_KEYS = {
-    "annotations": "no setting does this",
+REASONS = {
     "build": "the released image is run, without what you built into it",
     "cap_add": "the container gets no further rights",
     "command": "the image's own command is run",
@@ -50,11 +50,9 @@ _KEYS = {
     "platform": "the engine's own is used",
     "privileged": "no container gets rights over its host",
     "secrets": "secrets are settings or variables, encrypted in the stack file",
-    "sysctls": "no setting does this",
-    "tmpfs": "no setting does this",
-    "ulimits": "no setting does this",
     "working_dir": "the image's own is used",
 }
+"""Why a key has no effect."""
 _SILENT = {
     "image", "environment", "env_file", "ports", "volumes", "container_name", "depends_on", "expose", "restart",
     "extra_hosts", "deploy", "mem_limit", "user", "network_mode", "gpus", "runtime", "pull_policy", "stdin_open", "tty",
@@ -93,12 +91,7 @@ for _tag in ("!reset", "!override"):
 
 
 def document_of(text: str, shown: str) -> dict[str, Any]:
-    """Parse a compose file.
-
-    Raises:
-        ProblemError: it is not YAML, or not a compose file.
-
-    """
+    """Parse a compose file; raise ProblemError if it is not YAML, or not a compose file."""
     try:
         document = yaml.load(text, _Loader)  # noqa: S506 - a safe loader's child
     except yaml.YAMLError as fault:
@@ -112,84 +105,71 @@ def document_of(text: str, shown: str) -> dict[str, Any]:
         raise ProblemError(f"{shown} is empty; name the file that says how Open WebUI was started.")
     if not isinstance(document, dict) or not isinstance(document.get("services", {}), dict | _Tagged):
         raise ProblemError(f"{shown} is no compose file: it has no mapping `services`.")
-    for path, shape, kind in _misshapen(document):
-        raise ProblemError(
-            f"{shown}: {path} is {kind} instead of {shape.word}; {shape.example} (`docker compose config` shows where)."
-        )
+    _check(document, _DOCUMENT, shown)
     return document
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """A valid shape of a key's value."""
+    """A valid shape of what is read, and of what is in it."""
 
     word: str
     example: str
     kinds: tuple[type, ...]
+    keys: Mapping[str, "_Shape"] = field(default_factory=dict[str, "_Shape"])
+    value: "_Shape | None" = None
+    """Of every key in a mapping."""
+    entry: "_Shape | None" = None
+    """Of every entry in a list."""
 
 
-_ONE = _Shape("one value", "write `key: value`", (str, int))
-_MAP = _Shape("a mapping", "write `key: value` lines below it", (dict,))
+def _mapping_of(*, value: _Shape | None = None, **keys: _Shape) -> _Shape:
+    return _Shape("a mapping", "write `key: value` lines below it", (dict,), keys, value)
+
+
+_ANYTHING = ("", "", (object,))
+"""What its reader checks."""
+_MAP_OR_LIST = ("a mapping or a list", "write `key: value` lines below it", (dict, list))
+_ONE = _Shape("one value", "write `key: value`", (str,))
 _LIST = _Shape("a list", "write `- entry` lines below it", (list,))
-_MAP_OR_LIST = _Shape("a mapping or a list", "write `key: value` lines below it", (dict, list))
-_ENTRY = _Shape("NAME=value", "write `- NAME=value`, or a mapping", (str, int))
-_ONE_OR_LIST = _Shape("a path or a list of paths", "write `- path` lines below it", (str, list))
-_SHAPES = {
+_VARIABLES = _Shape(*_MAP_OR_LIST, value=_ONE, entry=_Shape("NAME=value", "write `- NAME=value`, or a mapping", (str,)))
+_RESOURCES = _mapping_of(devices=_LIST)
+_SERVICE = {
     **dict.fromkeys(
         ("image", "container_name", "hostname", "user", "mem_limit", "network_mode", "runtime", "scale"), _ONE
     ),
-    "deploy": _MAP,
-    "env_file": _ONE_OR_LIST,
-    "environment": _MAP_OR_LIST,
-    "extra_hosts": _MAP_OR_LIST,
-    "labels": _MAP_OR_LIST,
+    "deploy": _mapping_of(resources=_mapping_of(limits=_RESOURCES, reservations=_RESOURCES)),
+    "env_file": _Shape("a path or a list of paths", "write `- path` lines below it", (str, list)),
+    "environment": _VARIABLES,
+    "extra_hosts": _Shape(*_MAP_OR_LIST),
+    "labels": _VARIABLES,
     "ports": _LIST,
     "volumes": _LIST,
 }
+_DOCUMENT = _mapping_of(
+    name=_ONE,
+    volumes=_mapping_of(value=_mapping_of()),
+    services=_Shape(*_ANYTHING, value=_Shape(*_ANYTHING, keys=_SERVICE)),
+)
 
 
-def _misshapen(document: Mapping[str, Any]) -> Iterator[tuple[str, _Shape, str]]:
-    """Go through what is of another shape than what is read of it: where, what belongs there, what is there."""
-    volumes = _untagged(document.get("volumes"))
-    yield from _unlike("name", document.get("name"), _ONE)
-    yield from _unlike("volumes", volumes, _MAP)
-    for name, options in (volumes or {}).items():
-        yield from _unlike(f"volumes.{name}", options, _MAP)
-    for service, tagged in (_untagged(document.get("services")) or {}).items():
-        body = _untagged(tagged)
-        # A service that is no mapping is reported when it is read.
-        for key, value in body.items() if isinstance(body, dict) else ():
-            where = f"services.{service}.{key}"
-            if key in _SHAPES:
-                yield from _unlike(where, value, _SHAPES[key])
-            if key in {"environment", "labels"}:
-                yield from _unlike_variables(where, _untagged(value))
-            if key == "deploy":
-                yield from _unlike_resources(where, _untagged(value))
-
-
-def _unlike(where: str, tagged: Any, shape: _Shape) -> Iterator[tuple[str, _Shape, str]]:  # noqa: ANN401 - whatever YAML holds
+def _check(tagged: Any, shape: _Shape | None, shown: str, where: str = "") -> None:  # noqa: ANN401 - whatever YAML holds
+    """Refuse what is of another shape than what is read of it."""
     value = _untagged(tagged)
-    if value is not None and not isinstance(value, shape.kinds):
-        yield where, shape, "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else "text"
-
-
-def _unlike_variables(where: str, value: Any) -> Iterator[tuple[str, _Shape, str]]:  # noqa: ANN401 - whatever YAML holds
+    if shape is None or value is None:
+        return
+    if not isinstance(value, shape.kinds):
+        kind = "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else "text"
+        raise ProblemError(
+            f"{shown}: {where} is {kind} instead of {shape.word}; {shape.example} (`docker compose config` shows"
+            " where)."
+        )
     if isinstance(value, dict):
-        for name, one in value.items():
-            yield from _unlike(f"{where}.{name}", one, _ONE)
-    else:
-        for index, one in enumerate(value or ()):
-            yield from _unlike(f"{where}[{index}]", one, _ENTRY)
-
-
-def _unlike_resources(where: str, deploy: Any) -> Iterator[tuple[str, _Shape, str]]:  # noqa: ANN401 - whatever YAML holds
-    resources = _untagged((deploy or {}).get("resources"))
-    yield from _unlike(f"{where}.resources", resources, _MAP)
-    for name in ("limits", "reservations"):
-        part = _untagged((resources or {}).get(name))
-        yield from _unlike(f"{where}.resources.{name}", part, _MAP)
-        yield from _unlike(f"{where}.resources.{name}.devices", (part or {}).get("devices"), _LIST)
+        for key, item in value.items():
+            _check(item, shape.keys.get(key, shape.value), shown, f"{where}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check(item, shape.entry, shown, f"{where}[{index}]")
 
 
 def _untagged(value: Any) -> Any:  # noqa: ANN401 - whatever YAML holds
@@ -203,12 +183,13 @@ def merged(base: Any, other: Any, key: str = "") -> Any:  # noqa: ANN401 - whate
     if key in _MAPPINGS:
         base, other = _mapping(base), _mapping(other)
     if isinstance(base, dict) and isinstance(other, dict):
-        result = {**base}
-        for name, value in other.items():
-            result[name] = merged(base.get(name), value, name)
-        return {name: value for name, value in result.items() if not _is_reset(other.get(name))}
+        changed = {name: merged(base.get(name), value, name) for name, value in other.items()}
+        return {name: value for name, value in {**base, **changed}.items() if not _is_reset(other.get(name))}
     if isinstance(base, list) and isinstance(other, list) and key not in _REPLACED:
-        return _unique([*base, *other], key)
+        identity = {"volumes": _target, "ports": str}.get(key)
+        entries = [*base, *other]
+        # Of the entries for one path or port, the last one counts.
+        return entries if identity is None else list({identity(entry): entry for entry in entries}.values())
     if key == "env_file":
         return [*_list(base), *_list(other)]
     return base if other is None and base is not None else other
@@ -218,25 +199,12 @@ def _is_reset(value: Any) -> bool:  # noqa: ANN401 - whatever YAML holds
     return isinstance(value, _Tagged) and value.tag == "!reset"
 
 
-def _unique(entries: list[Any], key: str) -> list[Any]:
-    """Keep the last entry for each path or port."""
-    if key == "volumes":
-        return list({_target(entry): entry for entry in entries}.values())
-    if key == "ports":
-        return list({str(entry): entry for entry in entries}.values())
-    return entries
-
-
 def _target(entry: Any) -> str:  # noqa: ANN401 - whatever YAML holds
     if isinstance(entry, dict):
         return str(entry.get("target", "")).rstrip("/")
-    parts = _volume_parts(str(entry))
-    return (parts[1] if len(parts) > 1 else parts[0]).rstrip("/")
-
-
-def _volume_parts(entry: str) -> list[str]:
-    """Split at colons, but not at those of ${NAME:-default}."""
-    return re.split(r":(?![^{}]*\})", entry)
+    # At colons, but not at those of ${NAME:-default}.
+    parts = re.split(r":(?![^{}]*\})", str(entry))
+    return parts[:2][-1].rstrip("/")
 
 
 def _list(value: Any) -> list[Any]:  # noqa: ANN401 - whatever YAML holds
@@ -247,28 +215,18 @@ def _mapping(value: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever YAML hold
     """Return a list of NAME=value (or name:value of hosts) as a mapping; None for a name alone."""
     if isinstance(value, dict):
         return value
-    result: dict[str, Any] = {}
-    for entry in _list(value):
-        name, separator, rest = re.split(r"([=:])", str(entry), maxsplit=1) if re.search("[=:]", str(entry)) else (
-            str(entry), "", "")  # fmt: skip
-        result[name] = rest if separator else None
-    return result
+    pairs = (re.split("[=:]", str(entry), maxsplit=1) for entry in _list(value))
+    return {name: rest[0] if rest else None for name, *rest in pairs}
 
 
 def read(files: Sequence[tuple[Path, str, str]], environment: dict[str, Variable]) -> Source:
-    """Read compose files.
-
-    Args:
-        files: path, name and text of each, the base first.
-        environment: the variables of the .env file beside them, for ${NAME}.
+    """Read compose files: path, name and text of each, the base first; `environment` is what their ${NAME} can be.
 
     Raises:
         ProblemError: they say nothing that can be read, or nothing of Open WebUI.
 
     """
-    project = _Project(files, environment)
-    name = project.open_webui()
-    return project.source(name)
+    return _Project(files, environment).source()
 
 
 class _Project:
@@ -277,7 +235,6 @@ class _Project:
     def __init__(self, files: Sequence[tuple[Path, str, str]], environment: dict[str, Variable]) -> None:
         self._folder = files[0][0].parent
         self._shown = files[0][1]
-        self._names = [shown for _, shown, _ in files]
         self._environment = environment
         self._known: dict[str, str | None] = {name: one.value for name, one in environment.items()}
         self._used: set[str] = set()
@@ -286,9 +243,8 @@ class _Project:
             self._document = merged(self._document, document_of(text, shown))
         if "include" in self._document:
             raise ProblemError(f"{self._shown}: `include` is not followed; name the included files in FROM as well.")
-        self._services: dict[str, dict[str, Any]] = {
-            name: self._extended(name, body) for name, body in (self._document.get("services") or {}).items()
-        }
+        self._written: dict[str, Any] = self._document.get("services") or {}
+        self._services = {name: self._extended(name, body) for name, body in self._written.items()}
         if not self._services:
             raise ProblemError(f"{self._shown} is no compose file: it has no mapping `services`.")
 
@@ -301,28 +257,25 @@ class _Project:
         if extends is None or depth > len(self._document) + 8:
             return body
         other = extends if isinstance(extends, dict) else {"service": extends}
-        services = self._document.get("services") or {}
+        services = self._written
         if "file" in other:
-            path = self._folder / str(other["file"])
-            services = (
-                document_of(env_files.text_of(path, str(other["file"])), str(other["file"])).get("services") or {}
-            )
+            shown = str(other["file"])
+            services = document_of(env_files.text_of(self._folder / shown, shown), shown).get("services") or {}
         if other.get("service") not in services:
             raise ProblemError(f"{self._shown}: services.{name} extends {other.get('service')}, which is not there.")
         base = self._extended(name, services[other["service"]], depth + 1)
         return merged(base, {key: value for key, value in body.items() if key != "extends"})
 
-    def open_webui(self) -> str:
+    def _open_webui(self) -> str:
         """Return the name of the one service that runs it."""
-        images = {name: self._soft(body.get("image") or "") for name, body in self._services.items()}
+        images = {name: self._filled(body.get("image") or "") for name, body in self._services.items()}
         matching = [name for name, image in images.items() if is_open_webui(image) and name not in self._templates()]
-        if not matching:
-            # Built by its owner, under whatever name.
-            matching = [
-                name
-                for name, body in self._services.items()
-                if "build" in body and re.sub("[^a-z]", "", name.lower()) in {"openwebui", "webui"}
-            ]
+        # Built by its owner, under whatever name.
+        matching = matching or [
+            name
+            for name, body in self._services.items()
+            if "build" in body and re.sub("[^a-z]", "", name.lower()) in {"openwebui", "webui"}
+        ]
         listed = ", ".join(f"{name} ({image or 'built'})" for name, image in images.items())
         if not matching:
             raise ProblemError(
@@ -337,45 +290,44 @@ class _Project:
 
     def _templates(self) -> set[str]:
         """Return the services that others of the same file are made from."""
-        extended = [(body or {}).get("extends") for body in (self._document.get("services") or {}).values()]
+        extended = [(body or {}).get("extends") for body in self._written.values()]
         return {
             str(one["service"] if isinstance(one, dict) else one)
             for one in extended
             if one is not None and not (isinstance(one, dict) and "file" in one)
         }
 
-    def _soft(self, text: str) -> str:
-        self._used.update(_REFERENCE.findall(text))
-        return env_files.substituted(text, self._known, lambda _: "")
-
-    def _strict(self, name: str, value: Any) -> Any:  # noqa: ANN401 - whatever YAML holds
-        """Interpolate a value; a variable without value is a fault, reported with its path."""
+    def _filled(self, value: Any, where: str = "") -> Any:  # noqa: ANN401 - whatever YAML holds
+        """Interpolate a value; with its path, a variable that has no value is a fault."""
         if isinstance(value, dict):
-            return {key: self._strict(f"{name}.{key}", item) for key, item in value.items()}
+            return {key: self._filled(item, where and f"{where}.{key}") for key, item in value.items()}
         if isinstance(value, list):
-            return [self._strict(name, item) for item in value]
+            return [self._filled(item, where) for item in value]
         if not isinstance(value, str):
             return value
         self._used.update(_REFERENCE.findall(value))
 
         def missing(variable: str) -> str:
+            if not where:
+                return ""
             variable, question, words = variable.partition("?")
             says = f" ({words})" if question and words else ""
             raise ProblemError(
-                f"{self._shown}: {name}: ${{{variable}}} has no value and no default{says}; name the .env file that has"
-                f' it (FROM="{self._shown} .env"), or write {variable}= there where it is meant to be empty.'
+                f"{self._shown}: {where}: ${{{variable}}} has no value and no default{says}; name the .env file that"
+                f' has it (FROM="{self._shown} .env"), or write {variable}= there where it is meant to be empty.'
             )
 
         return env_files.substituted(value, self._known, missing)
 
-    def source(self, name: str) -> Source:
+    def source(self) -> Source:
         """Return what is known of the whole, seen from the service that runs Open WebUI."""
-        body = self._strict(f"services.{name}", self._services[name])
+        name = self._open_webui()
+        body = self._filled(self._services[name], f"services.{name}")
         deploy = body.get("deploy") or {}
         variables = self._variables(name, body)
-        host = body.get("network_mode") == "host"
         limits = (deploy.get("resources") or {}).get("limits") or {}
-        source = Source(
+        beside = {key: one for key, one in self._environment.items() if key not in variables}
+        return Source(
             variables=variables,
             image=body.get("image"),
             container=body.get("container_name"),
@@ -384,23 +336,19 @@ class _Project:
             published=tuple(_published(body.get("ports"), f"{self._shown}: services.{name}.ports")),
             mounts=tuple(self._mounts(name, body)),
             neighbours=tuple(self._neighbours(name)),
-            on_host_network=host,
+            on_host_network=body.get("network_mode") == "host",
             gpu=_has_gpu(body),
             user=body.get("user"),
             memory=body.get("mem_limit") or limits.get("memory"),
             hosts=tuple(_HOST_RULE.findall(" ".join(filter(None, _mapping(body.get("labels")).values())))),
-        )  # fmt: skip
-        source.dropped += _without_a_place(body, deploy)
-        beside = {key: one for key, one in self._environment.items() if key not in variables}
-        source.unused = {key: one for key, one in beside.items() if key not in self._used}
-        source.interpolated = {key: one for key, one in beside.items() if key in self._used}
-        return source
+            dropped=list(_without_a_place(body, deploy)),
+            unused={key: one for key, one in beside.items() if key not in self._used},
+            interpolated={key: one for key, one in beside.items() if key in self._used},
+        )
 
     def _project_name(self) -> str:
-        given = (
-            self._document.get("name") or (self._environment.get("COMPOSE_PROJECT_NAME") or Variable("", "", "")).value
-        )
-        return re.sub(r"[^a-z0-9_-]", "", (given or self._folder.resolve().name).lower()).lstrip("_-")
+        given = self._document.get("name") or self._known.get("COMPOSE_PROJECT_NAME") or self._folder.resolve().name
+        return re.sub(r"[^a-z0-9_-]", "", given.lower()).lstrip("_-")
 
     def _variables(self, name: str, body: Mapping[str, Any]) -> dict[str, Variable]:
         variables: dict[str, Variable] = {}
@@ -408,7 +356,7 @@ class _Project:
             variables |= self._of_file(name, entry)
         for variable, value in _mapping(body.get("environment")).items():
             if value is not None:
-                variables[variable] = Variable(variable, value, self._shown)
+                variables[variable] = Variable(value, self._shown)
             elif variable in self._environment:
                 self._used.add(variable)
                 variables[variable] = self._environment[variable]
@@ -416,18 +364,14 @@ class _Project:
 
     def _of_file(self, name: str, entry: Any) -> dict[str, Variable]:  # noqa: ANN401 - whatever YAML holds
         written = str(entry["path"] if isinstance(entry, dict) else entry)
-        path = self._folder / written
-        shown = written.removeprefix("./")
-        needed = not isinstance(entry, dict) or entry.get("required", "true") != "false"
-        if not path.exists():
-            if needed:
-                raise ProblemError(
-                    f"{self._shown}: services.{name}.env_file names {shown}, which does not exist; add it, or"
-                    " remove the line."
-                )
+        path, shown = self._folder / written, written.removeprefix("./")
+        if path.exists():
+            return variables_of(env_files.variables_in(env_files.text_of(path, shown), shown), shown)
+        if isinstance(entry, dict) and entry.get("required", "true") == "false":
             return {}
-        values = env_files.variables_in(env_files.text_of(path, shown), shown)
-        return {key: Variable(key, value, shown) for key, value in values.items() if value is not None}
+        raise ProblemError(
+            f"{self._shown}: services.{name}.env_file names {shown}, which does not exist; add it, or remove the line."
+        )
 
     def _mounts(self, name: str, body: Mapping[str, Any]) -> Iterator[Mount]:
         declared = self._document.get("volumes") or {}
@@ -447,28 +391,26 @@ class _Project:
                 path = env_files.path_in(self._folder, source, f"{self._shown}: services.{name}.volumes")
                 yield Mount(str(path.resolve()), target, is_folder=True)
             else:
-                options = self._strict(f"volumes.{source}", declared.get(source) or {})
+                options = self._filled(declared.get(source) or {}, f"volumes.{source}")
                 yield Mount(self._volume(source, options), target, is_folder=False)
 
     def _volume(self, source: str, options: Mapping[str, Any]) -> str:
-        if options.get("name"):
-            return str(options["name"])
         external = options.get("external")
-        if isinstance(external, dict) and external.get("name"):
-            return str(external["name"])
+        name = options.get("name") or (external.get("name") if isinstance(external, dict) else None)
+        if name:
+            return str(name)
         return source if external in {"true", "True", "yes"} else f"{self._project_name()}_{source}"
 
     def _neighbours(self, name: str) -> Iterator[Neighbour]:
         for other, raw in self._services.items():
             if other == name or other in self._templates():
                 continue
-            body = _each(raw, self._soft)
+            body = self._filled(raw)
             image = body.get("image") or ""
-            role = role_of(image) if image else Role.PROXY if "nginx" in other.lower() else Role.OTHER
             yield Neighbour(
                 name=other,
                 image=repository(image) if image else "built",
-                role=role,
+                role=role_of(image) if image else Role.PROXY if "nginx" in other.lower() else Role.OTHER,
                 published=tuple(_published(body.get("ports"), f"{self._shown}: services.{other}.ports")),
                 gpu=_has_gpu(body),
                 variables={key: value or "" for key, value in _mapping(body.get("environment")).items()},
@@ -480,27 +422,15 @@ def _without_a_place(body: Mapping[str, Any], deploy: Mapping[str, Any]) -> Iter
     for key in body:
         if key == "extra_hosts":
             yield from (
-                Dropped(f"extra_hosts {host}", "no setting adds names; write its address where it is used")
+                (f"extra_hosts {host}", "no setting adds names; write its address where it is used")
                 for host in _mapping(body[key])
                 if host != "host.docker.internal"
             )
-        elif key == "build" and "image" in body and is_open_webui(str(body["image"])):
-            yield Dropped("build", "the released image is run, without what you built into it")
         elif key not in _SILENT and not str(key).startswith("x-"):
-            yield Dropped(str(key), _KEYS.get(str(key), "no setting does this"))
+            yield str(key), REASONS.get(str(key), "no setting does this")
     replicas = deploy.get("replicas") or body.get("scale")
     if replicas not in {None, "1", ""}:
-        yield Dropped(
-            f"{replicas} replicas", "one for now: more share a PostgreSQL and a Redis (open_webui.replicas, data)"
-        )
-
-
-def _each(value: Any, function: Callable[[str], str]) -> Any:  # noqa: ANN401 - whatever YAML holds
-    if isinstance(value, dict):
-        return {key: _each(item, function) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_each(item, function) for item in value]
-    return function(value) if isinstance(value, str) else value
+        yield f"{replicas} replicas", "one for now: more share a PostgreSQL and a Redis (open_webui.replicas, data)"
 
 
 def _published(entries: Any, where: str) -> Iterator[Publication]:  # noqa: ANN401 - whatever YAML holds
@@ -510,10 +440,7 @@ def _published(entries: Any, where: str) -> Iterator[Publication]:  # noqa: ANN4
             words = f"{entry['host_ip']}:{words}" if entry.get("host_ip") else words
         else:
             words = str(entry)
-        ports = publications(words)
-        if ports is None:
-            raise ProblemError(f'{where}: "{words}" is not a port; write one such as 3000:8080.')
-        yield from ports
+        yield from publications(words, where)
 
 
 def _has_gpu(body: Mapping[str, Any]) -> bool:

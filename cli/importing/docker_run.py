@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from open_webui_edge.bootstrap.problem import ProblemError
-from open_webui_edge.cli.importing import env_files
+from open_webui_edge.cli.importing import compose, env_files
 from open_webui_edge.cli.importing.old_deployment import (
     Dropped,
     Mount,
@@ -20,6 +20,7 @@ from open_webui_edge.cli.importing.old_deployment import (
     publications,
     repository,
     role_of,
+    variables_of,
 )
 
 LINE = re.compile(
@@ -49,29 +50,22 @@ _LONG = {
     "-e": "--env", "-v": "--volume", "-p": "--publish", "-u": "--user", "-m": "--memory", "-h": "--hostname",
     "-l": "--label", "-w": "--workdir", "-c": "--cpu-shares", "-a": "--attach", "--net": "--network",
 }  # fmt: skip
-_SILENT = {"--name", "--restart", "--pull", "--stop-timeout", "--stop-signal", "--memory-swap", "--attach", "--cidfile"}
-_TRANSLATED = {
-    "--add-host", "--env", "--env-file", "--gpus", "--memory", "--mount", "--publish", "--user", "--volume",
+_SILENT = {
+    "--add-host", "--attach", "--cidfile", "--env", "--env-file", "--gpus", "--memory", "--memory-swap", "--mount",
+    "--name", "--publish", "--pull", "--restart", "--stop-signal", "--stop-timeout", "--user", "--volume",
 }  # fmt: skip
-"""Options that are translated elsewhere."""
-_KEYS = {
-    "--cap-add": "the container gets no further rights",
-    "--device": "no container gets a device of the host; GPUs are Ollama's (models.ollama.container.gpu)",
-    "--dns": "no setting does this; the engine's own DNS is used",
-    "--entrypoint": "the image's own command is run",
-    "--health-cmd": "the program has one of its own for each container: GET /ready",
-    "--hostname": "nothing asks for it",
-    "--label": "labels of other programs have no effect: only this deployment's proxy is reachable",
-    "--link": "other services are reached by the host (host.docker.internal)",
-    "--log-driver": "the program has one of its own for each container",
-    "--log-opt": "the program has one of its own for each container",
-    "--network": "the deployment has a network of its own",
-    "--network-alias": "the deployment has a network of its own",
-    "--platform": "the engine's own is used",
-    "--privileged": "no container gets rights over its host",
+"""Options that are translated elsewhere, or say nothing that a stack has to know."""
+_LIKE_COMPOSE = {
+    "--cap-add": "cap_add", "--device": "devices", "--dns": "dns", "--entrypoint": "entrypoint",
+    "--health-cmd": "healthcheck", "--hostname": "hostname", "--label": "labels", "--link": "links",
+    "--log-driver": "logging", "--log-opt": "logging", "--network": "networks", "--network-alias": "networks",
+    "--platform": "platform", "--privileged": "privileged", "--workdir": "working_dir",
+}  # fmt: skip
+"""Options, each with the key of a compose file that does the same."""
+_REASONS = {
+    **{option: compose.REASONS[key] for option, key in _LIKE_COMPOSE.items()},
     "--runtime": "GPUs are Ollama's (models.ollama.container.gpu)",
     "--security-opt": "the program has its own",
-    "--workdir": "the image's own is used",
 }
 _PLAIN = {
     "--cap-add", "--device", "--dns", "--hostname", "--link", "--log-driver", "--network", "--network-alias",
@@ -89,7 +83,7 @@ class _Run:
     options: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     commanded: set[str] = field(default_factory=set[str])
     """Variables whose value is the output of a command."""
-    unread: list[str] = field(default_factory=list[str])
+    dropped: list[Dropped] = field(default_factory=list[Dropped])
     """Other options whose value is the output of a command; they are not in `options`."""
 
     def all(self, name: str) -> list[str]:
@@ -102,13 +96,7 @@ class _Run:
 
 
 def read(text: str, shown: str, folder: Path, environment: Mapping[str, Variable]) -> Source:
-    """Read a line or a script.
-
-    Args:
-        text: what it says.
-        shown: its name, for messages.
-        folder: what its paths are relative to.
-        environment: what the shell that runs it has, as far as it is known.
+    """Read a line or a script; `environment` is what the shell that runs it has, as far as it is known.
 
     Raises:
         ProblemError: nothing in it starts Open WebUI, or two do.
@@ -138,7 +126,7 @@ class _Script:
     def __init__(self, shown: str, folder: Path, environment: Mapping[str, Variable]) -> None:
         self._shown = shown
         self._folder = folder
-        self._known: dict[str, str | None] = {name: one.value.translate(_ESCAPED) for name, one in environment.items()}
+        self._known = {name: one.value.translate(_ESCAPED) for name, one in environment.items()}
         self._unknown: list[str] = []
 
     def runs(self, text: str) -> Iterator[_Run]:
@@ -152,8 +140,8 @@ class _Script:
                 self._known[assignment[1]] = words[0] if words else ""
 
     def _words(self, line: str, begins: str) -> list[str]:
-        """Split as a shell does; what is no shell's own in them is still marked (_KEPT)."""
-        filled = "".join(self._read(kind, text) for kind, text in _scanned(line, with_comment=False).pieces)
+        """Split as a shell does; what is no shell's own in them is still marked (_ESCAPED)."""
+        filled = "".join(self._read(kind, text) for kind, text in _scanned(line, with_comment=False)[0])
         try:
             return shlex.split(filled)
         except ValueError:
@@ -176,7 +164,8 @@ class _Script:
             return ""
 
         escaped = re.sub(r"\\([\\$`])", lambda one: one[0] if one[1] == "\\" else one[1].translate(_ESCAPED), text)
-        known = {name: _quoted(value) for name, value in self._known.items()}
+        # Put between whatever quotes are there; a shell would not split it either.
+        known = {name: re.sub(r'(["\\])', r"\\\1", value) for name, value in self._known.items()}
         return env_files.substituted(escaped.replace("$$", "\1"), known, missing).replace("\1", "$$")
 
     def _run(self, line: str) -> _Run:
@@ -193,7 +182,7 @@ class _Script:
                 break
             for name, value in _option(word, words):
                 option = _LONG.get(name, name)
-                if option == "--env" and self._is_of_a_command(value):
+                if option == "--env" and _SUBSTITUTION in (self._variable(value)[1] or ""):
                     run.commanded.add(value.partition("=")[0])
                 elif option not in {"--env", "--user"} and _SUBSTITUTION in value:
                     if option in _NEEDED:
@@ -201,30 +190,31 @@ class _Script:
                             f'{self._shown}: {option}: "{value.translate(_UNESCAPED)}" is the output of a command,'
                             " which is not run here; write the output in its place."
                         )
-                    run.unread.append(option)
+                    why = f"its value is the output of a command; write the output in its place in {self._shown}"
+                    run.dropped.append((option, why))
                     continue
                 run.options.append((option, value.translate(_UNESCAPED)))
         return run
 
-    def _is_of_a_command(self, entry: str) -> bool:
+    def _variable(self, entry: str) -> tuple[str, str | None]:
+        """Return the name and the value of NAME=value, or of NAME, which has the shell's value if it is known."""
         name, equals, value = entry.partition("=")
-        value = value if equals else self._known.get(name) or ""
-        return _SUBSTITUTION in value
+        return name, value if equals else self._known.get(name)
 
     def source(self, run: _Run, others: list[_Run]) -> Source:
         """Return what is known of the deployment."""
-        source = Source(
+        return Source(
             variables=self._variables(run),
             image=run.image,
             container=run.last("--name"),
-            published=tuple(self._published(run)),
+            published=self._published(run),
             mounts=tuple(self._mounts(run)),
             neighbours=tuple(
                 Neighbour(
                     name=other.last("--name") or repository(other.image).rpartition("/")[2],
                     image=repository(other.image),
                     role=role_of(other.image),
-                    published=tuple(self._published(other)),
+                    published=self._published(other),
                     gpu=bool(other.all("--gpus")),
                 )
                 for other in others
@@ -233,35 +223,23 @@ class _Script:
             gpu=bool(run.all("--gpus")) or run.last("--runtime") == "nvidia",
             user=run.last("--user"),
             memory=run.last("--memory"),
+            dropped=[*run.dropped, *self._without_a_place(run)],
         )
-        source.dropped += [
-            Dropped(name, f"its value is the output of a command; write the output in its place in {self._shown}")
-            for name in run.unread
-        ]
-        source.dropped += self._without_a_place(run)
-        return source
 
     def _variables(self, run: _Run) -> dict[str, Variable]:
         variables: dict[str, Variable] = {}
         for file in run.all("--env-file"):
-            path = self._folder / file
-            values = env_files.literal_variables_in(env_files.text_of(path, file), file)
-            variables |= {name: Variable(name, value, file) for name, value in values.items() if value is not None}
+            values = env_files.literal_variables_in(env_files.text_of(self._folder / file, file), file)
+            variables |= variables_of(values, file)
         for entry in run.all("--env"):
-            name, equals, value = entry.partition("=")
-            known = self._known.get(name)
-            if name in run.commanded:
-                continue
-            if equals or known is not None:
-                variables[name] = Variable(name, value if equals else (known or "").translate(_UNESCAPED), self._shown)
+            name, value = self._variable(entry)
+            if name not in run.commanded and value is not None:
+                variables[name] = Variable(value.translate(_UNESCAPED), self._shown)
         return variables
 
-    def _published(self, run: _Run) -> Iterator[Publication]:
-        for entry in run.all("--publish"):
-            ports = publications(entry)
-            if ports is None:
-                raise ProblemError(f'{self._shown}: --publish: "{entry}" is not a port; write one such as 3000:8080.')
-            yield from ports
+    def _published(self, run: _Run) -> tuple[Publication, ...]:
+        where = f"{self._shown}: --publish"
+        return tuple(one for entry in run.all("--publish") for one in publications(entry, where))
 
     def _mounts(self, run: _Run) -> Iterator[Mount]:
         for entry in run.all("--volume"):
@@ -269,10 +247,7 @@ class _Script:
             if colon:
                 yield self._mount(source, rest.partition(":")[0], is_folder=source.startswith((".", "/", "~")))
         for entry in run.all("--mount"):
-            parts: dict[str, str] = {}
-            for part in entry.split(","):
-                key, _, value = part.partition("=")
-                parts[key] = value
+            parts = {key: value for key, _, value in (part.partition("=") for part in entry.split(","))}
             source = parts.get("source") or parts.get("src") or ""
             target = parts.get("target") or parts.get("dst") or parts.get("destination") or ""
             if source and parts.get("type", "volume") in {"volume", "bind"}:
@@ -284,54 +259,39 @@ class _Script:
         return Mount(source, target, is_folder=is_folder)
 
     def _without_a_place(self, run: _Run) -> Iterator[Dropped]:
-        reported = {*_TRANSLATED, *_SILENT}
+        reported = {*_SILENT}
         for name, value in run.options:
-            if name == "--env" and "=" not in value and value not in self._known:
-                yield Dropped(
-                    value, f"its value came from the shell that ran it; write {value}=… where {self._shown} names it"
-                )
+            if name == "--env" and self._variable(value)[1] is None:
+                yield value, f"its value came from the shell that ran it; write {value}=… where {self._shown} names it"
             elif name == "--env" and (variable := value.partition("=")[0]) in run.commanded:
-                yield Dropped(
-                    variable, f"its value is the output of a command; write {variable}=… where {self._shown} names it"
-                )
+                why = "its value is the output of a command"
+                yield variable, f"{why}; write {variable}=… where {self._shown} names it"
             elif name == "--add-host" and not value.startswith("host.docker.internal"):
-                yield Dropped(f"--add-host {value}", "no setting adds names; write its address where it is used")
+                yield f"--add-host {value}", "no setting adds names; write its address where it is used"
             elif name in _PLAIN:
                 if (name, value) != ("--network", "host"):
-                    yield Dropped(f"{name} {value}", _KEYS[name])
-            elif name not in reported and (name in _KEYS or name not in _FLAGS):
+                    yield f"{name} {value}", _REASONS[name]
+            elif name not in reported and (name in _REASONS or name not in _FLAGS):
                 reported.add(name)
-                yield Dropped(name, _KEYS.get(name, "no setting does this"))
+                yield name, _REASONS.get(name, "no setting does this")
         if run.command:
-            yield Dropped(f"command {run.command[0].partition('=')[0]}", "the image's own command is run")
+            yield f"command {run.command[0].partition('=')[0]}", "the image's own command is run"
         for name in dict.fromkeys(self._unknown):
-            yield Dropped(f"${name}", f"{self._shown} does not set it; it was treated as empty")
-
-
-def _quoted(value: str | None) -> str | None:
-    # Put between whatever quotes are there; a shell would not split it either.
-    return None if value is None else re.sub(r'(["\\])', r"\\\1", value)
+            yield f"${name}", f"{self._shown} does not set it; it was treated as empty"
 
 
 def _option(word: str, words: list[str]) -> Iterator[tuple[str, str]]:
     """Take an option apart: --name=value, --name value, -p3000:8080, or several short ones such as -dit."""
     if word.startswith("--"):
         name, equals, value = word.partition("=")
-        if equals:
-            yield name, value
-        elif name in _FLAGS:
-            yield name, ""
-        else:
-            yield name, words.pop(0) if words else ""
+        yield name, value if equals or name in _FLAGS else words.pop(0) if words else ""
         return
-    letters = word[1:]
-    while letters:
-        name, letters = f"-{letters[0]}", letters[1:]
-        if name in _FLAGS:
-            yield name, ""
-            continue
-        yield name, letters.removeprefix("=") if letters else words.pop(0) if words else ""
-        return
+    for end, letter in enumerate(word[1:], start=2):
+        name, rest = f"-{letter}", word[end:]
+        if name not in _FLAGS:
+            yield name, rest.removeprefix("=") if rest else words.pop(0) if words else ""
+            return
+        yield name, ""
 
 
 def _logical_lines(text: str) -> Iterator[str]:
@@ -341,39 +301,26 @@ def _logical_lines(text: str) -> Iterator[str]:
         if not pending and line.lstrip().startswith("#"):
             continue
         pending += line
-        scanned = _scanned(pending)
+        pieces, is_open = _scanned(pending)
         if re.search(r"(?<!\\)(?:\\\\)*\\$", pending.rstrip("\r ")):
             pending = pending.rstrip("\r ")[:-1] + " "
-            continue
-        if scanned.is_open:
+        elif is_open:
             pending += "\n"
-            continue
-        if scanned.text.strip():
-            yield scanned.text
-        pending = ""
-    if pending.strip():
-        yield _scanned(pending).text
+        else:
+            yield "".join(piece for _, piece in pieces)
+            pending = ""
+    yield "".join(piece for _, piece in _scanned(pending)[0])
 
 
-@dataclass(frozen=True)
-class _Scanned:
-    """A line, taken apart by what a shell does with its parts."""
-
-    pieces: list[tuple[str, str]]
-    """Kind and text of each, quotes included; a comment is left out."""
-    is_open: bool
-    """Whether a quote or a command goes on in the next line."""
-
-    @property
-    def text(self) -> str:
-        """The line without its comment."""
-        return "".join(text for _, text in self.pieces)
-
-
-def _scanned(line: str, *, with_comment: bool = True) -> _Scanned:
-    """Take a line apart; one without a comment may begin in the middle of a word.
+def _scanned(line: str, *, with_comment: bool = True) -> tuple[list[tuple[str, str]], bool]:
+    """Take a line apart by what a shell does with its parts; one without a comment may begin in the middle of a word.
 
     A shell takes # for a comment at the beginning of a word alone: KEY=abc#def is one word.
+
+    Returns:
+        Kind and text of each part, quotes included and a comment left out, and whether a quote or a command goes on in
+        the next line.
+
     """
     pieces: list[tuple[str, str]] = []
     begin = position = 0
@@ -393,16 +340,16 @@ def _scanned(line: str, *, with_comment: bool = True) -> _Scanned:
             position, before = position + 2, ""
         elif character == "'" and not quoted:
             if not closed(_LITERAL, line.find("'", position + 1) + 1):
-                return _Scanned(pieces, is_open=True)
+                return pieces, True
         elif line.startswith(("$(", "`"), position):
             if not closed(_COMMAND, _end_of_command(line, position)):
-                return _Scanned(pieces, is_open=True)
+                return pieces, True
         elif with_comment and character == "#" and not quoted and before in _BEFORE_A_WORD:
             break
         else:
             quoted ^= character == '"'
             position, before = position + 1, character
-    return _Scanned([*pieces, (_PLAIN_TEXT, line[begin:position])], is_open=quoted)
+    return [*pieces, (_PLAIN_TEXT, line[begin:position])], quoted
 
 
 def _end_of_command(line: str, begin: int) -> int:

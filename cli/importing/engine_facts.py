@@ -5,10 +5,10 @@ import json
 import re
 import subprocess
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.cli.importing.old_deployment import Publication, Source, repository
@@ -61,6 +61,11 @@ class ExistingContainer:
         """Whether it belongs to no stack of this program."""
         return self.labels.get("app") != APP
 
+    @property
+    def is_official(self) -> bool:
+        """Whether it runs a released image, and belongs to no stack of this program."""
+        return self.is_foreign and repository(self.image) == OFFICIAL
+
 
 @dataclass(frozen=True)
 class ContainerFacts:
@@ -71,41 +76,18 @@ class ContainerFacts:
     secret_key: str | None = None
 
 
-class EngineFacts(Protocol):
-    """The facts that an import needs from an engine."""
-
-    ping_error: str
-    """Why the engine does not answer; "" if it does."""
-    local: bool
-
-    def containers(self) -> Sequence[ExistingContainer]:
-        """Return all containers, by name."""
-        ...
-
-    def volumes(self) -> Sequence[str]:
-        """Return the names of all volumes."""
-        ...
-
-    def facts_of(self, container: ExistingContainer) -> ContainerFacts:
-        """Return a container's facts."""
-        ...
-
-    def is_free(self, address: str, port: int, /) -> bool:
-        """Whether a program of this machine could listen there."""
-        ...
-
-
 class DockerFacts:
     """A Docker engine, by its client."""
 
-    def __init__(
-        self, engine: Engine, ping_error: str | None, *, is_free: Callable[[str, int], bool] = address_is_free
-    ) -> None:
+    def __init__(self, engine: Engine, ping_error: str | None) -> None:
         """Wrap an engine; `ping_error` is the reason if it does not answer."""
         self._engine = engine
-        self.ping_error = ping_error or ""
+        self.ping_error = ping_error
         self.local = engine.is_local
-        self.is_free = is_free
+
+    def is_free(self, address: str, port: int) -> bool:
+        """Whether a program of this machine could listen there."""
+        return address_is_free(address, port)
 
     def containers(self) -> Sequence[ExistingContainer]:
         """Return all containers, by name."""
@@ -127,29 +109,26 @@ class DockerFacts:
             asked = self._engine.ask("exec", container.name, "python3", "-c", _QUESTION, timeout=_ANSWER_TIMEOUT)
             if asked.returncode == 0 and asked.stdout.startswith("{"):
                 answer = json.loads(asked.stdout)
-        version = answer.get("version") or container.labels.get("org.opencontainers.image.version")
-        if not release(version or ""):
-            version = _version_in(self._file(container, "/app/package.json"))
+        version = answer.get("version") or container.labels.get("org.opencontainers.image.version") or ""
         key_file = container.variables.get("WEBUI_SECRET_KEY_FILE") or _KEY_FILE
-        key = self._file(container, str(PurePosixPath(container.folder) / key_file))
         return ContainerFacts(
-            version=release(version or ""),
+            version=release(version) or release(_version_in(self._file(container, "/app/package.json"))),
             administrator=answer.get("administrator"),
-            secret_key=None if key is None else key.decode(errors="replace").strip() or None,
+            secret_key=self._file(container, str(PurePosixPath(container.folder) / key_file)).strip() or None,
         )
 
-    def _file(self, container: ExistingContainer, path: str) -> bytes | None:
+    def _file(self, container: ExistingContainer, path: str) -> str:
+        """Return a file's text; "" if there is none."""
         words = [*self._engine.client, "cp", f"{container.name}:{path}", "-"]
         try:
             copied = subprocess.run(  # noqa: S603 - no shell
                 words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_ANSWER_TIMEOUT, check=True
             )
             with tarfile.open(fileobj=io.BytesIO(copied.stdout)) as archive:
-                members = [member for member in archive.getmembers() if member.isfile()]
-                content = archive.extractfile(members[0]) if members else None
-                return None if content is None else content.read()
+                contents = [archive.extractfile(member) for member in archive.getmembers() if member.isfile()]
+                return contents[0].read().decode(errors="replace") if contents and contents[0] else ""
         except (subprocess.SubprocessError, OSError, tarfile.TarError):
-            return None
+            return ""
 
 
 def _container(inspected: dict[str, Any]) -> ExistingContainer:
@@ -173,11 +152,11 @@ def _container(inspected: dict[str, Any]) -> ExistingContainer:
     )
 
 
-def _version_in(package: bytes | None) -> str | None:
+def _version_in(package: str) -> str:
     try:
-        return str(json.loads(package or b"")["version"])
+        return str(json.loads(package)["version"])
     except (ValueError, KeyError, TypeError):
-        return None
+        return ""
 
 
 def release(words: str) -> str | None:
@@ -191,18 +170,14 @@ def existing_container(source: Source, containers: Sequence[ExistingContainer]) 
     volume = source.data_mount.source if source.data_mount and not source.data_mount.is_folder else None
 
     def matches(one: ExistingContainer) -> bool:
-        by_compose = (
-            source.project is not None
-            and one.labels.get("com.docker.compose.project") == source.project
-            and one.labels.get("com.docker.compose.service") == source.service
-        )
+        labels = [one.labels.get(f"com.docker.compose.{what}") for what in ("project", "service")]
+        by_compose = source.project is not None and labels == [source.project, source.service]
         by_volume = volume is not None and volume in one.volumes.values()
         return by_compose or by_volume or (source.container is not None and one.name == source.container)
 
     matching = [one for one in containers if one.is_foreign and matches(one)]
     if not matching and source.on_the_host:
         # Variables name no container, so only a single one can be identified.
-        matching = [one for one in containers if one.is_foreign and repository(one.image) == OFFICIAL]
-        if len(matching) != 1:
-            return None
-    return next((one for one in matching if one.running), matching[0] if matching else None)
+        official = [one for one in containers if one.is_official]
+        matching = official if len(official) == 1 else []
+    return max(matching, key=lambda one: one.running, default=None)

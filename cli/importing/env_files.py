@@ -13,16 +13,11 @@ _LARGEST = 4 << 20
 
 
 def text_of(path: Path, shown: str) -> str:
-    """Return a file's text.
-
-    Raises:
-        ProblemError: it does not exist, cannot be read, or is not text.
-
-    """
+    """Return a file's text; raise ProblemError if it does not exist, cannot be read, or is not text."""
     try:
         if path.stat().st_size > _LARGEST:
             raise ProblemError(f"{shown} is larger than 4 MiB, so it is not a settings file; name another one in FROM.")
-        content = path.read_bytes()
+        return text_in(path.read_bytes(), shown)
     except FileNotFoundError:
         raise ProblemError(f"There is no file {shown}; FROM=… names the files to read, or a folder.") from None
     except PermissionError:
@@ -33,16 +28,10 @@ def text_of(path: Path, shown: str) -> str:
         raise ProblemError(f"{shown} is a folder, not a file; name the file in it.") from None
     except OSError as fault:
         raise ProblemError(f"{shown} cannot be read ({fault.strerror}); name another file.") from None
-    return text_in(content, shown)
 
 
 def path_in(folder: Path, written: str, where: str) -> Path:
-    """Return a path from a file, with ~ expanded, relative to a folder.
-
-    Raises:
-        ProblemError: it is below the home of an unknown user.
-
-    """
+    """Return a path with ~ expanded, relative to a folder; raise ProblemError for the home of an unknown user."""
     try:
         return folder / Path(written).expanduser()
     except RuntimeError:
@@ -52,12 +41,7 @@ def path_in(folder: Path, written: str, where: str) -> Path:
 
 
 def text_in(content: bytes, shown: str) -> str:
-    """Return what bytes say.
-
-    Raises:
-        ProblemError: they are no text.
-
-    """
+    """Return what bytes say; raise ProblemError if they are no text."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -68,12 +52,7 @@ def text_in(content: bytes, shown: str) -> str:
 
 
 def variables_in(text: str, shown: str) -> dict[str, str | None]:
-    """Return the variables of a .env file, by python-dotenv's rules; None for one without =.
-
-    Raises:
-        ProblemError: a line is something else.
-
-    """
+    """Return a .env file's variables by python-dotenv's rules (None without =); raise ProblemError for other lines."""
     raw: dict[str, str | None] = {}
     for binding in parse_stream(StringIO(text)):
         if binding.error:
@@ -105,7 +84,10 @@ def literal_variables_in(text: str, shown: str) -> dict[str, str | None]:
     return variables
 
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REFERENCE = re.compile(r"\$(\{|\$|[A-Za-z_][A-Za-z0-9_]*)")
+_IN_BRACES = re.compile(r"\$(\{)")
+_EXPRESSION = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:?)(.?)(.*)", re.DOTALL)
+"""A name, whether an empty value counts as none, an operator, and its text."""
 
 
 def substituted(text: str, known: Mapping[str, str | None], missing: Callable[[str], str], *, bare: bool = True) -> str:
@@ -113,50 +95,41 @@ def substituted(text: str, known: Mapping[str, str | None], missing: Callable[[s
 
     `missing` returns the text for a name without value and default, or raises. Without `bare`, $NAME is not replaced.
     """
-    result, position = "", 0
-    while position < len(text):
-        character = text[position]
-        if character != "$":
-            result += character
-            position += 1
-        elif bare and text.startswith("$$", position):
+    result = ""
+    while match := (_REFERENCE if bare else _IN_BRACES).search(text):
+        result += text[: match.start()]
+        text = text[match.end() :]
+        if match[1] == "{":
+            end = _closing(text)
+            result += _expression(text[:end], known, missing, bare=bare)
+            text = text[end + 1 :]
+        elif match[1] == "$":
             result += "$"
-            position += 2
-        elif text.startswith("${", position):
-            end = _closing(text, position + 2)
-            result += _expression(text[position + 2 : end], known, missing, bare=bare)
-            position = end + 1
-        elif bare and (match := _NAME.match(text, position + 1)):
-            value = known.get(match[0])
-            result += missing(match[0]) if value is None else value
-            position = match.end()
         else:
-            result += "$"
-            position += 1
-    return result
+            value = known.get(match[1])
+            result += missing(match[1]) if value is None else value
+    return result + text
 
 
-def _closing(text: str, position: int) -> int:
+def _closing(text: str) -> int:
+    """Return where the brace is that closes one before the text."""
     depth = 1
-    for index in range(position, len(text)):
-        depth += (text[index] == "{" and text[index - 1] == "$") - (text[index] == "}")
+    for match in re.finditer(r"\$\{|\}", text):
+        depth += -1 if match[0] == "}" else 1
         if depth == 0:
-            return index
+            return match.start()
     return len(text)
 
 
 def _expression(words: str, known: Mapping[str, str | None], missing: Callable[[str], str], *, bare: bool) -> str:
-    match = _NAME.match(words)
+    match = _EXPRESSION.match(words)
     if match is None:
         return "${" + words + "}"
-    name, rest = match[0], words[match.end() :]
-    value = known.get(name)
-    colon = rest.startswith(":")
-    operator, otherwise = rest[colon : colon + 1], rest[colon + 1 :]
-    there = bool(value) if colon else value is not None
+    name, colon, operator, otherwise = match.groups()
+    value = (known.get(name) or None) if colon else known.get(name)
     if operator == "+":
-        return substituted(otherwise, known, missing, bare=bare) if there else ""
-    if there and value is not None:
+        return "" if value is None else substituted(otherwise, known, missing, bare=bare)
+    if value is not None:
         return value
     if operator == "-":
         return substituted(otherwise, known, missing, bare=bare)

@@ -5,12 +5,11 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import crossplane
 
 from open_webui_edge.bootstrap.problem import ProblemError
-from open_webui_edge.cli.importing.old_deployment import Dropped, Location, Site
+from open_webui_edge.cli.importing.old_deployment import Site, host_of, split_url
 
 _OWN_PATHS = ("/ws", "/api", "/socket.io", "/ollama", "/openai", "/static", "/assets", "/_app", "/oauth", "/cache",
               "/health", "/ready", "/.well-known/acme-challenge")  # fmt: skip
@@ -37,28 +36,13 @@ class _Server:
         locations = [one for one in self.directives if one["directive"] == "location" and one["args"][-1] == "/"]
         return next((one for one in locations if _proxied(one["block"])), None)
 
-    @property
-    def redirect(self) -> str | None:
-        """Where it sends everybody, if it does."""
-        inside = [
-            one for location in self.directives if location["directive"] == "location" for one in location["block"]
-        ]
-        for one in [*self.directives, *inside]:
-            if one["directive"] in {"return", "rewrite"} and one["args"][-1:] and "://" in " ".join(one["args"]):
-                return next(word for word in one["args"] if "://" in word)
-        return None
-
 
 def read(text: str, shown: str) -> list[Site]:
-    """Read the sites that lead to an application.
-
-    Raises:
-        ProblemError: it is no Nginx configuration, or leads nowhere.
-
-    """
+    """Read the sites that lead to an application; raise ProblemError if there is none, or it is no configuration."""
     parsed = _parsed(text, shown)
-    servers = [_Server(block) for block in _servers(parsed)]
-    upstreams = {one["args"][0]: one["block"] for one in _flat(parsed) if one["directive"] == "upstream"}
+    top = list(_all(parsed, "http"))
+    servers = [_Server(one["block"]) for one in top if one["directive"] == "server" and "block" in one]
+    upstreams = {one["args"][0]: one["block"] for one in top if one["directive"] == "upstream"}
     leading = [server for server in servers if server.main is not None]
     if not servers:
         raise ProblemError(
@@ -108,23 +92,12 @@ _WITH_WORDS = {
 _WITH_BLOCK = {"http", "location", "upstream"}
 
 
-def _all(directives: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _all(directives: Sequence[dict[str, Any]], *below: str) -> Iterator[dict[str, Any]]:
+    """Go through directives and those in their blocks; if names are given, only in theirs."""
     for one in directives:
         yield one
-        yield from _all(one.get("block") or ())
-
-
-def _flat(directives: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for one in directives:
-        yield one
-        if one["directive"] == "http":
-            yield from _flat(one["block"])
-
-
-def _servers(directives: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    for one in _flat(directives):
-        if one["directive"] == "server" and "block" in one:
-            yield one["block"]
+        if not below or one["directive"] in below:
+            yield from _all(one.get("block") or (), *below)
 
 
 def _proxied(block: Sequence[dict[str, Any]]) -> str | None:
@@ -147,7 +120,7 @@ def _take(site: Site, server: _Server, upstreams: Mapping[str, Any]) -> None:
             if one is not main:
                 _location(site, one, upstreams, leads_to=_proxied(inside) or "")
         elif name == "if":
-            site.dropped.append(Dropped(f"if {' '.join(args)}", "no setting does this"))
+            site.dropped.append((f"if {' '.join(args)}", "no setting does this"))
         elif name not in {"listen", "server_name", "ssl_certificate", "ssl_certificate_key"}:
             site.directives.append((name, args))
 
@@ -172,38 +145,37 @@ def _include(site: Site, path: str) -> None:
     snippet = next((one for one in _AUTH_SNIPPETS if one in path), None)
     if snippet is not None:
         why = "an authenticator in front is proxy.authentication.external here; set it to keep that check"
-        site.dropped.append(Dropped(f"include {path}", why))
+        site.dropped.append((f"include {path}", why))
     elif "letsencrypt" in path or path.endswith("/ssl.conf"):
         if path.startswith("/config/nginx"):
             # SWAG's own: its certificate is Let's Encrypt's.
             site.certificate = site.certificate or "/config/keys/letsencrypt/fullchain.pem"
     elif not re.search(r"/(proxy|resolver|ssl|options-ssl-nginx)[\w.-]*\.conf$|snippets/ssl", path):
-        site.dropped.append(Dropped(f"include {path}", "its contents were not read; name it in FROM if they matter"))
+        site.dropped.append((f"include {path}", "its contents were not read; name it in FROM if they matter"))
 
 
 def _location(site: Site, location: Mapping[str, Any], upstreams: Mapping[str, Any], *, leads_to: str) -> None:
     args, block = location["args"], location["block"]
-    path, what = args[-1], f"location {' '.join(args)}"
     target = _proxied(block)
     same = target is None or "$" in target or _netloc(target) == _netloc(leads_to)
-    if same and (args[0] in {"~", "~*", "^~"} or path.rstrip("/").startswith(_OWN_PATHS)):
+    why = ""
+    if same and (args[0] in {"~", "~*", "^~"} or args[-1].rstrip("/").startswith(_OWN_PATHS)):
         site.directives.append(("location", tuple(args)))
     elif any(one["directive"] == "internal" for one in block):
         why = "an internal location; proxy.authentication.external asks another service about each request"
-        site.dropped.append(Dropped(what, why))
     elif args[0] in {"~", "~*"}:
-        site.dropped.append(Dropped(what, "a pattern; proxy.locations has literal paths"))
+        why = "a pattern; proxy.locations has literal paths"
     elif target is not None:
         url, why = _reached(target, upstreams)
         websocket = any(one["directive"] == "proxy_set_header" and one["args"][0].lower() == "upgrade" for one in block)
-        if url is None:
-            site.dropped.append(Dropped(what, why))
-        else:
-            site.locations.append(Location(path, url, websocket=websocket))
+        if url is not None:
+            site.locations.append((args[-1], {"url": url, **({"websocket": True} if websocket else {})}))
     elif _is_closed(block):
-        site.locations.append(Location(path, None))
+        site.locations.append((args[-1], {}))
     else:
-        site.dropped.append(Dropped(what, "no setting serves files or fixed responses; proxy.locations proxies paths"))
+        why = "no setting serves files or fixed responses; proxy.locations proxies paths"
+    if why:
+        site.dropped.append((f"location {' '.join(args)}", why))
 
 
 def _is_closed(block: Sequence[Mapping[str, Any]]) -> bool:
@@ -223,25 +195,12 @@ def _reached(target: str, upstreams: Mapping[str, Any]) -> tuple[str | None, str
     if netloc.startswith("unix:"):
         socket = target if netloc == "unix:" else netloc
         return None, f"no container reaches a socket of this machine ({socket}); have it listen on a port"
-    try:
-        parts = urlsplit(target)._replace(netloc=netloc)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port, parts = None, None, None
-    if parts is None or not host:
+    parts = split_url(re.sub("(?<=://)[^/?#]*", lambda _: netloc, target, count=1))
+    if parts is None:
         return None, f"its target ({target}) is not a URL"
-    if host in _LOCALLY:
-        host = "host.docker.internal"
-    elif ":" in host:
-        host = f"[{host}]"
-    return parts._replace(netloc=host if port is None else f"{host}:{port}").geturl(), ""
-
-
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
+    host = "host.docker.internal" if parts.hostname in _LOCALLY else parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    return parts._replace(netloc=host if parts.port is None else f"{host}:{parts.port}").geturl(), ""
 
 
 def _netloc(url: str) -> str:
@@ -251,9 +210,11 @@ def _netloc(url: str) -> str:
 
 def _take_redirect(sites: list[Site], server: _Server) -> None:
     """Translate a server that only redirects: to HTTPS, or from another name."""
-    target = server.redirect
+    blocks = [server.directives, *(one["block"] for one in server.directives if one["directive"] == "location")]
+    of_redirects = [one["args"] for block in blocks for one in block if one["directive"] in {"return", "rewrite"}]
+    target = next((word for args in of_redirects for word in args if "://" in word), None)
     for site in sites:
-        host = _host((target or "").replace("$host", site.names[0] if site.names else ""))
+        host = host_of((target or "").replace("$host", site.names[0] if site.names else "")) or ""
         if target is None or not (host in site.names or set(server.names) & set(site.names) or "$" in target):
             continue
         for args in server.all("listen"):
@@ -261,6 +222,4 @@ def _take_redirect(sites: list[Site], server: _Server) -> None:
         site.names += [name for name in server.names if name not in site.names and name != "_"]
         return
     named = " ".join(server.names) or "without a name"
-    sites[0].dropped.append(
-        Dropped(f"server {named}", "redirects elsewhere; this deployment serves only its own names")
-    )
+    sites[0].dropped.append((f"server {named}", "redirects elsewhere; this deployment serves only its own names"))

@@ -1,10 +1,14 @@
 """The model of an old deployment, independent of the kind of file it was read from."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
+from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.runtime.contract import DATA_DIR
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - read, not bound
@@ -24,10 +28,14 @@ class Role(StrEnum):
 class Variable:
     """One variable of Open WebUI."""
 
-    name: str
     value: str
     origin: str
     """The file that sets it."""
+
+
+def variables_of(values: Mapping[str, str | None], origin: str) -> dict[str, Variable]:
+    """Return the variables of a file that have a value."""
+    return {name: Variable(value, origin) for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -68,22 +76,8 @@ class Neighbour:
     """Further names of it in the network."""
 
 
-@dataclass(frozen=True)
-class Dropped:
-    """An item, not a variable, that a stack has no setting for."""
-
-    what: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Location:
-    """A path of an Nginx site that is not proxied to Open WebUI."""
-
-    path: str
-    url: str | None
-    """Its target; None if it is denied."""
-    websocket: bool = False
+Dropped = tuple[str, str]
+"""An item, not a variable, that a stack has no setting for, and why."""
 
 
 @dataclass
@@ -101,7 +95,8 @@ class Site:
     private_key: str | None = None
     directives: list[tuple[str, tuple[str, ...]]] = field(default_factory=list[tuple[str, tuple[str, ...]]])
     """Each with its arguments, those of the location that leads to Open WebUI too."""
-    locations: list[Location] = field(default_factory=list[Location])
+    locations: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
+    """Paths that are not proxied to Open WebUI, each with its `url`, or nothing if it is denied."""
     dropped: list[Dropped] = field(default_factory=list[Dropped])
 
 
@@ -127,7 +122,7 @@ class Source:
     memory: str | None = None
     hosts: tuple[str, ...] = ()
     """Names of rules of a proxy's labels."""
-    sites: list[Site] = field(default_factory=list[Site])
+    site: Site | None = None
     unused: dict[str, Variable] = field(default_factory=dict[str, Variable])
     """Variables of a compose file's own .env that no service was given."""
     interpolated: dict[str, Variable] = field(default_factory=dict[str, Variable])
@@ -137,6 +132,10 @@ class Source:
     def value(self, name: str) -> str:
         """Return the value of a variable; "" if it is not set, as Open WebUI does."""
         return self.variables[name].value if name in self.variables else ""
+
+    def first(self, *names: str) -> str | None:
+        """Return the first of some variables that has a value; the others have no effect."""
+        return next((name for name in names if self.value(name)), None)
 
     @property
     def data_mount(self) -> Mount | None:
@@ -156,13 +155,29 @@ _ROLES = {
 }  # fmt: skip
 
 
+def host_of(url: str) -> str | None:
+    """Return the host of a URL; None if it has none."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def split_url(url: str) -> SplitResult | None:
+    """Take a URL apart; None if its host or port is invalid."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return None
+    return parts if host else None
+
+
 def repository(image: str) -> str:
     """Return an image's name without registry, tag and digest: open-webui/open-webui."""
-    name = image.partition("@")[0]
-    head, _, last = name.rpartition("/")
-    path = f"{head}/{last.partition(':')[0]}" if head else last.partition(":")[0]
+    path = image.partition("@")[0].removesuffix(f":{tag(image)}")
     first, _, rest = path.partition("/")
-    return rest if rest and (("." in first) or (":" in first) or first == "localhost") else path
+    return rest if rest and ("." in first or ":" in first or first == "localhost") else path
 
 
 def tag(image: str) -> str:
@@ -188,26 +203,24 @@ _SHORT = re.compile(
 )
 
 
-def publications(words: str) -> list[Publication] | None:
-    """Parse Docker's short form of a port ([address:][host:]container); None if it is invalid.
+def publications(words: str, where: str) -> list[Publication]:
+    """Parse Docker's short form of a port ([address:][host:]container), or raise ProblemError.
 
-    A port without a fixed host port is omitted.
+    One without a fixed host port is omitted.
     """
     match = _SHORT.fullmatch(words.strip())
-    if match is None:
-        return None
-    if match["protocol"] not in {None, "tcp"} or not match["host"]:
+    if match is not None and (match["protocol"] not in {None, "tcp"} or not match["host"]):
         return []
-    inside, outside = _range(match["container"]), _range(match["host"])
-    if inside is None or outside is None:
-        return None
-    address = (match["address"] or EVERYWHERE).strip("[]")
-    return [Publication(port, to, address) for port, to in zip(outside, inside, strict=False)]
+    pairs = [] if match is None else list(zip(_range(match["host"]), _range(match["container"]), strict=False))
+    if match is None or not pairs:
+        raise ProblemError(f'{where}: "{words}" is not a port; write one such as 3000:8080.')
+    return [Publication(port, inside, (match["address"] or EVERYWHERE).strip("[]")) for port, inside in pairs]
 
 
-def _range(words: str) -> list[int] | None:
+def _range(words: str) -> range:
+    """Return the ports of 8080 or 8080-8090; none if they are invalid."""
     first, _, last = words.partition("-")
     if not _PORT.fullmatch(first) or not _PORT.fullmatch(last or first):
-        return None
+        return range(0)
     ports = range(int(first), int(last or first) + 1)
-    return list(ports) if ports and ports[-1] <= _LAST_PORT else None
+    return ports if ports and ports[-1] <= _LAST_PORT else range(0)

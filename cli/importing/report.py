@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 from open_webui_edge.cli.importing.translation import Outcome, Row, Translation, masked
 
@@ -12,14 +13,13 @@ _WIDEST_COLUMN = 50
 
 def report(t: Translation, *, before: Sequence[str]) -> str:
     """Return the report; `before` lists what must stop before `make up`."""
-    sources = ", ".join(t.source.sources)
     old = (
         ""
         if t.existing is None
         else f" The container {t.existing.name} ({t.existing.image}) was inspected, and not changed."
     )
     said = [replace(row, what=masked(row.what), text=masked(row.text)) for row in t.rows]
-    parts = [textwrap.fill(f"Read {sources}.{old}", _WIDTH, break_long_words=False, break_on_hyphens=False)]
+    parts = ["\n".join(_wrapped(f"Read {', '.join(t.source.sources)}.{old}"))]
     for outcome in Outcome:
         rows = [row for row in said if row.outcome is outcome]
         if rows:
@@ -27,9 +27,7 @@ def report(t: Translation, *, before: Sequence[str]) -> str:
             parts.append("\n".join([title, *_table(rows, with_setting=outcome is Outcome.SETTING)]))
     points = [masked(point) for point in (*before, *t.to_do)]
     if points:
-        parts.append(
-            "\n".join([f"Before `make up STACK={t.stack}`", *(line for point in points for line in _point(point))])
-        )
+        parts.append("\n".join([f"Before `make up STACK={t.stack}`", *chain.from_iterable(map(_point, points))]))
     parts.append(
         f"stacks/Pulumi.{t.stack}.yaml has all these settings. Nothing was started, stopped or changed; `make up"
         f" STACK={t.stack}` does that."
@@ -47,21 +45,18 @@ def _table(rows: Sequence[Row], *, with_setting: bool) -> list[str]:
         if len(head) > len(indent):
             lines.append(head.rstrip())
             head = indent
-        lines += textwrap.wrap(
-            row.text,
-            _WIDTH,
-            initial_indent=head,
-            subsequent_indent=indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        ) or [head.rstrip()]
+        lines += _wrapped(row.text, head, indent) or [head.rstrip()]
     return lines
 
 
 def _point(point: str) -> list[str]:
     first, *commands = point.splitlines()
-    lines = textwrap.wrap(
-        first, _WIDTH, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
     # A command is copied as it is.
-    return [*lines, *(f"  {command}" for command in commands)]
+    return [*_wrapped(first, "- ", "  "), *(f"  {command}" for command in commands)]
+
+
+def _wrapped(text: str, first: str = "", further: str = "") -> list[str]:
+    """Wrap a text, its first line and the further ones indented; a long word such as a URL stays whole."""
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=first, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    )

@@ -5,8 +5,11 @@ from open_webui_edge.settings.oidc import SHARED_WITH_OTHERS
 
 _PATH = "open_webui.oidc"
 _DISCOVERY = "/.well-known/openid-configuration"
-_EMPTY = "is empty"
-_OWN = ("OPENID_PROVIDER_URL", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_PROVIDER_NAME", "OAUTH_SCOPES")
+_OWN = {
+    "OPENID_PROVIDER_URL": "issuer", "OAUTH_CLIENT_ID": "client_id", "OAUTH_CLIENT_SECRET": "client_secret",
+    "OAUTH_PROVIDER_NAME": "name", "OAUTH_SCOPES": "scopes",
+}  # fmt: skip
+"""Variable -> setting below open_webui.oidc; the first three are required."""
 
 
 def translate(t: Translation) -> set[str]:
@@ -14,13 +17,13 @@ def translate(t: Translation) -> set[str]:
     source = t.source
     own = {name for name in (*_OWN, "OPENID_REDIRECT_URI") if name in source.variables}
     shared = {name for name in SHARED_WITH_OTHERS if name in source.variables}
-    missing = [name for name in _OWN[:3] if not source.value(name)]
+    missing = [name for name in list(_OWN)[:3] if not source.value(name)]
     if missing:
         public = missing == ["OAUTH_CLIENT_SECRET"] and bool(source.value("OAUTH_CODE_CHALLENGE_METHOD"))
-        why = f"is of a client without a secret; {_PATH} needs one with a secret"
-        why = why if public else f"has no effect without {' and '.join(missing)}"
-        for name in sorted(own):
-            t.dropped(name, why if source.value(name) else _EMPTY)
+        of_public = f"is of a client without a secret; {_PATH} needs one with a secret"
+        why = of_public if public else f"has no effect without {' and '.join(missing)}"
+        for name in filter(t.given, sorted(own)):
+            t.dropped(name, why)
         if public:
             t.to_do.append(
                 f"Sign-in at {source.value('OPENID_PROVIDER_URL')} works without a client's secret so far (PKCE), and"
@@ -32,7 +35,7 @@ def translate(t: Translation) -> set[str]:
         "issuer": source.value("OPENID_PROVIDER_URL").rstrip("/").removesuffix(_DISCOVERY),
         "client_id": source.value("OAUTH_CLIENT_ID"),
         "client_secret": Secret(source.value("OAUTH_CLIENT_SECRET")),
-        **({"name": source.value("OAUTH_PROVIDER_NAME")} if source.value("OAUTH_PROVIDER_NAME") else {}),
+        **_filled(name=source.value("OAUTH_PROVIDER_NAME")),
         **({"scopes": source.value("OAUTH_SCOPES").split()} if source.value("OAUTH_SCOPES") else {}),
         # By default, Open WebUI lets only users with an account in.
         "allow_signup": _says(t, "ENABLE_OAUTH_SIGNUP"),
@@ -40,21 +43,17 @@ def translate(t: Translation) -> set[str]:
         **_who(t),
     }
     t.put(_PATH, oidc)
-    places: dict[str, str] = dict(zip(_OWN, ("issuer", "client_id", "client_secret", "name", "scopes"), strict=True))
     for name in (one for one in source.variables if one in own):
         if name == "OPENID_REDIRECT_URI":
             t.derived(name, "follows from site.domain; see the stack's output `oidc`")
-        elif not source.value(name):
-            t.dropped(name, _EMPTY)
-        else:
-            t.part(name, _PATH, f"{places[name]}: {written(oidc[places[name]])}")
+        elif t.given(name):
+            t.part(name, _PATH, f"{_OWN[name]}: {written(oidc[_OWN[name]])}")
     for name in (one for one in source.variables if one in shared):
         _shared(t, name)
-    if any(source.value(name).lower() == "false" for name in ("ENABLE_PASSWORD_AUTH", "ENABLE_LOGIN_FORM")):
-        name = (
-            "ENABLE_PASSWORD_AUTH" if source.value("ENABLE_PASSWORD_AUTH").lower() == "false" else "ENABLE_LOGIN_FORM"
-        )
-        t.setting(name, f"{_PATH}.only", value=True)
+    for name in ("ENABLE_PASSWORD_AUTH", "ENABLE_LOGIN_FORM"):
+        if source.value(name).lower() == "false":
+            t.setting(name, f"{_PATH}.only", value=True)
+            break
     return own | shared
 
 
@@ -67,33 +66,28 @@ def _list(t: Translation, name: str) -> list[str]:
 
 
 def _who(t: Translation) -> dict[str, object]:
-    who: dict[str, object] = {}
     domains = _list(t, "OAUTH_ALLOWED_DOMAINS")
-    if domains and domains != ["*"]:
-        who["allowed_domains"] = domains
+    who = _filled(allowed_domains=[] if domains == ["*"] else domains)
     if _says(t, "ENABLE_OAUTH_ROLE_MANAGEMENT"):
-        claim = t.source.value("OAUTH_ROLES_CLAIM")
         allowed, admin = _list(t, "OAUTH_ALLOWED_ROLES"), _list(t, "OAUTH_ADMIN_ROLES")
-        who["roles"] = {
-            **({"claim": claim} if claim else {}),
-            **({"allowed": allowed} if allowed else {}),
-            **({"admin": admin} if admin else {}),
-        }
+        who["roles"] = _filled(claim=t.source.value("OAUTH_ROLES_CLAIM"), allowed=allowed, admin=admin)
     if _says(t, "ENABLE_OAUTH_GROUP_MANAGEMENT"):
         claim = t.source.value("OAUTH_GROUPS_CLAIM") or t.source.value("OAUTH_GROUP_CLAIM")
-        who["groups"] = {
-            **({"claim": claim} if claim else {}),
-            **({"create": True} if _says(t, "ENABLE_OAUTH_GROUP_CREATION") else {}),
-        }
+        who["groups"] = _filled(claim=claim, create=_says(t, "ENABLE_OAUTH_GROUP_CREATION"))
     return who
 
 
+def _filled(**values: object) -> dict[str, object]:
+    """Return those that are neither empty nor off."""
+    return {name: value for name, value in values.items() if value}
+
+
 def _shared(t: Translation, name: str) -> None:
-    value, place = t.source.value(name), SHARED_WITH_OTHERS[name]
+    value, place = t.given(name), SHARED_WITH_OTHERS[name]
     of = place.partition(".")[0]
     if not value:
-        t.dropped(name, _EMPTY)
-    elif not place:
+        return
+    if not place:
         t.derived(name, "the provider's settings are the stack's")
     elif place == "only":
         if value.lower() != "false":

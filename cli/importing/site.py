@@ -1,18 +1,16 @@
 """The site: names, ports, certificate, and an Nginx site's directives for requests."""
 
-import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 from open_webui_edge.cli.importing import variables
-from open_webui_edge.cli.importing.old_deployment import EVERYWHERE, Role, Site
+from open_webui_edge.cli.importing.old_deployment import EVERYWHERE, Role, Site, split_url
 from open_webui_edge.cli.importing.translation import Translation, is_secret
 from open_webui_edge.runtime.contract import PORT
 from open_webui_edge.settings.site import SiteSettings
-from open_webui_edge.settings.values import is_loopback, parse_duration, write_duration
+from open_webui_edge.settings.values import is_ip_address, is_loopback, parse_duration, write_bytes, write_duration
 
 _LOCAL = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}  # noqa: S104 - compared, not bound
 _HTTP, _HTTPS = 80, 443
@@ -23,36 +21,28 @@ _MIB = 1 << 20
 
 def translate(t: Translation) -> None:
     """Translate names, ports and certificate, each with its origin."""
-    site = t.source.sites[0] if t.source.sites else None
-    _names(t, site)
-    _ports(t, site)
-    _certificate(t, site)
+    _names(t, t.source.site)
+    _ports(t, t.source.site)
+    _certificate(t, t.source.site)
 
 
 def _names(t: Translation, site: Site | None) -> None:
-    url = t.source.value("WEBUI_URL")
-    candidates: list[tuple[str, str]] = []
-    if url:
-        host = _host_of(t, url)
-        if host:
-            candidates.append(("WEBUI_URL", host))
-    elif "WEBUI_URL" in t.source.variables:
-        t.dropped("WEBUI_URL", "is empty")
-    for name in site.names if site else ():
-        host = _name_of(t, name)
-        if host is not None:
-            candidates.append((f"server_name {name}", host))
+    candidates: list[tuple[str, str | None]] = []
+    if url := t.given("WEBUI_URL"):
+        candidates.append(("WEBUI_URL", _host_of(t, url)))
+    candidates += [(f"server_name {name}", _name_of(t, name)) for name in (site.names if site else ())]
     for variable in ("VIRTUAL_HOST", "LETSENCRYPT_HOST"):
-        candidates += [(variable, host.strip()) for host in t.source.value(variable).split(",") if host.strip()]
+        candidates += [(variable, host.strip()) for host in t.source.value(variable).split(",")]
     candidates += [("a rule Host(…) of its labels", host) for host in t.source.hosts]
-    good = [(what, host.lower()) for what, host in candidates if _is_host(host)]
+    good: list[tuple[str, str]] = []
     for what, host in candidates:
-        if not _is_host(host):
+        if host and _is_host(host):
+            good.append((what, host.lower()))
+        elif host:
             t.dropped(what, f'"{host}" is not a valid name of a site; write site.domain')
-    chosen = next(((what, host) for what, host in good if host not in _LOCAL), good[0] if good else None)
-    if chosen is None:
-        return
-    _say_names(t, chosen, good)
+    chosen = next((one for one in good if one[1] not in _LOCAL), good[0] if good else None)
+    if chosen is not None:
+        _say_names(t, chosen, good)
 
 
 def _say_names(t: Translation, chosen: tuple[str, str], good: Sequence[tuple[str, str]]) -> None:
@@ -75,20 +65,14 @@ def _say_names(t: Translation, chosen: tuple[str, str], good: Sequence[tuple[str
 
 
 def _host_of(t: Translation, url: str) -> str | None:
-    try:
-        parts = urlsplit(url if "://" in url else f"https://{url}")
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host, parts = None, urlsplit("")
-    if not host:
+    parts = split_url(url if "://" in url else f"https://{url}")
+    if parts is None:
         t.dropped("WEBUI_URL", f'"{url}" is not a URL; write site.domain')
         return None
     if parts.path.strip("/"):
-        t.dropped(
-            f"WEBUI_URL: {parts.path}",
-            "Open WebUI cannot be served below a path; it is at the root of its own name now",
-        )
-    return host
+        why = "Open WebUI cannot be served below a path; it is at the root of its own name now"
+        t.dropped(f"WEBUI_URL: {parts.path}", why)
+    return parts.hostname
 
 
 def _name_of(t: Translation, name: str) -> str | None:
@@ -100,8 +84,7 @@ def _name_of(t: Translation, name: str) -> str | None:
             return name.removesuffix("*") + domain
         t.to_do.append(
             f"server_name {name} stands for a domain that the file does not say (SWAG's URL): write site.domain,"
-            " such as"
-            f" {name.removesuffix('*')}example.com."
+            f" such as {name.removesuffix('*')}example.com."
         )
         t.dropped(f"server_name {name}", "the domain is unknown; write site.domain")
         return None
@@ -136,14 +119,8 @@ def _ports(t: Translation, site: Site | None) -> None:
     _ports_of_the_url(t, listeners, site)
     if listeners.https is None and listeners.http == _HTTP:
         listeners.https = _HTTPS
-    if listeners.http is not None and listeners.http == listeners.https:
-        listeners.http = (
-            _HTTP
-            if listeners.https == _HTTPS
-            else _HTTP_DEFAULT
-            if listeners.https != _HTTP_DEFAULT
-            else _HTTP_DEFAULT + 1
-        )
+    if listeners.https is not None and listeners.http == listeners.https:
+        listeners.http = {_HTTPS: _HTTP, _HTTP_DEFAULT: _HTTP_DEFAULT + 1}.get(listeners.https, _HTTP_DEFAULT)
     if listeners.https == _HTTPS and listeners.http is None:
         listeners.http = _HTTP
     if listeners.http is not None:
@@ -151,29 +128,23 @@ def _ports(t: Translation, site: Site | None) -> None:
     if listeners.https is not None:
         t.setting(listeners.what if site else "(HTTPS)", "site.listen.https_port", listeners.https)
     _address(t, listeners, site)
-    if t.source.value("PORT"):
+    if t.given("PORT"):
         t.derived("PORT", "the application listens for the proxy only; site.listen has the public ports")
-    elif "PORT" in t.source.variables:
-        t.dropped("PORT", "is empty")
 
 
 def _ports_of_the_url(t: Translation, listeners: _Listeners, site: Site | None) -> None:
     url = t.source.value("WEBUI_URL")
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return
-    if "://" not in url or not host or host in _LOCAL:
+    parts = split_url(url)
+    if "://" not in url or parts is None or parts.hostname in _LOCAL:
         return
     listeners.public = True
     listeners.what = listeners.what or "WEBUI_URL"
     if parts.scheme == "https":
-        listeners.https = port or _HTTPS
+        listeners.https = parts.port or _HTTPS
         if listeners.https == _HTTPS and (listeners.http is None or not site):
             listeners.http = _HTTP
     elif listeners.http is None:
-        listeners.http = port or _HTTP
+        listeners.http = parts.port or _HTTP
 
 
 def _find_listeners(t: Translation, site: Site | None) -> _Listeners:
@@ -185,13 +156,11 @@ def _find_listeners(t: Translation, site: Site | None) -> _Listeners:
         for published in source.published:
             t.derived(f"port {published}", "nothing but the proxy is published")
     if site is not None:
-        http = outside.get(site.http_port, site.http_port) if site.http_port else None
-        https = outside.get(site.https_port, site.https_port) if site.https_port else None
+        http, https = (outside.get(port, port) if port else None for port in (site.http_port, site.https_port))
         return _Listeners("listen", http, https, public=not site.local)
     if proxies:
-        return _Listeners(
-            f"ports of {', '.join(one.name for one in proxies)}", outside.get(_HTTP), outside.get(_HTTPS), public=True
-        )
+        what = f"ports of {', '.join(one.name for one in proxies)}"
+        return _Listeners(what, outside.get(_HTTP), outside.get(_HTTPS), public=True)
     if labelled:
         return _Listeners("the proxy in front", _HTTP, _HTTPS, public=True)
     return _application_listeners(t)
@@ -206,10 +175,8 @@ def _application_listeners(t: Translation) -> _Listeners:
             t.dropped(f"port {one}", "nothing but the proxy is published")
     if first is not None:
         public = not first.address.startswith("127.") and first.address != "::1"
-        is_https = first.port == _HTTPS
-        return _Listeners(
-            f"port {first}", None if is_https else first.port, first.port if is_https else None, public=public
-        )
+        http, https = (None, first.port) if first.port == _HTTPS else (first.port, None)
+        return _Listeners(f"port {first}", http, https, public=public)
     if source.on_host_network:
         return _Listeners("--network host", container_port, public=True)
     return _Listeners()
@@ -221,8 +188,9 @@ def _address(t: Translation, listeners: _Listeners, site: Site | None) -> None:
         if listeners.what:
             t.derived(f"the address of {listeners.what}", "127.0.0.1: this machine only, as before")
         return
-    own = sorted(one.address for one in t.source.published if _is_ipv4(one.address) and one.address != EVERYWHERE)
-    address = next((one for one in own if site is None and not is_loopback(one)), EVERYWHERE)
+    # site.listen.address is an IPv4 address.
+    given = sorted(one.address for one in t.source.published if is_ip_address(one.address) and ":" not in one.address)
+    address = next((one for one in given if site is None and one != EVERYWHERE and not is_loopback(one)), EVERYWHERE)
     if t.source.value("WEBUI_AUTH").lower() == "false":
         t.to_do.append(
             "Without sign-in (WEBUI_AUTH=false) every client is the administrator, so it listens on 127.0.0.1 only."
@@ -236,32 +204,20 @@ def _address(t: Translation, listeners: _Listeners, site: Site | None) -> None:
         )
 
 
-def _is_ipv4(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).version == 4  # noqa: PLR2004 - the protocol's own number
-    except ValueError:
-        return False
-
-
 def _certificate(t: Translation, site: Site | None) -> None:
     source = t.source
-    email = source.value("LETSENCRYPT_EMAIL") or next(
-        (one.variables["EMAIL"] for one in source.neighbours if one.variables.get("EMAIL")), ""
-    )
+    of_proxies = [one.variables["EMAIL"] for one in source.neighbours if one.variables.get("EMAIL")]
+    email = source.value("LETSENCRYPT_EMAIL") or next(iter(of_proxies), "")
     domain = t.get("site.domain")
     path = None if site is None else site.certificate
     if path is not None and domain and ("letsencrypt" in path or "/live/" in path or "acme" in path):
         _lets_encrypt(t, "ssl_certificate", email)
     elif path is not None and site is not None and site.private_key is not None:
-        t.setting(
-            "ssl_certificate",
-            "certificate",
-            {"mode": "provided", "provided": {"certificate_file": path, "private_key_file": site.private_key}},
-        )
+        provided = {"certificate_file": path, "private_key_file": site.private_key}
+        t.setting("ssl_certificate", "certificate", {"mode": "provided", "provided": provided})
         t.to_do.append(
             f"The certificate is read from {path} and {site.private_key} on this machine, by `make up`: where Nginx"
-            " ran in"
-            " a container, write the paths that the files have here."
+            " ran in a container, write the paths that the files have here."
         )
     elif source.value("LETSENCRYPT_HOST"):
         _lets_encrypt(t, "LETSENCRYPT_HOST", email)
@@ -278,53 +234,45 @@ def _certificate(t: Translation, site: Site | None) -> None:
 
 
 def _lets_encrypt(t: Translation, what: str, email: str) -> None:
-    written: dict[str, object] = {"mode": "lets-encrypt"}
-    if email:
-        written["lets_encrypt"] = {"email": email}
-    t.setting(
-        what,
-        "certificate",
-        written,
-        "the first `make up` requests a new one; its names must resolve to this host, with port 80 open",
-    )
+    why = "the first `make up` requests a new one; its names must resolve to this host, with port 80 open"
+    of_account = {"lets_encrypt": {"email": email}} if email else {}
+    t.setting(what, "certificate", {"mode": "lets-encrypt", **of_account}, why)
 
 
 def requests(t: Translation) -> None:
     """Translate the site's directives for requests and responses."""
-    for site in t.source.sites:
-        if site.http3:
-            t.setting("listen … quic", "proxy.http3", value=True)
-        reported: set[str] = set()
-        for name, args in site.directives:
-            _directive(t, name, args, reported)
-        for location in site.locations:
-            entry: dict[str, object] = {} if location.url is None else {"url": t.reachable_url(location.url)[0]}
-            if location.websocket:
-                entry["websocket"] = True
-            t.setting(f"location {location.path}", f"proxy.locations.{location.path}", entry)
-        for dropped in site.dropped:
-            t.dropped(dropped.what, dropped.why)
+    site = t.source.site
+    if site is None:
+        return
+    if site.http3:
+        t.setting("listen … quic", "proxy.http3", value=True)
+    reported: set[str] = set()
+    for name, args in site.directives:
+        _directive(t, name, args, reported)
+    for path, entry in site.locations:
+        reached = {"url": t.reachable_url(entry["url"])[0]} if entry else {}
+        t.setting(f"location {path}", f"proxy.locations.{path}", {**entry, **reached})
+    for dropped in site.dropped:
+        t.dropped(*dropped)
 
 
 def _directive(t: Translation, name: str, args: Sequence[str], reported: set[str]) -> None:
     # Of a directive such as secure_link_secret, only the name is reported.
     line = name if is_secret(name.upper(), " ".join(args)) else " ".join((name, *args))
-    handler = _DIRECTIVES.get(name)
     if name == "add_header":
         _header(t, args[0], args[1] if len(args) > 1 else "")
-    elif handler is not None:
-        handler(t, line, args)
-    elif name in _AUTH_DIRECTIVES:
-        if name not in reported:
-            t.dropped(name, _AUTH_DIRECTIVES[name])
+    elif name in _DIRECTIVES:
+        _DIRECTIVES[name](t, line, args)
     elif name == "location":
         t.derived(line, "a path of Open WebUI, which the proxy handles")
-    elif re.match(_OWN, name):
-        if name not in reported:
-            t.derived(name, "the proxy's own")
     elif name not in reported:
-        t.dropped(line, "no setting does this")
-    reported.add(name)
+        reported.add(name)
+        if name in _AUTH_DIRECTIVES:
+            t.dropped(name, _AUTH_DIRECTIVES[name])
+        elif re.match(_OWN, name):
+            t.derived(name, "the proxy's own")
+        else:
+            t.dropped(line, "no setting does this")
 
 
 _OWN = (
@@ -364,15 +312,10 @@ def _body_size(t: Translation, line: str, args: Sequence[str]) -> None:
     if size == 0:
         t.dropped(line, f"unlimited uploads could fill the disk; {path} is 1GiB unless it is set")
     elif t.get(path):
-        t.derived(
-            line,
-            f"{path} is {t.get(path)}, from RAG_FILE_MAX_SIZE"
-            if t.source.value("RAG_FILE_MAX_SIZE")
-            else f"{path} is {t.get(path)}",
-        )
+        origin = ", from RAG_FILE_MAX_SIZE" if t.source.value("RAG_FILE_MAX_SIZE") else ""
+        t.derived(line, f"{path} is {t.get(path)}{origin}")
     else:
-        whole = max(1, round(size / _MIB))
-        t.setting(line, path, f"{whole >> 10}GiB" if whole % 1024 == 0 else f"{whole}MiB")
+        t.setting(line, path, write_bytes(max(1, round(size / _MIB)) * _MIB))
 
 
 def _longer(path: str, default: str) -> Callable[[Translation, str, Sequence[str]], None]:
@@ -381,9 +324,8 @@ def _longer(path: str, default: str) -> Callable[[Translation, str, Sequence[str
         if span is None:
             t.dropped(line, f"is not a duration; {path}")
         elif span <= parse_duration(default):
-            t.derived(
-                line, f"{path} is {default}, which is longer" if span < parse_duration(default) else f"{path} is that"
-            )
+            longer = f"{path} is {default}, which is longer"
+            t.derived(line, longer if span < parse_duration(default) else f"{path} is that")
         else:
             t.setting(line, path, write_duration(min(span, timedelta(hours=24))))
 
@@ -408,14 +350,13 @@ def _protocols(t: Translation, line: str, args: Sequence[str]) -> None:
 def _header(t: Translation, name: str, value: str) -> None:
     what, lower = f"add_header {name}", name.lower()
     if lower == "strict-transport-security":
-        hsts = variables.hsts_of(value)
-        t.setting(what, "proxy.headers.hsts", hsts) if hsts else t.dropped(what, "has no max-age; proxy.headers.hsts")
+        variables.hsts(t, what, value, "has no max-age; proxy.headers.hsts")
     elif lower == "referrer-policy":
         variables.referrer_policy(t, what, value)
     elif lower == "permissions-policy":
         variables.permissions_policy(t, what, value)
     elif lower == "content-security-policy":
-        variables.content_policy(t, what, value, "enforce")
+        variables.content_policy(t, what, value)
     elif lower == "access-control-allow-origin":
         _allowed_origin(t, what, value)
     elif lower in _HEADERS:

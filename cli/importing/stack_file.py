@@ -1,15 +1,18 @@
 """The stack file: written once, whole, its secrets encrypted by Pulumi."""
 
-import subprocess
+import operator
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from open_webui_edge.bootstrap import paths
+from open_webui_edge.bootstrap import command, paths
 from open_webui_edge.bootstrap.problem import ProblemError
-from open_webui_edge.cli.importing.translation import Secret, Translation, secrets_in, steps
+from open_webui_edge.cli.importing.translation import Translation, secrets_in, steps
 from open_webui_edge.cli.stack import Stack
 from open_webui_edge.settings.reading import PROJECT
 from open_webui_edge.settings.stack import StackSettings
@@ -18,29 +21,15 @@ _SCHEMA = "# yaml-language-server: $schema=settings.schema.json"
 
 
 def text(t: Translation, encrypted: Callable[[str], object], further: dict[str, Any]) -> str:
-    """Write the file's text.
-
-    Args:
-        t: what was translated.
-        encrypted: what stands in place of the secret at a path.
-        further: what Pulumi keeps in the file besides the settings.
-
-    """
-    order = [name for name in StackSettings.model_fields if name in t.tree]
-    config = {f"{PROJECT}:{name}": _with_secrets(t.tree[name], name, encrypted) for name in order}
+    """Write the file's text: `encrypted` has what replaces a secret, `further` what else Pulumi keeps there."""
+    filled = replace(t, tree=deepcopy(t.tree))
+    for path, _ in secrets_in(t.tree):
+        filled.put(path, encrypted(path))
+    config = {f"{PROJECT}:{name}": filled.tree[name] for name in StackSettings.model_fields if name in t.tree}
     sources = " and ".join(filter(None, [", ".join(t.source.sources[:-1]), t.source.sources[-1]]))
     head = f"{_SCHEMA}\n# Made by `make import` of {sources}. docs/settings.md says what else there is.\n"
+    further = {name: value for name, value in further.items() if name != "config"}
     return head + yaml.safe_dump({"config": config, **further}, sort_keys=False, allow_unicode=True, width=110)
-
-
-def _with_secrets(value: Any, path: str, encrypted: Callable[[str], object]) -> Any:  # noqa: ANN401 - what YAML can hold
-    if isinstance(value, Secret):
-        return encrypted(path)
-    if isinstance(value, dict):
-        return {key: _with_secrets(item, f"{path}.{key}", encrypted) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_secrets(item, f"{path}[{index}]", encrypted) for index, item in enumerate(value)]
-    return value
 
 
 def write(t: Translation, target: Stack, file: Path, folder: Path) -> None:
@@ -61,15 +50,15 @@ def write(t: Translation, target: Stack, file: Path, folder: Path) -> None:
     try:
         if not existed:
             target.create()
-        existing = _document(file)
+        existing = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
         work = folder / "settings.yaml"
         work.touch(mode=0o600)
-        work.write_text(text(t, lambda _: "", existing), encoding="utf-8")
+        work.write_text(text(t, lambda _: "", existing or {}), encoding="utf-8")
         for path, secret in secrets_in(t.tree):
             encrypt(target, path, secret, work)
-        done = _document(work)
-        config = done.pop("config", {})
-        made = text(t, lambda path: _at(config, path), done)
+        done = yaml.safe_load(work.read_text(encoding="utf-8"))
+        config = {name.removeprefix(f"{PROJECT}:"): value for name, value in done["config"].items()}
+        made = text(t, lambda path: reduce(operator.getitem, steps(path), config), done)
         unfinished = file.with_suffix(".new")
         unfinished.write_text(made, encoding="utf-8")
         unfinished.replace(file)
@@ -81,42 +70,13 @@ def write(t: Translation, target: Stack, file: Path, folder: Path) -> None:
 
 def encrypt(target: Stack, path: str, secret: str, file: Path) -> None:
     """Have Pulumi write one secret into a file; it goes by standard input, where no other process sees it."""
-    words = [
-        "config",
-        "set",
-        "--path",
-        "--secret",
-        f"{PROJECT}:{path}",
-        "--stack",
-        target.name,
-        "--config-file",
-        str(file),
-    ]
-    ended = subprocess.run(  # noqa: S603 - a list of arguments, no shell
-        [str(target.pulumi.executable), *words, "--non-interactive"],
-        input=f"{secret}\n",  # of which Pulumi takes the last line's end away
-        capture_output=True,
-        text=True,
-        env=target.environment,
-        cwd=paths.CHECKOUT,
-        check=False,
-        encoding="utf-8",
+    words = ["config", "set", "--path", "--secret", f"{PROJECT}:{path}", "--stack", target.name]
+    ended = command.attempt(
+        [target.pulumi.executable, *words, "--config-file", file, "--non-interactive"],
+        environment=target.environment,
+        folder=paths.CHECKOUT,
+        given=f"{secret}\n",  # of which Pulumi takes the last line's end away
     )
     if ended.returncode:
         said = " / ".join(line for line in ended.stderr.strip().splitlines() if line.strip())
         raise ProblemError(f"Pulumi did not encrypt {path}: {said}")
-
-
-def _document(file: Path) -> dict[str, Any]:
-    if not file.exists():
-        return {}
-    document = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    return {key: value for key, value in document.items() if key != "config" or file.name == "settings.yaml"}
-
-
-def _at(config: dict[str, Any], path: str) -> object:
-    topic, *below = steps(path)
-    value: Any = config[f"{PROJECT}:{topic}"]
-    for step in below:
-        value = value[step]
-    return value

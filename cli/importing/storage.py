@@ -6,13 +6,13 @@ from pathlib import PurePosixPath
 from urllib.parse import quote, urlsplit
 
 from open_webui_edge.bootstrap.problem import ProblemError
-from open_webui_edge.cli.importing.engine_facts import OFFICIAL, release
+from open_webui_edge.cli.importing.engine_facts import release
 from open_webui_edge.cli.importing.old_deployment import Mount, Role, repository, tag
-from open_webui_edge.cli.importing.translation import Secret, Translation
+from open_webui_edge.cli.importing.translation import EMPTY, Secret, Translation
 from open_webui_edge.runtime.contract import DATA_DIR
 from open_webui_edge.settings.images import OPEN_WEBUI_VERSION
+from open_webui_edge.settings.values import write_bytes
 
-_EMPTY = "is empty"
 _PARTS = ("DATABASE_HOST", "DATABASE_PORT", "DATABASE_NAME", "DATABASE_USER", "DATABASE_PASSWORD")
 _POSTGRES = re.compile(r"postgres(ql)?(\+\w+)?://")
 _LEAST_MEMORY = 512 << 20
@@ -39,15 +39,13 @@ def _volume(t: Translation) -> None:
     mount = t.source.data_mount
     if "DATA_DIR" in t.source.variables:
         value = t.source.value("DATA_DIR")
-        t.derived("DATA_DIR", f"the volume with the data is at {DATA_DIR}" if value else _EMPTY)
+        t.derived("DATA_DIR", f"the volume with the data is at {DATA_DIR}" if value else EMPTY)
+    volume = None
     if t.existing is not None and (mount is None or not mount.is_folder):
-        folder = t.existing.variables.get("DATA_DIR") or DATA_DIR
-        volume = t.existing.volumes.get(str(PurePosixPath(folder)))
-        if volume is not None:
-            _adopt(t, f"the volume of {t.existing.name}" if mount is None else f"volume {mount.source}", volume)
-            _report_other_mounts(t, mount)
-            return
-    if mount is None:
+        volume = t.existing.volumes.get(str(PurePosixPath(t.existing.variables.get("DATA_DIR") or DATA_DIR)))
+    if t.existing is not None and volume is not None:
+        _adopt(t, f"volume {mount.source}" if mount else f"the volume of {t.existing.name}", volume)
+    elif mount is None:
         _no_data_mount(t)
     elif mount.is_folder:
         _folder(t, mount)
@@ -57,9 +55,8 @@ def _volume(t: Translation) -> None:
 
 
 def _adopt(t: Translation, what: str, volume: str) -> None:
-    t.setting(
-        what, "data.volume", volume, "used in place: users, chats and uploads; never copied or deleted", needed=True
-    )
+    why = "used in place: users, chats and uploads; never copied or deleted"
+    t.setting(what, "data.volume", volume, why, needed=True)
     if not t.engine.ping_error and volume not in t.engine.volumes():
         t.to_do.append(
             f"The volume {volume} is not on this engine (`docker volume ls` lists volumes): `make up` fails until it is"
@@ -81,7 +78,7 @@ def _report_other_mounts(t: Translation, mount: Mount | None) -> None:
 
 
 def _no_data_mount(t: Translation) -> None:
-    several = [one.name for one in t.engine.containers() if one.is_foreign and repository(one.image) == OFFICIAL]
+    several = [one.name for one in t.engine.containers() if one.is_official]
     if t.source.on_the_host and len(several) > 1:
         t.to_do.append(
             f"Several containers run Open WebUI here ({', '.join(several)}), and variables alone do not"
@@ -95,8 +92,7 @@ def _no_data_mount(t: Translation) -> None:
     else:
         t.to_do.append(
             f"Nothing was mounted at {DATA_DIR}, so the users and chats are inside the old container itself: `docker"
-            " cp` gets"
-            " them out before it is removed, and docs/operations.md (A folder becomes a volume) has the rest."
+            " cp` gets them out before it is removed, and docs/operations.md (A folder becomes a volume) has the rest."
         )
 
 
@@ -106,13 +102,9 @@ def _folder(t: Translation, mount: Mount) -> None:
     into, source = shlex.quote(volume), _quoted(f"{mount.source}:/from:ro")
     t.setting(f"folder {mount.source}", "data.volume", volume, "once it is there, see below", needed=True)
     t.to_do.append(
-        "No container gets a path of its host, so the folder becomes a volume, by a copy (the folder stays as it"
-        " is). With"
-        " the old container stopped:\n"
-        f"  docker volume create {into}\n"
-        f"  docker run --rm --user 0 --entrypoint cp --volume {source} --volume {into}:/to"
-        f" {image} -a"
-        " /from/. /to/"
+        "No container gets a path of its host, so the folder becomes a volume, by a copy (the folder stays as it is)."
+        f" With the old container stopped:\n  docker volume create {into}\n"
+        f"  docker run --rm --user 0 --entrypoint cp --volume {source} --volume {into}:/to {image} -a /from/. /to/"
     )
 
 
@@ -125,26 +117,25 @@ def _database(t: Translation) -> None:
     source = t.source
     kind = source.value("DATABASE_TYPE").lower()
     url = source.value("DATABASE_URL")
-    parts = [name for name in ("DATABASE_TYPE", *_PARTS) if name in source.variables]
     from_parts = not url and kind.startswith("postgres") and bool(source.value("DATABASE_HOST"))
     if from_parts:
         url = _put_together(t)
-    for name in parts:
-        if not source.value(name):
-            t.dropped(name, _EMPTY)
-        elif from_parts:
+    for name in ("DATABASE_TYPE", *_PARTS):
+        if not t.given(name):
+            continue
+        if from_parts:
             t.part(name, "data.postgres.url", "part of it, encrypted")
         else:
-            t.dropped(
-                name, "DATABASE_URL overrides it, in Open WebUI too" if url else "has no effect without the others"
-            )
+            why = "DATABASE_URL overrides it, in Open WebUI too" if url else "has no effect without the others"
+            t.dropped(name, why)
     if "DATABASE_URL" in source.variables and not url:
-        t.dropped("DATABASE_URL", _EMPTY)
-    if url and not _POSTGRES.match(url):
-        _sqlite(t, url)
+        t.dropped("DATABASE_URL", EMPTY)
+    postgres = url if _POSTGRES.match(url) else None
+    if postgres:
+        _postgres(t, postgres, from_parts=from_parts)
     elif url:
-        _postgres(t, url, from_parts=from_parts)
-    _vectors(t, with_postgres=bool(url and _POSTGRES.match(url)), url=url)
+        _sqlite(t, url)
+    _vectors(t, postgres)
 
 
 def _put_together(t: Translation) -> str:
@@ -185,38 +176,37 @@ def _postgres(t: Translation, url: str, *, from_parts: bool) -> None:
     url = f"postgresql://{_POSTGRES.sub('', url, count=1)}"
     reached, why = t.reachable_url(url)
     t.put("data.postgres.mode", "url")
-    what = ", ".join(_PARTS) if from_parts else "DATABASE_URL"
-    t.setting("(the database)" if from_parts else what, "data.postgres.url", Secret(reached), why, needed=True)
+    what = "(the database)" if from_parts else "DATABASE_URL"
+    t.setting(what, "data.postgres.url", Secret(reached), why, needed=True)
 
 
-def _vectors(t: Translation, *, with_postgres: bool, url: str) -> None:
+def _vectors(t: Translation, postgres: str | None) -> None:
     kind = t.source.value("VECTOR_DB")
-    if "PGVECTOR_DB_URL" in t.source.variables:
-        _vectors_elsewhere(t, main=url if with_postgres else None)
+    _vectors_elsewhere(t, postgres)
     length = "PGVECTOR_INITIALIZE_MAX_VECTOR_LENGTH"
-    if length in t.source.variables:
-        if with_postgres and t.source.value(length).isdigit():
-            t.setting(length, "data.postgres.vector_length", int(t.source.value(length)))
+    if words := t.given(length):
+        if postgres and words.isdigit():
+            t.setting(length, "data.postgres.vector_length", int(words))
         else:
-            t.dropped(length, "has no effect without data.postgres" if t.source.value(length) else _EMPTY)
-    if kind == "pgvector" and with_postgres:
+            t.dropped(length, "has no effect without data.postgres")
+    if kind == "pgvector" and postgres:
         t.derived("VECTOR_DB", "pgvector, where data.postgres is used")
     elif kind == "pgvector":
         t.dropped("VECTOR_DB", "pgvector needs data.postgres, for everything: chroma in the volume is used")
     elif kind:
         t.passed("VECTOR_DB", kind)
-    elif with_postgres:
+    elif postgres:
         t.passed("VECTOR_DB", "chroma", "Open WebUI's default, and the vectors of documents are in the volume")
     elif "VECTOR_DB" in t.source.variables:
-        t.dropped("VECTOR_DB", _EMPTY)
+        t.dropped("VECTOR_DB", EMPTY)
 
 
-def _vectors_elsewhere(t: Translation, *, main: str | None) -> None:
+def _vectors_elsewhere(t: Translation, main: str | None) -> None:
     name = "PGVECTOR_DB_URL"
-    separate = t.source.value(name)
+    separate = t.given(name)
     if not separate:
-        t.dropped(name, _EMPTY)
-    elif main is not None and _POSTGRES.sub("", separate) == _POSTGRES.sub("", main):
+        return
+    if main is not None and _POSTGRES.sub("", separate) == _POSTGRES.sub("", main):
         t.derived(name, "the same database as data.postgres")
     else:
         t.dropped(name, "vectors are always in the database of data.postgres")
@@ -227,22 +217,17 @@ def _vectors_elsewhere(t: Translation, *, main: str | None) -> None:
 
 
 def _redis(t: Translation) -> None:
-    names = [name for name in ("REDIS_URL", "WEBSOCKET_REDIS_URL") if name in t.source.variables]
-    used = next((name for name in names if t.source.value(name)), None)
-    for name in names:
-        url = t.source.value(name)
+    used = t.source.first("REDIS_URL", "WEBSOCKET_REDIS_URL")
+    for name in ("REDIS_URL", "WEBSOCKET_REDIS_URL"):
+        url = t.given(name)
         if not url:
-            t.dropped(name, _EMPTY)
-        elif name != used:
+            continue
+        if name != used:
             same = url == t.source.value(used or "")
             t.derived(name, "the same as REDIS_URL" if same else "one Redis for both: data.redis")
         elif neighbour := t.neighbour_at(url, Role.REDIS):
-            t.setting(
-                name,
-                "data.redis.mode",
-                "container",
-                f"{neighbour} holds no permanent data, so a new one replaces it",
-            )
+            why = f"{neighbour.name} holds no permanent data, so a new one replaces it"
+            t.setting(name, "data.redis.mode", "container", why)
         else:
             reached, why = t.reachable_url(url)
             t.put("data.redis.mode", "url")
@@ -259,7 +244,7 @@ def _ollama(t: Translation) -> None:
     bundled = "ollama" in tag(source.image or "").split("-")
     for name in names:
         if name != used:
-            t.dropped(name, f"{used} overrides it, in Open WebUI too" if source.value(name) else _EMPTY)
+            t.dropped(name, f"{used} overrides it, in Open WebUI too" if source.value(name) else EMPTY)
         elif off:
             t.dropped(name, "ENABLE_OLLAMA_API switches Ollama off")
         else:
@@ -275,10 +260,8 @@ def _ollama(t: Translation) -> None:
 def _ollama_at(t: Translation, name: str, urls: list[str], *, bundled: bool) -> None:
     first, *others = urls
     if others:
-        t.dropped(
-            f"{name}: {len(others)} further",
-            "models.ollama is one address; further ones are entered in the admin panel",
-        )
+        why = "models.ollama is one address; further ones are entered in the admin panel"
+        t.dropped(f"{name}: {len(others)} further", why)
         t.to_do.append(
             "Only the first of several Ollamas is imported; enter the others in the admin panel under Connections, with"
             " models.ollama.mode: none."
@@ -295,7 +278,7 @@ def _ollama_at(t: Translation, name: str, urls: list[str], *, bundled: bool) -> 
         else:
             t.derived(name, "a path of older images; models.ollama.url is the Ollama of this machine")
         return
-    neighbour = next((one for one in t.source.neighbours if one.name == t.neighbour_at(first, Role.OLLAMA)), None)
+    neighbour = t.neighbour_at(first, Role.OLLAMA)
     if neighbour is not None and not neighbour.published:
         _own_ollama(t, name, gpu=neighbour.gpu)
         t.to_do.append(
@@ -318,15 +301,12 @@ def _version(t: Translation) -> None:
         return
     image = t.source.image or (t.existing.image if t.existing else "built")
     written = tag(image)
-    number, _, variant = written.partition("-")
-    if variant == "" and not release(number):
-        variant = number
+    number = written.partition("-")[0]
     what = f"image {image}"
     for name, why in _VARIANTS.items():
         if name in re.split(r"[-.]", written):
             t.dropped(f"{what}: {name}", why)
     version = release(number) or t.facts.version
-    where = "" if release(number) else "reported by the old container"
     if version is None:
         moving = f"{written or 'latest'} is whatever was pulled last" if "@" not in image else "a digest has no version"
         t.derived(what, f"open_webui.version is {OPEN_WEBUI_VERSION}, this program's own: {moving}")
@@ -334,17 +314,13 @@ def _version(t: Translation) -> None:
             f"The old release could not be asked. Where it is newer than {OPEN_WEBUI_VERSION} (Settings, About), write"
             " it into open_webui.version: a database that a newer release has changed is not read by an older one."
         )
-    elif _numbers(version) < _OLDEST:
+    elif tuple(map(int, version.split("."))) < _OLDEST:
         t.derived(what, f"{version} is older than this program runs: open_webui.version is {OPEN_WEBUI_VERSION}")
         t.to_do.append(
             f"`make up` upgrades {version} to {OPEN_WEBUI_VERSION} and cannot roll back: copy the volume first."
         )
     else:
-        t.setting(what, "open_webui.version", version, where)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in version.split("."))
+        t.setting(what, "open_webui.version", version, "" if release(number) else "reported by the old container")
 
 
 def _container(t: Translation) -> None:
@@ -352,10 +328,8 @@ def _container(t: Translation) -> None:
     if source.memory:
         _memory(t, source.memory)
     if source.gpu and t.get("models.ollama.mode") != "container":
-        t.dropped(
-            "GPUs of Open WebUI",
-            "models answer elsewhere; an Ollama of this deployment's own gets them (models.ollama.container.gpu)",
-        )
+        why = "models answer elsewhere; an Ollama of this deployment's own gets them (models.ollama.container.gpu)"
+        t.dropped("GPUs of Open WebUI", why)
     if source.user and source.user.split(":")[0] not in {"0", "root"}:
         t.dropped(f"user {source.user}", "the container runs as its image says")
         volume = t.get("data.volume")
@@ -363,26 +337,24 @@ def _container(t: Translation) -> None:
             image = shlex.quote(source.image or "docker.io/library/busybox")
             t.to_do.append(
                 f"The files in {volume} belong to {source.user}, and the new container may write only its own. With"
-                " the old one stopped:"
-                f"\n  docker run --rm --user 0 --entrypoint chown --volume {shlex.quote(volume)}:/data"
-                f" {image} -R 0:0 /data"
+                " the old one stopped:\n  docker run --rm --user 0 --entrypoint chown"
+                f" --volume {shlex.quote(volume)}:/data {image} -R 0:0 /data"
             )
     for neighbour in source.neighbours:
-        _neighbour(t, neighbour.name, neighbour.role, repository(neighbour.image))
+        path, why = _REPLACED.get(neighbour.role, ("", ""))
+        is_replaced = neighbour.role is Role.PROXY or t.get(path) == "container"
+        what = f"service {neighbour.name} ({repository(neighbour.image)})"
+        t.dropped(what, why if is_replaced else "is not part of the stack; it keeps running unchanged")
     for dropped in source.dropped:
-        t.dropped(dropped.what, dropped.why)
+        t.dropped(*dropped)
 
 
-def _neighbour(t: Translation, name: str, role: Role, image: str) -> None:
-    what = f"service {name} ({image})"
-    if role is Role.PROXY:
-        t.dropped(what, "this deployment's proxy replaces it; stop it if it serves nothing else")
-    elif role is Role.OLLAMA and t.get("models.ollama.mode") == "container":
-        t.dropped(what, "this deployment's own Ollama replaces it (models.ollama)")
-    elif role is Role.REDIS and t.get("data.redis.mode") == "container":
-        t.dropped(what, "this deployment's own Redis replaces it (data.redis)")
-    else:
-        t.dropped(what, "is not part of the stack; it keeps running unchanged")
+_REPLACED = {
+    Role.PROXY: ("", "this deployment's proxy replaces it; stop it if it serves nothing else"),
+    Role.OLLAMA: ("models.ollama.mode", "this deployment's own Ollama replaces it (models.ollama)"),
+    Role.REDIS: ("data.redis.mode", "this deployment's own Redis replaces it (data.redis)"),
+}
+"""The setting that has to be container, and what is said then."""
 
 
 def _memory(t: Translation, words: str) -> None:
@@ -392,9 +364,7 @@ def _memory(t: Translation, words: str) -> None:
     if size < _LEAST_MEMORY:
         t.dropped(f"memory {words}", "is less than Open WebUI needs; open_webui.memory is 4GiB")
     else:
-        t.setting(
-            f"memory {words}", "open_webui.memory", f"{size >> 30}GiB" if size % (1 << 30) == 0 else f"{size >> 20}MiB"
-        )
+        t.setting(f"memory {words}", "open_webui.memory", write_bytes(size >> 20 << 20))
 
 
 def conflicts(t: Translation) -> list[str]:
@@ -405,23 +375,18 @@ def conflicts(t: Translation) -> list[str]:
     ports = [t.get("site.listen.http_port") or 8080, t.get("site.listen.https_port") or 8443]
     stopped: set[int] = set()
     for one in t.engine.containers():
-        held = [
-            published.port
-            for published in one.published
-            if published.port in ports and _overlap(published.address, address)
-        ]
+        held = [each.port for each in one.published if each.port in ports and _overlap(each.address, address)]
         uses = volume is not None and volume in one.volumes.values()
         if not one.running or not (held or uses):
             continue
         stopped |= set(held)
+        publishes = f"publishes {' and '.join(map(str, held))}"
         if not one.is_foreign and not uses:
-            stack = one.labels.get("stack", one.name)
-            lines.append(f"The stack {stack} publishes {' and '.join(map(str, held))}: use other ports (site.listen).")
+            lines.append(f"The stack {one.labels.get('stack', one.name)} {publishes}: use other ports (site.listen).")
             continue
-        why = [f"runs on {volume}"] if uses else []
-        why += [f"publishes {' and '.join(map(str, held))}"] if held else []
+        why = " and ".join([*([f"runs on {volume}"] if uses else []), *([publishes] if held else [])])
         for_good = f" && docker update --restart=no {shlex.quote(one.name)}" if one.comes_back else ""
-        lines.append(f"The container {one.name} {' and '.join(why)}: docker stop {shlex.quote(one.name)}{for_good}")
+        lines.append(f"The container {one.name} {why}: docker stop {shlex.quote(one.name)}{for_good}")
     if t.engine.ping_error:
         lines.append(f"Stop the old containers: this engine could not be asked which ({t.engine.ping_error}).")
     elif t.engine.local:

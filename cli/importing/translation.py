@@ -1,15 +1,17 @@
 """A stack file in the making, and a report row for each item that was read."""
 
+import operator
 import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import reduce
+from itertools import accumulate
 from typing import Any
-from urllib.parse import urlsplit
 
-from open_webui_edge.cli.importing.engine_facts import ContainerFacts, EngineFacts, ExistingContainer
-from open_webui_edge.cli.importing.old_deployment import Role, Source
+from open_webui_edge.cli.importing.engine_facts import ContainerFacts, DockerFacts, ExistingContainer
+from open_webui_edge.cli.importing.old_deployment import Neighbour, Role, Source, host_of, split_url
 
 _SECRET_NAME = re.compile(
     # Anyone with a webhook's URL can write into its channel.
@@ -21,7 +23,8 @@ _NO_SECRET_NAME = re.compile(r".*_KEY_PREFIX|ENABLE_.*|.*_(TOKENS|TOKEN_COUNT|TO
 _USER = re.compile(r"(?<=://)(?!USER:PASSWORD@)(?:[^/\s:@;]*:(?!\d+/)[^\s;]*|[^/\s?#;]*)@")
 """Credentials in a URL. A password may contain / and @, against the rules; a port is no password,
 and the examples in messages are no credentials."""
-MASK = "(encrypted)"
+EMPTY = "is empty"
+_ENVIRONMENT = "open_webui.environment."
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
@@ -59,7 +62,7 @@ class Translation:
 
     source: Source
     stack: str
-    engine: EngineFacts
+    engine: DockerFacts
     existing: ExistingContainer | None
     facts: ContainerFacts
     tree: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -71,11 +74,12 @@ class Translation:
         """Write a setting and report its origin."""
         self.put(path, value)
         shown = written(value)
-        self.rows.append(Row(what, Outcome.SETTING, f"{shown} ({why})" if why else shown, path, needed))
+        outcome = Outcome.PASSED if path.startswith(_ENVIRONMENT) else Outcome.SETTING
+        self.rows.append(Row(what, outcome, f"{shown} ({why})" if why else shown, path, needed))
 
-    def part(self, what: str, path: str, why: str = "") -> None:
+    def part(self, what: str, path: str, why: str) -> None:
         """Report an item as part of a setting that is already written."""
-        self.rows.append(Row(what, Outcome.SETTING, why or "part of it", path))
+        self.rows.append(Row(what, Outcome.SETTING, why, path))
 
     def derived(self, what: str, why: str) -> None:
         """Report an item as derived from other settings."""
@@ -83,11 +87,13 @@ class Translation:
 
     def passed(self, name: str, value: str, why: str = "") -> None:
         """Pass a variable on to Open WebUI."""
-        stored = Secret(value) if is_secret(name, value) else value
-        self.put(f"open_webui.environment.{name}", stored)
-        shown = written(stored)
-        text = f"{shown} ({why})" if why else shown
-        self.rows.append(Row(name, Outcome.PASSED, text, f"open_webui.environment.{name}"))
+        self.setting(name, f"{_ENVIRONMENT}{name}", Secret(value) if is_secret(name, value) else value, why)
+
+    def given(self, name: str) -> str:
+        """Return a variable's value; one that is set to nothing is reported as dropped."""
+        if name in self.source.variables and not self.source.value(name):
+            self.dropped(name, EMPTY)
+        return self.source.value(name)
 
     def dropped(self, what: str, why: str) -> None:
         """Report an item as dropped."""
@@ -103,24 +109,18 @@ class Translation:
 
     def get(self, path: str) -> Any:  # noqa: ANN401 - what YAML can hold
         """Return a setting that was written, or None."""
-        target: Any = self.tree
-        for step in steps(path):
-            if isinstance(step, int):
-                target = target[step] if isinstance(target, list) and step < len(target) else None
-            else:
-                target = target.get(step) if isinstance(target, dict) else None
-        return target
+        tree: Any = self.tree
+        try:
+            return reduce(operator.getitem, steps(path), tree)
+        except (LookupError, TypeError):
+            return None
 
     def remove(self, path: str) -> None:
         """Remove a setting, and parents that become empty."""
         *above, last = steps(path)
-        trail: list[tuple[Any, str | int]] = []
-        target: Any = self.tree
-        for step in above:
-            trail.append((target, step))
-            target = target[step]
-        del target[last]
-        for holder, step in reversed(trail):
+        holders: list[Any] = list(accumulate(above, operator.getitem, initial=self.tree))
+        del holders[-1][last]
+        for holder, step in reversed(list(zip(holders, above, strict=False))):
             if not holder[step]:
                 del holder[step]
 
@@ -129,20 +129,16 @@ class Translation:
 
         Names of the old Docker network do not resolve there; services on the host are reached by host.docker.internal.
         """
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
+        parts = split_url(url)
+        if parts is None:
             return url, ""
-        if not host:
-            return url, ""
-        neighbour = next(
-            (one for one in self.source.neighbours if host in {one.name.lower(), *map(str.lower, one.aliases)}), None
-        )
+        host, port = parts.hostname, parts.port
+        neighbour = self.neighbour_at(url)
         if neighbour is not None:
             inside = port or _PORTS.get(parts.scheme.partition("+")[0], 80)
             published = next((one for one in neighbour.published if one.container_port == inside), None)
-            outside = inside if published is None else published.port
+            port = inside if published is None else published.port
+            why = f"{host} is a name of the old network"
             if published is None:
                 self.to_do.append(
                     f"Publish {neighbour.name}'s port, as the new deployment is not on its network: ports:"
@@ -154,35 +150,22 @@ class Translation:
                     f"{neighbour.name} is published on {published.address} only, which containers cannot reach:"
                     f' publish "{published.port}:{inside}" instead.'
                 )
-            return _with_host(url, f"host.docker.internal:{outside}"), f"{host} is a name of the old network"
-        if from_the_host and host in {"localhost", "127.0.0.1", "::1"}:
-            named = "host.docker.internal" + ("" if port is None else f":{port}")
-            return _with_host(url, named), f"{host} would be the container itself"
-        return url, ""
+        elif from_the_host and host in {"localhost", "127.0.0.1", "::1"}:
+            why = f"{host} would be the container itself"
+        else:
+            return url, ""
+        user, at, _ = parts.netloc.rpartition("@")
+        named = "host.docker.internal" + ("" if port is None else f":{port}")
+        return parts._replace(netloc=f"{user}{at}{named}").geturl(), why
 
-    def neighbour_at(self, url: str, role: Role) -> str | None:
-        """Return the name of the service of a role that a URL leads to."""
-        try:
-            host = urlsplit(url).hostname
-        except ValueError:
-            return None
-        return next(
-            (
-                one.name
-                for one in self.source.neighbours
-                if one.role is role and host in {one.name.lower(), *map(str.lower, one.aliases)}
-            ),
-            None,
-        )
+    def neighbour_at(self, url: str, role: Role | None = None) -> Neighbour | None:
+        """Return the service, of any role or of one, that a URL leads to."""
+        host = host_of(url)
+        found = (one for one in self.source.neighbours if host in {one.name.lower(), *map(str.lower, one.aliases)})
+        return next((one for one in found if role in {None, one.role}), None)
 
 
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379}
-
-
-def _with_host(url: str, host: str) -> str:
-    parts = urlsplit(url)
-    user, at, _ = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user}{at}{host}").geturl()
 
 
 def steps(path: str) -> list[str | int]:
@@ -205,7 +188,7 @@ def is_secret(name: str, value: str) -> bool:
 def written(value: Any) -> str:  # noqa: ANN401 - what YAML can hold
     """Write a value for a person; what is secret is masked."""
     if isinstance(value, Secret):
-        return MASK
+        return "(encrypted)"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):

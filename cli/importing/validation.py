@@ -1,11 +1,10 @@
 """Validates a translation with the loader of every stack, before anything is written."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 
 from open_webui_edge.bootstrap.problem import ProblemError
-from open_webui_edge.cli.importing.translation import Outcome, Row, Translation, secrets_in
+from open_webui_edge.cli.importing.translation import Outcome, Translation, secrets_in
 from open_webui_edge.settings.faults import Fault, SettingsError
 from open_webui_edge.settings.reading import PROJECT, read_settings
 
@@ -43,21 +42,24 @@ def _faults(t: Translation) -> tuple[Fault, ...]:
 
 def _take_back(t: Translation, fault: Fault) -> bool:
     """Remove the cause of a fault; return False if that is not possible."""
-    path = _cause(t, fault)
+    # Of the two, the issuer is the one to remove.
+    of_issuer = fault.path.startswith("site.") and "Let's Encrypt" in fault.message and t.get("certificate")
+    path = "certificate" if of_issuer else fault.path
     standing = [row for row in t.rows if row.outcome is not Outcome.DROPPED]
     # A row of exactly this key can be removed alone.
-    concerned = [row for row in standing if row.setting == path]
-    concerned = concerned or [row for row in standing if _is_about(row.setting, path)]
+    concerned = [row for row in standing if row.setting == path] or [
+        row for row in standing if _is_about(row.setting, path)
+    ]
     if not concerned or any(row.needed for row in concerned):
         return False
     gone = {row.setting for row in concerned}
-    concerned += [
-        row for row in standing if row not in concerned and row.setting.startswith(tuple(f"{one}." for one in gone))
-    ]
     for setting in gone:
         if t.get(setting) is not None:
             t.remove(setting)
-    t.rows = list(_without(t.rows, concerned, fault))
+    below = tuple(f"{one}." for one in gone)
+    concerned += [row for row in standing if row.setting.startswith(below)]
+    reason = f"{fault.path}: {fault.message}"
+    t.rows = [replace(row, outcome=Outcome.DROPPED, text=reason) if row in concerned else row for row in t.rows]
     if path == "open_webui.secret_key":
         t.to_do.append("All users sign in again, since the old key cannot be used (it was dropped).")
     return True
@@ -68,29 +70,9 @@ def _origin(t: Translation, fault: Fault) -> str:
     return "" if row is None else f"{row.what}: "
 
 
-def _cause(t: Translation, fault: Fault) -> str:
-    # Of the two, the issuer is the one to remove.
-    if fault.path.startswith("site.") and "Let's Encrypt" in fault.message and t.get("certificate"):
-        return "certificate"
-    return fault.path
-
-
 def _is_about(setting: str, path: str) -> bool:
-    if not setting:
-        return False
-    return (
-        path == setting
-        or path.startswith((f"{setting}.", f"{setting}["))
-        or setting.startswith((f"{path}.", f"{path}["))
+    """Whether they are the same, or one is below the other."""
+    return bool(setting) and any(
+        below == above or below.startswith((f"{above}.", f"{above}["))
+        for below, above in ((path, setting), (setting, path))
     )
-
-
-def _without(rows: list[Row], concerned: list[Row], fault: Fault) -> Iterator[Row]:
-    for row in rows:
-        if row in concerned:
-            reason = fault.message if fault.path == row.setting else f"{fault.path}: {fault.message}"
-            yield replace(
-                row, outcome=Outcome.DROPPED, text=f"{row.setting}: {reason}" if fault.path == row.setting else reason
-            )
-        else:
-            yield row

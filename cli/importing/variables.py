@@ -1,17 +1,17 @@
 """Translates each variable of Open WebUI."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from copy import deepcopy
 from itertools import zip_longest
 
 from open_webui_edge.cli.importing import sign_in
-from open_webui_edge.cli.importing.translation import Secret, Translation, masked
+from open_webui_edge.cli.importing.translation import EMPTY, Secret, Translation, masked
 from open_webui_edge.settings.open_webui import DERIVED_VARIABLES
 from open_webui_edge.settings.proxy import ReferrerPolicy
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPENAI = "https://api.openai.com/v1"
-_EMPTY = "is empty"
 _COMPOSE = "is compose's own"
 _SHORTEST_KEY = 16
 _OF_THE_IMAGE = {
@@ -26,6 +26,12 @@ _TOOLS = {
     "PUID": "another image's; the container runs as its image says",
     "PGID": "another image's; the container runs as its image says",
 }
+_SWITCHES: dict[str, tuple[str, str, object]] = {
+    "ENABLE_WEBSOCKET_SUPPORT": ("true by itself (proxy.websocket.enabled)", "proxy.websocket.enabled", False),
+    "ENABLE_OLLAMA_API": ("true where models.ollama.mode is not none", "models.ollama", {"mode": "none"}),
+    "ENABLE_OPENAI_API": ("true where models.providers has any", "models.providers", []),
+}
+"""What is said of one that is on, and the setting that switches it off."""
 _TRUE = {"true", "1", "yes", "on"}
 
 
@@ -41,23 +47,21 @@ def translate(t: Translation) -> None:
     for name, one in t.source.interpolated.items():
         t.derived(name, f"stands in {t.source.sources[0]} as ${{{name}}}, and went where that went ({one.origin})")
     for name, one in t.source.unused.items():
-        if name.startswith("COMPOSE_"):
-            t.dropped(name, _COMPOSE)
-        else:
-            why = f"no service was given it: of {one.origin} compose takes only what a file names as ${{{name}}}"
-            t.dropped(name, why)
+        why = f"no service was given it: of {one.origin} compose takes only what a file names as ${{{name}}}"
+        t.dropped(name, _COMPOSE if name.startswith("COMPOSE_") else why)
 
 
 def _one(t: Translation, name: str, value: str) -> None:
-    handler = _HANDLERS.get(name)
     if not _VARIABLE.fullmatch(name):
         t.dropped(name, "is not a name that a variable can have")
     elif name in DERIVED_VARIABLES and not value:
-        t.dropped(name, _EMPTY)
-    elif handler is not None:
-        handler(t, name, value)
+        t.dropped(name, EMPTY)
+    elif name in _HANDLERS:
+        _HANDLERS[name](t, name, value)
     elif name in DERIVED_VARIABLES:
-        t.derived(name, _derived(name))
+        source = DERIVED_VARIABLES[name]
+        nothing = source.removeprefix("nothing: ")
+        t.derived(name, nothing if nothing != source else f"follows from {source}")
     elif name in _OF_THE_IMAGE:
         t.dropped(name, "describes how an image was built; the released one is run")
     elif name in _TOOLS or name.startswith("COMPOSE_"):
@@ -66,16 +70,10 @@ def _one(t: Translation, name: str, value: str) -> None:
         _pass_on(t, name, value)
 
 
-def _derived(name: str) -> str:
-    source = DERIVED_VARIABLES[name]
-    return source.removeprefix("nothing: ") if source.startswith("nothing: ") else f"follows from {source}"
-
-
 def _pass_on(t: Translation, name: str, value: str) -> None:
     why = ""
-    on_the_host = t.source.on_the_host or t.source.on_host_network
     if re.match(r"[a-z][a-z0-9+.-]*://", value) and ";" not in value:
-        value, why = t.reachable_url(value, from_the_host=on_the_host)
+        value, why = t.reachable_url(value, from_the_host=t.source.on_the_host or t.source.on_host_network)
     if name.startswith("WEBUI_AUTH_TRUSTED_"):
         why = "removed from all requests except those from proxy.identity_headers_from"
         if not any(one.startswith("Identity headers") for one in t.to_do):
@@ -100,8 +98,7 @@ def _cors(t: Translation, name: str, value: str) -> None:
         elif match[2].strip("[]").lower() in hosts:
             own.append(origin)
         else:
-            default = {"http": "80", "https": "443"}[match[1]]
-            others.append(origin.removesuffix(f":{default}"))
+            others.append(origin.removesuffix(":443" if match[1] == "https" else ":80"))
     if others:
         t.setting(name, "proxy.cors.allowed_origins", others, "the site's own names are always allowed")
     elif own:
@@ -115,63 +112,49 @@ def _upload(t: Translation, name: str, value: str) -> None:
         t.dropped(name, f'"{value}" is not a number of MiB; proxy.limits.max_upload is 1GiB')
 
 
-def _websocket(t: Translation, name: str, value: str) -> None:
+def _switch(t: Translation, name: str, value: str) -> None:
+    on, path, off = _SWITCHES[name]
     if value.strip().lower() in _TRUE:
-        t.derived(name, "true by itself (proxy.websocket.enabled)")
+        t.derived(name, on)
     else:
-        t.setting(name, "proxy.websocket.enabled", value=False)
+        t.setting(name, path, deepcopy(off))
 
 
 def _same_site(t: Translation, name: str, value: str) -> None:
-    if value.strip().lower() == "none":
-        t.derived(
-            name, "lax; none follows from proxy.embedding.allowed_origins, for pages that show the site in a frame"
-        )
-    else:
-        t.derived(name, "lax: strict would lose the cookie on the way back from an identity provider")
+    lax = "lax: strict would lose the cookie on the way back from an identity provider"
+    none = "lax; none follows from proxy.embedding.allowed_origins, for pages that show the site in a frame"
+    t.derived(name, none if value.strip().lower() == "none" else lax)
 
 
-def _hsts(t: Translation, name: str, value: str) -> None:
-    hsts = hsts_of(value)
-    if hsts is None:
-        t.dropped(name, f'"{value}" has no max-age; set proxy.headers.hsts')
-    else:
-        t.setting(name, "proxy.headers.hsts", hsts)
-
-
-def hsts_of(value: str) -> dict[str, object] | None:
-    """Read a Strict-Transport-Security header; None where it says no time."""
+def hsts(t: Translation, what: str, value: str, without_time: str = "") -> None:
+    """Write a Strict-Transport-Security header, or the reason if it says no time."""
     match = re.search(r"max-age\s*=\s*\"?(\d+)", value, re.IGNORECASE)
     if match is None:
-        return None
-    seconds = int(match[1])
-    if seconds == 0:
-        return {"enabled": False}
-    days, rest = divmod(seconds, 86400)
-    hsts: dict[str, object] = {"enabled": True, "max_age": f"{seconds}s" if rest else f"{days}d"}
-    if "includesubdomains" in value.lower():
-        hsts["include_subdomains"] = True
-    if "preload" in value.lower():
-        hsts["preload"] = True
-    return hsts
-
-
-def _policy(t: Translation, name: str, value: str) -> None:
-    """Content-Security-Policy, enforced or reported."""
-    if name.endswith("_REPORT_ONLY") and t.get("proxy.headers.content_security_policy"):
-        t.dropped(name, "only one policy is supported, and CONTENT_SECURITY_POLICY is enforced")
+        t.dropped(what, without_time or f'"{value}" has no max-age; set proxy.headers.hsts')
         return
-    mode = "report-only" if name.endswith("_REPORT_ONLY") else "enforce"
-    content_policy(t, name, value, mode)
+    seconds = int(match[1])
+    written: dict[str, object] = {"enabled": seconds > 0}
+    if seconds:
+        written["max_age"] = f"{seconds}s" if seconds % 86400 else f"{seconds // 86400}d"
+        for word, key in (("includesubdomains", "include_subdomains"), ("preload", "preload")):
+            if word in value.lower():
+                written[key] = True
+    t.setting(what, "proxy.headers.hsts", written)
 
 
-def content_policy(t: Translation, what: str, value: str, mode: str) -> None:
+def _reported_policy(t: Translation, name: str, value: str) -> None:
+    if t.get("proxy.headers.content_security_policy"):
+        t.dropped(name, "only one policy is supported, and CONTENT_SECURITY_POLICY is enforced")
+    else:
+        content_policy(t, name, value, "report-only")
+
+
+def content_policy(t: Translation, what: str, value: str, mode: str = "enforce") -> None:
     """Write a policy; who may frame the site is a setting of its own."""
     parts = [part.strip() for part in value.split(";") if part.strip()]
     remaining = [part for part in parts if not part.lower().startswith("frame-ancestors")]
-    framing = [
-        origin for part in parts if part not in remaining for origin in part.split()[1:] if origin.startswith("http")
-    ]
+    ancestors = [origin for part in parts if part not in remaining for origin in part.split()[1:]]
+    framing = [origin for origin in ancestors if origin.startswith("http")]
     if remaining:
         why = "frame-ancestors follows from proxy.embedding" if len(remaining) < len(parts) else ""
         t.setting(what, "proxy.headers.content_security_policy", {"mode": mode, "policy": "; ".join(remaining)}, why)
@@ -187,8 +170,7 @@ def referrer_policy(t: Translation, what: str, value: str) -> None:
         t.setting(what, "proxy.headers.referrer_policy", value.strip().lower())
     else:
         t.dropped(
-            what,
-            f'"{value}" reveals the URLs of chats to other sites; proxy.headers.referrer_policy is stricter',
+            what, f'"{value}" reveals the URLs of chats to other sites; proxy.headers.referrer_policy is stricter'
         )
 
 
@@ -200,62 +182,43 @@ def permissions_policy(t: Translation, what: str, value: str) -> None:
         t.setting(what, "proxy.headers.permissions_policy", value.strip())
 
 
-def _ollama_enabled(t: Translation, name: str, value: str) -> None:
-    if value.strip().lower() in _TRUE:
-        t.derived(name, "true where models.ollama.mode is not none")
-    else:
-        t.setting(name, "models.ollama", {"mode": "none"})
-
-
-def _openai_enabled(t: Translation, name: str, value: str) -> None:
-    if value.strip().lower() in _TRUE:
-        t.derived(name, "true where models.providers has any")
-    else:
-        t.setting(name, "models.providers", [])
-
-
 def _providers(t: Translation) -> None:
     """OPENAI_API_BASE_URL(S) and OPENAI_API_KEY(S), lists with semicolons between, are one list of both."""
     source = t.source
-    urls_name = next((name for name in ("OPENAI_API_BASE_URLS", "OPENAI_API_BASE_URL") if source.value(name)), None)
-    keys_name = next((name for name in ("OPENAI_API_KEYS", "OPENAI_API_KEY") if source.value(name)), None)
+    urls_name = source.first("OPENAI_API_BASE_URLS", "OPENAI_API_BASE_URL")
+    keys_name = source.first("OPENAI_API_KEYS", "OPENAI_API_KEY")
     off = source.value("ENABLE_OPENAI_API").lower() not in {"", *_TRUE}
-    given = [] if off else _paired(t, source.value(urls_name or ""), source.value(keys_name or ""))
-    providers = [one for one in given if not _is_with_user(one)]
-    for one in filter(_is_with_user, given):
-        t.dropped(
-            f"provider {masked(str(one['url']))}",
-            "its URL contains a user name or password, which no setting accepts; write it into models.providers without"
-            " them, and its key as api_key",
-        )
+    providers: list[dict[str, str]] = []
+    for one in [] if off else _paired(t, source.value(urls_name or ""), source.value(keys_name or "")):
+        if masked(one["url"]) == one["url"]:
+            providers.append(one)
+        else:
+            t.dropped(
+                f"provider {masked(one['url'])}",
+                "its URL contains a user name or password, which no setting accepts; write it into models.providers"
+                " without them, and its key as api_key",
+            )
     if providers:
         t.put("models.providers", providers)
         t.to_do.append(
             "models.providers overwrites the connections of the admin panel (Settings, Connections) at each start;"
             " remove it from the stack file to manage them in the panel."
         )
-    urls = ", ".join(masked(str(one["url"])) for one in providers)
+    urls = ", ".join(one["url"] for one in providers)
     said = {urls_name: urls, keys_name: "api_key (encrypted)" + ("" if urls_name else f", of {urls}")}
     for name in ("OPENAI_API_BASE_URLS", "OPENAI_API_BASE_URL", "OPENAI_API_KEYS", "OPENAI_API_KEY"):
-        if name not in source.variables:
+        if not t.given(name):
             continue
-        if not source.value(name):
-            t.dropped(name, _EMPTY)
-        elif not providers:
-            t.dropped(
-                name, "ENABLE_OPENAI_API switches these providers off" if off else "none of its providers is imported"
-            )
+        if not providers:
+            why = "ENABLE_OPENAI_API switches these providers off" if off else "none of its providers is imported"
+            t.dropped(name, why)
         elif name in said:
             t.part(name, "models.providers", said[name])
         else:
             t.dropped(name, f"{urls_name if 'URL' in name else keys_name} overrides it, in Open WebUI too")
 
 
-def _is_with_user(provider: Mapping[str, object]) -> bool:
-    return masked(str(provider["url"])) != provider["url"]
-
-
-def _paired(t: Translation, urls: str, keys: str) -> list[dict[str, object]]:
+def _paired(t: Translation, urls: str, keys: str) -> list[dict[str, str]]:
     on_the_host = t.source.on_the_host or t.source.on_host_network
     pairs = zip_longest(urls.split(";"), keys.split(";"), fillvalue="")
     return [
@@ -273,31 +236,21 @@ def _administrator(t: Translation) -> None:
     if email:
         t.setting("WEBUI_ADMIN_EMAIL", "open_webui.admin.email", email)
     elif t.facts.administrator:
-        t.setting(
-            "(the first administrator)",
-            "open_webui.admin.email",
-            t.facts.administrator,
-            "the account is there; its password stays",
-        )
+        why = "the account is there; its password stays"
+        t.setting("(the first administrator)", "open_webui.admin.email", t.facts.administrator, why)
     for name, path, value in (
         ("WEBUI_ADMIN_NAME", "open_webui.admin.name", t.source.value("WEBUI_ADMIN_NAME")),
         ("WEBUI_ADMIN_PASSWORD", "open_webui.admin.password", Secret(password)),
     ):
-        if name not in t.source.variables:
-            continue
-        if email and value:
+        if t.given(name) and email:
             t.setting(name, path, value)
-        else:
-            t.dropped(name, "has no effect without WEBUI_ADMIN_EMAIL" if value else _EMPTY)
-    if "WEBUI_ADMIN_EMAIL" in t.source.variables and not email:
-        t.dropped("WEBUI_ADMIN_EMAIL", _EMPTY)
-    value = t.source.value("ENABLE_SIGNUP").lower()
-    if not value:
-        return
-    if t.get("open_webui.admin.email"):
-        t.derived("ENABLE_SIGNUP", "false: open_webui.admin closes sign-up, and administrators add people in the panel")
-    else:
-        t.derived("ENABLE_SIGNUP", "Open WebUI's own until open_webui.admin is set, which closes sign-up")
+        elif value:
+            t.dropped(name, "has no effect without WEBUI_ADMIN_EMAIL")
+    t.given("WEBUI_ADMIN_EMAIL")
+    if t.source.value("ENABLE_SIGNUP"):
+        closed = "false: open_webui.admin closes sign-up, and administrators add people in the panel"
+        open_so_far = "Open WebUI's own until open_webui.admin is set, which closes sign-up"
+        t.derived("ENABLE_SIGNUP", closed if t.get("open_webui.admin.email") else open_so_far)
 
 
 def secret_key(t: Translation) -> None:
@@ -305,25 +258,25 @@ def secret_key(t: Translation) -> None:
     source = t.source
     path = "open_webui.secret_key"
     named = [name for name in ("WEBUI_SECRET_KEY", "WEBUI_JWT_SECRET_KEY") if name in source.variables]
-    given = next((name for name in named if source.value(name)), None)
-    of_container = {} if t.existing is None else t.existing.variables
-    elsewhere = of_container.get("WEBUI_SECRET_KEY") or of_container.get("WEBUI_JWT_SECRET_KEY") or ""
+    given = source.first(*named)
     for name in named:
-        if name == given:
-            if len(source.value(name).encode()) < _SHORTEST_KEY:
-                t.dropped(name, f"is shorter than {_SHORTEST_KEY} bytes and could be guessed: a new key is generated")
-                t.to_do.append(
-                    "All users sign in again, and saved credentials of tools must be entered again: the old key was too"
-                    " short."
-                )
-            else:
-                t.setting(name, path, Secret(source.value(name)), "sessions stay valid")
+        value = source.value(name)
+        if name != given:
+            t.dropped(name, f"{given} overrides it, in Open WebUI too" if value else EMPTY)
+        elif len(value.encode()) < _SHORTEST_KEY:
+            t.dropped(name, f"is shorter than {_SHORTEST_KEY} bytes and could be guessed: a new key is generated")
+            t.to_do.append(
+                "All users sign in again, and saved credentials of tools must be entered again: the old key was too"
+                " short."
+            )
         else:
-            t.dropped(name, f"{given} overrides it, in Open WebUI too" if source.value(name) else _EMPTY)
+            t.setting(name, path, Secret(value), "sessions stay valid")
     if source.value("WEBUI_SECRET_KEY_FILE"):
         t.derived("WEBUI_SECRET_KEY_FILE", "the key itself is in the stack file, encrypted")
     if given is not None:
         return
+    of_container = {} if t.existing is None else t.existing.variables
+    elsewhere = of_container.get("WEBUI_SECRET_KEY") or of_container.get("WEBUI_JWT_SECRET_KEY")
     key = elsewhere or t.facts.secret_key or ""
     if t.existing is not None and len(key.encode()) >= _SHORTEST_KEY:
         where = "its variables" if elsewhere else source.value("WEBUI_SECRET_KEY_FILE") or ".webui_secret_key in it"
@@ -339,16 +292,14 @@ def secret_key(t: Translation) -> None:
 _HANDLERS: dict[str, Callable[[Translation, str, str], None]] = {
     "CORS_ALLOW_ORIGIN": _cors,
     "RAG_FILE_MAX_SIZE": _upload,
-    "ENABLE_WEBSOCKET_SUPPORT": _websocket,
     "WEBUI_SESSION_COOKIE_SAME_SITE": _same_site,
     "WEBUI_AUTH_COOKIE_SAME_SITE": _same_site,
-    "HSTS": _hsts,
-    "CONTENT_SECURITY_POLICY": _policy,
-    "CONTENT_SECURITY_POLICY_REPORT_ONLY": _policy,
+    "HSTS": hsts,
+    "CONTENT_SECURITY_POLICY": content_policy,
+    "CONTENT_SECURITY_POLICY_REPORT_ONLY": _reported_policy,
     "REFERRER_POLICY": referrer_policy,
     "PERMISSIONS_POLICY": permissions_policy,
-    "ENABLE_OLLAMA_API": _ollama_enabled,
-    "ENABLE_OPENAI_API": _openai_enabled,
+    **dict.fromkeys(_SWITCHES, _switch),
 }
 _LATER = {
     "OPENAI_API_BASE_URLS", "OPENAI_API_BASE_URL", "OPENAI_API_KEYS", "OPENAI_API_KEY", "WEBUI_ADMIN_EMAIL",

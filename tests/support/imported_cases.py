@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from open_webui_edge.cli.importing.engine_facts import ContainerFacts, ExistingContainer
+from open_webui_edge.cli.importing.engine_facts import ContainerFacts, DockerFacts, ExistingContainer
 from open_webui_edge.cli.importing.old_deployment import Publication
 from tests.support.case_files import CASES, SEPARATOR
 
@@ -56,12 +56,12 @@ def read_import_case(path: Path) -> ImportCase:
     return ImportCase(path, said["from"].split(), said.get("stack", "chat"), said.get("engine") or {}, files, expected)
 
 
-class InventedEngine:
+class InventedEngine(DockerFacts):
     """An engine that says what a case says."""
 
     def __init__(self, said: dict[str, Any]) -> None:
-        self.ping_error: str = said.get("silent", "")
-        self.local: bool = said.get("local", True)
+        self.ping_error = said.get("silent", "")
+        self.local = said.get("local", True)
         self._said = said
 
     def containers(self) -> Sequence[ExistingContainer]:
@@ -85,6 +85,6 @@ class InventedEngine:
     def facts_of(self, container: ExistingContainer) -> ContainerFacts:
         return ContainerFacts(**self._said["containers"][container.name].get("inside", {}))
 
-    def is_free(self, address: str, port: int, /) -> bool:
+    def is_free(self, address: str, port: int) -> bool:
         del address
         return port not in self._said.get("taken", [])
