@@ -29,13 +29,13 @@ from open_webui_edge.benchmarks.contenders import (
     Contender,
     Setting,
 )
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from open_webui_edge.benchmarks.far_network import Distance, FarNetwork
 from open_webui_edge.benchmarks.latency import PersistentConnection
 from open_webui_edge.benchmarks.lines import LINES
 from open_webui_edge.benchmarks.load import Protocol
 from open_webui_edge.benchmarks.model_server import ModelServer
 from open_webui_edge.benchmarks.results import Results
+from open_webui_edge.benchmarks.serving import SocketEcho
 from open_webui_edge.benchmarks.streams import SSE, WAYS, listen
 from open_webui_edge.benchmarks.testbed import Running, testbed
 from open_webui_edge.benchmarks.waiting import wait_until
@@ -228,7 +228,7 @@ def _tokens(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
 
 
 def _websockets(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
-    with EchoBackend(bench.setting.testbed.gateway) as backend:
+    with SocketEcho(bench.setting.testbed.gateway) as backend:
         setting = replace(
             bench.setting,
             upstream=f"{backend.address}:{backend.port}",

@@ -1,10 +1,12 @@
-"""What a server in a thread of this process has in common, and a relay between a client and another server."""
+"""Servers in a thread of this process: what they have in common, one that echoes, and a relay to another server."""
 
 import asyncio
 import contextlib
 import threading
 from collections.abc import Coroutine
 from typing import Any, Self, TypeVar
+
+from aiohttp import web
 
 T = TypeVar("T")
 PATIENCE = 10.0
@@ -46,6 +48,29 @@ class ServerInThread:
 
     async def _end(self) -> None:
         raise NotImplementedError
+
+
+class SocketEcho(ServerInThread):
+    """An application that echoes each message of a WebSocket."""
+
+    async def _listen(self) -> int:
+        application = web.Application()
+        application.router.add_get("/{path:.*}", _echo)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self.address, self.port).start()
+        return self._runner.addresses[0][1]
+
+    async def _end(self) -> None:
+        await self._runner.cleanup()
+
+
+async def _echo(request: web.Request) -> web.WebSocketResponse:
+    websocket = web.WebSocketResponse()
+    await websocket.prepare(request)
+    async for message in websocket:
+        await websocket.send_str(message.data)
+    return websocket
 
 
 class Relay(ServerInThread):

@@ -6,9 +6,9 @@ from typing import Protocol
 import pytest
 from playwright.sync_api import Error
 
-from open_webui_edge.benchmarks.browser import open_webui_page
 from open_webui_edge.benchmarks.model_server import ModelServer, count_to
 from open_webui_edge.benchmarks.waiting import wait_until
+from tests.support.browser import open_webui_page
 
 pytestmark = pytest.mark.alone
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Error
 
-from open_webui_edge.benchmarks.browser import open_webui_page
 from open_webui_edge.bootstrap import paths
 from tests.browser.conftest import RunningDeployment
+from tests.support.browser import open_webui_page
 from tests.support.stack import Ended
 
 pytestmark = pytest.mark.alone

@@ -10,7 +10,7 @@ from typing import Self
 
 from aiohttp import web
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
+from tests.support.echo_backend import EchoBackend
 
 _OWN = {"date", "content-length", "transfer-encoding", "connection", "server"}
 

@@ -7,11 +7,12 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from open_webui_edge.benchmarks.browser import ARTEFACTS, chromium
+from open_webui_edge.benchmarks.browser import chromium
 from open_webui_edge.diagnostics import outside
 from open_webui_edge.diagnostics.question import diagnose
 from open_webui_edge.diagnostics.report import page as written
 from tests.diagnostics.house import House
+from tests.support.browser import ARTEFACTS
 
 LIGHT: Literal["light"] = "light"
 DARK: Literal["dark"] = "dark"

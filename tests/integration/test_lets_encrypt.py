@@ -18,12 +18,12 @@ import docker
 import pytest
 from cryptography import x509
 
-from open_webui_edge.benchmarks.browser import ARTEFACTS, open_webui_page
 from open_webui_edge.benchmarks.waiting import wait_until
 from open_webui_edge.settings.images import ACME_TOOLS, CERTBOT, ImageSource
 from tests.acme.engine import docker as docker_client
 from tests.acme.engine import remove
 from tests.acme.issuer import Issuer, Names
+from tests.support.browser import ARTEFACTS, open_webui_page
 from tests.support.certificates import authority, pem, server
 from tests.support.load import Handshakes, Http1, Http2, Load, SocketIo
 from tests.support.machine import lacks

@@ -21,12 +21,13 @@ import httpx
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from open_webui_edge.benchmarks.browser import ARTEFACTS, chromium
+from open_webui_edge.benchmarks.browser import chromium
 from open_webui_edge.benchmarks.model_server import ModelServer, count_to
 from open_webui_edge.benchmarks.waiting import wait_until
 from open_webui_edge.settings import images
 from open_webui_edge.settings.images import ImageSource
 from tests.integration.conftest import ADMIN_PASSWORD, FIRST_KEY, answered_by
+from tests.support.browser import ARTEFACTS
 from tests.support.machine import lacks
 from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop, free_port
 

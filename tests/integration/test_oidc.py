@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Cookie
 
-from open_webui_edge.benchmarks.browser import OpenWebUIPage, open_webui_page
 from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient, OpenWebUIError
+from tests.support.browser import OpenWebUIPage, open_webui_page
 from tests.support.certificates import authority
 from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider
 from tests.support.stack import StackUnderTest, Workshop, free_port

@@ -18,7 +18,6 @@ import docker
 import pytest
 import socketio
 
-from open_webui_edge.benchmarks.browser import OpenWebUIPage, open_webui_page
 from open_webui_edge.benchmarks.model_server import ModelServer, count_to
 from open_webui_edge.benchmarks.open_webui_client import Answer, OpenWebUIClient
 from open_webui_edge.benchmarks.waiting import wait_until
@@ -26,6 +25,7 @@ from open_webui_edge.runtime import delivery
 from open_webui_edge.settings import images
 from open_webui_edge.settings.images import ImageSource
 from tests.integration.conftest import ADMIN_PASSWORD, FIRST_KEY, answered_by
+from tests.support.browser import OpenWebUIPage, open_webui_page
 from tests.support.load import Http1, Http2, Load
 from tests.support.machine import lacks
 from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop

@@ -9,8 +9,8 @@ import docker
 import docker.errors
 import pytest
 
-from open_webui_edge.benchmarks.browser import ARTEFACTS
 from open_webui_edge.settings.images import BENCH_TOOLS
+from tests.support.browser import ARTEFACTS
 from tests.support.certificates import authority, server
 from tests.support.machine import lacks
 from tests.support.stack import StackUnderTest, Workshop

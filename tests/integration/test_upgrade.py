@@ -20,7 +20,6 @@ import httpx
 import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
-from open_webui_edge.benchmarks.browser import OpenWebUIPage, open_webui_page
 from open_webui_edge.benchmarks.model_server import ModelServer, count_to
 from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient, OpenWebUIError
 from open_webui_edge.benchmarks.waiting import wait_until
@@ -30,6 +29,7 @@ from open_webui_edge.bootstrap.images import RequiredImages, ensure
 from open_webui_edge.settings import images
 from open_webui_edge.settings.images import OPEN_WEBUI_VERSION, ImageSource
 from tests.integration.conftest import ADMIN_PASSWORD, FIRST_KEY, answered_by
+from tests.support.browser import OpenWebUIPage, open_webui_page
 from tests.support.machine import lacks, pulumi_environment
 from tests.support.recorded_states import program_of
 from tests.support.stack import NO_CHANGE, StackUnderTest, Workshop, end

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from open_webui_edge.settings.images import NGINX, ImageSource
 from open_webui_edge.settings.stack import StackSettings
 from tests.nginx.name_server import NameServer
 from tests.nginx.nginx_under_test import NginxUnderTest, network, settings_of
 from tests.nginx.offers import Offers
+from tests.support.echo_backend import EchoBackend
 from tests.support.machine import image_here
 
 _LOG_LINES = 50

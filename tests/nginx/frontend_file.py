@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from multidict import CIMultiDict
 
-from open_webui_edge.benchmarks.echo_backend import Handler
+from tests.support.echo_backend import Handler
 
 TAG = '"a-tag"'
 ENCODINGS = ("br", "zstd", "gzip")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend, dies
 from open_webui_edge.benchmarks.waiting import wait_until
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop, port_free_at, workshop_in
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, network, send_head, settings_of
 from tests.nginx.silent_authenticator import ADMITS, FAULTS, SilentAuthenticator
+from tests.support.echo_backend import EchoBackend, dies
 from tests.support.load import Http1, Http2, Load
 
 NEVER_TWICE = ["POST", "PATCH"]

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from aiohttp import web
 
-from open_webui_edge.benchmarks.echo_backend import PATIENCE, EchoBackend, dies
 from open_webui_edge.benchmarks.waiting import wait_until
 from tests.nginx.conftest import SITE, UPSTREAM, StartBackend, Variants, Workshop
 from tests.nginx.frontend_file import TAG, FrontendFile
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, settings_of
+from tests.support.echo_backend import PATIENCE, EchoBackend, dies
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 VARY = "Accept-Encoding, Origin"

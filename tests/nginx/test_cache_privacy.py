@@ -8,11 +8,11 @@ from urllib.parse import unquote
 import pytest
 from aiohttp import web
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from open_webui_edge.settings.proxy import FRONTEND_PATHS
 from tests.nginx.conftest import SITE, Variants
 from tests.nginx.frontend_file import FrontendFile
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest
+from tests.support.echo_backend import EchoBackend
 
 ALICE, BOB = "token=alice", "token=bob"
 # As tempting to a cache as an answer can be.

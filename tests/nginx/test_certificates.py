@@ -11,7 +11,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from open_webui_edge.benchmarks.waiting import wait_until
 from open_webui_edge.runtime.certbot.key_pair import serial_of
 from open_webui_edge.runtime.nginx.scripts import CERTIFICATES, DIRECTORY, INSTALL, METRICS
@@ -19,6 +18,7 @@ from tests.nginx.authorities import Issued, issue
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop, workshop_in
 from tests.nginx.nginx_under_test import DockerError, NginxUnderTest, settings_of
 from tests.nginx.offers import Offers, docker
+from tests.support.echo_backend import EchoBackend
 from tests.support.load import Handshakes, Http1, Http2, Load, WebSocketEcho
 
 HOSTS = ["localhost", "127.0.0.1", "chat.example.com", "2001:db8::1"]

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop, workshop_in
 from tests.nginx.nginx_under_test import NginxUnderTest, settings_of
 from tests.nginx.offers import Offers
+from tests.support.echo_backend import EchoBackend
 
 NAMES = ["localhost", "127.0.0.1", "chat.example.com", "2001:db8::1"]
 # In the certificate, but served by another server.

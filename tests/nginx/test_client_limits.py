@@ -6,10 +6,10 @@ from http import HTTPStatus
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from open_webui_edge.benchmarks.waiting import wait_until
 from tests.nginx.conftest import Variants
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, send_head
+from tests.support.echo_backend import EchoBackend
 
 # One a second: long enough to be noticed, short enough to wait for.
 SIGN_IN = {"per_minute": 60, "burst": 1}

@@ -8,10 +8,10 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
-from open_webui_edge.benchmarks.echo_backend import PATIENCE, EchoBackend
 from tests.nginx.conftest import Variants
 from tests.nginx.frontend_file import FrontendFile
 from tests.nginx.nginx_under_test import NginxUnderTest
+from tests.support.echo_backend import PATIENCE, EchoBackend
 
 STREAMS = [
     "text/event-stream",

@@ -4,9 +4,9 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from tests.nginx.conftest import Variants
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, send_head
+from tests.support.echo_backend import EchoBackend
 
 OWN, PORTAL = "https://localhost:8443", "https://portal.example.com:444"
 PROXY = {"cors": {"allowed_origins": [PORTAL, "http://127.0.0.1:3000"]}, "limits": {"max_upload": "1MiB"}}

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import aiohttp
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from open_webui_edge.benchmarks.waiting import wait_until
 from open_webui_edge.components.reverse_proxy.rendering import METRICS_PORT
 from open_webui_edge.runtime.nginx.scripts import METRICS
@@ -16,6 +15,7 @@ from tests.nginx.conftest import Variants, Workshop
 from tests.nginx.frontend_file import FrontendFile
 from tests.nginx.nginx_under_test import PATIENCE, NginxUnderTest, settings_of
 from tests.nginx.test_log import HOSTILE
+from tests.support.echo_backend import EchoBackend
 
 LOG = f"{METRICS}/requests.log"
 COUNTED = {"prometheus": {"enabled": True}}

@@ -11,11 +11,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived, dies
 from tests.nginx.authorities import Issued, issue
 from tests.nginx.conftest import Variants, Workshop
 from tests.nginx.frontend_file import FrontendFile
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, send_head
+from tests.support.echo_backend import EchoBackend, arrived, dies
 
 PATHS = ["/", "/api/headers", "/api/config", "/static/headers", "/_app/immutable/headers", "/ws/", "/oauth/headers"]
 HEALTH = ["/health", "/health/db", "/ready"]

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from tests.nginx.conftest import SITE, NginxWith
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, send_head
+from tests.support.echo_backend import EchoBackend
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 JSON = "application/json"

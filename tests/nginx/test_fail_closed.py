@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from open_webui_edge.diagnostics.inside.deployment import Authenticator
 from open_webui_edge.diagnostics.inside.proxy import ask_authenticator, judge_authenticator
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop, workshop_in
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, settings_of
 from tests.nginx.silent_authenticator import ADMITS, FAULTS, SilentAuthenticator, says
+from tests.support.echo_backend import EchoBackend
 
 HANDSHAKE = [
     ("Upgrade", "websocket"),

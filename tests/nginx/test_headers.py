@@ -2,10 +2,10 @@
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
 from open_webui_edge.components.reverse_proxy.headers import KNOWN_STRIPPED_HEADERS
 from tests.nginx.conftest import Workshop
 from tests.nginx.nginx_under_test import NginxUnderTest
+from tests.support.echo_backend import EchoBackend, arrived
 
 LOCATIONS = ["/", "/api/", "/api/v1/terminals/", "/ollama/", "/openai/", "/oauth/", "/static/", "/_app/"]
 FORGED = [

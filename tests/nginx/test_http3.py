@@ -4,11 +4,11 @@ import ssl
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
 from tests.nginx.conftest import SITE, NginxWith, Workshop
 from tests.nginx.http3 import ask_over_http3
 from tests.nginx.nginx_under_test import NginxUnderTest
 from tests.nginx.test_tls import only
+from tests.support.echo_backend import EchoBackend, arrived
 
 HSTS = {"enabled": True, "max_age": "730d", "include_subdomains": True, "preload": True}
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
 from open_webui_edge.benchmarks.waiting import wait_until
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop, workshop_in
 from tests.nginx.nginx_under_test import NginxUnderTest, network, settings_of
+from tests.support.echo_backend import EchoBackend, arrived
 
 
 @pytest.fixture(scope="module")

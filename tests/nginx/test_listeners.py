@@ -9,9 +9,9 @@ import h2.connection
 import h2.events
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from tests.nginx.nginx_under_test import NginxUnderTest
 from tests.nginx.test_tls import only
+from tests.support.echo_backend import EchoBackend
 
 
 def test_tls_1_3_session_is_resumed(nginx: NginxUnderTest) -> None:

@@ -13,11 +13,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
 from open_webui_edge.components.reverse_proxy.rendering import HEALTH_OF_LOAD_BALANCER
 from tests.nginx.conftest import UPSTREAM, Workshop
 from tests.nginx.nginx_under_test import Answer, DockerError, NginxUnderTest, settings_of
 from tests.nginx.test_proxy_protocol import version_1, version_2
+from tests.support.echo_backend import EchoBackend, arrived
 
 DOMAIN, ALIAS = "chat.example.com", "www.chat.example.com"
 URL = f"https://{DOMAIN}"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
 from open_webui_edge.benchmarks.waiting import wait_until
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop
 from tests.nginx.nginx_under_test import NginxUnderTest, certificate_for, settings_of
 from tests.nginx.test_sockets import HANDSHAKE, echo_of
+from tests.support.echo_backend import EchoBackend, arrived
 
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 MINE = [("Cookie", "token=mine"), ("Authorization", "Bearer mine")]

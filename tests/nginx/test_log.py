@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
 from open_webui_edge.benchmarks.waiting import wait_until
 from tests.nginx.conftest import Variants
 from tests.nginx.frontend_file import FrontendFile
 from tests.nginx.nginx_under_test import PATIENCE, NginxUnderTest
+from tests.support.echo_backend import EchoBackend, arrived
 
 SECRET = "hunter22"
 FIELDS = {

@@ -2,8 +2,8 @@
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from tests.nginx.nginx_under_test import NginxUnderTest
+from tests.support.echo_backend import EchoBackend
 
 # What the settings say; the port that the test's Nginx is published at is another.
 SITE = "https://localhost:8443"

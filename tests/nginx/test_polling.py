@@ -5,10 +5,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
 from tests.nginx.conftest import SITE, UPSTREAM, Workshop
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, settings_of
 from tests.nginx.test_sockets import HANDSHAKE
+from tests.support.echo_backend import EchoBackend, arrived
 
 POLL = "/ws/socket.io/?EIO=4&transport=polling"
 MEBIBYTE = 1 << 20

@@ -8,9 +8,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
 from tests.nginx.conftest import SITE, NginxWith, Workshop
 from tests.nginx.nginx_under_test import DockerError, NginxUnderTest
+from tests.support.echo_backend import EchoBackend, arrived
 
 CLIENT, CLIENT_ON_IPV6, BALANCER = "198.51.100.7", "2001:db8:2::7", "203.0.113.1"
 Preamble = Callable[[str], bytes]

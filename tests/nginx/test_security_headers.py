@@ -4,11 +4,11 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from open_webui_edge.components.reverse_proxy.headers import STRIPPED_RESPONSE_HEADERS
 from tests.nginx.conftest import Variants
 from tests.nginx.frontend_file import FrontendFile
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, send_head
+from tests.support.echo_backend import EchoBackend
 
 HSTS = "max-age=31536000"
 PROXY = {

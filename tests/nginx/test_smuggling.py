@@ -8,8 +8,8 @@ import h2.connection
 import h2.events
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
 from tests.nginx.nginx_under_test import NginxUnderTest
+from tests.support.echo_backend import EchoBackend, arrived
 
 # Whatever is read as a second request asks for this.
 SECOND = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"

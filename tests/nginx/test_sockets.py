@@ -5,9 +5,9 @@ import asyncio
 import aiohttp
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
 from tests.nginx.conftest import SITE, UPSTREAM, StartBackend, Workshop
 from tests.nginx.nginx_under_test import NginxUnderTest, settings_of
+from tests.support.echo_backend import EchoBackend, arrived
 from tests.support.load import Http1, Http2, Load, WebSocketEcho
 
 SOCKETS = [

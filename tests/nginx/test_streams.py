@@ -5,8 +5,8 @@ import json
 import httpx
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from tests.nginx.nginx_under_test import NginxUnderTest, answer_of, send_head
+from tests.support.echo_backend import EchoBackend
 
 STREAMS = ["text/event-stream", "text/event-stream; charset=utf-8", "application/x-ndjson", "text/plain"]
 FIRST, SECOND = 'data: {"event": 1}', 'data: {"event": 2}'

@@ -13,11 +13,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from open_webui_edge.benchmarks.waiting import wait_until
 from open_webui_edge.settings.stack import StackSettings
 from tests.nginx.conftest import SITE, UPSTREAM, NginxWith, StartBackend, Workshop
 from tests.nginx.nginx_under_test import Answer, NginxUnderTest, answer_of, send_head, settings_of
+from tests.support.echo_backend import EchoBackend
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 MEBIBYTE = 1 << 20

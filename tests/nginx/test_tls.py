@@ -5,9 +5,9 @@ import warnings
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend
 from tests.nginx.conftest import SITE, Workshop
 from tests.nginx.nginx_under_test import NginxUnderTest, settings_of
+from tests.support.echo_backend import EchoBackend
 
 VERSIONS = {
     "TLSv1": ssl.TLSVersion.TLSv1,

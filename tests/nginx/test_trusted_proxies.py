@@ -2,9 +2,9 @@
 
 import pytest
 
-from open_webui_edge.benchmarks.echo_backend import EchoBackend, arrived
 from tests.nginx.conftest import SITE, NginxWith, Workshop
 from tests.nginx.nginx_under_test import NginxUnderTest
+from tests.support.echo_backend import EchoBackend, arrived
 
 CLIENT = "198.51.100.7"
 HSTS = {"enabled": True, "max_age": "365d"}

@@ -14,8 +14,9 @@ from pathlib import Path
 import docker
 from playwright.sync_api import sync_playwright
 
-from open_webui_edge.benchmarks.browser import chromium, open_webui_page
+from open_webui_edge.benchmarks.browser import chromium
 from open_webui_edge.benchmarks.model_server import ModelServer
+from tests.support.browser import open_webui_page
 from tests.support.machine import pulumi_environment
 from tests.support.stack import StackUnderTest, Workshop
 
