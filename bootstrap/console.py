@@ -1,4 +1,4 @@
-"""Progress on the terminal.
+"""Progress on the terminal, and the error that ends a command.
 
 Progress goes to standard error; standard output is for results.
 """
@@ -13,6 +13,10 @@ HEARTBEAT_INTERVAL = 15
 """Seconds between progress lines of a long step."""
 
 _writing = threading.Lock()
+
+
+class ProblemError(Exception):
+    """One sentence that tells the user what happened and what to do; printed without a traceback."""
 
 
 def say(text: str) -> None:

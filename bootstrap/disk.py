@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 
 MEGABYTE = 10**6
 GIGABYTE = 10**9

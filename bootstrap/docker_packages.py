@@ -5,8 +5,7 @@ import tempfile
 from pathlib import Path
 
 from open_webui_edge.bootstrap import command, debian, download
-from open_webui_edge.bootstrap.console import Step
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError, Step
 
 REPOSITORY = "https://download.docker.com/linux"
 KEY = Path("/etc/apt/keyrings/docker.asc")

@@ -12,8 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from open_webui_edge.bootstrap import command, debian, docker_packages, paths
-from open_webui_edge.bootstrap.console import Step
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError, Step
 from open_webui_edge.engine import podman
 from open_webui_edge.engine.ssh import SshAccess, TunnelError, forwarded_socket, refused_host_key
 from open_webui_edge.runtime.contract import DEPLOYMENT

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from open_webui_edge.bootstrap import command, disk, download, lock, paths
-from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.console import ProblemError, Step
 from open_webui_edge.bootstrap.images.rootfs import workplace
-from open_webui_edge.bootstrap.problem import ProblemError
 
 SOURCES = paths.CHECKOUT / "bootstrap" / "toolchain"
 REQUIREMENTS = paths.CHECKOUT / "requirements.txt"

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 from open_webui_edge.bootstrap import NEWEST, command, debian, lock, paths
-from open_webui_edge.bootstrap.console import Step
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError, Step
 
 FOR_UP = paths.CHECKOUT / "requirements.txt"
 FOR_AWS = paths.CHECKOUT / "requirements-aws.txt"

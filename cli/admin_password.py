@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from open_webui_edge.bootstrap import command
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.bootstrap.engine import Engine
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import containers
 from open_webui_edge.runtime import delivery
 from open_webui_edge.settings.open_webui import Password

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from open_webui_edge.bootstrap import console, paths, virtual_environment
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 
 OF_A_STACK = {
     "up": ("prepare the machine and bring the stack up", "ENGINE"),

@@ -7,10 +7,9 @@ from dataclasses import replace
 from tempfile import TemporaryDirectory
 
 from open_webui_edge.bootstrap import command, console, debian, engine, images, paths, pulumi_cli, virtual_environment
-from open_webui_edge.bootstrap.console import step
+from open_webui_edge.bootstrap.console import ProblemError, step
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.images import rootfs
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import docs_site, lanes, recent_engine
 from open_webui_edge.cli import release as releases
 from open_webui_edge.settings.images import (

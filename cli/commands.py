@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from open_webui_edge.bootstrap import command, console, engine, images, paths
-from open_webui_edge.bootstrap.console import step
+from open_webui_edge.bootstrap.console import ProblemError, step
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.images import rootfs
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import certificate as served
 from open_webui_edge.cli import containers, engine_address, instance, protected, session, site, stack, trust
 from open_webui_edge.cli.backup.one_off_containers import OneOffRunner

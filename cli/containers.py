@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from open_webui_edge.bootstrap import console
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.bootstrap.engine import Engine
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.runtime.contract import APP
 from open_webui_edge.settings.images import PINNED_ROLES
 

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from open_webui_edge.bootstrap import command, paths
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 
 _SITE = paths.BUILD / "site"
 _MERMAID = "11.17.2"

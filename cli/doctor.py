@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from open_webui_edge.bootstrap import paths
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli import doctor_subject, session
 from open_webui_edge.cli.doctor_fixes import apply_fixes
 from open_webui_edge.cli.user_input import is_requested, variable

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from open_webui_edge.bootstrap import console
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli.user_input import confirmation
 from open_webui_edge.diagnostics.finding import Remedy
 from open_webui_edge.diagnostics.question import Diagnosis

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from open_webui_edge.bootstrap import engine
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli import containers, instance, session, stack
 from open_webui_edge.cli.stack import Stack
 from open_webui_edge.diagnostics.inside.deployment import (

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from open_webui_edge.bootstrap import console
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.bootstrap.engine import DEFAULT_ADDRESS, Engine
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli.stack import Stack
 from open_webui_edge.engine.identity import another_engine, is_identity
 from open_webui_edge.runtime.contract import DEPLOYMENT

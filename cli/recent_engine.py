@@ -16,10 +16,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from open_webui_edge.bootstrap import command, console, lock, paths
-from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.console import ProblemError, Step
 from open_webui_edge.bootstrap.engine import DEFAULT_ADDRESS, Engine, ping_error, version
 from open_webui_edge.bootstrap.images import rootfs
-from open_webui_edge.bootstrap.problem import ProblemError
 
 SUITE = "forky"
 """Debian's testing: the newest that has Docker 28 (docker.io 28.5)."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import indent
 
 from open_webui_edge.bootstrap import paths
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 
 CHANGES = paths.CHECKOUT / "changes"
 CHANGELOG = paths.CHECKOUT / "CHANGELOG.md"

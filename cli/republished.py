@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from open_webui_edge.bootstrap import console, images
-from open_webui_edge.bootstrap.console import step
+from open_webui_edge.bootstrap.console import ProblemError, step
 from open_webui_edge.bootstrap.engine import Engine
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli.stack import Stack, required_images, setting
 from open_webui_edge.settings.images import ImageSource
 

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from open_webui_edge.bootstrap import backend, engine, pulumi_cli, virtual_environment
-from open_webui_edge.bootstrap.console import step
+from open_webui_edge.bootstrap.console import ProblemError, step
 from open_webui_edge.bootstrap.engine import Engine
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import engine_address, instance, protected, stack
 from open_webui_edge.cli.stack import Stack
 from open_webui_edge.engine.ssh import SshAccess

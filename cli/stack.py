@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 
 from open_webui_edge.bootstrap import backend, command, console, paths
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.bootstrap.images import RequiredImages, rootfs
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.bootstrap.pulumi_cli import PulumiCLI
 from open_webui_edge.cli import update_lock
 from open_webui_edge.settings.images import (

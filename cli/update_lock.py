@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from open_webui_edge.bootstrap import backend, command, console, paths
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 
 _CLOCKS_DIFFER = timedelta(seconds=2)
 """The kernel reports start times in hundredths of a second since boot, but the boot time in whole seconds."""

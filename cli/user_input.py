@@ -3,7 +3,7 @@
 import os
 import sys
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 
 
 def variable(name: str) -> str | None:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from open_webui_edge.bootstrap import command, disk, lock, paths
-from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.console import ProblemError, Step
 from open_webui_edge.bootstrap.engine import Engine, ping_error, resolve
 from open_webui_edge.bootstrap.images import archive, pulling, rootfs
 from open_webui_edge.bootstrap.images.recipes import RECIPES, Recipe, recipe_of
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.settings.images import IMAGE_SIZES, NGINX, OPEN_WEBUI_VERSION, Image, ImageSource
 from open_webui_edge.settings.images import open_webui as open_webui_image
 

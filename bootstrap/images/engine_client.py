@@ -10,9 +10,9 @@ import docker.errors
 import requests
 from docker.utils import kwargs_from_env
 
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.images.pulling import PullError, StalledError
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.engine.ssh import TunnelError, forwarded_socket
 
 FIRST_ANSWER_TIMEOUT = 30

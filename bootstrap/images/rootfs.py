@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from open_webui_edge.bootstrap import command, debian, paths
-from open_webui_edge.bootstrap.console import Step
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError, Step
 
 SCRIPTS = Path("/usr/share/debootstrap/scripts")
 TOOLS = ("debootstrap", "debian-archive-keyring")

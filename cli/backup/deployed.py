@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import IO, Any
 
 from open_webui_edge.bootstrap import console, images, lock
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.bootstrap.engine import Engine
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import containers, stack
 from open_webui_edge.cli.backup.one_off_containers import OneOff, OneOffRunner
 from open_webui_edge.cli.stack import Stack

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from open_webui_edge.bootstrap import command, console
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.bootstrap.engine import Engine
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import containers
 from open_webui_edge.runtime.contract import APP, CONFIG_DIR
 

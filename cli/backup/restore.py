@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from functools import partial
 
 from open_webui_edge.bootstrap import command, console
-from open_webui_edge.bootstrap.console import step
+from open_webui_edge.bootstrap.console import ProblemError, step
 from open_webui_edge.bootstrap.engine import Engine
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli.backup import secret_key
 from open_webui_edge.cli.backup.deployed import DUMP, STAGING, Deployed
 from open_webui_edge.cli.backup.snapshots import Snapshot, requested_snapshot

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from open_webui_edge.bootstrap import console, disk
-from open_webui_edge.bootstrap.console import step
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError, step
 from open_webui_edge.cli.backup.deployed import Deployed, Repository
 from open_webui_edge.cli.user_input import variable
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from open_webui_edge.bootstrap.console import step
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError, step
 from open_webui_edge.cli.backup.deployed import Deployed, Repository
 from open_webui_edge.cli.backup.save import repository_files
 from open_webui_edge.cli.user_input import variable

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from open_webui_edge.bootstrap import command, console
-from open_webui_edge.bootstrap.console import step
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError, step
 from open_webui_edge.cli.backup.deployed import DUMP, Deployed
 from open_webui_edge.cli.backup.one_off_containers import OneOff, OneOffRunner
 from open_webui_edge.cli.backup.snapshots import Snapshot, open_snapshot

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli.importing import engine_facts, report, site, sources, storage, validation, variables
 from open_webui_edge.cli.importing.engine_facts import ContainerFacts, DockerFacts
 from open_webui_edge.cli.importing.translation import Translation

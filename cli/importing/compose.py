@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli.importing import env_files
 from open_webui_edge.cli.importing.old_deployment import (
     Dropped,

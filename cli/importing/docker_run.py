@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli.importing import compose, env_files
 from open_webui_edge.cli.importing.old_deployment import (
     Dropped,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 
 _LARGEST = 4 << 20
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import crossplane
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli.importing.old_deployment import Site, host_of, split_url
 
 _OWN_PATHS = ("/ws", "/api", "/socket.io", "/ollama", "/openai", "/static", "/assets", "/_app", "/oauth", "/cache",

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.runtime.contract import DATA_DIR
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - read, not bound

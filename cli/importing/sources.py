@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli.importing import compose, docker_run, env_files, nginx_site
 from open_webui_edge.cli.importing.old_deployment import Site, Source, Variable, variables_of
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from open_webui_edge.bootstrap import command, paths
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli.importing.translation import Translation, secrets_in, steps
 from open_webui_edge.cli.stack import Stack
 from open_webui_edge.settings.reading import PROJECT

@@ -5,7 +5,7 @@ import shlex
 from pathlib import PurePosixPath
 from urllib.parse import quote, urlsplit
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli.importing.engine_facts import release
 from open_webui_edge.cli.importing.old_deployment import Mount, Role, repository, tag
 from open_webui_edge.cli.importing.translation import EMPTY, Secret, Translation

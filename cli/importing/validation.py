@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli.importing.translation import Outcome, Translation, secrets_in
 from open_webui_edge.settings.faults import Fault, SettingsError
 from open_webui_edge.settings.reading import PROJECT, read_settings

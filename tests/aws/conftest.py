@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from tests.aws import stack_files
 from tests.aws.combinations import EXAMPLES
 from tests.aws.stacks import AT_ONCE, COMBINATIONS, ByName, Stacks, asked_of

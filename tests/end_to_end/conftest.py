@@ -7,7 +7,7 @@ import docker
 import docker.errors
 import pytest
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.settings import images
 from open_webui_edge.settings.images import INSTANCE, ImageSource
 from tests.support.aws_provider import find

@@ -22,7 +22,7 @@ from open_webui_edge.benchmarks.model_server import ModelServer, count_to
 from open_webui_edge.benchmarks.open_webui_client import OpenWebUIClient
 from open_webui_edge.benchmarks.waiting import wait_until
 from open_webui_edge.bootstrap import console
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.settings import images
 from open_webui_edge.settings.images import ACME_TOOLS, OPEN_WEBUI_VERSION, Image, ImageSource
 from tests.acme.issuer import Issuer, Names

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from open_webui_edge.bootstrap import engine
-from open_webui_edge.bootstrap.console import Step
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError, Step
 from open_webui_edge.engine.engine import Engine, EngineError
 from tests.support.machine import lacks
 

@@ -13,11 +13,10 @@ import docker.errors
 import pytest
 
 from open_webui_edge.bootstrap import images
-from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.console import ProblemError, Step
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.images import RequiredImages, pulling
 from open_webui_edge.bootstrap.images.engine_client import EngineClient
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.settings.images import Image, ImageSource
 from tests.support.registry_with_faults import RegistryWithFaults, registry_with_faults
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli.backup.restore import release
 from open_webui_edge.cli.backup.save import repository_files, require_own_folder
 from open_webui_edge.cli.backup.snapshots import line

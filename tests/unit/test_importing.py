@@ -13,7 +13,7 @@ from unittest.mock import patch
 import pytest
 import yaml
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli.importing import command, report, stack_file, storage
 from open_webui_edge.cli.importing.translation import Translation, secrets_in
 from open_webui_edge.settings.open_webui import DERIVED_VARIABLES

@@ -3,9 +3,8 @@
 import re
 from pathlib import Path
 
-from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.console import ProblemError, Step
 from open_webui_edge.bootstrap.images import rootfs
-from open_webui_edge.bootstrap.problem import ProblemError
 
 HERE = Path(__file__).parent
 SUITE = "forky"

@@ -3,9 +3,8 @@
 import shutil
 from pathlib import Path
 
-from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.console import ProblemError, Step
 from open_webui_edge.bootstrap.images import rootfs
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.settings.images import POSTGRES_MAJOR
 
 HERE = Path(__file__).parent

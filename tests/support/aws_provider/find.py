@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from open_webui_edge.bootstrap import command, pulumi_cli
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.bootstrap.images import archive
-from open_webui_edge.bootstrap.problem import ProblemError
 
 STAND_IN = Path(__file__).parent
 PROGRAM = "TERRAFORM_PROVIDER_AWS"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from open_webui_edge.bootstrap import pulumi_cli
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from tests.support.aws_provider import find
 
 MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from open_webui_edge.bootstrap import debian, docker_packages, download
-from open_webui_edge.bootstrap.console import Step
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError, Step
 
 _KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n"
 _PLACE = "https://download.docker.com/linux"

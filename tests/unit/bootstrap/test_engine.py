@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from open_webui_edge.bootstrap import debian, engine, paths
-from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.console import ProblemError, Step
 from open_webui_edge.bootstrap.engine import Engine
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.engine.ssh import TunnelError
 from tests.support.fake_engine import FakeDocker
 

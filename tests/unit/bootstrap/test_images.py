@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from open_webui_edge.bootstrap import disk, images
-from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.console import ProblemError, Step
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.images import (
     RequiredImages,
@@ -24,7 +24,6 @@ from open_webui_edge.bootstrap.images import (
     recipes,
     rootfs,
 )
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.settings import images as components_images
 from open_webui_edge.settings.images import (
     BENCH_TOOLS,

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from open_webui_edge.bootstrap import command, console, debian, disk, download, paths, pulumi_cli, virtual_environment
-from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.console import ProblemError, Step
 from open_webui_edge.bootstrap.images import archive, rootfs
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import __main__ as front
 from open_webui_edge.cli import commands
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from open_webui_edge.bootstrap import paths, virtual_environment
-from open_webui_edge.bootstrap.console import Step
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError, Step
 from open_webui_edge.bootstrap.virtual_environment import LOCKS
 from open_webui_edge.cli import checkout
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.bootstrap.engine import Engine
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import admin_password
 from open_webui_edge.runtime.open_webui import set_password
 

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli import certificate, commands
 from open_webui_edge.cli.certificate import CertificateConfig
 from tests.support.certificates import Issued, authority, server

@@ -13,7 +13,7 @@ import pytest
 
 from open_webui_edge.benchmarks.waiting import wait_until
 from open_webui_edge.bootstrap import paths
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli import checkout, lanes
 from open_webui_edge.cli.lanes import Surroundings
 

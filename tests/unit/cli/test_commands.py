@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli import commands, session, stack
 
 KEY = "urn:pulumi:x::open-webui-edge::tls:index/privateKey:PrivateKey::edge-identity"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli import commands, protected, session
 from open_webui_edge.settings.recorded_state import VOLUME
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli import release
 
 DAY = date(2026, 11, 25)

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from open_webui_edge.bootstrap import images
-from open_webui_edge.bootstrap.console import Step
+from open_webui_edge.bootstrap.console import ProblemError, Step
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.bootstrap.images import RequiredImages
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.cli import republished
 from open_webui_edge.cli.republished import Pin
 from open_webui_edge.settings.images import PROMETHEUS

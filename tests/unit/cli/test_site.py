@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli import containers, site
 from open_webui_edge.cli.site import SiteClient
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.bootstrap.images import RequiredImages
-from open_webui_edge.bootstrap.problem import ProblemError
 from open_webui_edge.bootstrap.pulumi_cli import PulumiCLI
 from open_webui_edge.cli import commands, session, stack
 from open_webui_edge.cli.stack import Stack

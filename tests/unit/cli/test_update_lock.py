@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from open_webui_edge.bootstrap import paths
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli import update_lock
 
 NOW = datetime.now(UTC)

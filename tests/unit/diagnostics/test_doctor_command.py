@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from open_webui_edge.bootstrap import paths
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli import doctor
 from open_webui_edge.diagnostics import command_line
 from open_webui_edge.diagnostics.__main__ import main

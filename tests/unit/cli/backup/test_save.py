@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli.backup.deployed import Deployed, Repository
 from open_webui_edge.cli.backup.save import mirror
 

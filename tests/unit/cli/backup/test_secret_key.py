@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from open_webui_edge.bootstrap.problem import ProblemError
+from open_webui_edge.bootstrap.console import ProblemError
 from open_webui_edge.cli.backup import secret_key
 
 OWN, THEIRS, OLD = "the key of its own", "that of the backup", "one of last year"
