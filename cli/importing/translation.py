@@ -161,8 +161,8 @@ class Translation:
     def neighbour_at(self, url: str, role: Role | None = None) -> Neighbour | None:
         """Return the service, of any role or of one, that a URL leads to."""
         host = host_of(url)
-        found = (one for one in self.source.neighbours if host in {one.name.lower(), *map(str.lower, one.aliases)})
-        return next((one for one in found if role in {None, one.role}), None)
+        named = (one for one in self.source.neighbours if host in {one.name.lower(), *map(str.lower, one.aliases)})
+        return next((one for one in named if role in {None, one.role}), None)
 
 
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379}

@@ -211,13 +211,13 @@ def test_who_brings_no_certificate_does_not_wait_for_what_reads_one() -> None:
 @pytest.mark.parametrize(
     ("program", "third_party"),
     [
-        ("open_webui/launch.py", {"certifi", "cryptography", "redis", "sqlalchemy", "upgrade"}),
+        ("open_webui/launch.py", {"certifi", "cryptography", "figures", "redis", "sqlalchemy", "upgrade"}),
         ("open_webui/container_metrics.py", set()),
         ("open_webui/upgrade.py", {"redis", "sqlalchemy"}),
         ("open_webui/task_reporter.py", set()),
         ("open_webui/request_counter.py", set()),
         ("open_webui/probe.py", {"launch", "redis", "sqlalchemy"}),
-        ("open_webui/set_password.py", {"sqlalchemy"}),
+        ("open_webui/set_password.py", {"argon2", "bcrypt", "redis", "sqlalchemy"}),
         ("backup/files.py", set()),
         ("readiness/replica_dns.py", set()),
         ("certbot", {"cryptography"}),
@@ -235,6 +235,8 @@ def test_what_runs_in_a_container_needs_nothing_of_this_program(program: str, th
                 needed |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 needed.add((node.module or "").split(".")[0])
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "importlib.import_module":
+                needed.add(ast.literal_eval(node.args[0]))
     beside = {file.stem for file in (ROOT / "runtime" / program).glob("*.py")}
     assert needed - sys.stdlib_module_names - beside == third_party
 

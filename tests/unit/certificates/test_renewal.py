@@ -126,7 +126,7 @@ FAILED = {"at": "then", "kind": "renewal", "directory": "d", "error": "why", "hi
             True,
             "chat.example.com: 5 days left; renewal at d failed at then: why -- what helps",
         ),
-        (shown(expected=["chat.example.com", "b.example.com"]), False, "no certificate for b.example.com yet"),
+        (shown(wanted=["chat.example.com", "b.example.com"]), False, "no certificate for b.example.com yet"),
         (
             shown(served={"serial": "0A", "names": ["*.example.com"], "not_after": "2026-11-25T07:59:00+00:00"}),
             False,
