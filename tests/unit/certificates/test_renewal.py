@@ -99,11 +99,11 @@ def test_what_is_remembered_is_about_the_same_settings(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def shown(**changed: Any) -> dict[str, Any]:
+def shown(names: list[str] | tuple[str, ...] = ("chat.example.com",), **changed: Any) -> dict[str, Any]:
     last = {"at": "then", "kind": "renewal", "directory": "d", "error": None, "hint": None}
     served = {"serial": "0A", "names": ["chat.example.com"], "not_after": (NOW + timedelta(days=5)).isoformat()}
     return {
-        "wanted": ["chat.example.com"], "served": served, "last_attempt": last, "next_attempt": "soon", **changed,
+        "wanted": [*names], "served": served, "last_attempt": last, "next_attempt": "soon", **changed,
     }  # fmt: skip
 
 
@@ -126,7 +126,7 @@ FAILED = {"at": "then", "kind": "renewal", "directory": "d", "error": "why", "hi
             True,
             "chat.example.com: 5 days left; renewal at d failed at then: why -- what helps",
         ),
-        (shown(wanted=["chat.example.com", "b.example.com"]), False, "no certificate for b.example.com yet"),
+        (shown(["chat.example.com", "b.example.com"]), False, "no certificate for b.example.com yet"),
         (
             shown(served={"serial": "0A", "names": ["*.example.com"], "not_after": "2026-11-25T07:59:00+00:00"}),
             False,
