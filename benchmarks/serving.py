@@ -65,8 +65,11 @@ class SocketEcho(ServerInThread):
         await self._runner.cleanup()
 
 
-async def _echo(request: web.Request) -> web.WebSocketResponse:
+async def _echo(request: web.Request) -> web.StreamResponse:
     websocket = web.WebSocketResponse()
+    if not websocket.can_prepare(request).ok:
+        # The run waits for each proxy to answer.
+        return web.Response()
     await websocket.prepare(request)
     async for message in websocket:
         await websocket.send_str(message.data)

@@ -56,8 +56,9 @@ def served(engine: Engine, container: Mapping[str, Any], config: CertificateConf
         if engine.is_local and inside == "443/tcp":
             address = reachable_address(listening)
             # This shows any certificate, so it verifies none.
-            url, proxy_protocol = f"https://{config.domain}:{port}", config.proxy_protocol
-            with SiteClient(url, address, None, proxy_protocol, unverified=True).connect() as secure:
+            host = f"[{config.domain}]" if ":" in config.domain else config.domain
+            url = f"https://{host}:{port}"
+            with SiteClient(url, address, None, config.proxy_protocol, unverified=True).connect() as secure:
                 der = secure.getpeercert(binary_form=True)
             if der is None:
                 raise OSError("it presented no certificate")

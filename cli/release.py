@@ -41,6 +41,9 @@ def section(version: str, day: date) -> str:
         raise ProblemError(
             f"changes/ has files without a kind ({', '.join(strange)}); name them NAME.KIND.md: {', '.join(KINDS)}."
         )
+    empty = [file.name for file in files if not file.read_text(encoding="utf-8").strip()]
+    if empty:
+        raise ProblemError(f"changes/ has files without text ({', '.join(empty)}); write what changed, or remove them.")
     if not files:
         raise ProblemError("changes/ is empty: there is nothing to release since the last version.")
     lines = [f"## {version} ({day.isoformat()})", ""]

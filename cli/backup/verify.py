@@ -35,8 +35,8 @@ _READY = f"http://127.0.0.1:{PORT}/ready"
 def verify(deployed: Deployed) -> int:
     """Restore the newest backup into a scratch deployment and compare its record counts with the manifest's."""
     with deployed.lock():
-        repository = deployed.repository
         with step("repository"):
+            repository = deployed.repository
             words = ["check"] if repository.volume is None else ["check", "--read-data"]
             deployed.run_restic("Checking the repository", repository, *words, waits=True, shown=True)
         snapshot, runner = open_snapshot(deployed, repository, "latest"), deployed.runner

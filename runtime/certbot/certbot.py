@@ -55,8 +55,9 @@ class Certbot:
     def __init__(self, settings: Settings) -> None:
         """Write the files that certbot reads; they hold secrets."""
         self._settings = settings
-        PRIVATE.mkdir(mode=0o700, exist_ok=True)
-        self._environment = {**os.environ, **self._trust(), **self._route53()}
+        # A dry run may begin while the loop does.
+        with exclusive():
+            self._environment = {**os.environ, **self._trust(), **self._route53()}
         self._is_first_run = True
 
     def issue(self, issuer: Issuer, *, renew: bool) -> CertbotResult:

@@ -2,17 +2,21 @@
 
 import json
 import re
+import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from open_webui_edge.bootstrap.console import ProblemError
+from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.cli import certificate, commands
 from open_webui_edge.cli.certificate import CertificateConfig
+from open_webui_edge.cli.site import SiteClient
 from tests.support.certificates import Issued, authority, server
 from tests.support.fake_engine import FakeDocker
 
@@ -81,6 +85,26 @@ def test_the_stack_s_own_is_renewed_in_its_last_third() -> None:
     renewal = datetime.now(UTC) + timedelta(days=396 - 397 / 3)
     assert shown["next renewal"] == f"by any `make up` from {renewal:%Y-%m-%d %H:%M} UTC on"
     assert "last attempt" not in shown
+
+
+@pytest.mark.parametrize("domain", ["chat.example.com", "2001:db8::1"])
+def test_the_site_is_asked_for_its_certificate_by_its_name(monkeypatch: pytest.MonkeyPatch, domain: str) -> None:
+    asked: list[str | None] = []
+
+    def connect(client: SiteClient) -> ssl.SSLSocket:
+        asked.append(urlsplit(client.url).hostname)
+        assert (client.address, urlsplit(client.url).port) == ("127.0.0.1", 8443)
+        raise OSError("enough is known")
+
+    monkeypatch.setattr(SiteClient, "connect", connect)
+    ports = {"443/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8443"}]}
+    with pytest.raises(OSError, match="enough is known"):
+        certificate.served(
+            Engine("unix:///run/invented.sock", "", ("docker",)),
+            {"Name": "/edge-local-nginx", "NetworkSettings": {"Ports": ports}},
+            CertificateConfig.from_settings({"site": {"domain": domain}}),
+        )
+    assert asked == [domain]
 
 
 @pytest.mark.parametrize(

@@ -78,9 +78,14 @@ def test_the_next_one_stands_above_it(checkout: Path) -> None:
     [
         ("v1", {"a_added": "A."}, "VERSION=v1 is not a version; use one such as 0.1.0."),
         ("0.1.0", {}, "changes/ is empty: there is nothing to release since the last version."),
+        (
+            "0.1.0",
+            {"a_added": "\n"},
+            "changes/ has files without text (a.added.md); write what changed, or remove them.",
+        ),
         ("0.1.0", {"a_wrong": "A."}, "changes/ has files without a kind (a.wrong.md); name them NAME.KIND.md:"),
     ],
-    ids=["no version", "nothing new", "no kind"],
+    ids=["no version", "nothing new", "no text", "no kind"],
 )
 def test_what_is_no_release_changes_nothing(checkout: Path, version: str, files: dict[str, str], words: str) -> None:
     said(checkout, **files)
