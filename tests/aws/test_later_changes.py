@@ -67,7 +67,7 @@ def changed(request: pytest.FixtureRequest, stacks: Stacks, again: ByName[list[s
         if "path" in params:
             by_stack[params["name"]][params["path"].stem] = partial(_set, _case(params["path"])["set"])
         else:
-            by_stack[params["name"]][params["wanted"].label] = partial(_choose, params["wanted"])
+            by_stack[params["name"]][params["required"].label] = partial(_choose, params["required"])
 
     def of(stack: CloudStack) -> dict[str, Changed]:
         return {label: _after(stack, change) for label, change in by_stack[stack.name].items()}
