@@ -55,8 +55,8 @@ def _test(arguments: Sequence[str], *, on_own_engine: Sequence[str] | None = Non
             held.enter_context(lanes.run_in_background(run, alone)) for run in others if not run.lane.needs_engine
         ]
         if on_own_engine is not None:
-            older, *_ = lanes.divide(on_own_engine)
-            codes += _with_engine([older] if older.lane.needs_engine else [], given, recent=False)
+            older = [run for run in lanes.divide(on_own_engine) if run.lane.needs_engine]
+            codes += _with_engine(older, given, recent=False)
         if watched.lane.needs_engine:
             with_engine = [watched, *(run for run in others if run.lane.needs_engine)]
             codes += _with_engine(with_engine, given, recent=_brings_its_engine())

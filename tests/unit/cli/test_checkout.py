@@ -89,6 +89,23 @@ def test_tests_bring_an_engine_in_ci_where_none_is_named(
     assert lent == ([False, True] if recent else [recent])
 
 
+def test_every_lane_with_an_engine_runs_on_the_machine_s_own_one(
+    pytest_is: FakePytest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[str, bool]] = []
+
+    def with_engine(runs: Sequence[lanes.Run], _: object, *, recent: bool) -> list[int]:
+        ran.extend((run.lane.name, recent) for run in runs)
+        return [0]
+
+    pytest_is("exit 0")
+    monkeypatch.setenv("CI", "1")
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setattr(checkout, "_with_engine", with_engine)
+    checkout.test_long()
+    assert ran == [("stacks", False), ("proxy", False), ("stacks", True), ("proxy", True)]
+
+
 def test_tests_run_next_to_their_engine(
     pytest_is: FakePytest, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
