@@ -210,11 +210,7 @@ def test_a_restore_that_was_killed_is_brought_to_its_end(checkout: Checkout, dat
     name = f"it-restore-killed-{database}"
     words = ["make", "restore", f"STACK={name}", "FROM=latest", "YES=1"]
     with running(checkout, name, database) as stack:
-        (volume,) = (
-            Path(mount["Source"])
-            for mount in stack.container("open-webui").attrs["Mounts"]
-            if mount["Destination"] == "/app/backend/data"
-        )
+        volume = stack.folder("open-webui", "/app/backend/data")
         new_chat(stack, "then")
         checkout.make("backup", name).succeeded()
         new_chat(stack, "now")

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -249,6 +250,16 @@ class StackUnderTest:
     def container(self, role: str) -> Container:
         """Return its container of a role."""
         return self.engine.containers.get(f"edge-{self.name}-{role}")
+
+    def folder(self, role: str, inside: str) -> Path:
+        """Return where this machine sees what is mounted in a container, also if the engine has a root of its own."""
+        mounts = self.container(role).attrs["Mounts"]
+        (source,) = (mount["Source"] for mount in mounts if mount["Destination"] == inside)
+        with socket.socket(socket.AF_UNIX) as asking:
+            address = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+            asking.connect(address.removeprefix("unix://"))
+            daemon, *_ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return Path(f"/proc/{daemon}/root{source}")
 
     def read(self, role: str, *command: str) -> str:
         """Return what a command in a container writes; fail when it fails."""
