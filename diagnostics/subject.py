@@ -75,7 +75,7 @@ class Subject:
     """Where plain HTTP is answered, when that is not known from the URL: 80 beside 443."""
     name_servers: tuple[str, ...] = ()
     """Whom to ask for names, address or address:port; none: whom this machine asks."""
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     """An account's token, for requests that need a sign-in."""
     _known: dict[Hashable, Future[Any]] = field(default_factory=dict[Hashable, Future[Any]], repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)

@@ -169,9 +169,9 @@ class DeploymentAccess:
     """Seconds for all that is asked from within a replica; a busy host needs more."""
     secrets: frozenset[str] = field(default_factory=frozenset[str], repr=False)
     """What must stand in no report."""
-    pending: Callable[[], Sequence[Change]] | None = None
+    pending: Callable[[], Sequence[Change]] | None = field(default=None, repr=False)
     """What the next update would do; raises RuntimeError where that cannot be said."""
-    update: Callable[[Sequence[str]], str] | None = None
+    update: Callable[[Sequence[str]], str] | None = field(default=None, repr=False)
     """Update the stack and recreate the named resources (URNs); raises RuntimeError."""
 
     def require(self) -> Engine:

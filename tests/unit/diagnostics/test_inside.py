@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ from open_webui_edge.diagnostics.inside.containers import Container
 from open_webui_edge.diagnostics.inside.deployment import (
     Authenticator,
     Change,
+    DeploymentAccess,
     ExpectedContainer,
     Publication,
 )
 from open_webui_edge.diagnostics.inside.questions import QUESTIONS, judge_clock, judge_pending
 from open_webui_edge.diagnostics.question import ranked
+from open_webui_edge.diagnostics.subject import Subject
 from open_webui_edge.runtime.open_webui import probe
 
 HTTPS = Publication("127.0.0.1", 8443, 443)
@@ -626,3 +629,12 @@ def test_each_question_has_a_name_of_its_own_and_waits_for_ones_that_exist() -> 
     assert len(names) == len(set(names))
     known = {*names, *(question.id for question in outside.QUESTIONS)}
     assert {need for question in QUESTIONS for need in question.needs} <= known
+
+
+def test_no_secret_is_in_the_repr_of_a_subject() -> None:
+    # A failed assertion and a traceback show it.
+    def pending(_key: str) -> list[Change]:
+        return []
+
+    inside = DeploymentAccess("unit", pending=partial(pending, "MARK-passphrase"))
+    assert "MARK" not in repr(Subject("https://chat.example.com", token="MARK-token", inside=inside))
