@@ -19,6 +19,7 @@ from open_webui_edge.components.certificates.certbot import (
     Route53Args,
 )
 from open_webui_edge.components.certificates.self_signed import SelfSignedCertificate, SelfSignedCertificateArgs
+from open_webui_edge.components.container_group import ContainerGroup
 from open_webui_edge.components.docker.container import volume
 from open_webui_edge.components.docker.host import DockerHost, DockerHostArgs
 from open_webui_edge.components.docker.image import pinned_image
@@ -72,9 +73,6 @@ _FIRST_START_TIMEOUT = 900
 _RECORDS_TO_CREATE = "Create these records at your DNS provider (at the apex of a zone, an ALIAS)"
 _RECORD = "{name} {type} {value}"
 _SERVERS_TO_SET = "Set the zone's name servers at your domain's registrar"
-_WithContainers = (
-    NginxReverseProxy | Certbot | OpenWebUI | Ollama | Postgres | Redis | Readiness | NginxMetrics | Prometheus | Backup
-)
 
 
 class OpenWebUIDeployment(pulumi.ComponentResource):
@@ -169,7 +167,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             "prometheus": prometheus,
         }
         # Disabled parts are None, external services are addresses.
-        parts = {role: part for role, part in by_role.items() if isinstance(part, _WithContainers)}
+        parts = {role: part for role, part in by_role.items() if isinstance(part, ContainerGroup)}
         # Restart an unhealthy certbot so that this update retries at once instead of after its back-off.
         retried: pulumi.Input[Sequence[str]] = [] if certbot is None else certbot.container_ids
         healthy = pulumi.Output.all(retried, _ids_of(parts.values())).apply(lambda both: _healthy(engine, *both))
@@ -617,7 +615,7 @@ def _seconds(duration: timedelta) -> int:
     return round(duration.total_seconds())
 
 
-def _ids_of(parts: Iterable[_WithContainers]) -> pulumi.Output[Sequence[str]]:
+def _ids_of(parts: Iterable[ContainerGroup]) -> pulumi.Output[Sequence[str]]:
     """Return the IDs of all containers of the parts."""
     return pulumi.Output.all(*(part.container_ids for part in parts)).apply(
         lambda groups: [identity for group in groups for identity in group]

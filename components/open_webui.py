@@ -6,6 +6,7 @@ from typing import NotRequired, TypedDict
 import pulumi
 import pulumi_docker as docker
 
+from open_webui_edge.components.container_group import ContainerGroup
 from open_webui_edge.components.docker.container import container, volume
 from open_webui_edge.components.docker.image import pinned_image
 from open_webui_edge.components.docker.upgrade_trial import Release, after_trial
@@ -123,12 +124,9 @@ class OpenWebUIArgs(TypedDict):
     """Name of an existing volume with the data. Left out: a protected volume of this deployment."""
 
 
-class OpenWebUI(pulumi.ComponentResource):
+class OpenWebUI(ContainerGroup):
     """Replicas of Open WebUI with their data."""
 
-    containers: pulumi.Output[Sequence[str]]
-    """Names of the containers."""
-    container_ids: pulumi.Output[Sequence[str]]
     upstream: str
     """Name of the application on the shared network, common to all replicas."""
     replicas: Sequence[str]
@@ -215,9 +213,7 @@ class OpenWebUI(pulumi.ComponentResource):
             # Once the engine's address is known.
             identities = pulumi.Output.all(address, replica.id).apply(lambda values: values[1:])
             after = after_healthy([replica], identities, engine)
-        self.containers = pulumi.Output.all(*(replica.name for replica in replicas))
-        self.container_ids = pulumi.Output.all(*(replica.id for replica in replicas))
-        self.register_outputs({"containers": self.containers})
+        self._register(*replicas)
 
 
 def _without_dependencies(opts: pulumi.ResourceOptions | None) -> pulumi.ResourceOptions:

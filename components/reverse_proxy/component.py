@@ -7,6 +7,7 @@ from typing import NotRequired, TypedDict
 import pulumi
 import pulumi_docker as docker
 
+from open_webui_edge.components.container_group import ContainerGroup, mount
 from open_webui_edge.components.docker.container import container, volume
 from open_webui_edge.runtime.nginx.scripts import (
     CACHE,
@@ -60,11 +61,9 @@ class NginxReverseProxyArgs(TypedDict):
     """Limit in bytes."""
 
 
-class NginxReverseProxy(pulumi.ComponentResource):
+class NginxReverseProxy(ContainerGroup):
     """Nginx in front of the application. A changed configuration or certificate is a checked reload."""
 
-    containers: pulumi.Output[Sequence[str]]
-    container_ids: pulumi.Output[Sequence[str]]
     generation: pulumi.Output[str]
     """The installer's output: the active configuration."""
     metrics_volume: pulumi.Output[str]
@@ -98,10 +97,10 @@ class NginxReverseProxy(pulumi.ComponentResource):
             read_only=True,
             tmpfs=TMPFS,
             volumes=[
-                _mount(configuration, DIRECTORY),
-                _mount(cache, CACHE),
-                _mount(metrics, METRICS),
-                _mount(certificates, CERTIFICATES, read_only=True),
+                mount(configuration.name, DIRECTORY, read_only=False),
+                mount(cache.name, CACHE, read_only=False),
+                mount(metrics.name, METRICS, read_only=False),
+                mount(certificates.name, CERTIFICATES, read_only=True),
             ],
             network=args["network"],
             aliases=["nginx"],
@@ -122,15 +121,17 @@ class NginxReverseProxy(pulumi.ComponentResource):
             command=[INSTALL],
             capabilities=CAPABILITIES,
             tmpfs={**TMPFS, CACHE: "mode=0755", METRICS: "mode=0755"},
-            volumes=[_mount(configuration, DIRECTORY), _mount(certificates, CERTIFICATES, read_only=True)],
+            volumes=[
+                mount(configuration.name, DIRECTORY, read_only=False),
+                mount(certificates.name, CERTIFICATES, read_only=True),
+            ],
             files=_files(args),
             runs_beside=proxy.id,
         )
         self.generation = pulumi.Output.all(installer.exit_code, installer.container_logs).apply(_active_generation)
-        self.containers = pulumi.Output.all(proxy.name)
+        self._register(proxy, generation=self.generation)
         # Dependents of the proxy wait for its configuration too.
         self.container_ids = pulumi.Output.all(proxy.id, self.generation).apply(lambda both: [both[0]])
-        self.register_outputs({"containers": self.containers, "generation": self.generation})
 
 
 def _ports(args: NginxReverseProxyArgs) -> list[docker.ContainerPortArgs]:
@@ -158,10 +159,6 @@ def _files(args: NginxReverseProxyArgs) -> dict[str, pulumi.Input[str]]:
     if "client_authorities_pem" in args:
         files[f"{DIRECTORY}/candidate/tls/client_authorities.pem"] = args["client_authorities_pem"]
     return files
-
-
-def _mount(volume: docker.Volume, path: str, *, read_only: bool = False) -> docker.ContainerVolumeArgs:
-    return docker.ContainerVolumeArgs(volume_name=volume.name, container_path=path, read_only=read_only)
 
 
 def _active_generation(result: Sequence[object]) -> str:

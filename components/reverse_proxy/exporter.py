@@ -1,11 +1,11 @@
 """Metrics of the proxy for Prometheus: F5's exporter for Nginx, and the proxy's own metrics."""
 
-from collections.abc import Sequence
 from typing import TypedDict
 
 import pulumi
 import pulumi_docker as docker
 
+from open_webui_edge.components.container_group import ContainerGroup
 from open_webui_edge.components.docker.container import container, labels, physical_name
 from open_webui_edge.runtime import delivery
 from open_webui_edge.runtime.nginx.scripts import METRICS
@@ -86,11 +86,8 @@ class NginxMetricsArgs(TypedDict):
     """On 127.0.0.1 of the host."""
 
 
-class NginxMetrics(pulumi.ComponentResource):
+class NginxMetrics(ContainerGroup):
     """The exporter and the endpoint in front of it, on a separate network that only the host reaches."""
-
-    containers: pulumi.Output[Sequence[str]]
-    container_ids: pulumi.Output[Sequence[str]]
 
     def __init__(self, name: str, args: NginxMetricsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Create the network and the containers."""
@@ -138,6 +135,4 @@ class NginxMetrics(pulumi.ComponentResource):
             ports=[docker.ContainerPortArgs(internal=_PORT, external=args["port"], ip="127.0.0.1")],
             health=["CMD", "curl", "--fail", "--silent", "--max-time", "4", f"http://127.0.0.1:{_PORT}/metrics"],
         )
-        self.containers = pulumi.Output.all(exporter.name, endpoint.name)
-        self.container_ids = pulumi.Output.all(exporter.id, endpoint.id)
-        self.register_outputs({"containers": self.containers})
+        self._register(exporter, endpoint)
