@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from open_webui_edge.bootstrap import console, paths, virtual_environment
@@ -75,7 +75,7 @@ _USAGE_ERROR = 64
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code; print a problem as one sentence."""
+    """Run one command and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot encode "…" gets a replacement character, and no traceback.
         if isinstance(stream, io.TextIOWrapper):
@@ -84,9 +84,8 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.command == "help":
         sys.stdout.write(overview())
         return 0
-    # `kill` unwinds like Ctrl-C, so that half-made folders are removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_INTERRUPTED))
-    try:
+
+    def command() -> int:
         for_tests = parsed.command in OF_THE_CHECKOUT
         requirements = virtual_environment.FOR_TESTS if for_tests else virtual_environment.FOR_UP
         if not virtual_environment.is_current(requirements):
@@ -95,16 +94,25 @@ def run(arguments: Sequence[str]) -> int:
         if Path(sys.prefix).resolve() != paths.VIRTUAL_ENVIRONMENT.resolve():
             os.execv(paths.PYTHON, [str(paths.PYTHON), "-m", "open_webui_edge.cli", *arguments])  # noqa: S606  # no shell
         return _execute(parsed)
+
+    return reported(command, on_problem=_USAGE_ERROR if parsed.command == "doctor" else 1)
+
+
+def reported(command: Callable[[], int], *, on_problem: int = 1) -> int:
+    """Run a command and return its exit code; print a problem as one sentence."""
+    # `kill` unwinds like Ctrl-C, so that half-made folders are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_INTERRUPTED))
+    try:
+        return command()
     except ProblemError as problem:
         console.say(str(problem))
-        if parsed.command == "doctor":
-            return _USAGE_ERROR
+        return on_problem
     except KeyboardInterrupt:
         console.say("interrupted")
         return _INTERRUPTED
     except OSError as fault:
         console.say(_sentence(fault))
-    return 1
+        return 1
 
 
 def variables_of(name: str) -> tuple[str, ...]:

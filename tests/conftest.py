@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from open_webui_edge.cli.lanes import PROXY
+from tests.support.lanes import PROXY
 from tests.support.turns import turn
 
 _SEED = "--seed"

@@ -7,6 +7,7 @@ another stack makes costs the browser its requests, and a busy machine costs the
 """
 
 import ipaddress
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +17,8 @@ from playwright.sync_api import sync_playwright
 
 from open_webui_edge.benchmarks.browser import chromium
 from open_webui_edge.benchmarks.model_server import ModelServer
+from open_webui_edge.cli.arguments import reported
+from tests.support import run
 from tests.support.browser import open_webui_page
 from tests.support.machine import pulumi_environment
 from tests.support.stack import StackUnderTest, Workshop
@@ -37,7 +40,15 @@ _WIDTH, _HEIGHT, _MARGIN = 1120, 560, 12
 
 
 def main() -> int:
-    """Take all screenshots."""
+    """Prepare what the tests need, and take all screenshots."""
+    os.environ.update(run.pulumi_for_tests())
+    with run.engine_for_tests(recent=False) as surroundings:
+        os.environ.update(surroundings.environment)
+        _take_all()
+    return 0
+
+
+def _take_all() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     engine = docker.from_env()
     with (
@@ -63,7 +74,6 @@ def main() -> int:
             # A provider that refuses its key: something that happens to people, and that the page explains.
             model.keys = {"another key"}
             _take_doctor(stack)
-    return 0
 
 
 def _take_chat(stack: StackUnderTest) -> None:
@@ -101,4 +111,4 @@ def _bridge_address(engine: docker.DockerClient) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(reported(main))

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from open_webui_edge.cli.lanes import TURNS
+from tests.support.lanes import TURNS
 
 
 @contextmanager

@@ -64,6 +64,15 @@ def test_help_needs_nothing_but_python() -> None:
     assert shown.stdout == overview()
 
 
+def test_make_hands_its_words_on_to_the_tests() -> None:
+    words = ["make", "test-unit", "ARGS=tests/unit/support/test_load.py --collect-only -q"]
+    shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - a command of ours
+    assert (shown.returncode, shown.stderr) == (0, "")
+    found = [line for line in shown.stdout.splitlines() if "::" in line]
+    assert found != []
+    assert all(line.startswith("tests/unit/support/test_load.py::") for line in found)
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
 def test_a_terminal_without_all_signs_gets_others(encoding: str) -> None:
     words = [sys.executable, "-m", "open_webui_edge.cli", "help"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from open_webui_edge.cli.lanes import TURNS
+from tests.support.lanes import TURNS
 from tests.support.turns import turn
 
 ROOT = Path(__file__).parents[3]

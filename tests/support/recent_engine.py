@@ -19,6 +19,7 @@ from open_webui_edge.bootstrap import command, console, lock, paths
 from open_webui_edge.bootstrap.console import ProblemError, Step
 from open_webui_edge.bootstrap.engine import DEFAULT_ADDRESS, Engine, ping_error, version
 from open_webui_edge.bootstrap.images import rootfs
+from open_webui_edge.cli.arguments import reported
 
 SUITE = "forky"
 """Debian's testing: the newest that has Docker 28 (docker.io 28.5)."""
@@ -39,7 +40,6 @@ _RULES = (
 """Of iptables: table, chain and what follows."""
 _START_TIMEOUT = 90
 """Seconds for the engine to answer."""
-_INTERRUPTED = 130
 _STOP_TIMEOUT = 60
 """Seconds for it to end all containers."""
 
@@ -167,9 +167,7 @@ def _ip(*arguments: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a program next to the engine: `python -m open_webui_edge.cli.recent_engine docker version`."""
-    # `kill` unwinds like Ctrl-C, so that no engine stays.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_INTERRUPTED))
+    """Run a program next to the engine: `python -m tests.support.recent_engine docker version`."""
     with ExitStack() as held:
         with console.step("Docker engine") as shown:
             engine = held.enter_context(running(shown))
@@ -178,4 +176,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(reported(lambda: main(sys.argv[1:])))

@@ -99,9 +99,19 @@ class Surroundings:
     """Words before a program's own that run it next to the engine."""
 
 
-def pytest_words(run: Run, surroundings: Surroundings) -> list[str]:
-    """Return the command of a run."""
-    return [*surroundings.before, str(paths.PYTHON), "-m", "pytest", *run.words]
+def run_watched(run: Run, surroundings: Surroundings) -> int:
+    """Run pytest in the foreground and return its exit code; Ctrl-C reaches it, and it removes what it made."""
+    process = subprocess.Popen(  # noqa: S603  # a list of arguments, no shell
+        _pytest_words(run, surroundings), cwd=paths.CHECKOUT, env={**os.environ, **surroundings.environment}
+    )
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        # The terminal has interrupted pytest as well, and ends it at once with a second Ctrl-C.
+        process.wait()
+        raise
+    finally:
+        _end(process, os.kill)
 
 
 @contextmanager
@@ -113,7 +123,7 @@ def run_in_background(run: Run, surroundings: Surroundings) -> Generator[Callabl
     paths.BUILD.mkdir(parents=True, exist_ok=True)
     output = paths.BUILD / f"tests-{run.lane.name}.log"
     # Two runs at once cannot share the memory of what failed last.
-    words = [*pytest_words(run, surroundings), "-p", "no:cacheprovider"]
+    words = [*_pytest_words(run, surroundings), "-p", "no:cacheprovider"]
     if not run.lane.needs_engine:
         # The lowest priority: its many programs together would take most of the machine from the containers.
         words = ["nice", "-n", "19", *words]
@@ -130,7 +140,11 @@ def run_in_background(run: Run, surroundings: Surroundings) -> Generator[Callabl
     try:
         yield partial(_finish, run.lane.name, process, output)
     finally:
-        _end(process)
+        _end(process, os.killpg)
+
+
+def _pytest_words(run: Run, surroundings: Surroundings) -> list[str]:
+    return [*surroundings.before, str(paths.PYTHON), "-m", "pytest", *run.words]
 
 
 def _finish(name: str, process: subprocess.Popen[bytes], output: Path) -> int:
@@ -146,13 +160,13 @@ def _finish(name: str, process: subprocess.Popen[bytes], output: Path) -> int:
     return process.returncode
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], send: Callable[[int, int], None]) -> None:
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGINT)
+        send(process.pid, signal.SIGINT)
         try:
             process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            send(process.pid, signal.SIGKILL)
             process.wait()
 
 

@@ -14,8 +14,8 @@ import pytest
 from open_webui_edge.benchmarks.waiting import wait_until
 from open_webui_edge.bootstrap import paths
 from open_webui_edge.bootstrap.console import ProblemError
-from open_webui_edge.cli import checkout, lanes
-from open_webui_edge.cli.lanes import Surroundings
+from tests.support import lanes, run
+from tests.support.lanes import Surroundings
 
 FakePytest = Callable[[str], None]
 
@@ -81,11 +81,11 @@ def test_tests_bring_an_engine_in_ci_where_none_is_named(
     pytest_is("exit 0")
     monkeypatch.setenv("CI", ci)
     monkeypatch.setenv("DOCKER_HOST", named)
-    monkeypatch.setattr(checkout, "_engine_for_tests", engine)
-    checkout.test()
+    monkeypatch.setattr(run, "engine_for_tests", engine)
+    run.run("test", [])
     assert lent == [recent]
     lent.clear()
-    checkout.test_long()
+    run.run("test-long", [])
     assert lent == ([False, True] if recent else [recent])
 
 
@@ -101,8 +101,8 @@ def test_every_lane_with_an_engine_runs_on_the_machine_s_own_one(
     pytest_is("exit 0")
     monkeypatch.setenv("CI", "1")
     monkeypatch.delenv("DOCKER_HOST", raising=False)
-    monkeypatch.setattr(checkout, "_with_engine", with_engine)
-    checkout.test_long()
+    monkeypatch.setattr(run, "_with_engine", with_engine)
+    run.run("test-long", [])
     assert ran == [("stacks", False), ("proxy", False), ("stacks", True), ("proxy", True)]
 
 
@@ -111,8 +111,8 @@ def test_tests_run_next_to_their_engine(
 ) -> None:
     pytest_is('echo "$WHERE $ENGINE $kind"')
     surroundings = Surroundings({"ENGINE": "28"}, ("env", "WHERE=there"))
-    monkeypatch.setattr(checkout, "_engine_for_tests", lambda **_: nullcontext(surroundings))
-    checkout.test("tests/browser", "tests/nginx")
+    monkeypatch.setattr(run, "engine_for_tests", lambda **_: nullcontext(surroundings))
+    run.run("test", ["tests/browser", "tests/nginx"])
     assert capfdbinary.readouterr().out.decode().splitlines() == ["there 28 stacks", "there 28 proxy"]
 
 
@@ -136,9 +136,9 @@ def test_units_need_nothing_else(
         raise AssertionError("nothing is to be made ready")
 
     pytest_is('echo "$*"')
-    monkeypatch.setattr(checkout, "_pulumi_for_tests", unwanted)
-    monkeypatch.setattr(checkout, "_engine_for_tests", unwanted)
-    assert checkout.test_unit(*words) == 0
+    monkeypatch.setattr(run, "pulumi_for_tests", unwanted)
+    monkeypatch.setattr(run, "engine_for_tests", unwanted)
+    assert run.run("test-unit", words) == 0
     assert capfdbinary.readouterr().out.decode() == f"{said}\n"
 
 
@@ -150,8 +150,8 @@ def test_what_needs_no_engine_makes_none_ready(
         raise AssertionError("no engine is to be made ready")
 
     pytest_is("exit 0")
-    monkeypatch.setattr(checkout, "_engine_for_tests", engine)
-    assert checkout.test(path) == 0
+    monkeypatch.setattr(run, "engine_for_tests", engine)
+    assert run.run("test", [path]) == 0
 
 
 @pytest.fixture(autouse=True)
@@ -179,8 +179,8 @@ def pytest_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePytest:
         monkeypatch.setattr(paths, "PYTHON", program)
 
     monkeypatch.setattr(paths, "BUILD", tmp_path)
-    monkeypatch.setattr(checkout, "_pulumi_for_tests", dict)
-    monkeypatch.setattr(checkout, "_engine_for_tests", lambda **_: nullcontext(NO_ENGINE))
+    monkeypatch.setattr(run, "pulumi_for_tests", dict)
+    monkeypatch.setattr(run, "engine_for_tests", lambda **_: nullcontext(NO_ENGINE))
     return as_script
 
 
@@ -188,7 +188,7 @@ def test_what_all_runs_write_is_shown_whole_and_one_after_the_other(
     pytest_is: FakePytest, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     pytest_is('for i in 1 2 3; do echo "$kind $i"; sleep 0.1; done; echo "$kind: passed"')
-    assert checkout.test() == 0
+    assert run.run("test", []) == 0
     assert capfdbinary.readouterr().out.decode().splitlines() == [
         line for kind in ALL for line in (*(f"{kind} {number}" for number in (1, 2, 3)), f"{kind}: passed")
     ]
@@ -197,7 +197,7 @@ def test_what_all_runs_write_is_shown_whole_and_one_after_the_other(
 @pytest.mark.parametrize("failing", ALL)
 def test_each_run_fails_all(pytest_is: FakePytest, failing: str) -> None:
     pytest_is(f'[ "$kind" != {failing} ] || exit 1')
-    assert checkout.test() == 1
+    assert run.run("test", []) == 1
 
 
 def test_runs_without_an_engine_begin_before_it_is_ready(
@@ -211,8 +211,8 @@ def test_runs_without_an_engine_begin_before_it_is_ready(
         wait_until(lambda: all(file.exists() for file in begun), what="the runs without an engine")
         yield NO_ENGINE
 
-    monkeypatch.setattr(checkout, "_engine_for_tests", engine)
-    assert checkout.test() == 0
+    monkeypatch.setattr(run, "engine_for_tests", engine)
+    assert run.run("test", []) == 0
 
 
 def test_without_an_engine_no_other_run_stays(
@@ -225,25 +225,26 @@ def test_without_an_engine_no_other_run_stays(
         wait_until(lambda: all(file.exists() for file in files), what="the runs without an engine")
         raise ProblemError("no engine")
 
-    monkeypatch.setattr(checkout, "_engine_for_tests", engine)
+    monkeypatch.setattr(run, "engine_for_tests", engine)
     with pytest.raises(ProblemError, match="no engine"):
-        checkout.test()
+        run.run("test", [])
     assert not any(Path(f"/proc/{file.read_text().strip()}").exists() for file in files)
 
 
-def test_ctrl_c_ends_all_runs(pytest_is: FakePytest, tmp_path: Path) -> None:
-    pytest_is(f"{NOTES_ITSELF.format(tmp_path)}; exec sleep 60")
+def test_ctrl_c_ends_all_runs_once_they_have_removed_what_they_made(pytest_is: FakePytest, tmp_path: Path) -> None:
+    removes = f"""trap 'sleep 1; touch "{tmp_path}/$kind.removed"; exit 2' INT"""
+    pytest_is(f"{removes}; {NOTES_ITSELF.format(tmp_path)}; while :; do sleep 0.1; done")
     program = (
         "from pathlib import Path\n"
         "from contextlib import nullcontext\n"
         "from open_webui_edge.bootstrap import paths\n"
-        "from open_webui_edge.cli import checkout\n"
-        "from open_webui_edge.cli.lanes import Surroundings\n"
+        "from tests.support import run\n"
+        "from tests.support.lanes import Surroundings\n"
         f"paths.PYTHON = Path({str(paths.PYTHON)!r})\n"
         f"paths.BUILD = Path({str(tmp_path)!r})\n"
-        "checkout._pulumi_for_tests = dict\n"
-        "checkout._engine_for_tests = lambda **_: nullcontext(Surroundings({}))\n"
-        "checkout.test()\n"
+        "run.pulumi_for_tests = dict\n"
+        "run.engine_for_tests = lambda **_: nullcontext(Surroundings({}))\n"
+        "run.run('test', [])\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program], cwd=paths.CHECKOUT, start_new_session=True)  # noqa: S603
     files = [tmp_path / kind for kind in ALL]
@@ -252,3 +253,4 @@ def test_ctrl_c_ends_all_runs(pytest_is: FakePytest, tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     process.wait(timeout=20)
     assert not any(Path(f"/proc/{file.read_text().strip()}").exists() for file in files)
+    assert all((tmp_path / f"{kind}.removed").exists() for kind in ALL)
