@@ -144,7 +144,10 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         )
         if settings.proxy.authentication.client_certificates is not None:
             args["client_authorities_pem"] = settings.proxy.authentication.client_certificates.authorities
-        proxy = NginxReverseProxy(f"{name}-nginx", args, on_host)
+        # Without an answer of the readiness sidecar, Nginx knows no replica.
+        asked = [] if readiness is None else after_healthy([readiness], readiness.container_ids, engine)
+        after = pulumi.ResourceOptions.merge(on_host, pulumi.ResourceOptions(depends_on=asked))
+        proxy = NginxReverseProxy(f"{name}-nginx", args, after)
         # In every mode: a change of mode could not delete a protected volume.
         letsencrypt = volume(
             f"{name}-letsencrypt", "letsencrypt", pulumi.ResourceOptions.merge(on_host, protected(self))

@@ -87,7 +87,8 @@ class NginxReverseProxy(ContainerGroup):
         self.certificates_volume = certificates.name
         proxy = container(
             f"{name}-server",
-            child,
+            # A component's dependencies are not its children's.
+            pulumi.ResourceOptions(parent=self, depends_on=None if opts is None else opts.depends_on),
             role="nginx",
             image=args["image"],
             memory=args["memory"],

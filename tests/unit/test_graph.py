@@ -846,6 +846,8 @@ def test_the_proxy_asks_the_readiness_sidecar() -> None:
         for network in graph.named(f"edge-open-webui-replica{number}").inputs["networksAdvanced"]
     ]
     assert aliases == [["open-webui", "open-webui-1"], ["open-webui-2"], ["open-webui-3"]]
+    # Replaced first, it answers a new proxy at once, and the old one keeps the addresses that it has.
+    assert "edge-readiness-watch" in graph.named("edge-nginx-server").after
     assert not [resource for resource in deployed("local").resources if "readiness" in resource.name]
 
 
