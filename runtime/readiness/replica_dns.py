@@ -58,6 +58,8 @@ class Replica:
     address: str | None = None
     takes_requests: bool = False
     draining: bool = False
+    silent: bool = False
+    """Whether it was in until it stopped answering in time."""
     timeouts: int = 0
     probed_at: float = 0.0
     seen: bool = False
@@ -65,15 +67,16 @@ class Replica:
 
     def record(self, result: ProbeResult, words: str = "") -> str | None:
         """Record a probe, and return a line for the log if the state changes."""
-        before = (self.takes_requests, self.draining)
+        before = (self.takes_requests, self.draining, self.silent)
         self.timeouts = self.timeouts + 1 if result is ProbeResult.SILENT else 0
         if 0 < self.timeouts < TIMEOUTS_UNTIL_OUT:
             return None
         self.seen = True
-        # A draining replica still answers: it is used if there is no other.
+        # A draining replica still answers, and a silent one may: they are used if there is no other.
+        self.silent = result is ProbeResult.SILENT and (self.takes_requests or self.silent)
         self.takes_requests = result in {ProbeResult.READY, ProbeResult.DRAINING}
         self.draining = result is ProbeResult.DRAINING
-        if before == (self.takes_requests, self.draining):
+        if before == (self.takes_requests, self.draining, self.silent):
             return None
         state = "draining" if self.draining else "in" if self.takes_requests else "out"
         return f"{self.name} is {state}: it {result.value}{f' ({words})' if words else ''}"
@@ -89,10 +92,11 @@ class Upstream:
         self._clock = clock
 
     def addresses(self) -> list[str]:
-        """Return the addresses for requests: draining replicas only if there is no other."""
-        up = [replica for replica in self.replicas if replica.takes_requests and replica.address]
+        """Return the addresses for requests: draining replicas only if there is no other, then the silent ones."""
+        up = [replica for replica in self.replicas if replica.takes_requests]
         staying = [replica for replica in up if not replica.draining]
-        return [replica.address for replica in staying or up if replica.address]
+        silent = [replica for replica in self.replicas if replica.silent]
+        return [replica.address for replica in staying or up or silent if replica.address]
 
     def is_stuck(self) -> bool:
         """Return whether a replica has had no probe for STALE_AFTER seconds."""

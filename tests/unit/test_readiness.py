@@ -81,6 +81,26 @@ def test_what_is_about_to_end_is_given_only_when_there_is_no_other(both: Upstrea
     assert both.addresses() == ["10.0.0.2"]
 
 
+def test_what_stopped_answering_in_time_is_given_only_when_there_is_no_other(both: Upstream) -> None:
+    one, two = both.replicas
+    for replica in (one, two):
+        replica.record(ProbeResult.READY)
+        replica.record(ProbeResult.SILENT)
+    two.record(ProbeResult.SILENT)
+    assert both.addresses() == ["10.0.0.1"]
+    one.record(ProbeResult.SILENT)
+    assert both.addresses() == ["10.0.0.1", "10.0.0.2"]
+    one.record(ProbeResult.DRAINING)
+    assert both.addresses() == ["10.0.0.1"]
+    one.record(ProbeResult.GONE)
+    assert both.addresses() == ["10.0.0.2"]
+    # It accepts connections again, after it had none: it starts.
+    two.record(ProbeResult.GONE)
+    two.record(ProbeResult.SILENT)
+    two.record(ProbeResult.SILENT)
+    assert both.addresses() == []
+
+
 def test_the_name_has_the_addresses_of_those_that_are_ready_for_one_second(both: Upstream) -> None:
     for replica in both.replicas:
         replica.record(ProbeResult.READY)
