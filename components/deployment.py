@@ -144,10 +144,7 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         )
         if settings.proxy.authentication.client_certificates is not None:
             args["client_authorities_pem"] = settings.proxy.authentication.client_certificates.authorities
-        # Without an answer of the readiness sidecar, Nginx knows no replica.
-        asked = [] if readiness is None else after_healthy([readiness], readiness.container_ids, engine)
-        after = pulumi.ResourceOptions.merge(on_host, pulumi.ResourceOptions(depends_on=asked))
-        proxy = NginxReverseProxy(f"{name}-nginx", args, after)
+        proxy = NginxReverseProxy(f"{name}-nginx", args, self._after_readiness(readiness))
         # In every mode: a change of mode could not delete a protected volume.
         letsencrypt = volume(
             f"{name}-letsencrypt", "letsencrypt", pulumi.ResourceOptions.merge(on_host, protected(self))
@@ -438,6 +435,13 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             replicas=application.replicas,
         )
         return Readiness(f"{self._name}-readiness", args, self._on_host)
+
+    def _after_readiness(self, readiness: Readiness | None) -> pulumi.ResourceOptions:
+        if readiness is None:
+            return self._on_host
+        # Without an answer of the sidecar, a new Nginx knows no replica.
+        healthy = after_healthy([readiness], readiness.container_ids, self._engine)
+        return pulumi.ResourceOptions.merge(self._on_host, pulumi.ResourceOptions(depends_on=healthy))
 
     def _open_webui(
         self,
