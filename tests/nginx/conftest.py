@@ -58,6 +58,7 @@ class Workshop:
         warn_before: int = 0,
         acme_challenges: Sequence[str] = (),
         storage: str | None = None,
+        readiness: str | None = None,
     ) -> NginxUnderTest:
         """Start Nginx before an application that it knows by name, at `port`.
 
@@ -80,6 +81,7 @@ class Workshop:
             warn_before=warn_before,
             acme_challenges=acme_challenges,
             storage=storage,
+            readiness=readiness,
         )
         self.made.append(made)
         made.start()

@@ -95,6 +95,8 @@ class NginxUnderTest:
     upstreams: Sequence[str]
     resolver: str
     replicas: int = 1
+    readiness: str | None = None
+    """host:port of the sidecar that knows the replicas, instead of the resolver."""
     ipv6: bool = False
     """Whether its network has IPv6, and it listens there too."""
     volumes: Sequence[str] = ()
@@ -413,6 +415,7 @@ class NginxUnderTest:
             upstreams=self.upstreams,
             resolver=self.resolver,
             replicas=self.replicas,
+            readiness=self.readiness,
             ipv6=self.ipv6,
             rsa_certificate=self.rsa,
             acme_challenges=self.acme_challenges,

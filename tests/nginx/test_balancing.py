@@ -219,6 +219,18 @@ def test_a_name_server_that_does_not_know_yet_costs_nothing(pair: Pair) -> None:
     assert all(pair.served())
 
 
+def test_a_proxy_that_starts_knows_its_replicas_by_its_first_question(workshop: Workshop) -> None:
+    # The name server stands in for the sidecar as well: Nginx learns its address there, and asks it for the replicas.
+    sidecar = "readiness"
+    workshop.names.addresses |= {sidecar: workshop.names.address, UPSTREAM: workshop.gateway}
+    port = port_free_at(workshop.gateway)
+    with EchoBackend(workshop.gateway, port):
+        nginx = workshop.nginx(settings_of(), port=port, replicas=2, readiness=f"{sidecar}:{workshop.names.port}")
+        nginx.restart()
+        wait_until(lambda: nginx.ask("/headers").status == 200, what="an answer", ignoring=(OSError,))
+        assert "could not be resolved" not in nginx.error_log()
+
+
 @contextmanager
 def nobody_at(pair: Pair, *hosts: int) -> Iterator[tuple[str, ...]]:
     """Return unused addresses of the network; the other replica has more under way than is asked meanwhile."""
