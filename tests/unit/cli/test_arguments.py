@@ -68,9 +68,9 @@ def test_make_hands_its_words_on_to_the_tests() -> None:
     words = ["make", "test-unit", "ARGS=tests/unit/support/test_load.py --collect-only -q"]
     shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - a command of ours
     assert (shown.returncode, shown.stderr) == (0, "")
-    found = [line for line in shown.stdout.splitlines() if "::" in line]
-    assert found != []
-    assert all(line.startswith("tests/unit/support/test_load.py::") for line in found)
+    collected = [line for line in shown.stdout.splitlines() if "::" in line]
+    assert collected != []
+    assert all(line.startswith("tests/unit/support/test_load.py::") for line in collected)
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
