@@ -81,6 +81,41 @@ def test_every_line_is_json_whatever_a_client_sends(variants: Variants, scheme: 
         assert 400 <= int(line["status"]) <= 599 or int(line["status"]) in {101, 200, 308}
 
 
+LONG = {
+    "path": b"GET /api/" + b"a" * 30_000 + b" HTTP/1.1\r\nHost: localhost",
+    "path of quotes": b"GET /api/" + b'"' * 30_000 + b" HTTP/1.1\r\nHost: localhost",
+    "path, encoded": b"GET /api/" + b"%01" * 10_000 + b" HTTP/1.1\r\nHost: localhost",
+    "path, no UTF-8": b"GET /api/" + b"\xff" * 30_000 + b" HTTP/1.1\r\nHost: localhost",
+    "query": b"GET /api/headers?" + b"a" * 30_000 + b" HTTP/1.1\r\nHost: localhost",
+    "name": b"GET / HTTP/1.1\r\nHost: " + b"a" * 30_000,
+    "method": b"X" * 30_000 + b" / HTTP/1.1\r\nHost: localhost",
+    "version": b"GET / HTTP/1." + b"1" * 30_000 + b"\r\nHost: localhost",
+    "identity": b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: " + b"a" * 30_000,
+    "upgrade": b"GET /ws/ HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket" + b"," * 30_000,
+}
+SHORT_LINE = 4096
+"""Bytes: each field that a client writes is cut, and a quote is written as four characters in text."""
+
+
+@pytest.mark.parametrize("requests", ["json", "text"])
+def test_long_fields_are_cut_so_that_they_do_not_wipe_the_log(variants: Variants, requests: str) -> None:
+    log = {"requests": requests}
+    nginx = variants.of(proxy={"trusted_proxies": [f"{variants.workshop.gateway}/32"], "log": log})
+    before = len(nginx.access_log_bytes().splitlines())
+    for request in LONG.values():
+        with nginx.connection() as connected:
+            connected.sendall(request + b"\r\nConnection: close\r\n\r\n")
+            while connected.recv(1 << 16):
+                pass
+    said = lambda: nginx.access_log_bytes().splitlines()[before:]  # noqa: E731
+    wait_until(lambda: len(said()) == len(LONG), what="a line for each", deadline=PATIENCE, every=0.05)
+    assert max(map(len, said())) <= SHORT_LINE
+    if requests == "json":
+        paths = [json.loads(line)["path"] for line in said()]
+        assert paths[0] == "/api/" + "a" * 507 + "..."
+        assert paths[4] == "/api/headers"
+
+
 def test_line_says_what_happened_to_a_request(nginx: NginxUnderTest, backend: EchoBackend) -> None:
     answer = nginx.ask("/api/%68eaders/headers?q=1", method="POST", body=b"{}", headers=[("Referer", "https://a/")])
     line = line_with(nginx, "request_id", answer.header("X-Request-ID"))
