@@ -25,6 +25,7 @@ from open_webui_edge.settings.values import (
 )
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_API_KEY_HEADER = "CUSTOM_API_KEY_HEADER"
 _NAMES_A_HEADER = re.compile(r"WEBUI_AUTH_TRUSTED_[A-Z_]+_HEADER")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,128}")
 # bcrypt reads 72 bytes and no more.
@@ -227,7 +228,7 @@ class OpenWebUISettings(Settings):
 
     def _faults(self) -> Iterator[Fault]:
         for name, value in self.environment.items():
-            if _NAMES_A_HEADER.fullmatch(name) and not _HEADER.fullmatch(value):
+            if (_NAMES_A_HEADER.fullmatch(name) or name == _API_KEY_HEADER) and not _HEADER.fullmatch(value):
                 yield Fault(
                     f"environment.{name}",
                     "is not a header name; write letters, digits and hyphens, such as X-User-Email",
@@ -256,6 +257,11 @@ class OpenWebUISettings(Settings):
     def requires_sign_in(self) -> bool:
         """Whether only users with an account get in."""
         return self.environment.get("WEBUI_AUTH", "true").lower() == "true"
+
+    @property
+    def api_key_header(self) -> str:
+        """Request header that may hold an API key."""
+        return self.environment.get(_API_KEY_HEADER, "X-API-Key")
 
     @property
     def identity_headers(self) -> tuple[str, ...]:

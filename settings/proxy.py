@@ -85,6 +85,14 @@ class LimitSettings(Settings):
     max_upload: Annotated[Bytes, between("1MiB", "100GiB"), _WHOLE_MEBIBYTES] = 1 << 30
     """Largest file that a person may upload, in whole MiB; the proxy and Open WebUI refuse more."""
 
+    max_request_body: Annotated[Bytes, between("1MiB", "1GiB")] = 32 << 20
+    """Largest body of a request to the API that is no upload, such as a chat with its whole history. Open WebUI holds
+    it in memory and answers nobody else while it parses JSON, so keep it small."""
+
+    bodies_per_client: Annotated[int, Field(ge=1, le=1000)] = 32
+    """Maximum concurrent requests with a body of more than 1 MB, or of unknown length, of one address (one /64 network
+    for IPv6). Open WebUI writes uploads to a temporary file: with `max_upload` this bounds the disk that they take."""
+
     request_header: Annotated[Bytes, between("8KiB", "128KiB")] = 32 << 10
     """Largest single header line of a request; a request may have four such lines. Tokens of an identity provider in
     cookies exceed Nginx's default of 8KiB."""
@@ -377,6 +385,19 @@ FRONTEND_PATHS = ("/static/", "/assets/", "/audio/", "/pyodide/", "/wasm/", "/sq
 
 SIGN_IN_PATHS = ("/api/v1/auths/signin", "/api/v1/auths/signup", "/api/v1/auths/ldap")
 """Paths that accept passwords."""
+
+UPLOAD_PATHS = (
+    "/api/v1/audio/transcriptions",
+    "/api/v1/chats/import",
+    "/api/v1/configs/import",
+    "/api/v1/files/",
+    "/api/v1/models/import",
+    "/api/v1/pipelines/upload",
+    "/api/v1/skills/import",
+    "/ollama/models/upload",
+)
+"""Beginnings of the paths that take files, or exports of any size (`UploadFile` and `/import` in the routers of Open
+WebUI 0.12.4)."""
 
 _OWN_TREES = ("/api/", "/ollama/", "/openai/", "/ws/", "/oauth/", "/cache/", "/_app/", *FRONTEND_PATHS)
 RESERVED_PATHS = (

@@ -10,6 +10,10 @@ Block = list[dict[str, Any]]
 
 HEALTH = {"/health", "/health/db", "/ready"}
 """Paths that anybody may ask."""
+QUESTION = "/_edge/known"
+"""The question of who sends a large body, which is no check of a request without one."""
+_STRANGERS = "@body_of_stranger"
+"""Where its no leads to, once all other checks were made."""
 _APPLICATION = "http://open_webui"
 _CHECKS = {
     *("auth_request", "auth_basic", "allow", "deny", "satisfy", "limit_except", "limit_conn", "limit_req", "if"),
@@ -49,9 +53,19 @@ def unchecked_ways(configuration: Block) -> list[str]:
 def _of_server(server: Block, configuration: Block) -> Iterator[str]:
     locations = {location["args"][-1]: location["block"] for location in within(server, "location")}
     asked = {uri for block in (server, *locations.values()) for uri in _values(block, "auth_request")} - {"off"}
-    retries = {name for name, block in locations.items() if name.startswith("@") and _passes_on(block)}
+    retries = {name for name, block in locations.items() if name.startswith("@") and _passes_on(block)} - {_STRANGERS}
     guarded = any(uri != "off" for uri in _values(server, "auth_request"))
+    # An authenticator's yes suffices.
+    wanted = set[str]() if guarded else {QUESTION}
     for name, block in locations.items():
+        takes_large_bodies = any(within(block, "client_max_body_size")) or any(within(block, "proxy_request_buffering"))
+        if (
+            name != QUESTION
+            and _passes_on(block)
+            and takes_large_bodies
+            and {*_values(block, "auth_request")} != wanted
+        ):
+            yield f"location {name} takes large bodies and does not ask who sends them"
         if guarded and _passes_on(block) and name not in HEALTH and "off" in _values(block, "auth_request"):
             yield f"location {name} passes requests on and asks no authenticator"
         if name in retries:
@@ -98,7 +112,7 @@ def _passes_on(block: Block) -> bool:
 
 
 def _own_checks(block: Block) -> set[str]:
-    return {directive["directive"] for directive in block} & _CHECKS
+    return {directive["directive"] for directive in block if directive["args"][:1] != [QUESTION]} & _CHECKS
 
 
 def _may_be_repeated(block: Block) -> bool:
