@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from http import HTTPStatus
 
+import h2.config
+import h2.connection
+import h2.events
 import httpx
 import pytest
 
@@ -144,6 +147,31 @@ def test_a_user_s_upload_reaches_the_application_while_it_is_sent(nginx: NginxUn
         backend.wait_for_upload_of(MEBIBYTE)
         client.send(b"x" * MEBIBYTE)
         assert answer_of(client.getresponse()).json() == {"bytes": 2 * MEBIBYTE}
+
+
+def window_of(nginx: NginxUnderTest, token: str) -> int:
+    """Begin an upload over HTTP/2, send nothing of it, and return what Nginx lets the client send."""
+    client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    head = [(":method", "POST"), (":scheme", "https"), (":authority", nginx.domain), (":path", "/api/v1/files/upload")]
+    with nginx.connection(context=nginx.trust("h2")) as connected:
+        client.initiate_connection()
+        client.send_headers(1, [*head, ("content-length", str(2 * MEBIBYTE)), ("x-api-key", token)])
+        connected.sendall(client.data_to_send())
+        while received := connected.recv(1 << 16):
+            events = client.receive_data(received)
+            answered = any(isinstance(event, h2.events.ResponseReceived) for event in events)
+            # Of the stream, not of the connection, whose window is as large as can be from the beginning.
+            if answered or any(isinstance(event, h2.events.WindowUpdated) and event.stream_id for event in events):
+                return client._get_stream_by_id(1).outbound_flow_control_window  # noqa: SLF001
+    raise AssertionError("the connection ended")
+
+
+def test_window_of_an_upload_over_http2_is_large_once_it_is_known_who_sends(
+    nginx: NginxUnderTest, backend: EchoBackend
+) -> None:
+    assert window_of(nginx, STRANGER) == 64 << 10
+    assert window_of(nginx, USER) >= 2 << 20
+    assert len(backend.requests) <= 1
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
