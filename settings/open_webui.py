@@ -63,6 +63,7 @@ _VARIABLES_BY_SOURCE = {
     "nothing: compressing each token costs more than it saves": "UVICORN_WS_PER_MESSAGE_DEFLATE",
     "nothing: it follows from HTTPS": "WEBUI_AUTH_COOKIE_SECURE WEBUI_SESSION_COOKIE_SECURE",
     "nothing: it is the path of the data volume": "DATA_DIR",
+    "nothing: temporary files are on the data volume": "TMPDIR",
     "nothing: it is the proxy's network": "FORWARDED_ALLOW_IPS",
     "nothing: only the first replica runs migrations": "ENABLE_DB_MIGRATIONS",
     "nothing: the application listens on the proxy's network": "HOST",
