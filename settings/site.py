@@ -46,8 +46,8 @@ class SiteSettings(Settings):
     and the certificate follow from it."""
 
     aliases: tuple[Host, ...] = Field(default_factory=_aliases_of)
-    """Further host names and addresses of the site. The certificate covers them, and requests for them are redirected
-    to `domain`. Default: `[127.0.0.1]` if domain is localhost, else none."""
+    """Further host names and addresses of the site. The certificate covers them. Programs use the API by them; pages are
+    redirected to `domain`. Default: `[127.0.0.1]` if domain is localhost, else none."""
 
     listen: ListenSettings = ListenSettings()
     """Address and ports that the proxy listens on. With platform.kind aws-vm: all addresses, ports 80 and 443."""
