@@ -116,7 +116,7 @@ class CacheSettings(Settings):
     """Cache of the frontend's static files, which are the same for everybody. Private responses are never cached."""
 
     enabled: bool = True
-    """Enable the static-asset cache."""
+    """Cache the frontend's static files, and a few anonymous responses for seconds."""
 
     max_size: Annotated[Bytes, between("64MiB", "1024GiB")] = 1 << 30
     """Maximum size of the cache on disk. The frontend of one release takes about 60 MiB, in three encodings."""
@@ -149,11 +149,11 @@ class HstsSettings(Settings):
     """Time that a browser remembers to use HTTPS only."""
 
     include_subdomains: bool = False
-    """Apply it to all subdomains of the domain as well."""
+    """Apply HSTS to all subdomains of the domain as well."""
 
     preload: bool = False
-    """Consent to inclusion in the browsers' preload list (https://hstspreload.org). Removal from that list takes
-    months."""
+    """Consent to inclusion in the browsers' preload list (https://hstspreload.org). It requires include_subdomains and
+    a max_age of at least 365d. Removal from that list takes months."""
 
     def _faults(self) -> Iterator[Fault]:
         if self.preload and not (self.include_subdomains and self.max_age >= timedelta(days=365)):
@@ -263,7 +263,7 @@ class MetricsSettings(Settings):
     """Metrics of Nginx for Prometheus, from NGINX's exporter in a container next to the proxy."""
 
     enabled: bool = False
-    """Run the metrics exporter."""
+    """Run NGINX's exporter, whose metrics of Nginx and the certificate an existing Prometheus can scrape."""
 
     port: Port = 9113
     """TCP port of the exporter on 127.0.0.1 of the container host; no other address."""
@@ -414,7 +414,7 @@ class ProxySettings(Settings):
 
     trusted_proxies: tuple[Network, ...] = ()
     """Addresses and networks of proxies in front of this one. Only from them are the client's address (the last in
-    X-Forwarded-For that is not a trusted proxy itself) and X-Forwarded-Proto taken. Default: none."""
+    X-Forwarded-For that is not a trusted proxy itself) and X-Forwarded-Proto accepted. Default: none."""
 
     identity_headers_from: tuple[Network, ...] = ()
     """Addresses and networks whose identity headers (those in WEBUI_AUTH_TRUSTED_*) are passed to Open WebUI, which
@@ -456,7 +456,7 @@ class ProxySettings(Settings):
     """Metrics for Prometheus."""
 
     maintenance: bool = False
-    """Serve a maintenance page for every request; the page reloads itself, and Open WebUI runs on."""
+    """Answer every request with a maintenance page, which reloads itself; Open WebUI runs on."""
 
     memory: Annotated[Bytes, between("64MiB", "64GiB")] = 512 << 20
     """Memory limit of the proxy's container. After a reload, old workers run until their connections end and take a few
