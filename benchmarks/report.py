@@ -95,7 +95,11 @@ def _head(results: Results) -> str:
 def _table(results: Results) -> str:
     rows = [[f"{line.title} ({line.unit})", *(_cell(results, line, name) for name in TITLES)] for line in LINES]
     measured = [row for row in rows if any(row[1:])]
-    return "## Results\n\n" + _markdown(["", *(f"{title}:" for title in TITLES.values())], measured)
+    words = (
+        "h1 and h2 are HTTP/1.1 and HTTP/2, p50 is the median, SSE are server-sent events. [How it is "
+        "measured](#how-it-is-measured) describes the columns; “–” means not measured.\n\n"
+    )
+    return f"## Results\n\n{words}" + _markdown(["", *(f"{title}:" for title in TITLES.values())], measured)
 
 
 def _cell(results: Results, line: Line, name: str) -> str:
@@ -123,8 +127,8 @@ def _targets(results: Results) -> str:
     return (
         "## Targets\n\n"
         "Each target compares values of the same round; the table shows the median of the rounds. "
-        f"“No worse” allows {NOISE:.0%} for noise. Two columns show what is possible at all: a bare Nginx that serves "
-        "files from disk, and a bare Nginx with a cache and our security headers.\n\n"
+        f"“No worse” allows {NOISE:.0%} for noise. Two columns show the upper limit: a bare Nginx that serves files "
+        "from disk, and a bare Nginx with a cache and our security headers.\n\n"
         + _markdown(["target", "measured:", "verdict"], rows)
     )
 
@@ -225,12 +229,12 @@ def _method(results: Results) -> str:
         "to ours is the cost of our rules.\n"
         f"- Files, requested as Chromium does: {said or 'none in this run'}. `h2load` uses one thread and 8 "
         "connections, with HTTP/2 10 streams on each; contenders take turns in rounds. It does not reconnect, so "
-        "`keepalive_requests` (1000 by default and in ours) is raised in every Nginx.\n"
+        "`keepalive_requests` (1000 by default and in ours) is higher here in every Nginx.\n"
         "- `/api/config`: one open connection to each contender, in turn, medians of batches; once anonymous, which "
         "our proxy caches for a second, and once signed in. Tokens: the model server reports when it sent each one, "
         "10 ms apart; the first token is measured from the request, over an open connection.\n"
         "- WebSockets: additional private memory of the proxy's processes per socket, with 1000 sockets that sent one "
-        "message each. Handshakes: two `openssl s_time` processes without session resumption and requests; the "
+        "message each. Handshakes: two `openssl s_time` processes without session resumption or requests; the "
         "processor time is that of the proxy alone.\n"
         "- The slow network is a relay in front of the contender: 40 ms round trip, 20 Mbit/s for all connections "
         "together, no loss.\n"

@@ -193,14 +193,14 @@ class OpenWebUISettings(Settings):
     """How an upgrade to another version runs."""
 
     admin: AdminSettings | None = None
-    """The first account. Default: none; the first user to sign up becomes the administrator, which is allowed on
-    loopback only."""
+    """Account of the first administrator. Default: none; the first user to sign up becomes the administrator, which is
+    allowed on loopback only."""
 
     secret_key: SecretKey | None = None
     """Key that signs sessions and encrypts stored secrets (16 to 1024 bytes, printable), encrypted: `pulumi config set
     --path --secret open_webui.secret_key`. Set this when you migrate data that was encrypted with an existing key. A
-    change signs everybody out. Default: a generated key. That key is retained in the stack's state while this is set,
-    and used again when you remove this."""
+    change signs everybody out. Default: a generated key. While this is set, the stack's state retains the generated
+    key, and the stack uses it again when you remove this."""
 
     secret_key_generation: Annotated[int, Field(ge=1, le=1000)] = 1
     """Number of the generated secret key. Raise it by one to rotate the key, for example when it may have leaked:
@@ -220,9 +220,9 @@ class OpenWebUISettings(Settings):
     signed the certificate of an identity provider or a model API. Default: none."""
 
     environment: dict[Annotated[str, AfterValidator(_variable)], Annotated[str, _NO_NUL]] = Field(default_factory=dict)
-    """Further environment variables of Open WebUI, as text; those that the program sets are refused. From then on the
-    stack owns a variable that Open WebUI copies into its saved settings. Encrypt secrets: `pulumi config set --path
-    --secret open_webui.environment.S3_SECRET_ACCESS_KEY`. Default: none."""
+    """Further environment variables of Open WebUI, as text; those that the program sets are refused. If Open WebUI
+    saves a variable among the settings of its admin panel, the stack's value replaces the saved one at each start.
+    Encrypt secrets: `pulumi config set --path --secret open_webui.environment.S3_SECRET_ACCESS_KEY`. Default: none."""
 
     memory: Annotated[Bytes, between("512MiB", "1024GiB")] = 4 << 30
     """Memory limit of each replica."""

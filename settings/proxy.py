@@ -87,7 +87,7 @@ class LimitSettings(Settings):
 
     max_request_body: Annotated[Bytes, between("1MiB", "1GiB")] = 32 << 20
     """Largest body of a request to the API that is no upload, such as a chat with its whole history. Open WebUI holds
-    it in memory and answers nobody else while it parses JSON, so keep it small."""
+    it in memory and serves no other request while it parses JSON, so keep it small."""
 
     bodies_per_client: Annotated[int, Field(ge=1, le=1000)] = 32
     """Maximum concurrent requests with a body of more than 1 MB, or of unknown length, of one address (one /64 network
@@ -124,7 +124,7 @@ class CacheSettings(Settings):
     """Cache of the frontend's static files, which are the same for everybody. Private responses are never cached."""
 
     enabled: bool = True
-    """Enable the static-asset cache."""
+    """Cache the frontend's static files, and a few anonymous responses for seconds."""
 
     max_size: Annotated[Bytes, between("64MiB", "1024GiB")] = 1 << 30
     """Maximum size of the cache on disk. The frontend of one release takes about 60 MiB, in three encodings."""
@@ -157,11 +157,11 @@ class HstsSettings(Settings):
     """Time that a browser remembers to use HTTPS only."""
 
     include_subdomains: bool = False
-    """Apply it to all subdomains of the domain as well."""
+    """Apply HSTS to all subdomains of the domain as well."""
 
     preload: bool = False
-    """Consent to inclusion in the browsers' preload list (https://hstspreload.org). Removal from that list takes
-    months."""
+    """Consent to inclusion in the browsers' preload list (https://hstspreload.org). It requires include_subdomains and
+    a max_age of at least 365d. Removal from that list takes months."""
 
     def _faults(self) -> Iterator[Fault]:
         if self.preload and not (self.include_subdomains and self.max_age >= timedelta(days=365)):
@@ -271,7 +271,7 @@ class MetricsSettings(Settings):
     """Metrics of Nginx for Prometheus, from NGINX's exporter in a container next to the proxy."""
 
     enabled: bool = False
-    """Run the metrics exporter."""
+    """Run NGINX's exporter, whose metrics of Nginx and the certificate an existing Prometheus can scrape."""
 
     port: Port = 9113
     """TCP port of the exporter on 127.0.0.1 of the container host; no other address."""
@@ -435,7 +435,7 @@ class ProxySettings(Settings):
 
     trusted_proxies: tuple[Network, ...] = ()
     """Addresses and networks of proxies in front of this one. Only from them are the client's address (the last in
-    X-Forwarded-For that is not a trusted proxy itself) and X-Forwarded-Proto taken. Default: none."""
+    X-Forwarded-For that is not a trusted proxy itself) and X-Forwarded-Proto accepted. Default: none."""
 
     identity_headers_from: tuple[Network, ...] = ()
     """Addresses and networks whose identity headers (those in WEBUI_AUTH_TRUSTED_*) are passed to Open WebUI, which
@@ -477,7 +477,7 @@ class ProxySettings(Settings):
     """Metrics for Prometheus."""
 
     maintenance: bool = False
-    """Serve a maintenance page for every request; the page reloads itself, and Open WebUI runs on."""
+    """Answer every request with a maintenance page, which reloads itself; Open WebUI runs on."""
 
     memory: Annotated[Bytes, between("64MiB", "64GiB")] = 512 << 20
     """Memory limit of the proxy's container. After a reload, old workers run until their connections end and take a few

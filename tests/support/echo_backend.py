@@ -52,7 +52,7 @@ class EchoBackend(ServerInThread):
         self.otherwise: Handler | None = None
         """What answers at all other paths, in place of what their ends say."""
         self.status_of: dict[str, int] = {}
-        """Token -> status of the answer to who it is; any other, and none, is somebody's who may do everything."""
+        """Token -> status of the answer to who it is; any other, and none, is that of a user."""
         self.questions: list[dict[str, str]] = []
         """The headers of each request that asked it."""
         self._acknowledged = asyncio.Event()

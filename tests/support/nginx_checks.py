@@ -56,14 +56,14 @@ def _of_server(server: Block, configuration: Block) -> Iterator[str]:
     retries = {name for name, block in locations.items() if name.startswith("@") and _passes_on(block)} - {_STRANGERS}
     guarded = any(uri != "off" for uri in _values(server, "auth_request"))
     # An authenticator's yes suffices.
-    wanted = set[str]() if guarded else {QUESTION}
+    asked_at = set[str]() if guarded else {QUESTION}
     for name, block in locations.items():
         takes_large_bodies = any(within(block, "client_max_body_size")) or any(within(block, "proxy_request_buffering"))
         if (
             name != QUESTION
             and _passes_on(block)
             and takes_large_bodies
-            and {*_values(block, "auth_request")} != wanted
+            and {*_values(block, "auth_request")} != asked_at
         ):
             yield f"location {name} takes large bodies and does not ask who sends them"
         if guarded and _passes_on(block) and name not in HEALTH and "off" in _values(block, "auth_request"):
