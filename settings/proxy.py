@@ -35,6 +35,9 @@ class TlsProfile(StrEnum):
     MODERN = "modern"
 
 
+_WHOLE_SECONDS = require(lambda time: time % timedelta(seconds=1) == timedelta(0), "is not a whole number of seconds")
+
+
 class TimeoutSettings(Settings):
     """Time-outs of the proxy. A change is a graceful reload: nothing in flight is cut."""
 
@@ -48,8 +51,8 @@ class TimeoutSettings(Settings):
     send: Annotated[Duration, between("10s", "24h")] = timedelta(minutes=5)
     """Send timeout to Open WebUI: maximum wait until it takes the next bytes of an upload."""
 
-    client_header: Annotated[Duration, between("5s", "1h")] = timedelta(minutes=1)
-    """Maximum time for a client to send all headers of a request."""
+    client_header: Annotated[Duration, between("5s", "1h")] = timedelta(seconds=15)
+    """Maximum time for a client to send all headers of a request, and before that for its TLS handshake."""
 
     client_body: Annotated[Duration, between("5s", "1h")] = timedelta(minutes=1)
     """Maximum time between two reads of a request body from the client."""
@@ -59,6 +62,10 @@ class TimeoutSettings(Settings):
 
     keepalive: Annotated[Duration, between("5s", "1h")] = timedelta(seconds=75)
     """Maximum time that an idle client connection stays open for the next request."""
+
+    tcp_keepalive: Annotated[Duration, between("1s", "2h"), _WHOLE_SECONDS] = timedelta(minutes=1)
+    """Time after which Nginx probes a silent client connection (TCP keep-alive), in whole seconds, so that a NAT on its
+    way does not forget it while a model thinks. A client that answers none of three probes is gone."""
 
     shutdown: Annotated[Duration, between("1m", "7d")] = timedelta(hours=12)
     """Maximum time that connections of an earlier configuration, above all WebSockets, stay open after a reload. Then
@@ -95,14 +102,15 @@ class LimitSettings(Settings):
 
     request_header: Annotated[Bytes, between("8KiB", "128KiB")] = 32 << 10
     """Largest single header line of a request; a request may have four such lines. Tokens of an identity provider in
-    cookies exceed Nginx's default of 8KiB."""
+    cookies exceed Nginx's default of 8KiB. The larger it is, the fewer connections fit into `memory`."""
 
     answer_header: Annotated[Bytes, between("8KiB", "128KiB")] = 16 << 10
     """Maximum size of all headers of a response. The cookies of a sign-in exceed Nginx's default of 4KiB."""
 
     connections_per_client: Annotated[int, Field(ge=10, le=65_535)] = 500
     """Maximum concurrent requests and WebSockets of one address (one /64 network for IPv6). An office's shared address
-    has many browsers, each with a WebSocket and up to a hundred requests at a time."""
+    has many browsers, each with a WebSocket and up to a hundred requests at a time. It may have twice as many TCP
+    connections, which count before a request is complete; networks in `trusted_proxies` may have more."""
 
     sign_in: SignInLimitSettings = SignInLimitSettings()
     """Rate limit of sign-in and sign-up attempts per client."""
@@ -380,6 +388,18 @@ class LocationSettings(Settings):
             yield Fault("url", "contains a query, but each request has its own; remove ? and the text after it")
 
 
+HEADER_BUFFERS = 4
+"""Buffers of limits.request_header that a request's headers may fill."""
+_CONNECTION_WITHOUT_HEADERS = 40 << 10
+"""Bytes of TLS (35 KiB) and of Nginx for a connection."""
+_MAX_CONNECTIONS = 1 << 17
+
+
+def _connection_size(limits: LimitSettings) -> int:
+    """Return the memory of a connection whose client sends as much before the end of its headers as is allowed."""
+    return HEADER_BUFFERS * limits.request_header + _CONNECTION_WITHOUT_HEADERS
+
+
 FRONTEND_PATHS = ("/static/", "/assets/", "/audio/", "/pyodide/", "/wasm/", "/sql.js/")
 """Files of Open WebUI's frontend whose names stay when their content changes."""
 
@@ -480,8 +500,19 @@ class ProxySettings(Settings):
     """Answer every request with a maintenance page, which reloads itself; Open WebUI runs on."""
 
     memory: Annotated[Bytes, between("64MiB", "64GiB")] = 512 << 20
-    """Memory limit of the proxy's container. After a reload, old workers run until their connections end and take a few
-    MiB per worker and CPU core."""
+    """Memory limit of the proxy's container. It limits the client connections of all addresses: three quarters of it
+    suffice if each has headers of the largest size. After a reload, old workers run until their connections end and
+    take a few MiB per worker and CPU core."""
+
+    @property
+    def connections(self) -> int:
+        """Client connections that fit into the memory, whatever their clients send."""
+        return min(self.memory * 3 // 4 // _connection_size(self.limits), _MAX_CONNECTIONS)
+
+    @property
+    def connections_of_client(self) -> int:
+        """Connections of one address: a browser has one for its requests, and its WebSocket."""
+        return self.limits.connections_per_client * 2
 
     def _faults(self) -> Iterator[Fault]:
         if self.proxy_protocol and not self.trusted_proxies:
@@ -492,6 +523,14 @@ class ProxySettings(Settings):
             )
         if self.proxy_protocol and self.http3:
             yield Fault("http3", "and proxy_protocol are both true, but HTTP/3 has no PROXY protocol; set one to false")
+        if self.connections_of_client * 2 > self.connections:
+            needed = self.connections_of_client * 2 * _connection_size(self.limits) * 4 // 3
+            yield Fault(
+                "limits.connections_per_client",
+                f"{self.limits.connections_per_client} lets one address have {self.connections_of_client} connections,"
+                f" more than half of the {self.connections} that memory and limits.request_header allow; lower it to"
+                f" {self.connections // 4}, or raise memory to {-(-needed >> 20)}MiB",
+            )
         policy = self.headers.content_security_policy
         enforced = policy.policy if policy.mode is ContentSecurityPolicyMode.ENFORCE else ""
         words = [f"{enforced.rstrip('; ')}; frame-ancestors 'self'", *self.embedding.allowed_origins]

@@ -19,11 +19,18 @@ from open_webui_edge.components.reverse_proxy.headers import (
     stripped_request_headers,
 )
 from open_webui_edge.components.reverse_proxy.tls_profiles import policy_of
-from open_webui_edge.runtime.nginx.scripts import CERTIFICATES, PORTS, PORTS_FOR_IPV6
+from open_webui_edge.runtime.nginx.scripts import ALERTS, CERTIFICATES, PORTS, PORTS_FOR_IPV6, PORTS_INSIDE
 from open_webui_edge.settings.aws import LoadBalancerKind
 from open_webui_edge.settings.images import ImageSource
 from open_webui_edge.settings.placement import placement_of
-from open_webui_edge.settings.proxy import FRONTEND_PATHS, SIGN_IN_PATHS, UPLOAD_PATHS, LocationSettings, ProxySettings
+from open_webui_edge.settings.proxy import (
+    FRONTEND_PATHS,
+    HEADER_BUFFERS,
+    SIGN_IN_PATHS,
+    UPLOAD_PATHS,
+    LocationSettings,
+    ProxySettings,
+)
 from open_webui_edge.settings.stack import StackSettings
 from open_webui_edge.settings.values import write_bytes, write_duration
 
@@ -44,6 +51,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9_.:/\[\]-]+")
 # RFC 9110 section 5.1, without the characters that Nginx interprets or for which it drops a header.
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 _FORM_AROUND_A_FILE = 1 << 20
+# Listeners, and connections to the name server and within the container.
+_OTHER_CONNECTIONS = 256
 _PROVIDER_AWAY = (
     "Your identity provider does not answer. Try again soon; if that does not help, tell this site's administrator."
 )
@@ -152,8 +161,12 @@ def render_configuration(  # noqa: PLR0913 - keywords
         "upstreams": upstreams,
         "replicas": replicas,
         "ipv6": ipv6,
+        "alerts": ALERTS,
         "ports": PORTS,
         "ports_for_ipv6": PORTS_FOR_IPV6,
+        "ports_inside": PORTS_INSIDE,
+        "header_buffers": HEADER_BUFFERS,
+        "worker_connections": proxy.connections * 2 + _OTHER_CONNECTIONS,
         # Debian's package of Nginx has the module; the official image does not.
         "brotli": settings.images.source is ImageSource.BUILT,
         "netloc": settings.site.url.removeprefix("https://"),

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from open_webui_edge.diagnostics.finding import Finding, Hop, Remedy, parse_time
@@ -32,6 +32,7 @@ for each in /proc/[0-9]*; do
 done
 say workers "$new"
 say leaving "$old"
+say killed "$(tr '\n' ' ' < "$EDGE_METRICS/killed_workers" 2> /dev/null)"
 say refused "$(nginx -t -q -c "$PWD/current/nginx.conf" 2>&1 < /dev/null | tr '\n' ' ' | cut -c 1-300)"
 say state "$(tr -d '\n' < "$EDGE_CERTIFICATES/state.json" 2> /dev/null)"
 """
@@ -50,6 +51,7 @@ fi
 """
 """A shell program that renames a changed generation after its content, so that the stack installs its own again."""
 _MANY = 200
+_RECENT = timedelta(days=7)
 _DECISIONS = {*range(200, 300), 401, 403}
 """Statuses by which an authenticator admits or refuses a request (ngx_http_auth_request_module)."""
 _SHORT_OF_A_READ = 60.0
@@ -70,6 +72,8 @@ class Seen:
     served_serial: str = ""
     workers: int = 0
     leaving: int = 0
+    killed: tuple[float, ...] = ()
+    """When workers were killed, in seconds since 1970."""
     refused: str = ""
     state: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What certbot's container says of its attempts."""
@@ -79,7 +83,7 @@ def read(output: str) -> Seen:
     """Read what the script wrote."""
     known = {each.name for each in fields(Seen)}
     values = {name: value for name, _, value in (line.partition("=") for line in output.splitlines()) if name in known}
-    texts = {name: value for name, value in values.items() if name not in {"workers", "leaving", "state"}}
+    texts = {name: value for name, value in values.items() if name not in {"workers", "leaving", "killed", "state"}}
     try:
         state = json.loads(values.get("state", ""))
     except ValueError:
@@ -88,6 +92,7 @@ def read(output: str) -> Seen:
         **texts,
         workers=int(values.get("workers") or 0),
         leaving=int(values.get("leaving") or 0),
+        killed=tuple(float(time) for time in values.get("killed", "").split()),
         state=state if isinstance(state, dict) else {},
     )
 
@@ -143,6 +148,26 @@ def judge_configuration(
             f"{seen.leaving} workers of earlier configurations are still there.",
             "Each keeps its memory until its last connection ends, after proxy.timeouts.shutdown at the latest.",
         )
+
+
+def judge_workers(seen: Seen, now: datetime) -> Iterator[Finding]:
+    """Say whether workers were killed lately: by the engine for their memory, or by a fault of Nginx."""
+    recent = [
+        datetime.fromtimestamp(time, UTC) for time in seen.killed if now.timestamp() - time < _RECENT.total_seconds()
+    ]
+    if not recent:
+        yield Hop.PROXY.ok("proxy.killed_workers", f"No worker of Nginx was killed in the last {_RECENT.days} days.")
+        return
+    times = "once" if len(recent) == 1 else f"{len(recent)} times"
+    yield Hop.PROXY.warning(
+        "proxy.killed_workers",
+        f"A worker of Nginx was killed and Nginx started again {times} in the last {_RECENT.days} days, last at"
+        f" {max(recent):%Y-%m-%d %H:%M} UTC.",
+        "All clients that were connected then were cut off.",
+        "`make logs ROLE=nginx` shows the signal. Signal 9 is the memory limit of the container: raise proxy.memory."
+        " Signal 11 is a fault of Nginx: update its image.",
+        setting="proxy.memory",
+    )
 
 
 def judge_certificate(

@@ -290,6 +290,10 @@ def _configuration(subject: Subject) -> Iterator[Finding]:
     )
 
 
+def _workers(subject: Subject) -> Iterator[Finding]:
+    yield from proxy.judge_workers(_proxy_seen(subject), datetime.now(UTC))
+
+
 def _certificate(subject: Subject) -> Iterator[Finding]:
     install = partial(_installed_anew, subject)
     yield from proxy.judge_certificate(_proxy_seen(subject), access_of(subject).certificate, install, _reload(subject))
@@ -499,6 +503,7 @@ QUESTIONS: tuple[Question, ...] = (
     _question("database.answers", Hop.DATABASE, "database", _database, seconds=60),
     _question("redis.answers", Hop.REDIS, "Redis", _redis, seconds=60),
     _question("proxy.configuration", Hop.PROXY, "configuration of Nginx", _configuration, seconds=60),
+    _question("proxy.killed_workers", Hop.PROXY, "killed workers of Nginx", _workers, seconds=60),
     _question("certificate.served", Hop.PROXY, "certificate in the volume", _certificate, seconds=60),
     _question("certificate.renewal", Hop.PROXY, "renewal of the certificate", _renewal, seconds=60),
     _question("proxy.authenticator", Hop.PROXY, "authenticator", _authenticator, seconds=75),

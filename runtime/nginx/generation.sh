@@ -83,11 +83,11 @@ prune() {
     done
 }
 
-# The served certificate by a TLS handshake: PEM, with other output around it. If clients must use the PROXY protocol,
-# a separate local port serves the same certificate.
+# The served certificate by a TLS handshake: PEM, with other output around it. Not over the port of clients, whose
+# connections are counted and may begin with the PROXY protocol; a configuration of an earlier version has no other.
 served_certificate() {
     port=443
-    if grep -q 'listen 127\.0\.0\.1:8443 ssl;' current/nginx.conf; then
+    if grep -q 'listen 127\.0\.0\.1:8443 ssl[ ;]' current/nginx.conf; then
         port=8443
     fi
     timeout 2 openssl s_client -connect "127.0.0.1:$port" < /dev/null 2> /dev/null

@@ -19,7 +19,11 @@ PORTS, PORTS_FOR_IPV6 = (80, 443), (6080, 6443)
 """Ports of Nginx for HTTP and HTTPS inside its container, for those published at an IPv4 and at an IPv6 address. They
 differ, since Pulumi's Docker provider compares published ports by the inner port: two addresses of one port are a list,
 which engines from 27 on return in any order, so each update would replace the proxy."""
+PORTS_INSIDE = (8080, 8443)
+"""Ports of Nginx for HTTP and HTTPS on the container's own loopback address, without the limits of connections."""
 TMPFS = {"/run/nginx": "mode=0755"}
+ALERTS = "/run/nginx/alerts.log"
+"""Nginx's messages of level alert and above; a container that starts has none."""
 
 
 _PARTS = {
@@ -38,7 +42,12 @@ def script(name: str, read: Callable[[str], str] = delivery.program) -> str:
         read: returns the text of a file below runtime/.
 
     """
-    folders = {"EDGE_DIRECTORY": DIRECTORY, "EDGE_METRICS": METRICS, "EDGE_CERTIFICATES": CERTIFICATES}
+    folders = {
+        "EDGE_DIRECTORY": DIRECTORY,
+        "EDGE_METRICS": METRICS,
+        "EDGE_CERTIFICATES": CERTIFICATES,
+        "EDGE_ALERTS": ALERTS,
+    }
     files = (read(f"nginx/{part}.sh") for part in _PARTS[name])
     return "\n".join([*(f"{variable}={folder}" for variable, folder in folders.items()), *files])
 

@@ -89,6 +89,21 @@ report() {
     { numbers "$warning" > "$file.new" && chmod 0644 "$file.new" && mv "$file.new" "$file"; } 2> /dev/null
 }
 
+# Nginx starts another worker for one that was killed. But the limits of connections and Nginx's metrics are in memory
+# that its workers share, and still count the connections that the worker had: its clients would be refused for ever. So
+# Nginx starts again, at most once a minute, and the time is noted.
+restart_after_killed_worker() {
+    if [ ! -s "$EDGE_ALERTS" ] || [ $(($(date +%s) - started)) -lt "${EDGE_RESTART_AFTER:-60}" ]; then
+        return
+    fi
+    if killed=$(grep 'worker process [0-9]* exited on signal' "$EDGE_ALERTS" | tail -n 1) && [ -n "$killed" ]; then
+        date +%s >> "$EDGE_METRICS/killed_workers"
+        echo "$(date '+%Y/%m/%d %H:%M:%S') [error] nginx: starts again, since a worker was killed, whose connections would" \
+            "count for ever: ${killed#*] }" >&3
+        kill -TERM 1
+    fi
+}
+
 # Checks each second by default. Retries a failure after 60 checks, and logs it once.
 watch() {
     umask 077
@@ -127,6 +142,7 @@ watch() {
             write_metrics
         fi
         metrics_in=$((metrics_in - 1))
+        restart_after_killed_worker
         if [ "$retry_in" -gt 1 ]; then
             retry_in=$((retry_in - 1))
         fi

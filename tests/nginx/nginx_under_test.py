@@ -134,15 +134,18 @@ class NginxUnderTest:
         """Run it without a configuration."""
         offered = CERTIFICATES if self.certificates is None else f"{self.certificates}:{CERTIFICATES}:ro"
         storage = DIRECTORY if self.storage is None else f"{self.storage}:{DIRECTORY}"
-        scratch = {**TMPFS, METRICS: "mode=0755", CACHE: "mode=0755"}
+        scratch = {**TMPFS, CACHE: "mode=0755"}
         options = [
-            *(f"--name={self.name}", f"--network={self.network}"),
+            *(f"--name={self.name}", f"--network={self.network}", "--restart=unless-stopped"),
+            *(f"--memory={self.settings.proxy.memory}", f"--memory-swap={self.settings.proxy.memory}"),
             *("--security-opt=no-new-privileges", "--read-only", "--cap-drop=ALL"),
             *(f"--cap-add={capability}" for capability in CAPABILITIES),
             *(f"--tmpfs={path}:{how}" for path, how in scratch.items()),
-            *(f"--volume={volume}" for volume in (storage, offered, *self.volumes)),
+            *(f"--volume={volume}" for volume in (storage, offered, METRICS, *self.volumes)),
             *(f"--publish=127.0.0.1::{port}" for port in (_HTTP, _HTTPS, f"{_HTTPS}/udp")),
             *(["--env=EDGE_PAUSE=0.2"] if self.certificate_source == "offered" else []),
+            # In a deployment a minute after its last start.
+            "--env=EDGE_RESTART_AFTER=0",
             f"--entrypoint={_SHELL[0]}",
         ]
         _docker("run", "--detach", *options, self.image, *_SHELL[1:], START)
@@ -185,6 +188,26 @@ class NginxUnderTest:
             _docker("restart", self.name)
         self._find()
         self.wait_until_served()
+
+    def wait_until_restarted(self, shell: str) -> None:
+        """Run a script in its container, and wait until that has started again by itself; its ports change."""
+        before = _docker("inspect", "--format={{.State.StartedAt}}", self.name)
+        self.run_inside(shell)
+
+        def restarted() -> bool:
+            said = "{{.State.Running}} {{.State.StartedAt}}"
+            now = _docker("inspect", f"--format={said}", self.name)
+            return now.startswith("true") and before not in now
+
+        wait_until(restarted, what="another start of the container", deadline=PATIENCE, every=0.1)
+        self._find()
+        self.wait_until_served()
+
+    def workers(self) -> list[int]:
+        """Return the process ids of its workers, in the container."""
+        return sorted(
+            map(int, self.run_inside("grep -l '^nginx: worker' /proc/[0-9]*/cmdline | cut -d / -f 3").split())
+        )
 
     def run_inside(self, shell: str) -> str:
         """Run a script in its container, as root without rights over files; raises DockerError if it fails."""

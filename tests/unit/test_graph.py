@@ -306,7 +306,7 @@ def test_ipv6_is_published_where_the_engine_shows_who_comes() -> None:
     graph = deployed("local", shows_ipv6_clients=True)
     assert {address for address, _, _ in _published(graph)} == {"127.0.0.1", "::1"}
     assert graph.named("edge-host-network").inputs["ipv6"] is True
-    assert "listen [::]:6443 ssl;" in _configuration(graph)
+    assert "listen [::]:6443 so_keepalive=60s:60s:3;" in _configuration(graph)
 
 
 @pytest.mark.parametrize("name", ["local", "measured"])

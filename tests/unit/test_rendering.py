@@ -8,6 +8,7 @@ import pytest
 
 from open_webui_edge.components.reverse_proxy.headers import KNOWN_STRIPPED_HEADERS
 from open_webui_edge.components.reverse_proxy.rendering import LOCATIONS, in_single_quotes, render_configuration, token
+from open_webui_edge.runtime.nginx.scripts import PORTS_INSIDE
 from open_webui_edge.settings.proxy import FRONTEND_PATHS
 from open_webui_edge.settings.reading import read_settings
 from open_webui_edge.settings.stack import StackSettings
@@ -315,7 +316,9 @@ def test_whoever_asks_for_a_token_over_plain_http_finds_the_place(case: Case, tm
     challenged: set[str] = set()
     for server in within(parsed(rendered(case), tmp_path), "http", "server"):
         names = {name for directive in within(server["block"], "server_name") for name in directive["args"]}
-        plain = any(directive["args"][0] == "80" for directive in within(server["block"], "listen"))
+        plain = any(
+            directive["args"][0] == f"127.0.0.1:{PORTS_INSIDE[0]}" for directive in within(server["block"], "listen")
+        )
         paths = [directive["args"][-1] for directive in within(server["block"], "location")]
         if "/.well-known/acme-challenge/" in paths:
             assert "_" not in names

@@ -391,6 +391,21 @@ def test_a_configuration_that_is_not_the_stacks_is_told_from_one_not_taken_up(
     assert [one.check if one.severity != "ok" else "ok" for one in result] == checks
 
 
+def test_killed_workers_are_warned_of_for_a_week() -> None:
+    now = datetime(2026, 3, 10, tzinfo=UTC)
+    days = [datetime(2026, 3, day, 12, tzinfo=UTC).timestamp() for day in (1, 5, 8)]
+    seen = proxy.read(f"in_force=g1\nkilled={' '.join(f'{time:.0f}' for time in days)} \nworkers=2")
+    assert seen.killed == tuple(days)
+    (result,) = proxy.judge_workers(seen, now)
+    assert (result.check, result.severity, result.setting) == ("proxy.killed_workers", "warning", "proxy.memory")
+    assert "2 times in the last 7 days, last at 2026-03-08 12:00 UTC" in result.seen
+    (result,) = proxy.judge_workers(replace(SEEN, killed=(days[-1],)), now)
+    assert " once " in result.seen
+    for killed in ((), days[:1]):
+        (result,) = proxy.judge_workers(replace(SEEN, killed=tuple(killed)), now)
+        assert result.severity == "ok"
+
+
 def test_a_certificate_in_the_volume_is_compared_with_the_one_served() -> None:
     def first(seen: proxy.Seen) -> Finding:
         return next(iter(proxy.judge_certificate(seen, "pem", lambda: NOTHING, None)))
