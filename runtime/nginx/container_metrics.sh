@@ -25,7 +25,9 @@ write_metrics() {
     {
         gauge open_webui_edge_container_start_time_seconds "$started" "When it started."
         memory
-        gauge open_webui_edge_killed_workers "$(grep -c . "$EDGE_METRICS/killed_workers")" "How often it started again, since a worker was killed."
+        : >> "$EDGE_METRICS/killed_workers"
+        gauge open_webui_edge_killed_workers "$(wc -l < "$EDGE_METRICS/killed_workers")" \
+            "How often it started again since a worker was killed."
         cat "$EDGE_METRICS/certificate.prom" || true
         # Certbot's metric is obsolete once certificates come from elsewhere.
         if [ "$(cat current/certificate_source)" = offered ]; then
