@@ -8,9 +8,8 @@ from pathlib import Path
 from open_webui_edge.benchmarks import page_load
 from open_webui_edge.benchmarks.contenders import BARE, CACHING, DIRECT, HAPROXY, OURS, TITLES
 from open_webui_edge.benchmarks.drawing import Bar, Panel, draw
-from open_webui_edge.benchmarks.early_hints import EARLY_HINTS, LINK_HEADER
 from open_webui_edge.benchmarks.lines import LINES, NOISE, PEERS, Line, Standing
-from open_webui_edge.benchmarks.results import Results, quartiles
+from open_webui_edge.benchmarks.results import Results
 
 COMMAND = "make bench"
 TABLE_DRAWING, PAGES_DRAWING = "benchmarks.svg", "page-load.svg"
@@ -42,7 +41,6 @@ _WHY: Mapping[str, tuple[str, str]] = {
     "image": (HAPROXY, _CACHED),
     "websocket": (HAPROXY, _IDLE),
 }
-_HINTED: Mapping[str, str] = {OURS: "neither", LINK_HEADER: "`Link` header", EARLY_HINTS: "103 Early Hints"}
 
 
 def write(results: Results, folder: Path) -> Sequence[Path]:
@@ -65,7 +63,6 @@ def page(results: Results) -> str:
         _targets(results),
         _standings(results),
         _pages(results),
-        _hints(results),
         _method(results),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -182,30 +179,6 @@ def _pages(results: Results) -> str:
         "“Usable” is the time until the password field or the message box is visible. Values are medians.\n\n"
         f"![Bar charts of page loads]({PAGES_DRAWING})\n\n" + _markdown(head, rows)
     )
-
-
-def _hints(results: Results) -> str:
-    rows: list[list[str]] = []
-    for network, name in itertools.product(_NETWORKS, _HINTED):
-        key = f"page-{page_load.SIGN_IN}-{network}-cold"
-        cells = [_spread(results.of(f"{key}-{what}", name)) for what in ("first_paint", "visible")]
-        if all(cells):
-            rows.append([_HINTED[name], _NETWORKS[network], *cells])
-    if not rows:
-        return ""
-    return (
-        "### Preload headers and early hints\n\n"
-        "Does it help to name the modules that the page preloads in a `Link` header, or in a 103 response before it? "
-        "Median and quartiles; [decision 8](decisions/0008-no-early-hints.md) draws the conclusion.\n\n"
-        + _markdown(["sign-in page, empty cache", "network", "first paint:", "usable:"], rows)
-    )
-
-
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    lower, middle, upper = quartiles(values)
-    return f"{middle:.0f} ms ({lower:.0f}–{upper:.0f})"
 
 
 def _method(results: Results) -> str:
