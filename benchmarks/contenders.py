@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,9 +116,9 @@ class Setting:
     """Settings of ours that differ from the defaults."""
 
 
-def start(name: str, setting: Setting, amend: Callable[[str], str] = lambda text: text) -> Contender:
-    """Start a proxy; `amend` changes its configuration before."""
-    running = _ours(setting, amend) if name == OURS else _other(name, setting, amend)
+def start(name: str, setting: Setting) -> Contender:
+    """Start a proxy."""
+    running = _ours(setting) if name == OURS else _other(name, setting)
     said = running.execute("sh", "-c", f"{_SAYS_VERSION.get(name, 'nginx -v')} 2>&1")
     return Contender(Address(name, "https", running.address, 443), running, _VERSION.findall(said)[0])
 
@@ -136,7 +136,7 @@ def _render(template: str, name: str, setting: Setting) -> str:
     )
 
 
-def _other(name: str, setting: Setting, amend: Callable[[str], str]) -> Running:
+def _other(name: str, setting: Setting) -> Running:
     template, *command = _OTHERS[name]
     path = f"{_GIVEN}/{template.removesuffix('.j2')}"
     chain, key = setting.certificate.chain.encode(), setting.certificate.private_key.encode()
@@ -145,16 +145,16 @@ def _other(name: str, setting: Setting, amend: Callable[[str], str]) -> Running:
         f"{_GIVEN}/private_key.pem": key,
         # HAProxy wants one file.
         f"{_GIVEN}/both.pem": chain + key,
-        path: amend(_render(template, name, setting)).encode(),
+        path: _render(template, name, setting).encode(),
         **({f"/srv/bench{asset.path}": asset.body for asset in setting.assets} if name == BARE else {}),
     }
     image = NGINX.reference(setting.source, None) if command[0] == "nginx" else BENCH_TOOLS
     return _run(name, setting, image, [word.format(path) for word in command], files)
 
 
-def _ours(setting: Setting, amend: Callable[[str], str]) -> Running:
+def _ours(setting: Setting) -> Running:
     rendered = render_configuration(_settings(setting), stack="bench", upstreams=[setting.upstream])
-    configuration = amend(with_endless_connections(rendered))
+    configuration = with_endless_connections(rendered)
     files = {
         "nginx.conf": configuration.encode(),
         "generation.conf": b'set $generation "1";\n',

@@ -119,7 +119,7 @@ LINES: Sequence[Line] = (
     _asset("image", "image of 21 KB", "h1"),
     _asset("image", "image of 21 KB", "h2"),
     _delay("config", "`/api/config`, p50", decimals=2, margin=0.3),
-    _delay("config-user", "`/api/config` of who is signed in, p50", decimals=2, margin=0.3),
+    _delay("config-user", "`/api/config`, signed in, p50", decimals=2, margin=0.3),
     _delay("sse-first", "first token, SSE", decimals=1, margin=2),
     _delay("sse-token", "delay of a token, SSE, p50", decimals=2, margin=0.3),
     _delay("socket-first", "first token, Socket.IO", decimals=1, margin=2),

@@ -89,11 +89,6 @@ class ModelServer:
         self.url = f"http://{host}:{self.port}/v1"
         self._thread = threading.Thread(target=self._http.serve_forever, name="model server", daemon=True)
 
-    @property
-    def keys_seen(self) -> list[str | None]:
-        """The key of every request, right or wrong, in the order in which they came; None where there was none."""
-        return [request.key for request in self.requests]
-
     def completion(self, prompt: str) -> Completion:
         """Return the newest answer to `prompt`; raises LookupError when the model was never asked that."""
         for completion in reversed(self.completions):

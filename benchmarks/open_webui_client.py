@@ -133,10 +133,6 @@ class OpenWebUIClient:
         """Return what Open WebUI has saved about its OpenAI-compatible providers; only an admin may."""
         return self.request("GET", "/openai/config")
 
-    def update_openai_settings(self, **changes: object) -> dict[str, Any]:
-        """Change some of them, such as `OPENAI_API_KEYS=["…"]`, and return all of them."""
-        return self.request("POST", "/openai/config/update", {**self.openai_settings(), **changes})
-
     def chat_over_sse(self, prompt: str, model: str) -> Answer:
         """Ask as a program does: one POST whose answer is a stream of events. Open WebUI keeps no such chat."""
         body = {"model": model, "stream": True, "messages": [{"role": "user", "content": prompt}]}

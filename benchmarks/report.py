@@ -8,9 +8,8 @@ from pathlib import Path
 from open_webui_edge.benchmarks import page_load
 from open_webui_edge.benchmarks.contenders import BARE, CACHING, DIRECT, HAPROXY, OURS, TITLES
 from open_webui_edge.benchmarks.drawing import Bar, Panel, draw
-from open_webui_edge.benchmarks.early_hints import EARLY_HINTS, LINK_HEADER
 from open_webui_edge.benchmarks.lines import LINES, NOISE, PEERS, Line, Standing
-from open_webui_edge.benchmarks.results import Results, quartiles
+from open_webui_edge.benchmarks.results import Results
 
 COMMAND = "make bench"
 TABLE_DRAWING, PAGES_DRAWING = "benchmarks.svg", "page-load.svg"
@@ -42,7 +41,6 @@ _WHY: Mapping[str, tuple[str, str]] = {
     "image": (HAPROXY, _CACHED),
     "websocket": (HAPROXY, _IDLE),
 }
-_HINTED: Mapping[str, str] = {OURS: "neither", LINK_HEADER: "`Link` header", EARLY_HINTS: "103 Early Hints"}
 
 
 def write(results: Results, folder: Path) -> Sequence[Path]:
@@ -65,7 +63,6 @@ def page(results: Results) -> str:
         _targets(results),
         _standings(results),
         _pages(results),
-        _hints(results),
         _method(results),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -95,7 +92,11 @@ def _head(results: Results) -> str:
 def _table(results: Results) -> str:
     rows = [[f"{line.title} ({line.unit})", *(_cell(results, line, name) for name in TITLES)] for line in LINES]
     measured = [row for row in rows if any(row[1:])]
-    return "## Results\n\n" + _markdown(["", *(f"{title}:" for title in TITLES.values())], measured)
+    words = (
+        "h1 and h2 are HTTP/1.1 and HTTP/2, p50 is the median, SSE are server-sent events. [How it is "
+        "measured](#how-it-is-measured) describes the columns; “–” means not measured.\n\n"
+    )
+    return f"## Results\n\n{words}" + _markdown(["", *(f"{title}:" for title in TITLES.values())], measured)
 
 
 def _cell(results: Results, line: Line, name: str) -> str:
@@ -123,8 +124,8 @@ def _targets(results: Results) -> str:
     return (
         "## Targets\n\n"
         "Each target compares values of the same round; the table shows the median of the rounds. "
-        f"“No worse” allows {NOISE:.0%} for noise. Two columns show what is possible at all: a bare Nginx that serves "
-        "files from disk, and a bare Nginx with a cache and our security headers.\n\n"
+        f"“No worse” allows {NOISE:.0%} for noise. Two columns show the upper limit: a bare Nginx that serves files "
+        "from disk, and a bare Nginx with a cache and our security headers.\n\n"
         + _markdown(["target", "measured:", "verdict"], rows)
     )
 
@@ -180,30 +181,6 @@ def _pages(results: Results) -> str:
     )
 
 
-def _hints(results: Results) -> str:
-    rows: list[list[str]] = []
-    for network, name in itertools.product(_NETWORKS, _HINTED):
-        key = f"page-{page_load.SIGN_IN}-{network}-cold"
-        cells = [_spread(results.of(f"{key}-{what}", name)) for what in ("first_paint", "visible")]
-        if all(cells):
-            rows.append([_HINTED[name], _NETWORKS[network], *cells])
-    if not rows:
-        return ""
-    return (
-        "### Preload headers and early hints\n\n"
-        "Does it help to name the modules that the page preloads in a `Link` header, or in a 103 response before it? "
-        "Median and quartiles; [decision 8](decisions/0008-no-early-hints.md) draws the conclusion.\n\n"
-        + _markdown(["sign-in page, empty cache", "network", "first paint:", "usable:"], rows)
-    )
-
-
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    lower, middle, upper = quartiles(values)
-    return f"{middle:.0f} ms ({lower:.0f}–{upper:.0f})"
-
-
 def _method(results: Results) -> str:
     assets = results.circumstances.get("assets", {})
     said = "; ".join(
@@ -225,12 +202,12 @@ def _method(results: Results) -> str:
         "to ours is the cost of our rules.\n"
         f"- Files, requested as Chromium does: {said or 'none in this run'}. `h2load` uses one thread and 8 "
         "connections, with HTTP/2 10 streams on each; contenders take turns in rounds. It does not reconnect, so "
-        "`keepalive_requests` (1000 by default and in ours) is raised in every Nginx.\n"
+        "`keepalive_requests` (1000 by default and in ours) is higher here in every Nginx.\n"
         "- `/api/config`: one open connection to each contender, in turn, medians of batches; once anonymous, which "
         "our proxy caches for a second, and once signed in. Tokens: the model server reports when it sent each one, "
         "10 ms apart; the first token is measured from the request, over an open connection.\n"
         "- WebSockets: additional private memory of the proxy's processes per socket, with 1000 sockets that sent one "
-        "message each. Handshakes: two `openssl s_time` processes without session resumption and requests; the "
+        "message each. Handshakes: two `openssl s_time` processes without session resumption or requests; the "
         "processor time is that of the proxy alone.\n"
         "- The slow network is a relay in front of the contender: 40 ms round trip, 20 Mbit/s for all connections "
         "together, no loss.\n"

@@ -16,7 +16,7 @@ import docker
 import httpx
 from playwright.sync_api import sync_playwright
 
-from open_webui_edge.benchmarks import application, contenders, early_hints, idle_sockets, load, page_load
+from open_webui_edge.benchmarks import application, contenders, idle_sockets, load, page_load
 from open_webui_edge.benchmarks.application import Application
 from open_webui_edge.benchmarks.certificate import make_certificate
 from open_webui_edge.benchmarks.contenders import (
@@ -255,9 +255,6 @@ def _handshakes(bench: Bench, plan: Plan, results: Results, shown: Step) -> None
 
 def _pages(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
     with ExitStack() as opened:
-        hinted = early_hints.start(opened, bench.setting, bench.application)
-        for one in hinted.values():
-            _wait_for(one, bench.ca_file, "/ready")
         surroundings = page_load.Surroundings(
             playwright=opened.enter_context(sync_playwright()),
             ca_file=bench.ca_file,
@@ -265,7 +262,7 @@ def _pages(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
             insecure=bench.running[DIRECT].address.url,
             executable=page_load.in_network_of(bench.tools.process, Path(bench.ca_file).parent),
         )
-        compared = {DIRECT: bench.running[DIRECT], OURS: bench.running[OURS], **hinted}
+        compared = {DIRECT: bench.running[DIRECT], OURS: bench.running[OURS]}
         for network in (NEAR_PAGES, FAR_PAGES):
             # Each has a browser of its own: two contenders share the name in its address bar.
             with ExitStack() as reached:
@@ -277,8 +274,6 @@ def _pages(bench: Bench, plan: Plan, results: Results, shown: Step) -> None:
                     for page in page_load.PAGES:
                         shown.now(f"{page} page, {network}, round {number + 1} of {plan.page_loads}")
                         for name in _turns(compared, number):
-                            if name in hinted and page != page_load.SIGN_IN:
-                                continue
                             cold, warm = visitors[name].visit(compared[name].address.url, page)
                             for kind, loaded in (("cold", cold), ("warm", warm)):
                                 for what, value in asdict(loaded).items():

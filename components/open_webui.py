@@ -17,7 +17,7 @@ from open_webui_edge.components.open_webui_environment import OidcArgs, variable
 from open_webui_edge.components.protection import protected
 from open_webui_edge.engine.engine import Engine
 from open_webui_edge.runtime import delivery
-from open_webui_edge.runtime.contract import CONFIG_DIR, DATA_DIR, PORT
+from open_webui_edge.runtime.contract import CONFIG_DIR, DATA_DIR, PORT, TEMPORARY
 
 _ROLE = "open-webui"
 _ENVIRONMENT = "environment.json"
@@ -254,6 +254,8 @@ def _environment(args: OpenWebUIArgs, keys: _Keys, number: int) -> pulumi.Output
         "CORS_ALLOW_ORIGIN": ";".join(args["origins"]),
         "FORWARDED_ALLOW_IPS": args["proxy_network"],
         "PORT": str(PORT),
+        # By default /tmp, which is on the engine's disk and not on that of the data.
+        "TMPDIR": f"{DATA_DIR}/{TEMPORARY}/{number}",
         # With Strict the browser would not send the cookie when an identity provider redirects back.
         "WEBUI_SESSION_COOKIE_SAME_SITE": same_site,
         "WEBUI_SESSION_COOKIE_SECURE": "true",

@@ -58,7 +58,7 @@ class S3Settings(Settings):
     """URL of a storage other than AWS, such as https://minio.example.com. Default: AWS."""
 
     access_key_id: Annotated[str, _ACCESS_KEY_ID]
-    """ID of an access key that may list, read, write and delete there."""
+    """ID of an access key that may list, read, write and delete in the bucket."""
 
     secret_access_key: Annotated[SecretStr, _SECRET_ACCESS_KEY]
     """Secret access key, encrypted: `pulumi config set --path --secret backup.repository.s3.secret_access_key`."""
@@ -92,10 +92,11 @@ class BackupSettings(Settings):
 
     enabled: bool = False
     """Make a backup every day. `make backup` makes one at any time, also if this is false. Disabling it deletes no
-    backup; with AWS Backup they expire as usual. Leave the topic in the file then, because the vault is protected."""
+    backup; with AWS Backup they expire as usual, and the topic must stay in the stack file, because the vault is
+    protected."""
 
     at: Annotated[str, _TIME, WithJsonSchema({"type": "string", "pattern": r"^\d\d:\d\d$"})] = "03:00"
-    """Time of the daily backup, in UTC. AWS Backup begins within the following hour."""
+    """Time of the daily backup, in UTC and in quotes. AWS Backup begins within the following hour."""
 
     keep: Annotated[Duration, between("1d", "3650d"), _WHOLE_DAYS] = timedelta(days=35)
     """Retention of each backup, in whole days."""

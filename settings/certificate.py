@@ -177,7 +177,7 @@ class Route53Settings(Settings):
 
     secret_access_key: Annotated[SecretStr, _SECRET_ACCESS_KEY] | None = None
     """Secret access key, encrypted: `pulumi config set --path --secret
-    certificate.lets_encrypt.route53.secret_access_key`. Default: none, as for access_key_id."""
+    certificate.lets_encrypt.route53.secret_access_key`. Set it with access_key_id. Default: none."""
 
     region: Region = "us-east-1"
     """AWS region of the API endpoint. Zones are the same in all regions of a partition; us-gov-west-1 and
@@ -202,9 +202,8 @@ class LetsEncryptSettings(IssuerSettings):
     """Use Let's Encrypt's staging directory: browsers do not trust its certificates, and its rate limits are high."""
 
     staging_directory: HttpsUrl | None = None
-    """ACME directory of another issuer for dry runs. It is used first after a failure, and by `make
-    certificate-dry-run`. Default: Let's Encrypt's own for
-    Let's Encrypt, else none (no dry runs)."""
+    """URL of the staging ACME directory of an issuer other than Let's Encrypt, for dry runs: the first attempt after a
+    failure, and `make certificate-dry-run`. Default: Let's Encrypt's own for Let's Encrypt, else none (no dry runs)."""
 
     challenge: Challenge = Challenge.HTTP_01
     """Challenge type. http-01: the issuer requests each name on port 80, which must reach site.listen.http_port;
@@ -310,8 +309,8 @@ class SelfSignedSettings(Settings):
 
     generation: Annotated[int, Field(ge=1, le=100)] = 1
     """Number of the CA that signs. Raise it by one to rotate the CA, for example when its key may have leaked: the next
-    number is a new CA with a new key. `make trust-ca` makes browsers trust it and removes the old one. It never
-    decreases, whatever the mode, because CAs are protected."""
+    number is a new CA with a new key. `make trust-ca` makes browsers trust it and removes the old one. Never
+    lower it, in any mode: each CA is protected."""
 
 
 class CertificateSettings(Settings):

@@ -86,8 +86,8 @@ class RedisSettings(BackingSettings):
     """Redis, which replicas share for messages and revoked sessions."""
 
     mode: BackingMode = BackingMode.NONE
-    """Selects the Redis. none: the memory of the single replica, where signing out or changing a password revokes no
-    session; container: a Redis in this deployment; url: an existing server."""
+    """Selects where Redis runs. none: no Redis, for one replica only; signing out or changing a password then revokes
+    no session; container: a Redis in this deployment; url: an existing server."""
 
     url: Annotated[SecretStr, _REDIS_URL] | None = None
     """URL of the existing server, with mode url, encrypted: `pulumi config set --path --secret data.redis.url`.
@@ -102,7 +102,7 @@ class DataSettings(Settings):
 
     keep: Annotated[bool, Field(json_schema_extra={"deprecated": True})] = True
     """Has no effect and is deprecated: volumes and generated keys are always protected, and only `make down
-    DATA=delete` removes them. Remove it."""
+    DATA=delete` removes them. Remove it from the stack file."""
 
     volume: Annotated[str, _NOT_A_PATH, _VOLUME] | None = None
     """Name of an existing Docker volume with Open WebUI's users, chats and uploads. The deployment uses it in place and

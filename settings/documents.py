@@ -174,8 +174,9 @@ def reference() -> str:
         f"  {PROJECT}:site: {{domain: chat.example.com}}",
         "```",
         "",
-        "Topics are optional; a key that is `required` is so where its section is written. Prepare the shell for",
-        'the commands below with `eval "$(make -s env STACK=name)"`. `make docs` generates this page from `settings/`.',
+        "Topics are optional; a `required` key is required only if its section is written. Durations have the units",
+        "`ms`, `s`, `m`, `h` and `d`, sizes `KiB`, `MiB` and `GiB`. Prepare the shell for the commands below with",
+        '`eval "$(make -s env STACK=name)"`. `make docs` generates this page from `settings/`.',
     ]
     for name, field in StackSettings.model_fields.items():
         lines += ["", f"## {name}", "", _prose(field), "", "| key | default | meaning |", "|---|---|---|"]

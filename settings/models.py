@@ -42,7 +42,7 @@ class OllamaSettings(Settings):
     """Ollama, which runs models on your own hardware."""
 
     mode: OllamaMode = OllamaMode.URL
-    """Selects the Ollama. url: an existing one; container: one in this deployment; none: no Ollama."""
+    """Selects where Ollama runs. url: an existing one; container: one in this deployment; none: no Ollama."""
 
     url: HttpUrl = "http://host.docker.internal:11434"
     """URL of the existing Ollama, with mode url. host.docker.internal is the container host itself, where Ollama must

@@ -21,7 +21,7 @@ class AlarmSettings(Settings):
     only."""
 
     disk_percent: Annotated[int, Field(ge=50, le=99)] = 85
-    """Usage of the data disk, in percent, above which an alarm is raised."""
+    """Usage of the data disk, in percent, from which an alarm is raised."""
 
     def _faults(self) -> Iterator[Fault]:
         if self.email is not None and not self.enabled:
@@ -45,7 +45,7 @@ class PrometheusSettings(Settings):
     """A Prometheus next to the site, with alerting rules and a status page."""
 
     enabled: bool = False
-    """Run Prometheus."""
+    """Run Prometheus, with alerting rules and a status page."""
 
     port: Port = 9090
     """TCP port of Prometheus on 127.0.0.1 of the container host; no other address. Everybody who can reach it can read

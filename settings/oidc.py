@@ -77,7 +77,8 @@ class RoleSettings(Settings):
     """Roles from the provider, which decide at each sign-in who may sign in and as what."""
 
     claim: Claim = "roles"
-    """Claim that contains the roles, in the ID token or at the userinfo endpoint; with dots for a nested one."""
+    """Claim that contains the roles, in the ID token or at the userinfo endpoint; with dots for a nested one. Without
+    the section `roles` the provider's roles have no effect, and administrators assign roles in the admin panel."""
 
     allowed: tuple[Role, ...] = ("user",)
     """Roles that make a user; `*` allows everybody. Users with other roles only are refused. A new user without any
@@ -91,7 +92,8 @@ class GroupSettings(Settings):
     """Groups from the provider: at each sign-in a user joins these and leaves all others."""
 
     claim: Claim = "groups"
-    """Claim that contains the groups; with dots for a nested one."""
+    """Claim that contains the groups; with dots for a nested one. Without the section `groups` the provider's groups
+    have no effect."""
 
     create: bool = False
     """Create groups that do not exist in Open WebUI; if false, they are ignored."""

@@ -25,6 +25,7 @@ from open_webui_edge.settings.values import (
 )
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_API_KEY_HEADER = "CUSTOM_API_KEY_HEADER"
 _NAMES_A_HEADER = re.compile(r"WEBUI_AUTH_TRUSTED_[A-Z_]+_HEADER")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,128}")
 # bcrypt reads 72 bytes and no more.
@@ -62,6 +63,7 @@ _VARIABLES_BY_SOURCE = {
     "nothing: compressing each token costs more than it saves": "UVICORN_WS_PER_MESSAGE_DEFLATE",
     "nothing: it follows from HTTPS": "WEBUI_AUTH_COOKIE_SECURE WEBUI_SESSION_COOKIE_SECURE",
     "nothing: it is the path of the data volume": "DATA_DIR",
+    "nothing: temporary files are on the data volume": "TMPDIR",
     "nothing: it is the proxy's network": "FORWARDED_ALLOW_IPS",
     "nothing: only the first replica runs migrations": "ENABLE_DB_MIGRATIONS",
     "nothing: the application listens on the proxy's network": "HOST",
@@ -191,14 +193,14 @@ class OpenWebUISettings(Settings):
     """How an upgrade to another version runs."""
 
     admin: AdminSettings | None = None
-    """The first account. Default: none; the first user to sign up becomes the administrator, which is allowed on
-    loopback only."""
+    """Account of the first administrator. Default: none; the first user to sign up becomes the administrator, which is
+    allowed on loopback only."""
 
     secret_key: SecretKey | None = None
     """Key that signs sessions and encrypts stored secrets (16 to 1024 bytes, printable), encrypted: `pulumi config set
     --path --secret open_webui.secret_key`. Set this when you migrate data that was encrypted with an existing key. A
-    change signs everybody out. Default: a generated key. That key is retained in the stack's state while this is set,
-    and used again when you remove this."""
+    change signs everybody out. Default: a generated key. While this is set, the stack's state retains the generated
+    key, and the stack uses it again when you remove this."""
 
     secret_key_generation: Annotated[int, Field(ge=1, le=1000)] = 1
     """Number of the generated secret key. Raise it by one to rotate the key, for example when it may have leaked:
@@ -218,16 +220,16 @@ class OpenWebUISettings(Settings):
     signed the certificate of an identity provider or a model API. Default: none."""
 
     environment: dict[Annotated[str, AfterValidator(_variable)], Annotated[str, _NO_NUL]] = Field(default_factory=dict)
-    """Further environment variables of Open WebUI, as text; those that the program sets are refused. From then on the
-    stack owns a variable that Open WebUI copies into its saved settings. Encrypt secrets: `pulumi config set --path
-    --secret open_webui.environment.S3_SECRET_ACCESS_KEY`. Default: none."""
+    """Further environment variables of Open WebUI, as text; those that the program sets are refused. If Open WebUI
+    saves a variable among the settings of its admin panel, the stack's value replaces the saved one at each start.
+    Encrypt secrets: `pulumi config set --path --secret open_webui.environment.S3_SECRET_ACCESS_KEY`. Default: none."""
 
     memory: Annotated[Bytes, between("512MiB", "1024GiB")] = 4 << 30
     """Memory limit of each replica."""
 
     def _faults(self) -> Iterator[Fault]:
         for name, value in self.environment.items():
-            if _NAMES_A_HEADER.fullmatch(name) and not _HEADER.fullmatch(value):
+            if (_NAMES_A_HEADER.fullmatch(name) or name == _API_KEY_HEADER) and not _HEADER.fullmatch(value):
                 yield Fault(
                     f"environment.{name}",
                     "is not a header name; write letters, digits and hyphens, such as X-User-Email",
@@ -256,6 +258,11 @@ class OpenWebUISettings(Settings):
     def requires_sign_in(self) -> bool:
         """Whether only users with an account get in."""
         return self.environment.get("WEBUI_AUTH", "true").lower() == "true"
+
+    @property
+    def api_key_header(self) -> str:
+        """Request header that may hold an API key."""
+        return self.environment.get(_API_KEY_HEADER, "X-API-Key")
 
     @property
     def identity_headers(self) -> tuple[str, ...]:

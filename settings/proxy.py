@@ -92,6 +92,14 @@ class LimitSettings(Settings):
     max_upload: Annotated[Bytes, between("1MiB", "100GiB"), _WHOLE_MEBIBYTES] = 1 << 30
     """Largest file that a person may upload, in whole MiB; the proxy and Open WebUI refuse more."""
 
+    max_request_body: Annotated[Bytes, between("1MiB", "1GiB")] = 32 << 20
+    """Largest body of a request to the API that is no upload, such as a chat with its whole history. Open WebUI holds
+    it in memory and serves no other request while it parses JSON, so keep it small."""
+
+    bodies_per_client: Annotated[int, Field(ge=1, le=1000)] = 32
+    """Maximum concurrent requests with a body of more than 1 MB, or of unknown length, of one address (one /64 network
+    for IPv6). Open WebUI writes uploads to a temporary file: with `max_upload` this bounds the disk that they take."""
+
     request_header: Annotated[Bytes, between("8KiB", "128KiB")] = 32 << 10
     """Largest single header line of a request; a request may have four such lines. Tokens of an identity provider in
     cookies exceed Nginx's default of 8KiB. The larger it is, the fewer connections fit into `memory`."""
@@ -129,7 +137,7 @@ class CacheSettings(Settings):
     """Cache of the frontend's static files, which are the same for everybody. Private responses are never cached."""
 
     enabled: bool = True
-    """Enable the static-asset cache."""
+    """Cache the frontend's static files, and a few anonymous responses for seconds."""
 
     max_size: Annotated[Bytes, between("64MiB", "1024GiB")] = 1 << 30
     """Maximum size of the cache on disk. The frontend of one release takes about 60 MiB, in three encodings."""
@@ -162,11 +170,11 @@ class HstsSettings(Settings):
     """Time that a browser remembers to use HTTPS only."""
 
     include_subdomains: bool = False
-    """Apply it to all subdomains of the domain as well."""
+    """Apply HSTS to all subdomains of the domain as well."""
 
     preload: bool = False
-    """Consent to inclusion in the browsers' preload list (https://hstspreload.org). Removal from that list takes
-    months."""
+    """Consent to inclusion in the browsers' preload list (https://hstspreload.org). It requires include_subdomains and
+    a max_age of at least 365d. Removal from that list takes months."""
 
     def _faults(self) -> Iterator[Fault]:
         if self.preload and not (self.include_subdomains and self.max_age >= timedelta(days=365)):
@@ -276,7 +284,7 @@ class MetricsSettings(Settings):
     """Metrics of Nginx for Prometheus, from NGINX's exporter in a container next to the proxy."""
 
     enabled: bool = False
-    """Run the metrics exporter."""
+    """Run NGINX's exporter, whose metrics of Nginx and the certificate an existing Prometheus can scrape."""
 
     port: Port = 9113
     """TCP port of the exporter on 127.0.0.1 of the container host; no other address."""
@@ -403,6 +411,19 @@ FRONTEND_PATHS = ("/static/", "/assets/", "/audio/", "/pyodide/", "/wasm/", "/sq
 SIGN_IN_PATHS = ("/api/v1/auths/signin", "/api/v1/auths/signup", "/api/v1/auths/ldap")
 """Paths that accept passwords."""
 
+UPLOAD_PATHS = (
+    "/api/v1/audio/transcriptions",
+    "/api/v1/chats/import",
+    "/api/v1/configs/import",
+    "/api/v1/files/",
+    "/api/v1/models/import",
+    "/api/v1/pipelines/upload",
+    "/api/v1/skills/import",
+    "/ollama/models/upload",
+)
+"""Beginnings of the paths that take files, or exports of any size (`UploadFile` and `/import` in the routers of Open
+WebUI 0.12.4)."""
+
 _OWN_TREES = ("/api/", "/ollama/", "/openai/", "/ws/", "/oauth/", "/cache/", "/_app/", *FRONTEND_PATHS)
 RESERVED_PATHS = (
     "/",
@@ -439,7 +460,7 @@ class ProxySettings(Settings):
 
     trusted_proxies: tuple[Network, ...] = ()
     """Addresses and networks of proxies in front of this one. Only from them are the client's address (the last in
-    X-Forwarded-For that is not a trusted proxy itself) and X-Forwarded-Proto taken. Default: none."""
+    X-Forwarded-For that is not a trusted proxy itself) and X-Forwarded-Proto accepted. Default: none."""
 
     identity_headers_from: tuple[Network, ...] = ()
     """Addresses and networks whose identity headers (those in WEBUI_AUTH_TRUSTED_*) are passed to Open WebUI, which
@@ -481,7 +502,7 @@ class ProxySettings(Settings):
     """Metrics for Prometheus."""
 
     maintenance: bool = False
-    """Serve a maintenance page for every request; the page reloads itself, and Open WebUI runs on."""
+    """Answer every request with a maintenance page, which reloads itself; Open WebUI runs on."""
 
     memory: Annotated[Bytes, between("64MiB", "64GiB")] = 512 << 20
     """Memory limit of the proxy's container. It limits the client connections of all addresses: three quarters of it

@@ -15,15 +15,16 @@ class ListenSettings(Settings):
 
     address: Ipv4Address = "127.0.0.1"
     """IPv4 address of the host to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for all interfaces. Beyond
-    loopback `open_webui.admin` is required, so that no stranger becomes the first administrator."""
+    loopback `open_webui.admin` is required, so that no stranger becomes the first administrator. With platform.kind
+    aws-vm the address is 0.0.0.0 and the ports are 80 and 443; `listen` then accepts only `ipv6`."""
 
     ipv6: bool = True
-    """Listen on IPv6 as well: on ::1 with 127.0.0.1, on :: with 0.0.0.0, on no IPv6 address with any other. It needs
-    Docker 27 or later, which shows the client's IPv6 address; an older engine publishes IPv4 only, and the update
-    reports it. With platform.kind aws-vm: give the load balancer IPv6 addresses."""
+    """Listen on IPv6 as well: on ::1 with 127.0.0.1, on :: with 0.0.0.0; with any other address it has no effect. It
+    needs Docker 27 or later, which shows the client's IPv6 address; on an older engine the site has IPv4 only, and the
+    update reports it. With platform.kind aws-vm: give the load balancer IPv6 addresses."""
 
     http_port: Port = 8080
-    """TCP port for plain HTTP, which only redirects to HTTPS."""
+    """TCP port for plain HTTP, which redirects to HTTPS and answers http-01 challenges."""
 
     https_port: Port = 8443
     """TCP port for HTTPS."""
@@ -46,8 +47,8 @@ class SiteSettings(Settings):
     and the certificate follow from it."""
 
     aliases: tuple[Host, ...] = Field(default_factory=_aliases_of)
-    """Further host names and addresses of the site. The certificate covers them, and requests for them are redirected
-    to `domain`. Default: `[127.0.0.1]` if domain is localhost, else none."""
+    """Further host names and addresses of the site. The certificate covers them. Programs may use the API by them;
+    pages are redirected to `domain`. Default: `[127.0.0.1]` if domain is localhost, else none."""
 
     listen: ListenSettings = ListenSettings()
     """Address and ports that the proxy listens on. With platform.kind aws-vm: all addresses, ports 80 and 443."""

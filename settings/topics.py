@@ -29,8 +29,8 @@ class ImageSettings(Settings):
     """Where the container images come from."""
 
     source: ImageSource = ImageSource.PULLED
-    """Selects the images. pulled: the official images; built: images built on this machine from distribution packages.
-    `make up` records which one works, and stays with it."""
+    """Selects where images come from. pulled: the official images; built: images built on this machine from
+    distribution packages. `make up` writes here which one works, and keeps to it."""
 
     registry: Annotated[str, _REGISTRY] | None = None
     """Mirror that has the official images under their own paths, such as registry.example.com/mirror. Default: each

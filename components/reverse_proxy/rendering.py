@@ -27,7 +27,11 @@ from open_webui_edge.settings.proxy import (
     FRONTEND_PATHS,
     HEADER_BUFFERS,
     SIGN_IN_PATHS,
+<<<<<<< HEAD
     AuthenticationMode,
+=======
+    UPLOAD_PATHS,
+>>>>>>> main
     LocationSettings,
     ProxySettings,
 )
@@ -66,6 +70,7 @@ LOCATIONS = (
     "sockets",
     "other_sockets",
     "api",
+    "strangers",
     "sign_in",
     "oauth",
     "frontend",
@@ -136,6 +141,7 @@ def render_configuration(  # noqa: PLR0913 - keywords
     """
     environment = _environment()
     proxy, placement, names = settings.proxy, placement_of(settings), settings.open_webui.identity_headers
+    sticky_cookies = placement.load_balancer is LoadBalancerKind.ALB
     authenticator, extra_locations = proxy.authentication.external, list(_extra_locations(proxy))
     passed = _passed_identity(proxy, names)
     for name in names:
@@ -143,6 +149,7 @@ def render_configuration(  # noqa: PLR0913 - keywords
     pages = {name: " ".join(environment.get_template(f"pages/{name}.html.j2").render().splitlines()) for name in _PAGES}
     stripped = stripped_request_headers(names, [identity.header for identity in passed])
     headers = [name for _, names in stripped for name in names] + [identity.header for identity in passed]
+    credentials = _credentials(settings, sticky_cookies=sticky_cookies)
     hosts = [server_name(host) for host in (*settings.site.hosts, *acme_challenges)]
     values = {
         "stack": stack,
@@ -151,7 +158,8 @@ def render_configuration(  # noqa: PLR0913 - keywords
         "placement": placement,
         "behind_load_balancer": placement.load_balancer is not LoadBalancerKind.NONE,
         "health_of_load_balancer": HEALTH_OF_LOAD_BALANCER,
-        "sticky_cookies": placement.load_balancer is LoadBalancerKind.ALB,
+        "sticky_cookies": sticky_cookies,
+        "credentials": credentials,
         "tls": policy_of(proxy.tls_profile, rsa=rsa_certificate),
         "rsa_certificate": rsa_certificate,
         "resolver": resolver,
@@ -182,6 +190,8 @@ def render_configuration(  # noqa: PLR0913 - keywords
         # Nginx would prefer a path's own location to a folder around it that a setting closes.
         "closed_folders": tuple(path for path, _, service in extra_locations if not service and path.endswith("/")),
         "authenticator": authenticator,
+        # The yes of an authenticator suffices.
+        "asks_who_sends": authenticator is None,
         "authenticator_service": None if authenticator is None else _other_service(authenticator.url, "authenticator"),
         "provider_away": quote_plus(_PROVIDER_AWAY),
         "stripped_request_headers": stripped,
@@ -194,14 +204,19 @@ def render_configuration(  # noqa: PLR0913 - keywords
         "webroot": f"{CERTIFICATES}/webroot",
         "max_upload": write_bytes(proxy.limits.max_upload),
         "max_body": proxy.limits.max_upload + _FORM_AROUND_A_FILE,
+        "max_request_body": proxy.limits.max_request_body,
+        "upload_paths": UPLOAD_PATHS,
         "sign_in_again_after": math.ceil(60 / proxy.limits.sign_in.per_minute),
         "pages": pages,
         # Of names from the settings; each minimum suffices for all other names.
         "hashes": {
             "server_names": hash_size(hosts, least=HashSize(512, 4096)),
             "map": hash_size(settings.origins, least=HashSize(512, 4096)),
-            "proxy_headers": hash_size(headers, least=HashSize(128, 2048)),
-            "variables": hash_size([identity.variable for identity in passed], least=HashSize(128, 2048)),
+            "proxy_headers": hash_size([*headers, credentials[-1][0]], least=HashSize(128, 2048)),
+            "variables": hash_size(
+                [*(identity.variable for identity in passed), f"{_variable(credentials[-1][0])}_to_application"],
+                least=HashSize(128, 2048),
+            ),
         },
     }
 
@@ -266,11 +281,13 @@ def _environment() -> Environment:
     environment.filters.update(  # pyright: ignore[reportUnknownMemberType] - jinja2 leaves its filters' types open
         token=token,
         duration=nginx_time,
+        size=write_bytes,
         readable=write_duration,
         server_name=server_name,
         quoted=quoted,
         in_single_quotes=in_single_quotes,
         re_escape=re.escape,
+        variable=_variable,
     )
     return environment
 
@@ -302,6 +319,16 @@ def _other_service(url: str, upstream: str) -> OtherService:
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     port = parts.port or _DEFAULT_PORTS[parts.scheme]
     return OtherService(upstream, parts.scheme, parts.hostname or "", port, path, parts.netloc)
+
+
+def _credentials(settings: StackSettings, *, sticky_cookies: bool) -> list[tuple[str, str]]:
+    """Return the headers by which Open WebUI knows a user, each with the Nginx variable of its value."""
+    api_key = settings.open_webui.api_key_header
+    return [
+        ("Cookie", "$visitors_cookie" if sticky_cookies else "$http_cookie"),
+        ("Authorization", "$http_authorization"),
+        (header_name(api_key), f"$http_{_variable(api_key)}"),
+    ]
 
 
 def _passed_identity(proxy: ProxySettings, named: Sequence[str]) -> Sequence[PassedIdentity]:

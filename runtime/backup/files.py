@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from open_webui_edge.runtime.contract import CONFIG_DIR, DATA_DIR
+from open_webui_edge.runtime.contract import CONFIG_DIR, DATA_DIR, TEMPORARY
 
 DATA = Path(DATA_DIR)
 COPY = Path("/copy")
@@ -42,7 +42,7 @@ _KEY_CHANGE = "other-key"
 """File that exists from the moment when the stack's secret key changes to the one of the backup."""
 EXCLUDED = (
     *("cache/embedding", "cache/whisper", STAGING, DISCARDED),
-    *("open-webui-edge-snapshots", "open-webui-edge-upgrade.lock"),
+    *("open-webui-edge-snapshots", "open-webui-edge-upgrade.lock", TEMPORARY),
 )
 """Not backed up: models that are downloaded again if they are missing, and files that belong to this volume alone."""
 _COPY_ATTEMPTS = 10

@@ -18,6 +18,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -106,11 +107,19 @@ def load_environment(directory: Path) -> dict[str, Any]:
     """Return this container's configuration, and set its environment variables."""
     configuration: dict[str, Any] = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
     os.environ.update(configuration["environment"])
+    if "TMPDIR" in configuration["environment"]:
+        make_empty(Path(configuration["environment"]["TMPDIR"]))
     if "certificate_authorities" in configuration:
         install_ca_bundle(
             configuration["certificate_authorities"], directory / "authorities.pem", configuration["environment"]
         )
     return configuration
+
+
+def make_empty(folder: Path) -> None:
+    """Create a folder for temporary files, without those of a run that was killed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def install_ca_bundle(authorities: str, bundle: Path, environment: Mapping[str, str]) -> None:

@@ -108,7 +108,8 @@ def test_a_saved_setting_that_overrules_the_stack(doctor: Doctor, stack: StackUn
 
         # A key is not shown, neither the one in force nor the stack's.
         keys = admin.openai_settings()["OPENAI_API_KEYS"]
-        admin.update_openai_settings(OPENAI_API_KEYS=["sk-MARK-of-a-user"])
+        changed = {"OPENAI_API_KEYS": ["sk-MARK-of-a-user"]}
+        admin.request("POST", "/openai/config/update", admin.openai_settings() | changed)
         doctor.secrets = [*doctor.secrets, "sk-MARK-of-a-user"]
         (fault,) = causes(doctor.look())
         assert (fault.check, fault.setting) == ("settings.openai.api_keys", "models.providers")

@@ -150,14 +150,14 @@ def test_a_changed_key_reaches_the_provider(
     chat: StackUnderTest, admin: OpenWebUIClient, model_server: ModelServer
 ) -> None:
     admin.chat_over_sse(count_to(1), model_server.models[0])
-    assert model_server.keys_seen[-1] == FIRST_KEY
+    assert model_server.requests[-1].key == FIRST_KEY
     model_server.keys = {FIRST_KEY, SECOND_KEY}
     try:
         for key in (SECOND_KEY, FIRST_KEY):
             chat.set_secret("models.providers[0].api_key", key)
             chat.up().succeeded()
             admin.chat_over_sse(count_to(2), model_server.models[0])
-            assert model_server.keys_seen[-1] == key
+            assert model_server.requests[-1].key == key
     finally:
         model_server.keys = {FIRST_KEY}
 
@@ -168,7 +168,8 @@ def test_what_the_admin_panel_changed_stays_unless_the_stack_says_it(
 ) -> None:
     banner = {"id": "1", "type": "info", "title": "", "content": "from the panel", "dismissible": True, "timestamp": 1}
     admin.request("POST", "/api/v1/configs/banners", {"banners": [banner]})
-    admin.update_openai_settings(OPENAI_API_BASE_URLS=["http://elsewhere.example/v1"])
+    changed = {"OPENAI_API_BASE_URLS": ["http://elsewhere.example/v1"]}
+    admin.request("POST", "/openai/config/update", admin.openai_settings() | changed)
     chat.config["proxy"] = {"limits": {"max_upload": "7MiB"}}
     chat.write()
     chat.up().succeeded()

@@ -138,7 +138,12 @@ def test_other_options_request_is_the_application_s(open_nginx: NginxUnderTest, 
 
 @pytest.mark.parametrize(
     ("path", "method", "status"),
-    [("/api/status/500", "GET", 500), ("/api/die", "GET", 503), ("/api/upload", "POST", 413), ("/ws/", "GET", 400)],
+    [
+        ("/api/status/500", "GET", 500),
+        ("/api/die", "GET", 503),
+        ("/api/v1/files/upload", "POST", 413),
+        ("/ws/", "GET", 400),
+    ],
 )
 def test_page_can_read_an_error_too(open_nginx: NginxUnderTest, path: str, method: str, status: int) -> None:
     body = b"x" * ((2 << 20) + 1) if method == "POST" else None

@@ -120,6 +120,16 @@ def test_with_a_yes_of_the_authenticator_everything_passes(guarded: Guarded, ans
     assert answering.asked == len(answers)
 
 
+def test_with_its_yes_a_large_body_passes_and_nobody_else_is_asked(
+    guarded: Guarded, answering: SilentAuthenticator
+) -> None:
+    guarded.arrived()
+    answer = guarded.nginx.ask("/api/v1/files/upload", method="POST", body=b"x" * (3 << 20))
+    assert (answer.status, answer.json()) == (200, {"bytes": 3 << 20})
+    assert answering.asked == 1
+    assert [one.questions for one in guarded.proxied] == [[], [], []]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_no_request_passes_without_a_yes_of_the_authenticator(
     guarded: Guarded, answering: SilentAuthenticator, fault: str

@@ -42,7 +42,11 @@ def rendered(example: Example) -> str:
 
 REACHED = {
     "HTTP/3": "http3 on;",
+<<<<<<< HEAD
     "the PROXY protocol": "listen 443 proxy_protocol",
+=======
+    "the PROXY protocol": " proxy_protocol so_keepalive=",
+>>>>>>> main
     "trusted proxies": "real_ip_header X-Forwarded-For;",
     "an authenticator": "auth_request /_edge/authenticate;",
     "a page to sign in at": "@unauthorized_page",

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.nginx.nginx_under_test import NginxUnderTest
-from tests.support.echo_backend import EchoBackend
+from tests.support.echo_backend import EchoBackend, arrived
 
 # What the settings say; the port that the test's Nginx is published at is another.
 SITE = "https://localhost:8443"
@@ -26,6 +26,22 @@ def test_alias_leads_to_the_one_name(nginx: NginxUnderTest, backend: EchoBackend
     answer = nginx.ask(path, host=host)
     assert (answer.status, answer.header("Location")) == (308, f"{SITE}{path}")
     assert backend.requests == []
+
+
+@pytest.mark.parametrize("path", ["/api/headers", "/ollama/headers", "/openai/headers"])
+@pytest.mark.parametrize("host", ALIASES)
+def test_program_is_served_by_an_alias_too(nginx: NginxUnderTest, host: str, path: str) -> None:
+    # At a redirect to another host it would drop its key.
+    received = arrived(nginx.ask(path, host=host, headers=[("Authorization", "Bearer mine")]).body)
+    assert received["authorization"] == ["Bearer mine"]
+    # The application knows one name.
+    assert received["host"] == received["x-forwarded-host"] == ["localhost:8443"]
+
+
+@pytest.mark.parametrize("host", ALIASES)
+def test_socket_is_served_by_an_alias_too(nginx: NginxUnderTest, host: str) -> None:
+    # It is told what is missing.
+    assert nginx.ask("/ws/", host=host).status == 400
 
 
 @pytest.mark.parametrize("host", KNOWN)

@@ -137,6 +137,33 @@ def expected_of(path: str, answer: Answer) -> str | None:
     return "no-cache" if page else None
 
 
+def test_a_large_body_is_taken_of_users_alone(
+    front: NginxUnderTest, admin: OpenWebUIClient, users: tuple[OpenWebUIClient, OpenWebUIClient]
+) -> None:
+    alice, _ = users
+    waiting = {"name": "eve", "email": "eve@example.com", "password": "invented too", "role": "pending"}
+    token_of_eve = admin.request("POST", "/api/v1/auths/add", {**waiting, "profile_image_url": PICTURE})["token"]
+    everything: dict[str, object] = admin.request("GET", "/api/v1/auths/admin/config")
+    restricted = {"ENABLE_API_KEYS_ENDPOINT_RESTRICTIONS": True, "API_KEYS_ALLOWED_ENDPOINTS": "/api/v1/chats/new"}
+    admin.request("POST", "/api/v1/auths/admin/config", {**everything, "ENABLE_API_KEYS": True, **restricted})
+    key = admin.request("POST", "/api/v1/auths/api_key")["api_key"]
+    chat = {"title": "x" * (2 << 20), "models": [], "history": {"messages": {}, "currentId": None}}
+    body = json.dumps({"chat": chat}).encode()
+
+    def status_for(*headers: tuple[str, str]) -> int:
+        given = [("Content-Type", "application/json"), *headers]
+        return front.ask("/api/v1/chats/new", method="POST", headers=given, body=body).status
+
+    assert status_for() == 401
+    assert status_for(("Authorization", f"Bearer {token_of_eve}")) == 401
+    assert status_for(("Authorization", "Bearer sk-unknown")) == 401
+    assert status_for(("Authorization", f"Bearer {alice.token}")) == 200
+    assert status_for(("Cookie", f"token={alice.token}")) == 200
+    # The application refuses this key the question, and not what it is for.
+    assert status_for(("Authorization", f"Bearer {key}")) == 200
+    assert status_for(("X-API-Key", key)) == 200
+
+
 def test_every_kind_of_file_is_what_the_application_has_in_every_encoding(
     front: NginxUnderTest, application: Application, one_of_each_kind: list[str]
 ) -> None:

@@ -82,7 +82,7 @@ def test_upload_of_unknown_length_reaches_the_application_while_it_is_sent(
     nginx: NginxUnderTest, backend: EchoBackend
 ) -> None:
     with nginx.exchange() as client:
-        send_head(client, "POST", "/api/upload", [("Host", nginx.domain), ("Transfer-Encoding", "chunked")])
+        send_head(client, "POST", "/api/v1/files/upload", [("Host", nginx.domain), ("Transfer-Encoding", "chunked")])
         client.send(b"5\r\nhello\r\n")
         backend.wait_for_upload_of(5)
         client.send(b"6\r\n world\r\n0\r\n\r\n")
@@ -111,8 +111,11 @@ MEBIBYTE = 1 << 20
         ("/api/v1/files/upload", MEBIBYTE + 500, 200),
         ("/api/v1/files/upload", 2 * MEBIBYTE, 200),
         ("/api/v1/files/upload", 2 * MEBIBYTE + 1, 413),
-        ("/ollama/upload", 2 * MEBIBYTE + 1, 413),
+        ("/ollama/models/upload", 2 * MEBIBYTE + 1, 413),
+        ("/ollama/upload", 32 * MEBIBYTE, 200),
+        ("/ollama/upload", 32 * MEBIBYTE + 1, 413),
         ("/openai/upload", 100 << 30, 413),
+        ("/api/v1/auths/signin", MEBIBYTE + 1, 413),
         ("/upload", MEBIBYTE, 200),
         ("/upload", MEBIBYTE + 1, 413),
         ("/static/upload", MEBIBYTE + 1, 413),
@@ -129,14 +132,15 @@ def test_more_than_the_settings_allow_is_refused_in_json(
         answer = answer_of(client.getresponse())
     assert answer.status == status
     if status == 413:
-        assert answer.json() == {"detail": "This is more than the site accepts: a file may have 1MiB."}
+        limits = "a file may have 1MiB, another request to the API 32MiB, and any other request 1MiB."
+        assert answer.json() == {"detail": f"This is more than the site accepts: {limits}"}
         assert answer.header("Cache-Control") == "no-store"
         assert backend.requests == []
 
 
 def test_too_much_of_unknown_length_is_refused_in_json(nginx: NginxUnderTest) -> None:
     with nginx.exchange() as client:
-        send_head(client, "POST", "/api/upload", [("Host", nginx.domain), ("Transfer-Encoding", "chunked")])
+        send_head(client, "POST", "/api/v1/files/upload", [("Host", nginx.domain), ("Transfer-Encoding", "chunked")])
         half = b"%x\r\n%s\r\n" % (MEBIBYTE, b"x" * MEBIBYTE)
         client.send(half + half)
         client.send(b"1\r\nx\r\n")

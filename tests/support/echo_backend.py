@@ -16,6 +16,7 @@ from open_webui_edge.benchmarks.waiting import wait_until
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _HEADER_MAX = 1 << 16
+WHO_ASKS = "/api/v1/users/user/info"
 
 
 class EchoBackend(ServerInThread):
@@ -31,6 +32,7 @@ class EchoBackend(ServerInThread):
     - /text?type=…&size=…: so many bytes.
     - /die: the connection is cut once the request is there, before a byte of an answer.
     - whatever `answers` says of a path.
+    - /api/v1/users/user/info: who asks, by `status_of` of the token in its cookie, its Authorization or its X-API-Key.
     - a WebSocket, wherever one is asked for: an echo.
     """
 
@@ -49,6 +51,10 @@ class EchoBackend(ServerInThread):
         """Path -> what answers there, in place of what its end says."""
         self.otherwise: Handler | None = None
         """What answers at all other paths, in place of what their ends say."""
+        self.status_of: dict[str, int] = {}
+        """Token -> status of the answer to who it is; any other, and none, is that of a user."""
+        self.questions: list[dict[str, str]] = []
+        """The headers of each request that asked it."""
         self._acknowledged = asyncio.Event()
         self._happened: dict[str, threading.Event] = defaultdict(threading.Event)
         self._runner: web.AppRunner | None = None
@@ -80,6 +86,8 @@ class EchoBackend(ServerInThread):
         self.answered.clear()
         self.answers.clear()
         self.otherwise = None
+        self.status_of.clear()
+        self.questions.clear()
         self.uploaded = 0
         self._happened.clear()
         self.tell(self._acknowledged.clear)
@@ -108,6 +116,11 @@ class EchoBackend(ServerInThread):
         return self._runner.addresses[0][1]
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path == WHO_ASKS:
+            self.questions.append(dict(request.headers))
+            given = (request.headers.get(name, "") for name in ("Cookie", "Authorization", "X-API-Key"))
+            token = next((text for text in given if text), "").removeprefix("token=").removeprefix("Bearer ")
+            return web.Response(status=self.status_of.get(token, 200))
         self.requests.append(f"{request.method} {request.path}")
         self.heads.append(dict(request.headers))
         answer = await self._answer_of(request)

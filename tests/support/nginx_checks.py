@@ -10,6 +10,10 @@ Block = list[dict[str, Any]]
 
 HEALTH = {"/health", "/health/db", "/ready"}
 """Paths that anybody may ask."""
+QUESTION = "/_edge/known"
+"""The question of who sends a large body, which is no check of a request without one."""
+_STRANGERS = "@body_of_stranger"
+"""Where its no leads to, once all other checks were made."""
 _APPLICATION = "http://open_webui"
 _CHECKS = {
     *("auth_request", "auth_basic", "allow", "deny", "satisfy", "limit_except", "limit_conn", "limit_req", "if"),
@@ -49,13 +53,27 @@ def unchecked_ways(configuration: Block) -> list[str]:
 def _of_server(server: Block, configuration: Block) -> Iterator[str]:
     locations = {location["args"][-1]: location["block"] for location in within(server, "location")}
     asked = {uri for block in (server, *locations.values()) for uri in _values(block, "auth_request")} - {"off"}
+<<<<<<< HEAD
     ways_on = {way for block in locations.values() for way in _ways_on(block)}
     retries = {name for name, block in locations.items() if name.startswith("@") and _passes_on(block)} - ways_on
     for name, block in locations.items():
         pages = {page["args"][-1] for page in within(block, "error_page")} | {*_last(block, "try_files")}
         yield from (f"location {name} leads to {way} without a question" for way in pages & ways_on - _ways_on(block))
+=======
+    retries = {name for name, block in locations.items() if name.startswith("@") and _passes_on(block)} - {_STRANGERS}
+>>>>>>> main
     guarded = any(uri != "off" for uri in _values(server, "auth_request"))
+    # An authenticator's yes suffices.
+    asked_at = set[str]() if guarded else {QUESTION}
     for name, block in locations.items():
+        takes_large_bodies = any(within(block, "client_max_body_size")) or any(within(block, "proxy_request_buffering"))
+        if (
+            name != QUESTION
+            and _passes_on(block)
+            and takes_large_bodies
+            and {*_values(block, "auth_request")} != asked_at
+        ):
+            yield f"location {name} takes large bodies and does not ask who sends them"
         if guarded and _passes_on(block) and name not in HEALTH and "off" in _values(block, "auth_request"):
             yield f"location {name} passes requests on and asks no authenticator"
         if name in retries:
@@ -114,7 +132,7 @@ def _passes_on(block: Block) -> bool:
 
 
 def _own_checks(block: Block) -> set[str]:
-    return {directive["directive"] for directive in block} & _CHECKS
+    return {directive["directive"] for directive in block if directive["args"][:1] != [QUESTION]} & _CHECKS
 
 
 def _may_be_repeated(block: Block) -> bool:

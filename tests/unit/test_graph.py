@@ -575,6 +575,7 @@ def test_the_application_is_told_what_follows_from_the_settings() -> None:
         "FORWARDED_ALLOW_IPS": "172.30.0.0/16",
         "OLLAMA_BASE_URL": "http://ollama:11434",
         "PORT": "8080",
+        "TMPDIR": "/app/backend/data/.temporary/1",
         "RAG_FILE_MAX_SIZE": "1024",
         "UVICORN_WORKERS": "1",
         "UVICORN_WS_PER_MESSAGE_DEFLATE": "false",
@@ -753,9 +754,11 @@ def test_replicas_share_what_they_must_and_one_looks_after_it() -> None:
     )
     assert environment["REDIS_URL"] == f"redis://:{derive('PRIVATE KEY', 'Redis')}@redis:6379/0"
     assert {name: environment[name] for name in environment if name in EXPECTED} == EXPECTED
-    for other in others:
+    for number, other in enumerate(others, start=2):
         assert not other["first"]
-        assert other["environment"] == {**environment, "ENABLE_DB_MIGRATIONS": "false"}
+        # Each empties its own at its start.
+        own = {"ENABLE_DB_MIGRATIONS": "false", "TMPDIR": f"/app/backend/data/.temporary/{number}"}
+        assert other["environment"] == {**environment, **own}
     for given in (first, *others):
         assert (given["announced"], given["drain"]) == (True, 90)
     for replica in graph.of("Container"):

@@ -197,3 +197,15 @@ def test_what_a_former_key_encrypted_is_written_anew(package: Path, monkeypatch:
 def test_a_database_without_tables_holds_nothing_to_renew(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBUI_SECRET_KEY", NEW)
     launch.reencrypt(package, [OLD])
+
+
+def test_temporary_files_of_a_run_that_was_killed_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "data/.temporary/1"
+    monkeypatch.setenv("TMPDIR", "/tmp")  # noqa: S108 - set back afterwards
+    (tmp_path / "environment.json").write_text(json.dumps({**GIVEN, "environment": {"TMPDIR": str(folder)}}))
+    for _ in range(2):
+        launch.load_environment(tmp_path)
+        assert list(folder.iterdir()) == []
+        assert os.environ["TMPDIR"] == str(folder)
+        (folder / "upload").mkdir()
+        (folder / "upload/part").write_text("of a run that was killed")

@@ -13,7 +13,7 @@ from open_webui_edge.settings.proxy import FRONTEND_PATHS
 from open_webui_edge.settings.reading import read_settings
 from open_webui_edge.settings.stack import StackSettings
 from tests.support.case_files import Case, case_files, read_case
-from tests.support.nginx_checks import Block, parsed, unchecked_ways, within
+from tests.support.nginx_checks import QUESTION, Block, parsed, unchecked_ways, within
 from tests.support.rendered_cases import STACK, differences, rendered, shown
 
 GUARDED = "external-authenticator"
@@ -65,6 +65,9 @@ def test_each_forgeable_header_is_overwritten_wherever_a_request_is_passed_on(ca
         inherited = [directive["args"][0] for directive in within(server["block"], "proxy_set_header")]
         for location in within(server["block"], "location"):
             if not list(within(location["block"], "proxy_pass")) or ASKED in location["args"]:
+                continue
+            if any(within(location["block"], "proxy_pass_request_headers")):
+                assert location["args"][-1] == QUESTION
                 continue
             passing += 1
             own = [directive["args"][0] for directive in within(location["block"], "proxy_set_header")]
@@ -179,6 +182,11 @@ CARELESS = {
         '"~^(?:yes:(?:GET|HEAD|DELETE)|get:GET)',
         '"~^[a-z]*:(?:GET|HEAD|DELETE)',
         "map $when_unavailable leads to a second try whatever a location allows",
+    ),
+    "a large body of anybody": (
+        "location /cache/ {",
+        "location /cache/ {\n client_max_body_size 2m;\n auth_request off;",
+        "location /cache/ takes large bodies and does not ask who sends them",
     ),
     "a second try in place of a question": (
         ":/(?!_edge/)",

@@ -4,7 +4,6 @@ import pytest
 
 from open_webui_edge.benchmarks.application import nearest
 from open_webui_edge.benchmarks.contenders import with_endless_connections
-from open_webui_edge.benchmarks.early_hints import links_of, with_early_hints, with_link_header
 from open_webui_edge.benchmarks.model_server import Token
 from open_webui_edge.benchmarks.open_webui_client import Answer, Delta
 from open_webui_edge.benchmarks.streams import arrivals, delays
@@ -50,23 +49,3 @@ def test_connections_are_made_endless_once() -> None:
     assert amended.count("keepalive_requests") == 1
     with pytest.raises(ValueError, match="endless"):
         with_endless_connections(amended)
-
-
-def test_links_are_those_that_the_page_preloads() -> None:
-    page = '<link href="/_app/immutable/a.js" rel="modulepreload">\n<link href="/x.css" rel="stylesheet">'
-    assert links_of(page) == "</_app/immutable/a.js>; rel=modulepreload"
-    with pytest.raises(ValueError, match="preloads no module"):
-        links_of("<p>nothing</p>")
-
-
-def test_hints_are_put_into_the_location_of_pages() -> None:
-    assert "location / {\n            add_header Link 'x';\n            proxy_pass" in with_link_header(
-        _CONFIGURATION, "x"
-    )
-    hinted = with_early_hints(_CONFIGURATION, "10.0.0.1:80")
-    assert "location / {\n            early_hints 1;\n            proxy_pass http://10.0.0.1:80;" in hinted
-
-
-def test_a_configuration_without_pages_is_refused() -> None:
-    with pytest.raises(ValueError, match="0 locations"):
-        with_link_header("http {\n}\n", "x")

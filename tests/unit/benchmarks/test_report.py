@@ -38,7 +38,7 @@ def results() -> Results:
         for network in ("near", "far"):
             for cache in ("cold", "warm"):
                 for what in ("first_paint", "load", "visible", "requests", "from_cache", "revalidated", "kibibytes"):
-                    for name in ("direct", OURS, "link-header", "early-hints"):
+                    for name in ("direct", OURS):
                         made.add(f"page-{page}-{network}-{cache}-{what}", name, 100.0)
     return made
 
