@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from open_webui_edge.bootstrap import console, paths, virtual_environment
+from open_webui_edge.bootstrap import console, paths, proxies, virtual_environment
 from open_webui_edge.bootstrap.console import ProblemError
 
 OF_A_STACK = {
@@ -81,6 +81,8 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     parsed = _parser().parse_args(arguments)
+    # For everything that is started from here.
+    os.environ.update(proxies.exceptions(os.environ))
     if parsed.command == "help":
         sys.stdout.write(overview())
         return 0

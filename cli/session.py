@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from open_webui_edge.bootstrap import backend, engine, pulumi_cli, virtual_environment
+from open_webui_edge.bootstrap import backend, engine, proxies, pulumi_cli, virtual_environment
 from open_webui_edge.bootstrap.console import ProblemError, step
 from open_webui_edge.bootstrap.engine import Engine
 from open_webui_edge.cli import engine_address, instance, protected, stack
@@ -32,6 +32,8 @@ def stack_of(name: str) -> Stack:
     given = {"DOCKER_HOST": used.address} if used.origin.startswith("the docker context") else {}
     if os.environ.get("DOCKER_CONTEXT"):
         given["DOCKER_CONTEXT"] = ""
+    # Also for plain `pulumi` in a shell that evaluates `make env`.
+    given |= proxies.exceptions(os.environ)
     target = Stack(name, pulumi, {**pulumi.environment, **backend.environment(), **given})
     engine.prepare(access_of_instance(target) if instance.is_used(settings) else access_of(name))
     return target

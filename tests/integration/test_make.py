@@ -114,6 +114,17 @@ def test_a_second_up_changes_nothing_and_keeps_the_source_of_the_images(
     assert stack.file.read_text() == before
 
 
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTPS_PROXY"])
+def test_a_proxy_in_the_environment_gets_nothing_of_what_this_machine_says_to_itself(
+    stack: StackUnderTest, checkout: Checkout, variable: str
+) -> None:
+    nowhere = {variable: f"http://127.0.0.1:{_NOBODY_LISTENS}"}
+    up = checkout.make("up", stack.name, **nowhere).succeeded()
+    assert NO_CHANGE.search(up.output), up.output
+    plain = checkout.in_shell("pulumi preview --non-interactive --expect-no-changes", stack.name, **nowhere)
+    plain.succeeded()
+
+
 def test_status_is_0_and_a_table_while_all_is_well_and_1_when_a_container_is_not(
     stack: StackUnderTest, checkout: Checkout
 ) -> None:
