@@ -1,17 +1,27 @@
 """Services of the application that the settings enable: Ollama, PostgreSQL, Redis."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import pulumi
 
 from open_webui_edge.components.container_group import ContainerGroup, mount
 from open_webui_edge.components.docker.container import container, volume
 from open_webui_edge.components.generated_secret import GeneratedSecret, GeneratedSecretArgs
+from open_webui_edge.components.outbound import OutboundArgs, files_of
 from open_webui_edge.components.protection import protected
 from open_webui_edge.runtime import delivery
 from open_webui_edge.runtime.contract import CONFIG_DIR
+from open_webui_edge.settings.outbound import AUTHORITIES_FILE, PROXY_FILE
 
 _PORT = 11434
+# The proxy's variables may hold a secret, so they are in a file. Go reads the folder of the public CAs as well.
+_OLLAMA_OUTBOUND = f"""\
+if [ -s {CONFIG_DIR}/{PROXY_FILE} ]; then
+    while IFS= read -r variable; do export "$variable"; done < {CONFIG_DIR}/{PROXY_FILE}
+fi
+if [ -s {CONFIG_DIR}/{AUTHORITIES_FILE} ]; then export SSL_CERT_FILE={CONFIG_DIR}/{AUTHORITIES_FILE}; fi
+exec ollama serve
+"""
 _PASSWORD = f"{CONFIG_DIR}/password"
 # Root gives the volume to the server's user (the same ID in both images), opens the password file, which only root can
 # read, and switches to that user. "$1" is the command.
@@ -37,6 +47,8 @@ class OllamaArgs(ServiceArgs):
 
     gpu: bool
     """Whether it gets all GPUs of the host."""
+    outbound: NotRequired[OutboundArgs]
+    """How it reaches the registry of models."""
 
 
 class Ollama(ContainerGroup):
@@ -47,14 +59,23 @@ class Ollama(ContainerGroup):
     def __init__(self, name: str, args: OllamaArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Create the volume and the container."""
         super().__init__("open-webui-edge:index:Ollama", name, {}, opts)
+        child = pulumi.ResourceOptions(parent=self)
         models = volume(f"{name}-models", "ollama-models", protected(self))
+        volumes = [mount(models.name, "/root/.ollama")]
+        files = files_of(args["outbound"]) if "outbound" in args else {}
+        if files:
+            config = volume(f"{name}-given", "ollama-given", child)
+            volumes.append(mount(config.name, CONFIG_DIR))
         server = container(
             f"{name}-server",
-            pulumi.ResourceOptions(parent=self),
+            child,
             role="ollama",
             image=args["image"],
             memory=args["memory"],
-            volumes=[mount(models.name, "/root/.ollama")],
+            entrypoint=["/bin/sh", "-euc"] if files else None,
+            command=[_OLLAMA_OUTBOUND] if files else None,
+            volumes=volumes,
+            files={f"{CONFIG_DIR}/{file}": content for file, content in files.items()},
             network=args["network"],
             aliases=["ollama"],
             health=["CMD", "ollama", "list"],

@@ -7,6 +7,7 @@ import pulumi
 
 from open_webui_edge.components.container_group import ContainerGroup, mount
 from open_webui_edge.components.docker.container import container, volume
+from open_webui_edge.components.outbound import OutboundArgs, files_of
 from open_webui_edge.components.protection import retained
 from open_webui_edge.runtime import delivery
 from open_webui_edge.runtime.contract import CONFIG_DIR, DATA_DIR, REPOSITORY_DIR
@@ -54,6 +55,8 @@ class BackupArgs(TypedDict):
     repository: NotRequired[str]
     """Address in restic's syntax. Left out: a volume."""
     s3: NotRequired[S3Args]
+    outbound: NotRequired[OutboundArgs]
+    """How it reaches the bucket."""
     at: str
     """Time of day in UTC: 03:00."""
     keep: str
@@ -151,6 +154,8 @@ def _for_restic(args: BackupArgs) -> dict[str, pulumi.Input[str]]:
             "secret_access_key": args["s3"]["secret_access_key"],
             "region": args["s3"]["region"],
         }
+    if "outbound" in args:
+        files |= files_of(args["outbound"])
     return files
 
 

@@ -29,6 +29,7 @@ from open_webui_edge.components.generated_secret import GeneratedSecret, Generat
 from open_webui_edge.components.monitoring.component import Prometheus, PrometheusArgs
 from open_webui_edge.components.open_webui import AdminArgs, OpenWebUI, OpenWebUIArgs, ProviderArgs, UpgradeArgs
 from open_webui_edge.components.open_webui_environment import GroupArgs, OidcArgs, RoleArgs, redirect_uri
+from open_webui_edge.components.outbound import OutboundArgs
 from open_webui_edge.components.preflight import engine_from_settings, read_certificate
 from open_webui_edge.components.protection import deleted_with_instance, protected
 from open_webui_edge.components.readiness import Readiness, ReadinessArgs
@@ -240,6 +241,8 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             args["repository"] = s3.url(pulumi.get_stack())
             secret_access_key = _secret(s3.secret_access_key)
             args["s3"] = S3Args(access_key_id=s3.access_key_id, secret_access_key=secret_access_key, region=s3.region)
+            if outbound := self._outbound(args["repository"].removeprefix("s3:")):
+                args["outbound"] = outbound
         return Backup(f"{self._name}-backup", args, self._on_host)
 
     def _certbot(
@@ -267,6 +270,8 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             args["network"] = self._host.network
         if acme.route53 is not None:
             args["route53"] = _route53(acme.route53)
+        if outbound := self._outbound(*acme.urls):
+            args["outbound"] = outbound
         # The issuer resolves the site's names.
         reachable = pulumi.ResourceOptions(depends_on=[*dns_dependencies])
         return Certbot(f"{self._name}-certbot", args, pulumi.ResourceOptions.merge(self._on_host, reachable))
@@ -403,6 +408,8 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             gpu=ollama.container.gpu,
             memory=ollama.container.memory,
         )
+        if outbound := self._outbound():
+            args["outbound"] = outbound
         return Ollama(f"{self._name}-ollama", args, self._on_host)
 
     def _postgres(self) -> Postgres | pulumi.Output[str] | None:
@@ -416,6 +423,16 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             )
             return Postgres(f"{self._name}-postgres", args, self._on_host)
         return None if postgres.url is None else _secret(postgres.url)
+
+    def _outbound(self, *urls: str) -> OutboundArgs:
+        """Return how a container reaches `urls` and the internet; empty if its network leads there."""
+        outbound = self._settings.outbound
+        args = OutboundArgs()
+        if environment := outbound.environment(urls):
+            args["environment"] = pulumi.Output.secret(environment)
+        if outbound.certificate_authorities is not None:
+            args["certificate_authorities"] = outbound.certificate_authorities
+        return args
 
     def _redis(self) -> Redis | pulumi.Output[str] | None:
         redis = self._settings.data.redis
@@ -463,7 +480,10 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
             memory=application.memory,
             drain=_seconds(application.drain),
             replicas=application.replicas,
-            environment=application.environment,
+            environment={
+                **self._settings.outbound.environment(self._settings.application_urls),
+                **application.environment,
+            },
             secret_key_generation=application.secret_key_generation,
             former_secret_keys=list(map(_secret, application.former_secret_keys)),
             external_services={
@@ -489,6 +509,9 @@ class OpenWebUIDeployment(pulumi.ComponentResource):
         if self._settings.data.volume is not None:
             args["volume"] = self._settings.data.volume
         _add_sign_in(args, application)
+        authorities = [application.certificate_authorities, self._settings.outbound.certificate_authorities]
+        if known := [pem for pem in authorities if pem is not None]:
+            args["certificate_authorities"] = "".join(known)
         # Replicas start after their database and Redis are healthy, and stop before them.
         own_services = [service for service in (postgres, redis) if isinstance(service, Postgres | Redis)]
         after = pulumi.ResourceOptions(depends_on=after_healthy(own_services, _ids_of(own_services), self._engine))
@@ -578,8 +601,6 @@ def _add_sign_in(args: OpenWebUIArgs, application: OpenWebUISettings) -> None:
         args["secret_key"] = _secret(application.secret_key)
     if application.oidc is not None:
         args["oidc"] = _oidc(application.oidc)
-    if application.certificate_authorities is not None:
-        args["certificate_authorities"] = application.certificate_authorities
 
 
 def _oidc(oidc: OidcSettings) -> OidcArgs:

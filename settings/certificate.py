@@ -234,6 +234,13 @@ class LetsEncryptSettings(IssuerSettings):
         return self.directory if self.staging_directory is None else self.staging_directory
 
     @property
+    def urls(self) -> tuple[str, ...]:
+        """URLs that certbot requests."""
+        endpoint = None if self.route53 is None else self.route53.endpoint
+        directories = (self.directory_in_use, self.directory_for_dry_runs, *(one.directory for one in self.issuers))
+        return tuple(url for url in (*directories, endpoint) if url)
+
+    @property
     def issuers(self) -> tuple[IssuerSettings, ...]:
         """All that may be asked, the first one first."""
         return (self,) if self.fallback is None else (self, self.fallback)

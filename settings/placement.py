@@ -123,13 +123,12 @@ def _urls(settings: Topics) -> Iterator[str]:
         storage and storage.endpoint,
         settings.images.registry and f"https://{settings.images.registry}",
         settings.open_webui.oidc and settings.open_webui.oidc.issuer,
+        settings.outbound.proxy and settings.outbound.proxy.url,
         # Such as a search engine or an object store.
         *settings.open_webui.environment.values(),
     ]
     if settings.certificate.mode is CertificateMode.LETS_ENCRYPT:
-        acme = settings.certificate.lets_encrypt
-        urls += [acme.directory_in_use, acme.directory_for_dry_runs, *(issuer.directory for issuer in acme.issuers)]
-        urls.append(acme.route53 and acme.route53.endpoint)
+        urls += settings.certificate.lets_encrypt.urls
     return (url for url in urls if url)
 
 

@@ -8,6 +8,7 @@ from pydantic import model_validator
 from open_webui_edge.settings.compatibility import faults_of_platform
 from open_webui_edge.settings.faults import Fault
 from open_webui_edge.settings.open_webui import SHARED_VARIABLES
+from open_webui_edge.settings.outbound import PROXY_VARIABLES
 from open_webui_edge.settings.platform import PlatformKind
 from open_webui_edge.settings.topics import Topics
 from open_webui_edge.settings.values import is_loopback, raise_all
@@ -32,6 +33,7 @@ class StackSettings(Topics):
     def _faults(self) -> Iterator[Fault]:
         yield from self.certificate.faults_of_names(self.site.hosts)
         yield from self._faults_of_ports()
+        yield from self._faults_of_outbound()
         if not is_loopback(self.site.listen.address):
             yield from self._faults_beyond_loopback()
         if self.open_webui.replicas > 1:
@@ -47,6 +49,16 @@ class StackSettings(Topics):
                 yield Fault(key, f"{service.port} is already {taken[service.port]}; choose another")
             elif service.enabled:
                 taken[service.port] = key
+
+    def _faults_of_outbound(self) -> Iterator[Fault]:
+        if self.outbound.proxy is None:
+            return
+        for name in self.open_webui.environment:
+            if name.lower() in PROXY_VARIABLES:
+                yield Fault(
+                    f"open_webui.environment.{name}",
+                    "is set by the program if outbound.proxy is set; remove it, or remove outbound.proxy",
+                )
 
     def _faults_beyond_loopback(self) -> Iterator[Fault]:
         if self.open_webui.admin is None:

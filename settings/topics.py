@@ -11,9 +11,10 @@ from open_webui_edge.settings.data import DataSettings
 from open_webui_edge.settings.dns import DnsSettings
 from open_webui_edge.settings.faults import Fault
 from open_webui_edge.settings.images import ImageSource
-from open_webui_edge.settings.models import ModelSettings
+from open_webui_edge.settings.models import ModelSettings, OllamaMode
 from open_webui_edge.settings.monitoring import MonitoringSettings
 from open_webui_edge.settings.open_webui import OpenWebUISettings
+from open_webui_edge.settings.outbound import OutboundSettings
 from open_webui_edge.settings.platform import PlatformSettings
 from open_webui_edge.settings.proxy import ProxySettings
 from open_webui_edge.settings.site import SiteSettings
@@ -71,6 +72,10 @@ class Topics(Settings):
     backup: BackupSettings = BackupSettings()
     """Backups of the data."""
 
+    outbound: OutboundSettings = OutboundSettings()
+    """Outbound connections of Open WebUI, certbot, backups and Ollama. The Docker engine, which pulls images, has a
+    configuration of its own (docs/operations.md)."""
+
     monitoring: MonitoringSettings = MonitoringSettings()
     """Alarms, metrics and alerts."""
 
@@ -83,6 +88,15 @@ class Topics(Settings):
         # A dictionary: each once, in this order.
         own = map(self.site.origin, self.site.hosts)
         return tuple(dict.fromkeys([*own, *self.proxy.cors.allowed_origins]))
+
+    @property
+    def application_urls(self) -> tuple[str, ...]:
+        """URLs that the application requests, as far as the settings name them."""
+        ollama = self.models.ollama
+        providers = (provider.url for provider in self.models.providers or ())
+        own = "http://ollama" if ollama.mode is OllamaMode.CONTAINER else ollama.url
+        # Such as a search engine or an object store.
+        return (*providers, own, *self.open_webui.environment.values())
 
     @property
     def certificate_names(self) -> tuple[str, ...]:

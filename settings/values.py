@@ -201,6 +201,14 @@ def _without_fragment(value: str) -> str:
     return value
 
 
+def _proxy_url(value: str) -> str:
+    _check_url(value, "; write them in username and password")
+    parts = urlsplit(value)
+    if parts.scheme != "http" or parts.path.strip("/") or parts.query:
+        raise ValueError("is not the URL of a proxy; write http://, its host and its port, without a path")
+    return value.rstrip("/")
+
+
 def _http_url(value: str) -> str:
     _check_url(value, "; write the secret in api_key", fragment=True)
     return value.rstrip("/")
@@ -273,6 +281,13 @@ def _network(value: str) -> str:
         # Nginx cannot tell it from a fault of its own, and does not start.
         raise ValueError("is the broadcast address (RFC 919); remove it")
     return str(network)
+
+
+def _destination(value: str) -> str:
+    if "/" not in value:
+        return _host(value)
+    network = ipaddress.ip_network(_network(value))
+    return str(network.network_address if network.num_addresses == 1 else network)
 
 
 def _origin(value: str) -> str:
@@ -362,6 +377,8 @@ Bytes = Annotated[
 Host = Annotated[str, AfterValidator(_host), WithJsonSchema({"type": "string", "format": "hostname"})]
 Ipv4Address = Annotated[str, AfterValidator(_ipv4_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
 HttpUrl = Annotated[str, AfterValidator(_http_url), WithJsonSchema({"type": "string", "format": "uri"})]
+ProxyUrl = Annotated[str, AfterValidator(_proxy_url), WithJsonSchema({"type": "string", "format": "uri"})]
+"""Of an HTTP proxy, without what it asks for."""
 PageUrl = Annotated[HttpUrl, AfterValidator(_without_fragment)]
 """Where a browser is sent."""
 ServiceUrl = Annotated[str, AfterValidator(_service_url), WithJsonSchema({"type": "string", "format": "uri"})]
@@ -380,6 +397,8 @@ CertificateName = Annotated[str, AfterValidator(_certificate_name), WithJsonSche
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Network = Annotated[str, AfterValidator(_network), WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]})]
 """An address or a network, in CIDR form."""
+Destination = Annotated[str, AfterValidator(_destination), WithJsonSchema({"type": "string"})]
+"""A host, or a network in CIDR form."""
 Region = Annotated[str, matching(_REGION, "is not an AWS region; write one such as us-east-1")]
 """Of AWS."""
 Origin = Annotated[str, AfterValidator(_origin), WithJsonSchema({"type": "string", "format": "uri"})]

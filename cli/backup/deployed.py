@@ -34,7 +34,7 @@ class Repository:
     """restic's repository address."""
     password: str | None
     keys: Mapping[str, str]
-    """Credentials for S3: file name -> content."""
+    """Credentials for S3, and how it is reached: file name -> content."""
     volume: str | None
     """The volume that holds it, if any."""
 
@@ -161,7 +161,18 @@ class Deployed:
         given = json.dumps({**self.setting("backup.repository.s3"), "secret_access_key": secret})
         s3 = S3Settings.model_validate_json(given)
         keys = {"access_key_id": s3.access_key_id, "secret_access_key": secret, "region": s3.region}
-        return Repository(s3.url(self.name), self.password, keys, None)
+        url = s3.url(self.name)
+        return Repository(url, self.password, {**keys, **self.outbound_files(url)}, None)
+
+    def outbound_files(self, address: str) -> dict[str, str]:
+        """Return the files with which restic reaches a bucket through the stack's proxy, if it has one."""
+        from open_webui_edge.settings.outbound import OutboundSettings  # noqa: PLC0415 - loads pydantic, too
+
+        outbound = {**(self.setting("outbound") or {})}
+        if self.setting("outbound.proxy.password") is not None:
+            password = self.stack.setting_in_clear("outbound.proxy.password")
+            outbound["proxy"] = {**outbound["proxy"], "password": password}
+        return OutboundSettings.model_validate_json(json.dumps(outbound)).files([address.removeprefix("s3:")])
 
     @cached_property
     def password(self) -> str | None:

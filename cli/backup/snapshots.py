@@ -107,7 +107,7 @@ def _bucket(deployed: Deployed, address: str) -> Repository:
             f"FROM={address} needs a key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name the bucket in"
             " backup.repository.s3."
         )
-    return Repository(address, deployed.password, keys, None)
+    return Repository(address, deployed.password, {**keys, **deployed.outbound_files(address)}, None)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import pulumi
 
 from open_webui_edge.components.container_group import ContainerGroup, mount
 from open_webui_edge.components.docker.container import container, volume
+from open_webui_edge.components.outbound import OutboundArgs
 from open_webui_edge.runtime import delivery
 from open_webui_edge.runtime.contract import CONFIG_DIR
 
@@ -79,6 +80,8 @@ class CertbotArgs(TypedDict):
     route53: NotRequired[Route53Args]
     proxy_protocol: NotRequired[bool]
     """Whether the proxy expects the PROXY protocol."""
+    outbound: NotRequired[OutboundArgs]
+    """How it reaches the issuers and Route 53."""
     wait: int
     """Seconds to wait for the first certificate."""
     memory: int
@@ -134,6 +137,8 @@ def _settings(args: CertbotArgs) -> pulumi.Output[str]:
         "route53": args.get("route53"),
         "proxy_protocol": args.get("proxy_protocol", False),
     }
+    if "outbound" in args:
+        document["outbound"] = args["outbound"]
     if "network" not in args:
         document["proxy"] = {"host": "127.0.0.1", "port": args.get("published_port", 443)}
     return pulumi.Output.secret(pulumi.Output.json_dumps(document, sort_keys=True))

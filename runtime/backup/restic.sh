@@ -20,6 +20,12 @@ if [ -s $config/access_key_id ]; then
     export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_DEFAULT_REGION
 fi
 
+if [ -s $config/proxy ]; then
+    while IFS= read -r variable; do export "$variable"; done < $config/proxy
+fi
+# Go reads the folder of the public CAs as well.
+if [ -s $config/authorities.pem ]; then export SSL_CERT_FILE=$config/authorities.pem; fi
+
 say() {
     echo "backup: $*"
 }

@@ -156,7 +156,7 @@ _HINTS = {
     ),
     r"unable to get local issuer|self[- ]signed certificate|unable to get issuer": (
         "No CA that this container trusts signed the certificate of {directory}: put the PEM of its CA"
-        " into {setting}.directory_ca."
+        " into {setting}.directory_ca, or that of a proxy that inspects TLS into outbound.certificate_authorities."
     ),
     r"Hostname mismatch|doesn't match|IP address mismatch": (
         "The server at {directory} has a certificate for another name; check {setting}.directory."
@@ -204,7 +204,7 @@ _HINTS = {
     ),
     _UNREACHABLE: (
         "{directory} cannot be reached from this container: check this machine's internet access"
-        " (firewall, DNS) and the issuer's status page."
+        " (firewall, DNS) and the issuer's status page; behind a company's proxy, set outbound.proxy."
     ),
     r"serverInternal|HTTP 5\d\d|Service busy": "The issuer itself has a problem; see its status page.",
     r"Another instance of Certbot": "A dry run is in progress; the next attempt follows it.",

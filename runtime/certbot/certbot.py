@@ -57,7 +57,8 @@ class Certbot:
         self._settings = settings
         # A dry run may begin while the loop does.
         with exclusive():
-            self._environment = {**os.environ, **self._trust(), **self._route53()}
+            outbound = self._settings.outbound.environment
+            self._environment = {**os.environ, **outbound, **self._trust(), **self._route53()}
         self._is_first_run = True
 
     def issue(self, issuer: Issuer, *, renew: bool) -> CertbotResult:
@@ -159,10 +160,13 @@ class Certbot:
 
     def _trust(self) -> Mapping[str, str]:
         """Return the variable that makes certbot trust all directories: an earlier issuer advises when to renew."""
-        given = [issuer.directory_ca for issuer in self._settings.issuers if issuer.directory_ca is not None]
+        everywhere = self._settings.outbound.certificate_authorities
+        directories = [issuer.directory_ca for issuer in self._settings.issuers if issuer.directory_ca is not None]
+        given = [*directories, *([] if everywhere is None else [everywhere])]
         if not given:
             return {}
         roots = [path.read_text(encoding="utf-8") for path in map(Path, _SYSTEM_ROOTS) if path.exists()][:1]
+        # boto3 reads it too.
         return {"REQUESTS_CA_BUNDLE": _write_private("authorities.pem", "\n".join([*roots, *given]))}
 
     def _route53(self) -> Mapping[str, str]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,16 @@ class Proxy:
 
 
 @dataclass(frozen=True)
+class Outbound:
+    """How certbot reaches the issuers and Route 53."""
+
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Variables that name a proxy."""
+    certificate_authorities: str | None = None
+    """PEM of CAs to trust in addition to the system's."""
+
+
+@dataclass(frozen=True)
 class Timing:
     """Intervals and time-outs in seconds."""
 
@@ -85,6 +95,7 @@ class Settings:
     issuers: tuple[Issuer, ...]
     """In order of preference: the next one is the fallback."""
     route53: Route53 | None
+    outbound: Outbound
     proxy: Proxy
     proxy_protocol: bool
     """Whether the proxy expects a PROXY protocol header on each connection."""
@@ -107,6 +118,7 @@ def parse(given: dict[str, Any]) -> Settings:
         challenge=given["challenge"],
         issuers=tuple(Issuer(**issuer) for issuer in given["issuers"]),
         route53=None if route53 is None else Route53(**route53),
+        outbound=Outbound(**given.get("outbound", {})),
         proxy=Proxy(**given.get("proxy", {})),
         proxy_protocol=bool(given.get("proxy_protocol")),
         timing=Timing(**given.get("timing", {})),
