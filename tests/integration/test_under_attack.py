@@ -28,9 +28,7 @@ pytestmark = [pytest.mark.long, pytest.mark.alone]
 ATTACKS = Path(__file__).parents[1] / "support/attacks.py"
 QUIET, ATTACK = 30.0, 60.0
 """Seconds."""
-DELETED_FILES = (
-    "find /proc/[0-9]*/fd -lname '*(deleted)' -exec stat -Lc %s {} + 2>/dev/null | awk '{s += $1} END {print s + 0}'"
-)
+SIZES_OF_DELETED_FILES = "find /proc/[0-9]*/fd -lname '*(deleted)' -exec stat -Lc %s {} + 2>/dev/null || true"
 EMAIL = "admin@example.com"
 HTTP, HTTPS = PORTS
 
@@ -119,7 +117,7 @@ class Used:
 
 def use(stack: StackUnderTest, role: str, used: Used) -> None:
     """Take in what a container uses now."""
-    memory: Any = stack.engine.api.stats(stack.container(role).id, stream=False)["memory_stats"]
+    memory: Any = stack.engine.api.stats(stack.container(role).name or "", stream=False)["memory_stats"]
     cache = memory["stats"].get("total_inactive_file", memory["stats"].get("inactive_file", 0))
     used.memory = max(used.memory, memory["usage"] - cache)
     sizes = stack.read(role, "sh", "-c", SIZES_OF_DELETED_FILES).split()

@@ -1,7 +1,8 @@
 """Attacks without an account: `python3 attacks.py HOST HTTPS_PORT HTTP_PORT SITE SECONDS`.
 
-Needs Python's standard library and nothing else. Runs in a container of its own, so that all of it comes from one address that is not another client's. Bounded in count
-and time. Prints, as JSON, how often each attack ended in which way.
+Needs Python's standard library and nothing else. Runs in a container of its own, so that all of it comes from one
+address that is not another client's. Bounded in count and time. Prints, as JSON, how often each attack ended in which
+way.
 """
 
 import asyncio
