@@ -233,8 +233,8 @@ def _websockets(bench: Bench, plan: Plan, results: Results, shown: Step) -> None
             bench.setting,
             upstream=f"{backend.address}:{backend.port}",
             suffix="-sockets",
-            # All of them come from one address.
-            proxy={"limits": {"connections_per_client": 2 * plan.websockets}},
+            # All of them come from one address. The memory is what so many need at least by the settings.
+            proxy={"limits": {"connections_per_client": 2 * plan.websockets}, "memory": "2GiB"},
         )
         for name in (*PROXIES, BARE):
             shown.now(f"{plan.websockets} WebSockets through {TITLES[name]}")

@@ -112,6 +112,11 @@ class LimitSettings(Settings):
     has many browsers, each with a WebSocket and up to a hundred requests at a time. It may have twice as many TCP
     connections, which count before a request is complete; networks in `trusted_proxies` may have more."""
 
+    anonymous_sockets_per_client: Annotated[int, Field(ge=1, le=10_000)] = 16
+    """Maximum concurrent WebSockets of one address whose users are not signed in. Browsers that find no room connect
+    once their users have signed in. All addresses together have as many as fit into a quarter of
+    `open_webui.memory` with a message of 16 MiB in each."""
+
     sign_in: SignInLimitSettings = SignInLimitSettings()
     """Rate limit of sign-in and sign-up attempts per client."""
 

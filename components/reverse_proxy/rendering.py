@@ -51,6 +51,9 @@ _TOKEN = re.compile(r"[A-Za-z0-9_.:/\[\]-]+")
 # RFC 9110 section 5.1, without the characters that Nginx interprets or for which it drops a header.
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 _FORM_AROUND_A_FILE = 1 << 20
+# Open WebUI takes no larger message over a WebSocket (uvicorn's ws_max_size, SOCKETIO_MAX_HTTP_BUFFER_SIZE). Its
+# frontend may send one of about that size: a note of 2 MiB, which is as large as Open WebUI lets one be.
+_SOCKET_MESSAGE = 16 << 20
 # Listeners, and connections to the name server and within the container.
 _OTHER_CONNECTIONS = 256
 _PROVIDER_AWAY = (
@@ -162,6 +165,7 @@ def render_configuration(  # noqa: PLR0913 - keywords
         "replicas": replicas,
         "ipv6": ipv6,
         "alerts": ALERTS,
+        "anonymous_sockets": settings.open_webui.memory // 4 // _SOCKET_MESSAGE,
         "ports": PORTS,
         "ports_for_ipv6": PORTS_FOR_IPV6,
         "ports_inside": PORTS_INSIDE,

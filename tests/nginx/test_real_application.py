@@ -316,6 +316,41 @@ def test_socket_takes_the_site_s_own_page_and_no_other(
         asyncio.run(joins_over(front, "websocket", token, "https://evil.example.com"))
 
 
+@pytest.fixture(scope="module")
+def few_anonymous(house: Workshop, application: Application) -> NginxUnderTest:
+    """Nginx with room for one anonymous socket."""
+    house.names.addresses[UPSTREAM] = application.address
+    return house.nginx(settings_of(proxy={"limits": {"anonymous_sockets_per_client": 1}}), port=PORT)
+
+
+async def sockets_beside_an_anonymous_one(nginx: NginxUnderTest, *clients: dict[str, str]) -> list[int]:
+    """Open sockets by handshakes with these headers while there is an anonymous one; return their statuses."""
+    url, site = f"https://localhost:{nginx.https_port}/ws/socket.io/?EIO=4&transport=websocket", {"Origin": ORIGIN}
+    connector = aiohttp.TCPConnector(ssl=nginx.trust())
+    async with aiohttp.ClientSession(connector=connector) as http, http.ws_connect(url, headers=site):
+        statuses: list[int] = []
+        for headers in clients:
+            try:
+                async with http.ws_connect(url, headers={**site, **headers}) as opened:
+                    assert (await opened.receive_str()).startswith('0{"sid"')
+                    statuses.append(101)
+            except aiohttp.WSServerHandshakeError as refused:
+                statuses.append(refused.status)
+        return statuses
+
+
+def test_handshake_tells_who_is_signed_in(
+    few_anonymous: NginxUnderTest, admin: OpenWebUIClient, users: tuple[OpenWebUIClient, OpenWebUIClient]
+) -> None:
+    alice, _ = users
+    form = {"name": "carol", "email": "carol@example.com", "password": "invented too", "role": "pending"}
+    pending = admin.request("POST", "/api/v1/auths/add", {**form, "profile_image_url": PICTURE})["token"]
+    cookie, token = {"Cookie": f"theme=dark; token={alice.token}"}, {"Authorization": f"Bearer {alice.token}"}
+    anonymous = ({}, {"Cookie": "token=invented"}, {"Cookie": f"token={alice.token}x"}, {"Cookie": f"token={pending}"})
+    statuses = asyncio.run(sockets_beside_an_anonymous_one(few_anonymous, cookie, token, *anonymous))
+    assert statuses == [101, 101, 429, 429, 429, 429]
+
+
 @pytest.fixture
 def without_websockets(house: Workshop) -> Iterator[Application]:
     """Another Open WebUI, which takes none."""

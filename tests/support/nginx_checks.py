@@ -53,7 +53,15 @@ def unchecked_ways(configuration: Block) -> list[str]:
 def _of_server(server: Block, configuration: Block) -> Iterator[str]:
     locations = {location["args"][-1]: location["block"] for location in within(server, "location")}
     asked = {uri for block in (server, *locations.values()) for uri in _values(block, "auth_request")} - {"off"}
-    retries = {name for name, block in locations.items() if name.startswith("@") and _passes_on(block)} - {_STRANGERS}
+    ways_on = {way for block in locations.values() for way in _ways_on(block)}
+    retries = (
+        {name for name, block in locations.items() if name.startswith("@") and _passes_on(block)}
+        - ways_on
+        - {_STRANGERS}
+    )
+    for name, block in locations.items():
+        pages = {page["args"][-1] for page in within(block, "error_page")} | {*_last(block, "try_files")}
+        yield from (f"location {name} leads to {way} without a question" for way in pages & ways_on - _ways_on(block))
     guarded = any(uri != "off" for uri in _values(server, "auth_request"))
     # An authenticator's yes suffices.
     asked_at = set[str]() if guarded else {QUESTION}
@@ -80,6 +88,18 @@ def _of_server(server: Block, configuration: Block) -> Iterator[str]:
             yield from (f"location {name} has {check}, and leads where it is not made" for check in sorted(left_out))
     if retries:
         yield from _careless_maps(configuration, retries)
+
+
+def _ways_on(block: Block) -> set[str]:
+    """Return where a location that asks for the user leads to after the answer: for a known one, and for others."""
+    if not {*_values(block, "auth_request")} - {"off"}:
+        return set()
+    others = (page["args"] for page in within(block, "error_page"))
+    return {*_last(block, "try_files"), *(target for status, *_, target in others if status == "401")}
+
+
+def _last(block: Block, name: str) -> list[str]:
+    return [directive["args"][-1] for directive in within(block, name)]
 
 
 def _pages(block: Block, server: Block, retries: set[str]) -> set[str]:
